@@ -1,0 +1,55 @@
+# make run · make test · make check · make bench: everything each needs is set up first, in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+export PYTHONDONTWRITEBYTECODE := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test check format bench lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 14
+
+# Two stamps: what the proxy needs, and what its tests need on top. A changed lock remakes them.
+$(VENV)/.run: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "claude-proxy needs Python 3.11 or newer; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -q --require-hashes -r requirements.txt
+	$(PIP) install -q --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.run
+	$(PIP) install -q --require-hashes -r requirements-dev.txt
+	@touch $@
+
+run: $(VENV)/.run ## start the proxy on 127.0.0.1:3000
+	@exec $(BIN)/claude-proxy serve $(ARGS)
+
+demo: $(VENV)/.run ## see it stream: no key, no upstream needed
+	@exec $(BIN)/claude-proxy demo $(ARGS)
+
+test: $(VENV)/.dev ## the tests that need nothing but Python (ARGS="-k stream")
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev ## lint, types, architecture
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m pytest -q tests/architecture
+
+format: $(VENV)/.dev ## put the source in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev ## measure against nginx; writes docs/benchmarks.md
+	$(BIN)/python -m benchmarks $(ARGS)
+
+lock: ## renew uv.lock and the two exported requirements files (needs uv)
+	uv lock --upgrade
+	uv export --frozen --no-dev --no-emit-project --no-annotate --no-header -q -o requirements.txt
+	uv export --frozen --no-emit-project --no-annotate --no-header -q -o requirements-dev.txt
+
+clean: ## remove what these targets made
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*

@@ -1,0 +1,207 @@
+"""One client call, what it took and how it ended; and who is told of it.
+
+`proxy/forward.py` fills an `Exchange`; listeners (log, notices, later ledger and metrics) read it. A listener's methods
+are synchronous and quick, its exceptions are contained and counted: it can never slow or break an exchange.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+Side = Literal["client", "upstream", "proxy"]
+
+
+class Outcome(enum.StrEnum):
+    """How an exchange ended."""
+
+    COMPLETED = "completed"  # the upstream's answer was relayed whole, whatever its status
+    REFUSED = "refused"  # we answered 4xx: the client's side
+    FAILED = "failed"  # we answered 5xx: no answer was to be had
+    CUT = "cut"  # the upstream's answer broke off; passed on as a cut
+    STALLED = "stalled"  # the upstream's answer fell silent past the deadline; passed on as a cut
+    CANCELLED = "cancelled"  # the client left: nobody's fault
+    CLIENT_STALLED = "client-stalled"  # the client stopped reading
+    ABORTED = "aborted"  # our process was told to stop before the end
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens as the upstream reported them (Messages API `usage`); None where it said nothing.
+
+    `cache_write_5m` and `cache_write_1h` split `cache_write` where the upstream does.
+    """
+
+    input: int | None = None
+    output: int | None = None
+    cache_read: int | None = None
+    cache_write: int | None = None
+    cache_write_5m: int | None = None
+    cache_write_1h: int | None = None
+    web_searches: int | None = None
+    web_fetches: int | None = None
+    service_tier: str | None = None
+    inference_geo: str | None = None
+    speed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an exchange went wrong.
+
+    Attributes:
+        side: who has to act.
+        kind: Anthropic's error type (`rate_limit_error`), or our own code (`connect_failed`, `stream_cut`).
+        message: a sentence, without secrets and without prompt text, at most 300 characters.
+        provider_code: the provider's own number, such as z.ai's "1302".
+    """
+
+    side: Side
+    kind: str
+    message: str
+    provider_code: str | None = None
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try at one upstream. Times are event-loop seconds."""
+
+    upstream: str
+    started: float
+    reused: bool = False  # sent on a pooled connection
+    head_at: float | None = None
+    status: int | None = None
+    failure: Failure | None = None
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One client call from first byte in to last byte out. Times are event-loop seconds, but `started_at` (Unix)."""
+
+    id: str
+    method: str
+    path: str  # after the prefix, percent-encoding as it came, without the query
+    client: str
+    started: float
+    started_at: float
+    upstream: str = ""
+    session: str | None = None
+    agent: str | None = None
+    request_class: str | None = None
+    model: str | None = None
+    stream: bool = False
+    status: int = 0
+    upstream_request_id: str | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    usage: Usage | None = None
+    stop_reason: str | None = None
+    bytes_in: int = 0
+    bytes_out: int = 0
+    first_byte: float | None = None  # seconds from start to the first body byte sent to the client
+    longest_silence: float = 0.0  # seconds without a byte from the upstream, in a stream
+    pings: int = 0
+    ended: float | None = None
+    outcome: Outcome | None = None
+    failure: Failure | None = None
+
+    @property
+    def duration(self) -> float:
+        """Seconds from first byte in to the end; 0.0 while it runs."""
+        return 0.0 if self.ended is None else self.ended - self.started
+
+
+Tap = Callable[[bytes], None]
+
+
+class Listener:
+    """What may be overridden to be told of exchanges. Every method is optional."""
+
+    def on_exchange_start(self, exchange: Exchange) -> None:
+        """The request's head has been read and accepted."""
+
+    def on_attempt(self, exchange: Exchange, attempt: Attempt) -> None:
+        """An attempt has ended: its head came, or it failed."""
+
+    def on_response_start(self, exchange: Exchange) -> None:
+        """Status and headers go to the client now."""
+
+    def on_exchange_end(self, exchange: Exchange) -> None:
+        """The exchange is over; called exactly once for each."""
+
+    def on_upstream_state(self, upstream: str, state: str) -> None:
+        """An upstream was ejected or came back."""
+
+    def tap(self, exchange: Exchange) -> Tap | None:
+        """A function that sees the response's bytes as they pass, or None."""
+        return None
+
+
+class Listeners:
+    """Fans out to listeners; an exception of one is contained, counted and reported, never raised.
+
+    Args:
+        listeners: called in this order.
+        on_error: told of each contained exception with the hook's name.
+    """
+
+    def __init__(self, listeners: Iterable[Listener] = (), on_error: Callable[[str, Exception], None] | None = None) -> None:
+        self.errors = 0
+        self._on_error = on_error
+        found = list(listeners)
+        self._start = [x.on_exchange_start for x in found if overrides(x, "on_exchange_start")]
+        self._attempt = [x.on_attempt for x in found if overrides(x, "on_attempt")]
+        self._response = [x.on_response_start for x in found if overrides(x, "on_response_start")]
+        self._end = [x.on_exchange_end for x in found if overrides(x, "on_exchange_end")]
+        self._state = [x.on_upstream_state for x in found if overrides(x, "on_upstream_state")]
+        self._taps = [x.tap for x in found if overrides(x, "tap")]
+
+    def exchange_start(self, exchange: Exchange) -> None:
+        for hook in self._start:
+            self._call("on_exchange_start", hook, exchange)
+
+    def attempt(self, exchange: Exchange, attempt: Attempt) -> None:
+        for hook in self._attempt:
+            self._call("on_attempt", hook, exchange, attempt)
+
+    def response_start(self, exchange: Exchange) -> None:
+        for hook in self._response:
+            self._call("on_response_start", hook, exchange)
+
+    def exchange_end(self, exchange: Exchange) -> None:
+        for hook in self._end:
+            self._call("on_exchange_end", hook, exchange)
+
+    def upstream_state(self, upstream: str, state: str) -> None:
+        for hook in self._state:
+            self._call("on_upstream_state", hook, upstream, state)
+
+    def taps(self, exchange: Exchange) -> list[Tap]:
+        """The byte taps that want to see this exchange."""
+        taps: list[Tap] = []
+        for offer in self._taps:
+            try:
+                tap = offer(exchange)
+            except Exception as error:  # a listener must never break an exchange
+                self._contain("tap", error)
+            else:
+                if tap is not None:
+                    taps.append(tap)
+        return taps
+
+    def _call(self, name: str, hook: Callable[..., None], *args: object) -> None:
+        try:
+            hook(*args)
+        except Exception as error:  # a listener must never break an exchange
+            self._contain(name, error)
+
+    def _contain(self, name: str, error: Exception) -> None:
+        self.errors += 1
+        if self._on_error is not None:
+            self._on_error(name, error)
+
+
+def overrides(listener: Listener, hook: str) -> bool:
+    """Whether `listener` does something in `hook`: those that do not are never called."""
+    return getattr(type(listener), hook) is not getattr(Listener, hook)

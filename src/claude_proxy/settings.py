@@ -1,0 +1,271 @@
+"""The settings: one frozen definition, from which come the environment names, the TOML file, `config show` and docs/settings.md.
+
+A value comes from, first found wins: an argument of the command line, the environment (`BASE_URL`, or `BASE_URL_FILE` for a
+secret), `claude-proxy.toml` (`base_url`), the default. An empty environment variable counts as not set, as compose files
+write them. `CLAUDE_PROXY_CONFIG` names another TOML file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+from claude_proxy.errors import SettingsError
+
+DEFAULT_BASE_URL = "https://api.z.ai/api/anthropic"
+CONFIG_FILE = "claude-proxy.toml"
+_UNITS = {"": 1, "k": 1000, "kb": 1000, "m": 1000**2, "mb": 1000**2, "g": 1000**3, "gb": 1000**3}
+_UNITS |= {"ki": 1024, "kib": 1024, "mi": 1024**2, "mib": 1024**2, "gi": 1024**3, "gib": 1024**3}
+MIB = 1024**2
+
+
+def parse_size(value: object) -> object:
+    """Bytes from `67108864`, `"64MiB"` or `"64MB"`; anything else is left for pydantic to refuse."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", value)
+    if match is None or match[2].lower() not in _UNITS:
+        raise ValueError("expected a number of bytes, such as 67108864 or 64MiB")
+    return int(float(match[1]) * _UNITS[match[2].lower()])
+
+
+def parse_list(value: object) -> object:
+    """A list from `"a, b"`; a TOML array stays as it is."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def check_url(value: str) -> str:
+    """An http(s) URL without query, fragment, credentials or trailing slash."""
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("expected a URL such as https://api.z.ai/api/anthropic")
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("expected a URL without credentials, query or fragment")
+    if not value.isascii() or any(c.isspace() for c in value):
+        raise ValueError("expected plain ASCII without spaces")
+    _ = parts.port
+    return value.rstrip("/")
+
+
+def check_token(value: SecretStr) -> SecretStr:
+    """A secret that fits into a header field."""
+    text = value.get_secret_value()
+    if not text.isascii() or any(not c.isprintable() for c in text) or text != text.strip():
+        raise ValueError("expected printable ASCII without spaces around it")
+    return value
+
+
+def check_file(value: Path) -> Path:
+    """A file that can be read."""
+    if not value.is_file() or not os.access(value, os.R_OK):
+        raise ValueError("expected a file that can be read")
+    return value
+
+
+def default_data_dir() -> Path:
+    """The platform's folder for user data."""
+    import platformdirs  # only where no DATA_DIR is set
+
+    return Path(platformdirs.user_data_dir("claude-proxy", appauthor=False))
+
+
+Size = Annotated[int, BeforeValidator(parse_size), Field(ge=1)]
+Names = Annotated[tuple[str, ...], BeforeValidator(parse_list)]
+Url = Annotated[str, AfterValidator(check_url)]
+Secret = Annotated[SecretStr, Field(min_length=1), AfterValidator(check_token)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+OrOff = Annotated[float, Field(ge=0, le=86_400)]
+
+
+class Settings(BaseModel):
+    """What a user can set. The environment name of a field is its name in capitals."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False)
+
+    base_url: Url = Field(DEFAULT_BASE_URL, description="Upstream: where requests go, without /v1.")
+    upstream_api_key: Secret | None = Field(
+        None,
+        description="Credential the proxy sends upstream instead of the client's. Also UPSTREAM_API_KEY_FILE.",
+    )
+    upstream_auth: Literal["bearer", "x-api-key"] | None = Field(
+        None,
+        description="Header for that credential; by default x-api-key for api.anthropic.com, bearer elsewhere.",
+    )
+    proxy_api_key: Secret | None = Field(
+        None, description="Key that clients must show, as bearer or x-api-key. Also PROXY_API_KEY_FILE."
+    )
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on (serve).")
+    port: int = Field(3000, ge=0, le=65_535, description="Port to listen on (serve); 0 takes a free one.")
+    allowed_hosts: Names = Field(
+        (),
+        description="More host names under which the proxy may be called; * allows all. Addresses and local names always may.",
+    )
+    allowed_origins: Names = Field((), description="Web origins that may call it, such as https://app.example; * allows all.")
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lambda v: str(v).lower())] = Field(
+        "info", description="debug, info, warning or error."
+    )
+    log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, JSON elsewhere.")
+    data_dir: Path = Field(default_factory=default_data_dir, description="Where the proxy keeps its files.")
+    connect_timeout: Seconds = Field(10, description="Seconds to reach the upstream, TLS included.")
+    write_timeout: Seconds = Field(60, description="Seconds without progress while the request is sent upstream.")
+    response_head_timeout: Seconds = Field(600, description="Seconds from the request sent to the response's head.")
+    stream_idle_timeout: Seconds = Field(300, description="Seconds of silence in a response before it counts as broken.")
+    client_write_timeout: Seconds = Field(120, description="Seconds a client may stop reading before it is dropped.")
+    client_read_timeout: Seconds = Field(60, description="Seconds a request body may stop coming.")
+    first_event_wait: OrOff = Field(5, description="Seconds a stream's head waits for its first event; 0 does not wait.")
+    ping_interval: OrOff = Field(15, description="Seconds of silence after which a stream gets a ping; 0 sends none.")
+    stream_cut: Literal["cut", "error-event"] = Field(
+        "cut",
+        description="How a broken stream is passed on: cut (Claude Code streams again), or an error event first.",
+    )
+    keepalive_expiry: OrOff = Field(30, description="Seconds an unused upstream connection is kept; 0 keeps none.")
+    max_connections: int = Field(1000, ge=1, description="Upstream connections open at once.")
+    upstream_ca_file: Annotated[Path, AfterValidator(check_file)] | None = Field(
+        None,
+        description="PEM file of certificate authorities to trust for the upstream, instead of the system's.",
+    )
+    max_body: Size = Field(64 * MIB, description="Largest request body in bytes (64MiB).")
+    max_body_batches: Size = Field(256 * MIB, description="The same for /v1/messages/batches (256MiB).")
+    max_body_files: Size = Field(512 * MIB, description="The same for /v1/files (512MiB).")
+    retry_hints: bool = Field(True, description="Add x-should-retry and retry-after where the upstream sent none and we know.")
+    accel_buffering: bool = Field(True, description="Send x-accel-buffering: no on streams, for Nginx in front.")
+    count_tokens_memory: OrOff = Field(
+        600, description="Seconds to remember that the upstream has no count_tokens; 0 always asks."
+    )
+    rewrite_results_url: bool = Field(
+        True, description="Point a batch's results_url back at this proxy while it holds the credential."
+    )
+    graceful_timeout: OrOff = Field(8, description="Seconds that running streams get to finish at a stop (serve).")
+    ntfy_topic: Annotated[str, Field(pattern=r"^[-_A-Za-z0-9]{1,64}$")] | None = Field(
+        None, description="ntfy topic for notices; none are sent without it."
+    )
+    ntfy_server: Url = Field("https://ntfy.sh", description="ntfy server.")
+    ntfy_token: Secret | None = Field(None, description="ntfy access token. Also NTFY_TOKEN_FILE.")
+    ntfy_via: Literal["http", "cli"] = Field("http", description="http, or cli to publish with the installed ntfy command.")
+
+    @property
+    def auth_scheme(self) -> Literal["bearer", "x-api-key"]:
+        """The header in which the held credential goes upstream (FACTS section 2: z.ai documents bearer)."""
+        if self.upstream_auth is not None:
+            return self.upstream_auth
+        host = urlsplit(self.base_url).hostname or ""
+        return "x-api-key" if host == "api.anthropic.com" else "bearer"
+
+
+SECRETS = frozenset(name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation))
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings and, per field, where its value came from (`env BASE_URL`, `claude-proxy.toml`, `default` ...)."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+
+
+def load(
+    environ: Mapping[str, str] | None = None,
+    *,
+    config: Path | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    **given: Any,
+) -> Loaded:
+    """Read the settings.
+
+    Args:
+        environ: os.environ if None.
+        config: a TOML file; by default $CLAUDE_PROXY_CONFIG, else claude-proxy.toml in the working directory if there.
+        defaults: defaults that stand instead of ours (proxy.py's BASE_URL).
+        given: values from the command line; None means not given.
+
+    Raises:
+        SettingsError: names the setting, where it was set, its value (never a secret's) and what was expected.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = dict(defaults or {})
+    sources = dict.fromkeys(values, "proxy.py")
+    for found, source in (
+        (_from_toml(environ, config), None),
+        (_from_environ(environ), None),
+        (_given(given), "command line"),
+    ):
+        for name, (value, origin) in found.items():
+            values[name], sources[name] = value, source or origin
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        raise SettingsError(_sentence(error, values, sources)) from None
+    return Loaded(settings, {name: sources.get(name, "default") for name in Settings.model_fields})
+
+
+def _given(given: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
+    return {name: (value, "") for name, value in given.items() if value is not None}
+
+
+def _from_environ(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
+    found: dict[str, tuple[Any, str]] = {}
+    for name in Settings.model_fields:
+        variable = name.upper()
+        if environ.get(variable):
+            found[name] = (environ[variable], f"env {variable}")
+        elif name in SECRETS and environ.get(f"{variable}_FILE"):
+            found[name] = (
+                _read_secret(f"{variable}_FILE", environ[f"{variable}_FILE"]),
+                f"env {variable}_FILE",
+            )
+    return found
+
+
+def _read_secret(variable: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{variable}={path}: the file cannot be read ({_reason(error)}).") from None
+
+
+def _from_toml(environ: Mapping[str, str], config: Path | None) -> dict[str, tuple[Any, str]]:
+    named = config or (Path(environ["CLAUDE_PROXY_CONFIG"]) if environ.get("CLAUDE_PROXY_CONFIG") else None)
+    path = named or Path(CONFIG_FILE)
+    if named is None and not path.is_file():
+        return {}
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: the file cannot be read ({_reason(error)}).") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: not valid TOML: {error}.") from None
+    unknown = sorted(set(table) - set(Settings.model_fields))
+    if unknown:
+        raise SettingsError(f"{path}: unknown setting {unknown[0]!r}{_meant(unknown[0])}. `claude-proxy config show` lists them.")
+    return {name: (value, str(path)) for name, value in table.items()}
+
+
+def _meant(name: str) -> str:
+    import difflib  # only on the way out
+
+    close = difflib.get_close_matches(name.lower(), Settings.model_fields, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror or "unreadable").lower() if isinstance(error, OSError) else "not UTF-8 text"
+
+
+def _sentence(error: ValidationError, values: Mapping[str, Any], sources: Mapping[str, str]) -> str:
+    lines = []
+    for fault in error.errors(include_url=False, include_context=False, include_input=False):
+        name = str(fault["loc"][0])
+        shown = "" if name in SECRETS else f"={values.get(name)}"
+        expected = fault["msg"].removeprefix("Value error, ")
+        lines.append(f"{name.upper()}{shown} ({sources.get(name, 'default')}): {expected[0].lower()}{expected[1:]}.")
+    return "\n".join(lines)

@@ -1,0 +1,112 @@
+"""Server-sent events as they arrive: where one ends, and what the few that matter say.
+
+The format is WHATWG HTML section 9.2.6: lines end in LF, CRLF or CR; an empty line ends an event. Chunks may be cut
+anywhere. `Splitter` is on the hot path of every stream, so it looks for boundaries and leaves parsing to who needs it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_END_OF_LINE = re.compile(rb"\r\n|\n|\r")
+# Two line ends in a row. Whether a CR that is the last byte so far is half of a CRLF, the next chunk tells.
+_BOUNDARY = re.compile(rb"(?:\r\n|\n|\r(?=[^\n]))(?:\r\n|\n|\r(?!\n))")
+MAX_EVENT = 1024 * 1024
+
+
+class Event(NamedTuple):
+    """One event: its name (`message` if it had none) and its data, lines joined by LF."""
+
+    name: str
+    data: bytes
+
+
+class Splitter:
+    """Cuts a stream of chunks into regions of whole events.
+
+    An event larger than `limit` bytes is skipped over, not kept: `feed` then returns nothing of it.
+
+    Attributes:
+        between: True while no event is half sent, that is, when something may be put in between.
+    """
+
+    __slots__ = ("_ended_in_cr", "_limit", "_rest", "_skipping", "between")
+
+    def __init__(self, limit: int = MAX_EVENT) -> None:
+        self._limit = limit
+        self._rest = bytearray()
+        self._skipping = False
+        self._ended_in_cr = False
+        self.between = True
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take the next chunk; return the whole events that it completes, b"" if none."""
+        if not self._rest and chunk.endswith(b"\n\n"):
+            self.between = True
+            return chunk
+        return self._join(chunk)
+
+    def _join(self, chunk: bytes) -> bytes:
+        if self._ended_in_cr and chunk:
+            chunk, self._ended_in_cr = chunk.removeprefix(b"\n"), False  # that CR was half of a CRLF
+        rest = self._rest
+        searched = max(0, len(rest) - 3)
+        rest += chunk
+        end = self._last_boundary(searched)
+        self.between = end == len(rest) if end else not rest
+        if not end:
+            self._shrink()
+            return b""
+        whole = bytes(memoryview(rest)[:end])
+        del rest[:end]
+        self._ended_in_cr = whole.endswith(b"\r") and not rest
+        if self._skipping:
+            self._skipping = False
+            first = _BOUNDARY.search(whole)
+            return whole[first.end() :] if first else b""
+        return whole
+
+    def _last_boundary(self, start: int) -> int:
+        """The end of the last boundary at or after `start`, 0 if there is none."""
+        rest = self._rest
+        if b"\r" not in rest:
+            found = rest.rfind(b"\n\n", start)
+            return found + 2 if found >= 0 else 0
+        end = 0
+        for match in _BOUNDARY.finditer(rest, start):
+            end = match.end()
+        return end
+
+    def _shrink(self) -> None:
+        """Forget the body of an event that has grown over the limit; keep what a boundary needs."""
+        if len(self._rest) > self._limit:
+            self._skipping = True
+            del self._rest[:-3]
+
+
+def parse(region: bytes) -> Iterator[Event]:
+    """The events of a region of whole events. Comments, `id` and `retry` are passed over (section 9.2.6)."""
+    name = ""
+    data: list[bytes] = []
+    for line in _END_OF_LINE.split(region):
+        if not line:
+            if data:
+                yield Event(name or "message", b"\n".join(data))
+            name, data = "", []
+            continue
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            data.append(value)
+        elif field == b"event":
+            name = value.decode("utf-8", "replace")
+
+
+def encode(name: str, data: bytes) -> bytes:
+    """One event with one line of data."""
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), data)
+
+
+PING = encode("ping", b'{"type": "ping"}')

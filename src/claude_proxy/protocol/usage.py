@@ -1,0 +1,231 @@
+"""What an answer says about itself: usage, model, stop reason, error; from a stream or from one JSON body.
+
+The usage rule (FACTS section 4): start from `message_start.message.usage`; a key present in a later
+`message_delta.usage` replaces the earlier value, absent keys keep theirs, and a zero never replaces a count (z.ai starts
+with 0/0, and some upstreams end with zeros). Usage in events we do not know is ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from claude_proxy.exchange import Usage
+from claude_proxy.protocol.sse import Event, Splitter, parse
+
+# An event we want to read contains one of these; text that merely mentions them costs a parse, nothing else.
+_MARKS = (b"message_", b"error")
+
+
+class _CacheCreation(msgspec.Struct):
+    ephemeral_5m_input_tokens: int | None = None
+    ephemeral_1h_input_tokens: int | None = None
+
+
+class _ServerTools(msgspec.Struct):
+    web_search_requests: int | None = None
+    web_fetch_requests: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_creation: _CacheCreation | None = None
+    server_tool_use: _ServerTools | None = None
+    service_tier: str | None = None
+    inference_geo: str | None = None
+    speed: str | None = None
+
+
+class _Error(msgspec.Struct):
+    type: str | None = None
+    message: str | None = None
+    code: str | int | None = None
+
+
+class _Delta(msgspec.Struct):
+    stop_reason: str | None = None
+
+
+class _Message(msgspec.Struct):
+    model: str | None = None
+    usage: _Usage | None = None
+    stop_reason: str | None = None
+
+
+class _Body(msgspec.Struct):
+    """A Messages answer, an error envelope, or the data of a stream event: their fields do not collide."""
+
+    type: str | None = None
+    model: str | None = None
+    usage: _Usage | None = None
+    stop_reason: str | None = None
+    message: _Message | str | None = None
+    delta: _Delta | None = None
+    error: _Error | str | None = None
+    code: str | int | None = None
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """An error as an upstream words it; `code` is the provider's own, if it has one."""
+
+    type: str
+    message: str
+    code: str | None = None
+
+
+_decode = msgspec.json.Decoder(_Body, strict=False).decode
+
+
+def _read(data: bytes) -> _Body | None:
+    try:
+        return _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _read_loosely(data)
+
+
+def _read_loosely(data: bytes) -> _Body | None:
+    """One field of an unexpected type must not hide the others: keep what fits."""
+    try:
+        raw = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    if not isinstance(raw, dict):
+        return None
+    body = _Body()
+    for name in _Body.__struct_fields__:
+        if name in raw:
+            value = _usage_of(raw[name]) if name == "usage" else _fit(raw[name], _Body.__annotations__[name])
+            setattr(body, name, value)
+    return body
+
+
+def _usage_of(raw: Any) -> _Usage | None:
+    if not isinstance(raw, dict):
+        return None
+    usage = _Usage()
+    for name in _Usage.__struct_fields__:
+        if name in raw:
+            setattr(usage, name, _fit(raw[name], _Usage.__annotations__[name]))
+    return usage
+
+
+_TYPES = {"str | None": str | None, "int | None": int | None}
+
+
+def _fit(value: Any, annotation: str) -> Any:
+    try:
+        kind: Any = _TYPES.get(annotation) or eval(annotation, globals())  # noqa: S307 - our own annotations
+        return msgspec.convert(value, kind, strict=False)
+    except msgspec.ValidationError:
+        return None
+
+
+def merge(into: Usage | None, new: _Usage | None) -> Usage | None:
+    """Apply the usage rule: what `new` says replaces, but a zero never replaces a count."""
+    if new is None:
+        return into
+    usage = into or Usage()
+    _put(usage, "input", new.input_tokens)
+    _put(usage, "output", new.output_tokens)
+    _put(usage, "cache_read", new.cache_read_input_tokens)
+    _put(usage, "cache_write", new.cache_creation_input_tokens)
+    if new.cache_creation is not None:
+        _put(usage, "cache_write_5m", new.cache_creation.ephemeral_5m_input_tokens)
+        _put(usage, "cache_write_1h", new.cache_creation.ephemeral_1h_input_tokens)
+    if new.server_tool_use is not None:
+        _put(usage, "web_searches", new.server_tool_use.web_search_requests)
+        _put(usage, "web_fetches", new.server_tool_use.web_fetch_requests)
+    for name in ("service_tier", "inference_geo", "speed"):
+        if getattr(new, name) is not None:
+            setattr(usage, name, getattr(new, name))
+    return usage
+
+
+def _put(usage: Usage, name: str, value: int | None) -> None:
+    if value is not None and (value or not getattr(usage, name)):
+        setattr(usage, name, value)
+
+
+def _error(body: _Body) -> ErrorBody | None:
+    error = body.error
+    if isinstance(error, str):
+        error = _Error(message=error)
+    if error is None:
+        return None
+    code = error.code if error.code is not None else body.code
+    return ErrorBody(error.type or "api_error", error.message or "", None if code is None else str(code))
+
+
+class Reading:
+    """What has been read of an answer so far.
+
+    Attributes:
+        stopped: whether `message_stop` was seen (streams only).
+        events: whether anything that looks like an event was seen.
+    """
+
+    __slots__ = ("error", "model", "stop_reason", "stopped", "usage")
+
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        self.model: str | None = None
+        self.stop_reason: str | None = None
+        self.error: ErrorBody | None = None
+        self.stopped = False
+
+
+class StreamReader(Reading):
+    """Reads a Messages stream from chunks cut anywhere."""
+
+    __slots__ = ("_splitter",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._splitter = Splitter()
+
+    @property
+    def between(self) -> bool:
+        """Whether the stream stands between two events."""
+        return self._splitter.between
+
+    def feed(self, chunk: bytes) -> None:
+        """Look at the next chunk."""
+        whole = self._splitter.feed(chunk)
+        if whole and (_MARKS[0] in whole or _MARKS[1] in whole):
+            for event in parse(whole):
+                self._take(event)
+
+    def _take(self, event: Event) -> None:
+        if event.name == "message_stop":
+            self.stopped = True
+        elif event.name in ("message_start", "message_delta", "error", "message"):
+            body = _read(event.data)
+            if body is not None:
+                self._apply(event.name, body)
+
+    def _apply(self, name: str, body: _Body) -> None:
+        if name == "message_start" and isinstance(body.message, _Message):
+            self.model = body.message.model or self.model
+            self.usage = merge(self.usage, body.message.usage)
+        elif name == "message_delta":
+            self.usage = merge(self.usage, body.usage)
+            if body.delta is not None and body.delta.stop_reason is not None:
+                self.stop_reason = body.delta.stop_reason
+        elif body.error is not None:  # `event: error`, or z.ai's bare `data:` with an error in it
+            self.error = self.error or _error(body)
+
+
+def read_answer(data: bytes) -> Reading:
+    """Read one whole JSON answer: a message, or an error envelope."""
+    reading = Reading()
+    body = _read(data)
+    if body is not None:
+        reading.error = _error(body)
+        if reading.error is None:
+            reading.model, reading.stop_reason = body.model, body.stop_reason
+            reading.usage = merge(None, body.usage)
+    return reading

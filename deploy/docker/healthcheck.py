@@ -1,0 +1,31 @@
+"""Asks the proxy in this container for /health: exit 0 if it says 200, else 1 and a line that says why.
+
+Plain sockets: it runs every 30 seconds, and http.client would triple its CPU time.
+"""
+
+import os
+import socket
+import sys
+
+
+def port() -> int:
+    """The port the proxy listens on: from BIND (host:port), else PORT, else 3000."""
+    bound = os.environ.get("BIND", "").rpartition(":")[2]
+    return int(bound if bound.isdigit() else os.environ.get("PORT") or 3000)
+
+
+def main() -> int:
+    """The exit code for Docker: 0 healthy, 1 not."""
+    try:
+        with socket.create_connection(("127.0.0.1", port()), timeout=4) as peer:
+            peer.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            status = peer.recv(64).split(b"\r\n")[0]
+    except OSError as error:
+        print(f"no answer on port {port()}: {error}")
+        return 1
+    print(status.decode("latin-1"))
+    return 0 if status.split(b" ")[1:2] == [b"200"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

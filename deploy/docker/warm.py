@@ -1,0 +1,20 @@
+"""Imports, while the image is built, what a start of the proxy imports, so that its bytecode lies in the image.
+
+Our own code is not here yet (its layer comes later), so the packages are named. A name that is missing costs start-up
+time, nothing else; .ci/docker/image-check.sh counts what a start still has to compile.
+"""
+
+import importlib
+
+PACKAGES = """
+aiohappyeyeballs asyncio backports.zstd brotli email.parser fastapi fastapi.openapi.docs fastapi.staticfiles
+gunicorn.app.wsgiapp httptools hypercorn.run importlib.metadata msgspec platformdirs pydantic pydantic.root_model pydantic_settings
+rich.console rich.markup rich.table sqlite3 starlette.staticfiles structlog tomllib typer urllib.request uvicorn
+uvicorn.lifespan.on uvicorn.loops.auto uvicorn.main uvicorn.protocols.http.httptools_impl uvicorn.supervisors uvloop yaml
+""".split()
+
+for name in PACKAGES:
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        print(f"not in this image: {error.name}")

@@ -1,0 +1,171 @@
+"""Which commands there are, and the group that imports each of them only when it is called.
+
+`claude-proxy serve` must start fast: it pays for Typer and its own module, not for rich, the simulator or the other commands.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from claude_proxy import __version__
+from claude_proxy.cli.arguments import PassOnCommand
+from claude_proxy.errors import SettingsError
+
+PROGRAM = "claude-proxy"
+INTERRUPTED = 130  # as shells report a process that Ctrl-C ended
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A command: where its function (or its group of commands) is, and what `--help` says of it."""
+
+    target: str
+    summary: str
+    examples: tuple[str, ...]
+    command: type[TyperCommand] = TyperCommand
+
+
+COMMANDS = {
+    "serve": Entry(
+        "claude_proxy.cli.serve:serve",
+        "Run the proxy.",
+        (
+            "claude-proxy serve",
+            "claude-proxy serve --port 3001 --base-url https://api.anthropic.com",
+            "HOST=0.0.0.0 claude-proxy serve --workers 2",
+        ),
+    ),
+    "code": Entry(
+        "claude_proxy.cli.code:code",
+        "Run Claude Code through the proxy.",
+        ("claude-proxy code", 'claude-proxy code -p "say hi"', "claude-proxy code --start -- --continue"),
+        PassOnCommand,
+    ),
+    "env": Entry(
+        "claude_proxy.cli.env:env",
+        "Print the exports that point Claude Code at the proxy.",
+        (
+            'eval "$(claude-proxy env)"',
+            "claude-proxy env --shell fish | source",
+            "claude-proxy env --shell powershell | Out-String | Invoke-Expression",
+            'eval "$(claude-proxy env --unset)"',
+        ),
+    ),
+    "doctor": Entry(
+        "claude_proxy.cli.doctor:doctor",
+        "Check settings, network and credential, with fixes.",
+        ("claude-proxy doctor", "claude-proxy doctor --json | jq '.checks[] | select(.state != \"ok\")'"),
+    ),
+    "demo": Entry(
+        "claude_proxy.cli.demo:demo",
+        "See it stream; no key, no upstream needed.",
+        ("claude-proxy demo", "claude-proxy demo --keep"),
+    ),
+    "config": Entry(
+        "claude_proxy.cli.config:app",
+        "Show the settings and where each value comes from.",
+        ("claude-proxy config show", "claude-proxy config show --json", "claude-proxy config path"),
+    ),
+    "simulate": Entry(
+        "claude_proxy.cli.simulate:simulate",
+        "Run a scripted Anthropic API with faults on request.",
+        ("claude-proxy simulate --port 4000", "claude-proxy simulate --list"),
+    ),
+    "test-ntfy": Entry(
+        "claude_proxy.cli.test_ntfy:test_ntfy",
+        "Send one test notice with the current settings.",
+        ("claude-proxy test-ntfy", "NTFY_TOPIC=my-topic-4f1c claude-proxy test-ntfy"),
+    ),
+}
+
+
+class LazyGroup(TyperGroup):
+    """A group that knows its commands by name and summary, and imports one when it is called."""
+
+    def __init__(self, **attrs: Any) -> None:
+        super().__init__(**attrs)
+        for name, entry in COMMANDS.items():  # stand-ins: enough for `--help`, completion and suggestions
+            self.add_command(TyperCommand(name, help=entry.summary, short_help=entry.summary))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The real command, imported now."""
+        name, found, rest = super().resolve_command(ctx, args)
+        return name, None if found is None or name is None else load(name), rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; what a user can cause ends in a sentence, never in a traceback."""
+        try:
+            return super().invoke(ctx)
+        except SettingsError as error:
+            typer.echo(error.message, err=True)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+
+
+def load(name: str) -> Any:
+    """Import the command `name` and make it a Typer command with its examples in the help."""
+    entry = COMMANDS[name]
+    module, attribute = entry.target.split(":")
+    target: typer.Typer | Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    examples = "\b\nExamples:\n" + "\n".join(f"  {line}" for line in entry.examples)
+    if isinstance(target, typer.Typer):
+        target.info.help = f"{entry.summary}\n\n{examples}"
+        single = target
+    else:
+        text = inspect.cleandoc(target.__doc__ or entry.summary).split("\f")[0].strip()
+        single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+        single.command(name, cls=entry.command, help=f"{text}\n\n{examples}")(target)
+    command = typer.main.get_command(single)
+    command.name = name
+    return command
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and stop, for `--version`."""
+    if wanted:
+        typer.echo(f"{PROGRAM} {__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    name=PROGRAM,
+    cls=LazyGroup,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", callback=show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """A self-hosted proxy for the Anthropic API: byte-exact streaming, notices, plain errors.
+
+    \b
+    First steps:
+      claude-proxy demo       see it stream, no key needed
+      claude-proxy serve      run it on http://127.0.0.1:3000
+      claude-proxy code       Claude Code through it
+      claude-proxy doctor     when something does not work
+    """
+
+
+def main() -> None:
+    """Entry point of the `claude-proxy` command. Exit codes: docs/cli.md."""
+    try:
+        app(prog_name=PROGRAM)
+    except KeyboardInterrupt:  # outside a command: while modules are imported
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,47 @@
+"""The start page, the API docs and the probes: everything of ours that is not the data path."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from claude_proxy.web.description import describe
+from claude_proxy.web.docs import docs
+from claude_proxy.web.facts import PageFacts, Upstream
+from claude_proxy.web.missing import not_found, wrong_method
+from claude_proxy.web.probes import probes
+from claude_proxy.web.start import start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastapi import FastAPI
+
+__all__ = ["PageFacts", "Upstream", "install", "not_found"]
+
+
+def install(app: FastAPI, facts: Callable[[], PageFacts], ready: Callable[[], tuple[bool, str]]) -> None:
+    """Add `/`, `/health`, `/ready`, `/docs`, `/redoc`, `/static` and the answers for everything else to `app`.
+
+    Args:
+        app: with `docs_url=None`, `redoc_url=None` and its `/openapi.json` left on.
+        facts: what the pages say; called for each page.
+        ready: whether new requests are welcome, and a sentence on why not.
+    """
+    app.include_router(start(facts, ready))
+    app.include_router(probes(facts, ready))
+    app.router.routes.extend(docs())
+    describe(app, facts)
+
+    async def missing(request: Request, _: Exception) -> Response:
+        return not_found(request, facts().prefix)
+
+    async def refused(request: Request, error: Exception) -> Response:
+        allow = (error.headers or {}).get("Allow", "") if isinstance(error, HTTPException) else ""
+        return wrong_method(request, allow)
+
+    app.add_exception_handler(404, missing)
+    app.add_exception_handler(405, refused)

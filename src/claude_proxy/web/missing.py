@@ -1,0 +1,64 @@
+"""The answer where nothing lives: Anthropic's envelope and a sentence, because the caller is mostly an SDK."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+from claude_proxy.errors import BadRequest, NotFound, ProxyError, render
+from claude_proxy.web.address import address_of, root_of
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+_SHOWN = 200  # characters of a path that a sentence repeats
+
+
+def _answer(error: ProxyError, status: int | None = None) -> Response:
+    rendered = render(error)
+    response = Response(rendered.body, status or rendered.status)
+    response.raw_headers = [*rendered.headers, (b"cache-control", b"no-store")]
+    return response
+
+
+def _own_path(request: Request) -> str:
+    """The path below the prefix of a front proxy."""
+    root = root_of(request.scope)
+    path: str = request.scope["path"]
+    return path[len(root) :] if root and path.startswith(f"{root}/") else path
+
+
+def not_found(request: Request, prefix: str = "/api/anthropic") -> Response:
+    """404 in Anthropic's envelope, marked as ours.
+
+    A path that belongs to the Anthropic API means a client whose base URL lacks the prefix: the sentence gives
+    the line that repairs it.
+
+    Args:
+        prefix: path under which the API is proxied.
+    """
+    path = _own_path(request)
+    address = address_of(request)
+    shown = path if len(path) <= _SHOWN else f"{path[:_SHOWN]}…"
+    if path == "/v1" or path.startswith("/v1/"):
+        repair = f"set ANTHROPIC_BASE_URL={address.to(prefix)} in your client and try again."
+        return _answer(NotFound(f"The API is not at {shown} of this proxy but under {prefix}: {repair}"))
+    start = address.to("/")
+    return _answer(NotFound(f"This proxy has nothing at {shown}. The API is at {address.to(prefix)}; {start} says more."))
+
+
+def wrong_method(request: Request, allow: str) -> Response:
+    """405 in Anthropic's envelope.
+
+    Args:
+        allow: the methods that the path takes (RFC 9110 section 10.2.1), "GET"; "" if unknown. HEAD goes with GET.
+    """
+    if allow == "GET":
+        allow = "GET, HEAD"
+    takes = f"takes only {allow}" if allow else "does not take that"
+    error = BadRequest(f"{request.method} cannot be used here: this page {takes}.", code="wrong_method")
+    response = _answer(error, 405)
+    if allow:
+        response.headers["allow"] = allow
+    return response

@@ -1,0 +1,166 @@
+"""The environment in which Claude Code works well through the proxy (FACTS section 1, code.claude.com/docs env-vars)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from claude_proxy.cli.address import LOOPBACK, PREFIX
+from claude_proxy.settings import Settings
+
+Models = Literal["glm", "claude", "none"]
+
+PLACEHOLDER = "claude-proxy"  # Claude Code wants some token; the proxy replaces it with its own
+API_TIMEOUT = "3000000"
+STREAM_IDLE_TIMEOUT = "1800000"
+ANTHROPIC = "api.anthropic.com"
+GLM_HOSTS = ("z.ai", "bigmodel.cn")
+GLM_MODELS = {
+    "ANTHROPIC_DEFAULT_FABLE_MODEL": "glm-5.3",
+    "ANTHROPIC_DEFAULT_OPUS_MODEL": "glm-5.3",
+    "ANTHROPIC_DEFAULT_SONNET_MODEL": "glm-5.3",
+    "ANTHROPIC_DEFAULT_HAIKU_MODEL": "glm-5.3-flash",
+}
+PLAIN_NAMES = (
+    "ANTHROPIC_BASE_URL",
+    "API_TIMEOUT_MS",
+    "CLAUDE_STREAM_IDLE_TIMEOUT_MS",
+    "CLAUDE_CODE_GATEWAY_HINT_HEADERS",
+    "CLAUDE_CODE_ATTRIBUTION_HEADER",
+    "ENABLE_TOOL_SEARCH",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One variable to set, or with `value` None one to remove; `why` is a sentence for a comment."""
+
+    name: str
+    value: str | None
+    why: str
+
+
+def variables(settings: Settings, environ: Mapping[str, str], url: str, models: Models | None = None) -> list[Variable]:
+    """What to set in the environment of Claude Code.
+
+    Args:
+        environ: what is set there already; a credential in it is left alone unless the proxy wants its own key.
+        url: the proxy's address, without the prefix.
+        models: which model names; by default those of the upstream's host, and names already set stay.
+    """
+    anthropic = urlsplit(settings.base_url).hostname == ANTHROPIC
+    found = [
+        Variable("ANTHROPIC_BASE_URL", url + PREFIX, "Claude Code talks to the proxy."),
+        *credential(settings, environ),
+        Variable("API_TIMEOUT_MS", API_TIMEOUT, "Long answers are not given up after ten minutes (Z.ai's advice)."),
+        Variable(
+            "CLAUDE_STREAM_IDLE_TIMEOUT_MS",
+            STREAM_IDLE_TIMEOUT,
+            "The proxy notices a stalled stream (STREAM_IDLE_TIMEOUT); this is only the outer limit.",
+        ),
+        Variable("CLAUDE_CODE_GATEWAY_HINT_HEADERS", "1", "Each request says what it is for; the proxy's log shows it."),
+    ]
+    if anthropic:
+        found.append(Variable("ENABLE_TOOL_SEARCH", "true", "Off by default behind a proxy; this one passes its blocks on."))
+    else:
+        why = "Without a changing line at its start the prompt is cached better."
+        found.append(Variable("CLAUDE_CODE_ATTRIBUTION_HEADER", "0", why))
+    return [*found, *model_names(settings, environ, models), *around_outbound_proxy(environ, url)]
+
+
+def credential(settings: Settings, environ: Mapping[str, str]) -> list[Variable]:
+    """The credential that Claude Code has to show, if it needs another one than it has."""
+    if settings.proxy_api_key is not None:
+        return [Variable("ANTHROPIC_AUTH_TOKEN", secret(settings.proxy_api_key), "The proxy asks for this key (PROXY_API_KEY).")]
+    if has_credential(environ) or settings.upstream_api_key is None:
+        return []
+    why = "Claude Code wants a token; the proxy puts its own credential in its place."
+    return [Variable("ANTHROPIC_AUTH_TOKEN", PLACEHOLDER, why)]
+
+
+def has_credential(environ: Mapping[str, str]) -> bool:
+    """Whether Claude Code finds a credential in `environ`."""
+    return any(environ.get(name) for name in ("ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"))
+
+
+def missing_credential(settings: Settings, environ: Mapping[str, str]) -> str | None:
+    """A sentence when neither the proxy nor the environment holds a credential for the upstream.
+
+    For Anthropic itself there is none: Claude Code may be logged in.
+    """
+    host = urlsplit(settings.base_url).hostname
+    held = settings.upstream_api_key is not None or settings.proxy_api_key is not None
+    if held or has_credential(environ) or host == ANTHROPIC:
+        return None
+    return (
+        f"No credential for {host} is set: set ANTHROPIC_AUTH_TOKEN to your key, "
+        "or start the proxy with UPSTREAM_API_KEY so that it sends its own."
+    )
+
+
+def model_names(settings: Settings, environ: Mapping[str, str], models: Models | None) -> list[Variable]:
+    """Model names that the upstream knows: GLM's are set, or left-over ones removed for Claude's own."""
+    wanted = models or default_models(settings.base_url)
+    if wanted == "glm":
+        return [
+            Variable(name, model, f"What Claude Code means by {name.split('_')[2].lower()}.")
+            for name, model in GLM_MODELS.items()
+            if models is not None or environ.get(name, model) in (model, "")
+        ]
+    if wanted == "claude":
+        left = [name for name in GLM_MODELS if environ.get(name, "").lower().startswith("glm-")]
+        return [Variable(name, None, "A GLM name, which this upstream does not know.") for name in left]
+    return []
+
+
+def default_models(base_url: str) -> Models:
+    """Whose model names an upstream knows, judged by its host."""
+    host = urlsplit(base_url).hostname or ""
+    if any(host == name or host.endswith(f".{name}") for name in GLM_HOSTS):
+        return "glm"
+    return "claude" if host == ANTHROPIC else "none"
+
+
+def around_outbound_proxy(environ: Mapping[str, str], url: str) -> list[Variable]:
+    """NO_PROXY with loopback in it, where an outbound proxy would else be asked for our own address."""
+    outbound = any(environ.get(name) for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"))
+    excepted = environ.get("NO_PROXY") or environ.get("no_proxy") or ""
+    if urlsplit(url).hostname not in LOOPBACK or not outbound or excepts_loopback(excepted):
+        return []
+    value = ",".join([*filter(None, [excepted]), *LOOPBACK])
+    return [Variable("NO_PROXY", value, "HTTP_PROXY is set, but the proxy on this machine is reached without it.")]
+
+
+def excepts_loopback(no_proxy: str) -> bool:
+    """Whether a NO_PROXY list names loopback or everything."""
+    names = {name.strip() for name in no_proxy.split(",")}
+    return "*" in names or {"127.0.0.1", "localhost"} <= names
+
+
+def removals(settings: Settings, environ: Mapping[str, str]) -> list[Variable]:
+    """What undoes `variables`. A credential is only removed if it is one that we set; NO_PROXY stays."""
+    ours = {variable.value for variable in credential(settings, {})}
+    names = [*PLAIN_NAMES, *GLM_MODELS]
+    if environ.get("ANTHROPIC_AUTH_TOKEN") in ours:
+        names.append("ANTHROPIC_AUTH_TOKEN")
+    return [Variable(name, None, "Set by `claude-proxy env`.") for name in names]
+
+
+def applied(environ: Mapping[str, str], changes: Iterable[Variable]) -> dict[str, str]:
+    """`environ` with the changes made."""
+    result = dict(environ)
+    for change in changes:
+        if change.value is None:
+            result.pop(change.name, None)
+        else:
+            result[change.name] = change.value
+    return result
+
+
+def secret(value: SecretStr) -> str:
+    """The secret itself: these variables are where it is meant to go."""
+    return value.get_secret_value()

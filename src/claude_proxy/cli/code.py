@@ -1,0 +1,82 @@
+"""`claude-proxy code`: Claude Code with the environment of `claude-proxy env`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from claude_proxy.cli.address import PREFIX, probe, proxy_url
+from claude_proxy.cli.arguments import ConfigFile
+from claude_proxy.cli.claude_settings import overruled
+from claude_proxy.cli.client_env import applied, missing_credential, variables
+from claude_proxy.cli.env import ModelNames, Url
+from claude_proxy.cli.project import read_settings
+
+INSTALL = "npm install -g @anthropic-ai/claude-code"
+NOT_FOUND = 127  # as shells report a missing command
+
+
+def code(
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="CLAUDE_ARGUMENTS", help="Passed on as they are.")] = None,
+    start: Annotated[bool, typer.Option("--start", help="Run a proxy for as long as Claude Code runs.")] = False,
+    models: ModelNames = None,
+    url: Url = None,
+    config: ConfigFile = None,
+) -> None:
+    """Run Claude Code through the proxy. Its arguments, signals and exit code are its own.
+
+    Options of this command come first; everything from the first other word on goes to Claude Code.
+    """
+    if start and url is not None:
+        raise typer.BadParameter("--start runs a proxy on this machine; it does not go with --url.")
+    settings = read_settings(config).settings
+    claude = shutil.which("claude")
+    if claude is None:
+        fail(f"Claude Code (claude) is not on the PATH. Install it: {INSTALL}", NOT_FOUND)
+    address = proxy_url(settings, url)
+    environ = applied(os.environ, variables(settings, os.environ, address, models))
+    for sentence in warnings(missing_credential(settings, os.environ), environ, address):
+        typer.echo(sentence, err=True)
+    command = [claude, *(arguments or [])]
+    health = probe(address)
+    if health.version is None and start and not health.listening:
+        from claude_proxy.cli.companion import run_with_proxy
+
+        raise typer.Exit(run_with_proxy(command, environ, address, config))
+    if health.version is None:
+        fail(no_proxy(address, health.problem, health.listening), 1)
+    os.execve(claude, command, environ)  # noqa: S606 - the user's own program; signals and exit code become its own
+
+
+def warnings(credential: str | None, environ: Mapping[str, str], address: str) -> list[str]:
+    """Sentences about what will surprise: no credential, or a settings file that sends Claude Code elsewhere."""
+    others = overruled(environ, Path.cwd(), {"ANTHROPIC_BASE_URL": address + PREFIX})
+    return [
+        *([] if credential is None else [credential]),
+        *(
+            f"{other.file} sets ANTHROPIC_BASE_URL to {other.value}, and Claude Code prefers that: "
+            f"remove it there, or set it to {address}{PREFIX}."
+            for other in others
+        ),
+    ]
+
+
+def no_proxy(address: str, problem: str, listening: bool) -> str:
+    """What to do when the proxy is not there."""
+    if listening:
+        return f"No proxy answers at {address}: {problem}. Name its address with --url or PORT."
+    return (
+        f"No proxy answers at {address}: {problem}. Start one in another terminal (claude-proxy serve), "
+        "or for this run: claude-proxy code --start"
+    )
+
+
+def fail(sentence: str, status: int) -> NoReturn:
+    """Print the sentence and end with `status`."""
+    typer.echo(sentence, err=True)
+    raise typer.Exit(status)

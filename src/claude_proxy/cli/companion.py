@@ -1,0 +1,84 @@
+"""A proxy that lives as long as one run of Claude Code (`claude-proxy code --start`)."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import typer
+
+from claude_proxy.cli.address import probe
+
+START_LIMIT = 15.0  # seconds for the proxy to answer
+STOP_LIMIT = 12.0  # above the default GRACEFUL_TIMEOUT
+LAST_LINES = 5
+
+
+def run_with_proxy(command: Sequence[str], environ: Mapping[str, str], address: str, config: Path | None) -> int:
+    """Start a proxy, run `command` in `environ`, stop the proxy.
+
+    Returns:
+        The command's exit code; 128 + N when signal N ended it, as shells say it. 1 if the proxy did not start.
+    """
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log, proxy(config, log) as process:
+        if not answers(process, address):
+            log.seek(0)
+            tail = "".join(log.readlines()[-LAST_LINES:]).strip()
+            typer.echo(f"The proxy did not start:\n{tail}", err=True)
+            return 1
+        return run(command, environ)
+
+
+@contextlib.contextmanager
+def proxy(config: Path | None, log: IO[str]) -> Iterator[subprocess.Popen[str]]:
+    """A `claude-proxy serve` in a session of its own, so that Ctrl-C in Claude Code does not reach it."""
+    options = [] if config is None else ["--config", str(config)]
+    process = subprocess.Popen(  # noqa: S603 - this program itself
+        [sys.executable, "-m", "claude_proxy", "serve", *options],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_LIMIT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def answers(process: subprocess.Popen[str], address: str) -> bool:
+    """Wait until the proxy answers at `address`; False once it has ended or the limit is over."""
+    limit = time.monotonic() + START_LIMIT
+    while process.poll() is None and time.monotonic() < limit:
+        if probe(address).version is not None:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def run(command: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run `command` in the foreground: Ctrl-C is its own, SIGTERM is passed on to it."""
+    child = subprocess.Popen(command, env=dict(environ))  # noqa: S603 - the user's own program
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: child.terminate()),
+    }
+    try:
+        status = child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 128 - status if status < 0 else status

@@ -1,0 +1,107 @@
+"""`claude-proxy env`: exports for a shell."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import stat
+import sys
+from collections.abc import Callable, Mapping
+from typing import Annotated, Literal
+
+import typer
+
+from claude_proxy.cli.address import proxy_url
+from claude_proxy.cli.arguments import AsJson, ConfigFile
+from claude_proxy.cli.client_env import Models, Variable, missing_credential, removals, variables
+from claude_proxy.cli.output import write_json
+from claude_proxy.cli.project import read_settings
+
+Shell = Literal["bash", "zsh", "fish", "powershell"]
+
+Url = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", help="Address of a proxy elsewhere. Default: this machine's, by HOST and PORT."),
+]
+ModelNames = Annotated[
+    Models | None,
+    typer.Option(help="Model names to set: glm, claude (removes GLM's) or none. Default: by the upstream's host."),
+]
+
+
+def env(
+    shell: Annotated[Shell | None, typer.Option(help="Whose syntax. Default: that of $SHELL.")] = None,
+    models: ModelNames = None,
+    url: Url = None,
+    unset: Annotated[bool, typer.Option("--unset", help="Print what undoes it.")] = False,
+    comments: Annotated[
+        bool | None,
+        typer.Option("--comments/--plain", help="Say why, line by line. Default: yes, but not into a pipe or $(...)."),
+    ] = None,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+) -> None:
+    """Print the variables that point Claude Code at the proxy, ready for your shell.
+
+    The output can contain PROXY_API_KEY, if that is set: it is what Claude Code has to show.
+    """
+    settings = read_settings(config).settings
+    changes = removals(settings, os.environ) if unset else variables(settings, os.environ, proxy_url(settings, url), models)
+    if as_json:
+        write_json({change.name: change.value for change in changes})
+    else:
+        explain = not into_pipe() if comments is None else comments
+        typer.echo(render(changes, shell or default_shell(os.environ), comments=explain))
+    problem = None if unset else missing_credential(settings, os.environ)
+    if problem:
+        typer.echo(problem, err=True)
+
+
+def default_shell(environ: Mapping[str, str]) -> Shell:
+    """The shell that $SHELL names; one we do not know is taken to speak bash's syntax."""
+    name = environ.get("SHELL", "powershell" if os.name == "nt" else "").rsplit("/", 1)[-1].lower()
+    if name in ("pwsh", "powershell"):
+        return "powershell"
+    return "fish" if name == "fish" else "bash"
+
+
+def into_pipe() -> bool:
+    """Whether stdout is a pipe: an unquoted $(...) joins the lines, and a comment would swallow those after it."""
+    try:
+        return stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def render(changes: list[Variable], shell: Shell, *, comments: bool = True) -> str:
+    """The changes as lines of `shell`."""
+    line = LINES[shell]
+    return "\n".join(part for change in changes for part in ([f"# {change.why}"] if comments else []) + [line(change)])
+
+
+def bash_line(change: Variable) -> str:
+    """POSIX syntax, for bash, zsh, dash and ksh; the semicolon keeps an unquoted $(...) right."""
+    return f"unset {change.name};" if change.value is None else f"export {change.name}={shlex.quote(change.value)};"
+
+
+def fish_line(change: Variable) -> str:
+    r"""fish: within single quotes only \ and ' are special (fishshell.com/docs/current/language.html#quotes)."""
+    if change.value is None:
+        return f"set -e {change.name};"
+    return f"set -gx {change.name} '" + re.sub(r"([\\'])", r"\\\1", change.value) + "';"
+
+
+def powershell_line(change: Variable) -> str:
+    """PowerShell: a quote is doubled, also the typographic ones, which count as quotes (about_Quoting_Rules)."""
+    if change.value is None:
+        return f"Remove-Item Env:{change.name} -ErrorAction SilentlyContinue;"
+    return f"$env:{change.name} = '" + re.sub("(['\u2018\u2019\u201a\u201b])", r"\1\1", change.value) + "';"
+
+
+LINES: dict[Shell, Callable[[Variable], str]] = {
+    "bash": bash_line,
+    "zsh": bash_line,
+    "fish": fish_line,
+    "powershell": powershell_line,
+}

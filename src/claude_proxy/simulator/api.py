@@ -1,0 +1,137 @@
+"""Which answer a request gets: by path, by credential, by scenario."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+import msgspec
+
+from . import messages, resources
+from .answer import Answer, error_answer, error_type_of, json_answer
+from .codecs import decoded
+from .faults import altered
+from .recorded import Recorded
+from .scenario import Fault, Scenario
+
+CACHED_ANSWERS = 256
+FRAME = re.compile(rb".+?(?:\r\n\r\n|\n\n|\r\r|\Z)", re.DOTALL)
+"""One SSE frame with the empty line that ends it."""
+
+UNREAD = b'{"model":"unread","messages":[]}'
+"""Stands for the body of a request that is answered before its body is in."""
+
+
+class Api:
+    """The simulated API: makes the answer to a recorded request. Holds batches, files and answers made before."""
+
+    def __init__(self, keys: Collection[str] = ()) -> None:
+        self.keys = frozenset(keys)
+        self.batches = resources.Batches()
+        self.files = resources.Files()
+        self._cache: dict[tuple[object, ...], tuple[Scenario, Answer]] = {}
+
+    def answer(self, recorded: Recorded, scenario: Scenario, number: int, base_url: str) -> Answer:
+        """Return the answer to request ``number``; ``base_url`` is our own address without a path."""
+        fault = scenario.fault
+        if fault is not None and fault.kind == "status":
+            return error_answer(fault.n, fault.message or f"A simulated error {fault.n}.", fault.error_type)
+        if scenario.kind in ("error", "raw"):
+            return _manner(_scripted(scenario), scenario)
+        if not self._allowed(recorded):
+            return error_answer(401, "invalid x-api-key")
+        found = self._by_path(recorded, scenario, number, base_url)
+        return _manner(found, scenario)
+
+    def _allowed(self, recorded: Recorded) -> bool:
+        if not self.keys or recorded.method == "HEAD":
+            return True
+        shown = recorded.header("x-api-key") or ""
+        scheme, _, bearer = (recorded.header("authorization") or "").partition(" ")
+        return shown in self.keys or (scheme.lower() == "bearer" and bearer in self.keys)
+
+    def _by_path(self, recorded: Recorded, scenario: Scenario, number: int, base_url: str) -> Answer:
+        prefix, found, rest = recorded.path.partition("/v1/")
+        if not found:
+            return self._probe(recorded)
+        path = rest.strip("/").split("/")
+        match path:
+            case ["messages"]:
+                return self._messages(recorded, scenario)
+            case ["messages", "count_tokens"]:
+                return self._messages(recorded, scenario, count=True)
+            case ["messages", "batches", *more]:
+                return self.batches.answer(recorded, more, number, base_url + prefix)
+            case ["files", *more]:
+                return self.files.answer(recorded, more, number)
+            case ["models", *more]:
+                return resources.models("/".join(more))
+        return resources.not_found(f"{recorded.method} {recorded.path}")
+
+    def _probe(self, recorded: Recorded) -> Answer:
+        if recorded.method in ("HEAD", "GET"):
+            return json_answer({"simulator": "ok"})
+        return resources.not_found(f"{recorded.method} {recorded.path}")
+
+    def _messages(self, recorded: Recorded, scenario: Scenario, count: bool = False) -> Answer:
+        if recorded.method not in ("POST", "HEAD"):
+            return error_answer(405, "Method Not Allowed", "invalid_request_error")
+        try:
+            request = messages.parse(_body(recorded) if recorded.complete else UNREAD)
+        except (msgspec.DecodeError, ValueError) as problem:
+            return error_answer(400, f"The request body is not a Messages request: {problem}")
+        recorded.model, recorded.stream = request.model, bool(request.stream) and not count
+        if count or scenario.kind == "count_tokens":
+            return messages.count_tokens(request, scenario)
+        if scenario.kind == "models":
+            return resources.models("")
+        return self._message(request, scenario)
+
+    def _message(self, request: messages.MessagesRequest, scenario: Scenario) -> Answer:
+        if scenario.text is None or scenario.kind not in ("auto", "text", "thinking"):
+            return messages.answer(request, scenario)
+        if request.tools and scenario.kind == "auto":
+            return messages.answer(request, scenario)
+        tokens = 0 if scenario.usage else messages.input_tokens(request)
+        key = (id(scenario), request.model, bool(request.stream), tokens)
+        held = self._cache.get(key)
+        if held is None:
+            if len(self._cache) >= CACHED_ANSWERS:
+                self._cache.clear()
+            held = self._cache[key] = (scenario, messages.answer(request, scenario))
+        return held[1]
+
+
+def _body(recorded: Recorded) -> bytes:
+    coding = recorded.header("content-encoding")
+    if recorded.body_size and not recorded.body:
+        raise ValueError(f"{recorded.body_size} bytes are more than this simulator keeps")
+    return decoded(recorded.body, coding) if coding else recorded.body
+
+
+def _scripted(scenario: Scenario) -> Answer:
+    if scenario.kind == "raw":
+        stream = scenario.content_type.startswith("text/event-stream")
+        parts = (tuple(FRAME.findall(scenario.body)) if stream else (scenario.body,)) * scenario.repeat
+        return Answer(scenario.status, parts, content_type=scenario.content_type, stream=stream)
+    status = scenario.status if scenario.status >= 400 else 500
+    text = scenario.message or f"A simulated error {status}."
+    return error_answer(status, text, scenario.error_type, scenario.error_code)
+
+
+def _manner(answer: Answer, scenario: Scenario) -> Answer:
+    """Return the answer with what the scenario changes in its events."""
+    fault = scenario.fault
+    if fault is not None:
+        answer = _with_error_event(answer, fault) if fault.kind == "error-event" else altered(answer, fault)
+    return answer.with_newlines(scenario.newline) if answer.stream and scenario.newline != "\n" else answer
+
+
+def _with_error_event(answer: Answer, fault: Fault) -> Answer:
+    kind = fault.error_type or error_type_of(529)
+    inner = {"type": kind, "message": fault.message}
+    if not answer.stream:
+        return error_answer(429 if kind == "rate_limit_error" else 529, fault.message, kind)
+    data = {"type": "error", "error": inner} if fault.envelope else inner
+    frame = b"event: error\ndata: %b\n\n" % msgspec.json.encode(data)
+    return answer.with_parts((*answer.parts[: fault.n], frame))

@@ -1,0 +1,292 @@
+"""The simulator as a server: start, stop, what it has seen, and waiting for what it will see."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Collection
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from . import messages
+from .answer import Answer
+from .api import Api
+from .presets import ScriptError, from_header, from_model
+from .recorded import Recorded
+from .scenario import Scenario, Until, Usage, error
+from .script import Script
+from .wire import Connection
+
+Chooser = Callable[[Recorded], Scenario | None]
+PREFIX = "/api/anthropic"
+
+
+class Gate(asyncio.Event):
+    """An event that can also be called."""
+
+    def __init__(self, on_call: Callable[[], None]) -> None:
+        super().__init__()
+        self._on_call = on_call
+
+    def __call__(self) -> None:
+        """Do what the gate is named for."""
+        self._on_call()
+
+
+class Simulator:
+    """A scripted Anthropic API on a real socket.
+
+    ``scenario`` is a ``Scenario`` for every request, or something to ask with each ``Recorded`` once its body is in
+    (a ``Script`` that looks at no body is asked as soon as the head is in); None means the default. A request's
+    header ``x-simulate`` and a model named ``sim-...`` go before it.
+
+    ``hold()`` closes the gate that stalled answers wait at and ``release()`` opens it; it is closed at first.
+    ``await sim.hold.wait()`` returns when at least one answer is stalled.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario | Chooser | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+        *,
+        keys: Collection[str] = (),
+        keep_body: int = 1 << 20,
+        history: int | None = None,
+        on_end: Callable[[Recorded], None] | None = None,
+    ) -> None:
+        """``keep_body``: bytes of a request's body to keep; ``history``: how many requests (None: all);
+        ``keys``: credentials to accept (none: any); ``on_end`` is called when a request is over.
+        """
+        self.scenario = scenario
+        self.host = host
+        self.port = port
+        self.tls = tls
+        self.keep_body = keep_body
+        self.requests: list[Recorded] = []
+        self.refusals: list[str] = []
+        """Why bytes on a connection were no request."""
+        self.reported = Usage()
+        """The sum of what all ended answers have reported."""
+        self.release = Gate(self._open_gate)
+        self.hold = Gate(self._close_gate)
+        self.connections = 0
+        """TCP connections accepted so far."""
+        self._open: set[Connection] = set()
+        self._held = 0
+        self._api = Api(keys)
+        self._answers = 0
+        self._history = history
+        self._on_end = on_end
+        self._server: asyncio.Server | None = None
+        self._placeholder: socket.socket | None = None
+        self._waiters: list[tuple[Callable[[Simulator], object], asyncio.Future[None]]] = []
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        await self.stop()
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port, as in a URL."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The address without a path."""
+        return self.origin
+
+    @property
+    def base_url(self) -> str:
+        """The address as z.ai's: with ``/api/anthropic``."""
+        return self.origin + PREFIX
+
+    @property
+    def open_connections(self) -> int:
+        """TCP connections open now."""
+        return len(self._open)
+
+    async def start(self) -> None:
+        """Begin to listen; with port 0 the port is known afterwards. Raises OSError."""
+        if self._placeholder is not None:
+            self._placeholder.close()
+            self._placeholder = None
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Connection(self), self.host, self.port, ssl=self.tls, backlog=1024)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def refuse(self) -> None:
+        """Stop listening so that new connections are refused; the port stays ours and open connections go on."""
+        assert self._server is not None
+        family = self._server.sockets[0].family
+        self._server.close()
+        self._server = None
+        self._placeholder = socket.socket(family)
+        self._placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._placeholder.bind((self.host, self.port))
+
+    async def stop(self) -> None:
+        """Stop listening, abort what is open, wait until all of it is gone."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        if self._placeholder is not None:
+            self._placeholder.close()
+            self._placeholder = None
+        tasks = [connection.task for connection in self._open if connection.task is not None]
+        for connection in list(self._open):
+            connection.transport.abort()
+        await self.wait_for(lambda sim: not sim.open_connections)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def wait_for(self, condition: Callable[[Simulator], object], timeout: float = 5.0) -> None:
+        """Return once the condition holds; it is asked again at each change, never in between.
+
+        Raises:
+            TimeoutError: it did not hold within ``timeout`` seconds; the text says what was seen.
+        """
+        if condition(self):
+            return
+        waiter = (condition, asyncio.get_running_loop().create_future())
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(timeout):
+                await waiter[1]
+        except TimeoutError:
+            seen = [f"{one.method} {one.path} {one.outcome}" for one in self.requests[-5:]]
+            raise TimeoutError(
+                f"not within {timeout} s; {len(self.requests)} requests, {self.open_connections} connections open, "
+                f"{self._held} stalled; last: {seen}"
+            ) from None
+        finally:
+            self._waiters.remove(waiter)
+
+    # what connections call (wire.Host)
+
+    def connected(self, connection: Connection) -> int:
+        """Take note of a new connection; return its number."""
+        self._open.add(connection)
+        self.connections += 1
+        self._changed()
+        return self.connections
+
+    def disconnected(self, connection: Connection) -> None:
+        """Take note that it is gone."""
+        self._open.discard(connection)
+        self._changed()
+
+    def head_in(self, recorded: Recorded) -> Scenario | None:
+        """Take note of a request's head; return its scenario if that needs no body."""
+        self.requests.append(recorded)
+        if self._history is not None and len(self.requests) > self._history:
+            del self.requests[: -self._history]
+        scenario = self._from_header(recorded)
+        if scenario is None:
+            if isinstance(self.scenario, Scenario):
+                scenario = self.scenario
+            elif isinstance(self.scenario, Script) and not self.scenario.needs_body:
+                scenario = self.scenario(recorded)
+        recorded.scenario = scenario
+        self._changed()
+        return scenario
+
+    def body_in(self, recorded: Recorded) -> Scenario:
+        """Take note of a request's body; return its scenario."""
+        scenario = recorded.scenario
+        if scenario is None or scenario is self.scenario or isinstance(self.scenario, Script):
+            scenario = self._from_model(recorded) or scenario
+        if scenario is None and callable(self.scenario):
+            if isinstance(self.scenario, Script):
+                _peek(recorded)
+            scenario = self.scenario(recorded)
+        self._changed()
+        return scenario or _DEFAULT
+
+    def answer(self, recorded: Recorded, scenario: Scenario) -> tuple[Answer, int]:
+        """Return the answer and the request's number."""
+        self._answers += 1
+        return self._api.answer(recorded, scenario, self._answers, self.origin), self._answers
+
+    def ended(self, recorded: Recorded) -> None:
+        """Add up what was reported."""
+        if recorded.usage != _NOTHING:
+            self.reported = self.reported + recorded.usage
+        if self._on_end is not None:
+            self._on_end(recorded)
+        self._changed()
+
+    def refused(self, why: str) -> None:
+        """Take note of bytes that were no request."""
+        self.refusals.append(why)
+        self._changed()
+
+    async def silence(self, until: Until) -> None:
+        """Wait until the gate opens (``release``), or for ever: the client's leaving cancels the wait."""
+        self._held += 1
+        self.hold.set()
+        self._changed()
+        try:
+            if until == "release":
+                await self.release.wait()
+            else:
+                await asyncio.get_running_loop().create_future()
+        finally:
+            self._held -= 1
+            if not self._held:
+                self.hold.clear()
+
+    def _open_gate(self) -> None:
+        self.release.set()
+
+    def _close_gate(self) -> None:
+        self.release.clear()
+
+    def _from_header(self, recorded: Recorded) -> Scenario | None:
+        for name, value in recorded.headers:
+            if len(name) == 10 and name.lower() == b"x-simulate":
+                return _or_mistake(from_header, value.decode("latin-1"))
+        return None
+
+    def _from_model(self, recorded: Recorded) -> Scenario | None:
+        if b'"sim-' not in recorded.body:
+            return None
+        _peek(recorded)
+        return _or_mistake(from_model, recorded.model)
+
+    def _changed(self) -> None:
+        for condition, future in self._waiters:
+            if future.done():
+                continue
+            try:
+                if condition(self):
+                    future.set_result(None)
+            except Exception as problem:  # the condition is the caller's: its mistake belongs to the waiter
+                future.set_exception(problem)
+
+
+_DEFAULT = Scenario()
+_NOTHING = Usage()
+
+
+def _peek(recorded: Recorded) -> None:
+    """Fill in model and stream from the body, if it holds them."""
+    try:
+        request = messages.parse(recorded.body)
+    except msgspec.DecodeError:
+        return
+    recorded.model, recorded.stream = request.model, bool(request.stream)
+
+
+def _or_mistake(read: Callable[[str], Scenario | None], text: str) -> Scenario | None:
+    try:
+        return read(text)
+    except ScriptError as mistake:
+        return error(400, message=f"simulator: {mistake}")

@@ -1,0 +1,22 @@
+"""What all tests share: the event loop they run on, and a simulator."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from claude_proxy.simulator import Simulator
+
+
+@pytest.fixture(scope="session", params=[("asyncio", {"use_uvloop": True})], ids=["uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """asyncio on uvloop, as the proxy runs."""
+    backend: tuple[str, dict[str, Any]] = request.param
+    return backend
+
+
+@pytest.fixture
+async def simulator() -> AsyncIterator[Simulator]:
+    """A simulator on a free port of loopback, with the default scenario."""
+    async with Simulator() as running:
+        yield running

@@ -1,0 +1,123 @@
+"""Notices: tells a person through ntfy when an upstream, or this proxy, fails, how it goes on, and when it is over."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from claude_proxy.exchange import Exchange, Listener
+from claude_proxy.notify.command import Command
+from claude_proxy.notify.notice import Notice, plain
+from claude_proxy.notify.ntfy import Http
+from claude_proxy.notify.publisher import Publisher, Send
+from claude_proxy.notify.rules import Rules
+from claude_proxy.notify.wording import provider
+from claude_proxy.settings import SECRETS, Settings
+
+__all__ = ["CLOSE_TIMEOUT", "Notice", "Notifier", "secrets_of", "sender"]
+
+CLOSE_TIMEOUT = 1.5  # seconds; with GRACEFUL_TIMEOUT's 8 it stays below the 10 that Docker gives
+
+
+class Notifier(Listener):
+    """The listener that pushes notices. Its hooks only decide and queue: a dead or slow ntfy costs an exchange nothing.
+
+    Args:
+        settings: `enabled(settings)` must hold.
+        send: one try to push; by default over HTTP or, with NTFY_VIA=cli, the ntfy command.
+        clock: event-loop seconds; by default the running loop's.
+        wall: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        send: Send | None = None,
+        clock: Callable[[], float] | None = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._base_url = settings.base_url
+        self._secrets = secrets_of(settings)
+        self._rules = Rules(self._label)
+        self._clock = clock
+        self._wall = wall
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        self._closed = False
+        self.publisher = Publisher(send or sender(settings), wall=wall)
+
+    @staticmethod
+    def enabled(settings: Settings) -> bool:
+        """Whether notices are wanted: a topic is set."""
+        return settings.ntfy_topic is not None
+
+    async def start(self) -> None:
+        """Begin to send. What was noticed before is sent now."""
+        self.publisher.start()
+
+    async def aclose(self, timeout: float = CLOSE_TIMEOUT) -> None:
+        """Send what waits, repeats that are only counted included, and stop; within `timeout` seconds and one more."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._push(self._rules.flush(self._now()))
+        await self.publisher.aclose(timeout)
+
+    def on_exchange_end(self, exchange: Exchange) -> None:
+        """Count a failure or a recovery."""
+        self._push(self._rules.ended(exchange, self._now() if exchange.ended is None else exchange.ended))
+        self._arm()
+
+    def on_upstream_state(self, upstream: str, state: str) -> None:
+        """Tell of an ejection, unless the failures behind it have been told."""
+        self._push(self._rules.state(upstream, state, self._now(), self._wall()))
+        self._arm()
+
+    def tick(self) -> None:
+        """Say what is due by now; called by a timer."""
+        self._timer = None
+        self._push(self._rules.due(self._now()))
+        self._arm()
+
+    def _arm(self) -> None:
+        """Have `tick` called when something is due; a timer that is set too late is set anew."""
+        due = self._rules.next_due()
+        if due is None or self._closed or (self._timer is not None and self._due <= due):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due = due
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, due - self._now()), self.tick)
+
+    def _push(self, notices: list[Notice]) -> None:
+        for notice in notices:
+            self.publisher.put(notice.scrubbed(self._secrets))
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time() if self._clock is None else self._clock()
+
+    def _label(self, upstream: str) -> str:
+        """A short name for an upstream: that named `default` is the one of BASE_URL."""
+        if upstream in ("", "default"):
+            return provider(self._base_url)
+        return provider(upstream) if "." in upstream or "/" in upstream else plain(upstream)
+
+
+def sender(settings: Settings) -> Send:
+    """How notices go out, as NTFY_VIA says."""
+    return Command(settings).send if settings.ntfy_via == "cli" else Http(settings).send
+
+
+def secrets_of(settings: Settings) -> list[str]:
+    """What must not stand in any message: every secret, and the upstream's host unless it is a public one."""
+    values = [getattr(settings, name) for name in sorted(SECRETS)]
+    found = [value.get_secret_value() for value in values if value is not None]
+    parts = urlsplit(settings.base_url)
+    if provider(settings.base_url) == "upstream":
+        found += [parts.netloc, parts.hostname or ""]
+    return found

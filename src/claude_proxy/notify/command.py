@@ -1,0 +1,81 @@
+"""Publishing with the installed `ntfy` command (NTFY_VIA=cli), for those whose `client.yml` or network is set up for it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Mapping
+
+from claude_proxy.notify.answer import Answer, Verdict, judge
+from claude_proxy.notify.notice import Notice, plain, scrub
+from claude_proxy.settings import Settings
+
+TIMEOUT = 30.0  # seconds for one run
+_HANDED_ON = re.compile(
+    r"(?i)PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TMPDIR|TEMP|TMP|XDG_CONFIG_HOME|SSL_CERT_(FILE|DIR)|(https?|no|all)_proxy"
+    r"|SYSTEMROOT|APPDATA|LOCALAPPDATA|USERPROFILE|NTFY_(CONFIG|USER)"
+)
+_REPLY = re.compile(rb'\{"code":\d+,"http":(\d{3})\b[^\n]*\}')
+
+
+class Command:
+    """Pushes notices by running `ntfy publish`.
+
+    The token and the topic, which on a public server is as good as a password, go by environment, not by arguments that
+    every user of the machine can read. The child gets nothing of ours that it does not need.
+
+    Args:
+        settings: ntfy_topic (must be set), ntfy_server, ntfy_token.
+        environ: os.environ if None.
+        timeout: seconds for one run.
+    """
+
+    def __init__(self, settings: Settings, *, environ: Mapping[str, str] | None = None, timeout: float = TIMEOUT) -> None:
+        source = os.environ if environ is None else environ
+        self._environ = {name: value for name, value in source.items() if _HANDED_ON.fullmatch(name)}
+        self._environ["NTFY_TOPIC"] = f"{settings.ntfy_server}/{settings.ntfy_topic}"
+        if settings.ntfy_token is not None:
+            self._environ["NTFY_TOKEN"] = settings.ntfy_token.get_secret_value()
+        self._timeout = timeout
+
+    async def send(self, notice: Notice) -> Answer:
+        """One run. Never raises for what the command does."""
+        arguments = [f"--title={notice.title}", f"--priority={notice.priority}", f"--tags={','.join(notice.tags)}"]
+        try:
+            process = await asyncio.create_subprocess_exec(
+                "ntfy",
+                "publish",
+                *arguments,
+                f"--message={notice.message}",
+                env=self._environ | {"NTFY_SEQUENCE_ID": notice.sequence},  # known from ntfy 2.16 on
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+            )
+        except FileNotFoundError:
+            return Answer(Verdict.REFUSED, "The ntfy command is not installed: see docs.ntfy.sh/install, or set NTFY_VIA=http.")
+        except OSError as error:
+            return Answer(Verdict.REFUSED, f"The ntfy command cannot be run: {plain(error.strerror)}.")
+        return await self._wait(process)
+
+    async def _wait(self, process: asyncio.subprocess.Process) -> Answer:
+        try:
+            async with asyncio.timeout(self._timeout):
+                _, said = await process.communicate()
+        except TimeoutError:
+            return Answer(Verdict.AGAIN, f"The ntfy command did not end within {self._timeout:g} s.")
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        return Answer(Verdict.SENT) if process.returncode == 0 else _failed(said)
+
+
+def _failed(said: bytes) -> Answer:
+    """Why a run failed: a server's reply is printed as it came, all else is a sentence of the command's own."""
+    reply = _REPLY.search(said)
+    if reply is not None:
+        return judge(int(reply[1]), {}, reply[0])
+    last = said.decode("utf-8", "replace").strip().rpartition("\n")[2]
+    return Answer(Verdict.AGAIN, f"The ntfy command failed: {scrub(plain(last, 200)) or 'it said nothing'}.")

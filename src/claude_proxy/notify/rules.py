@@ -1,0 +1,141 @@
+"""When a person is told: exchanges in, notices out. Pure: the time is handed in, nothing is sent from here.
+
+One incident per upstream and error class. Its first failure is told at once. Repeats are counted and told together when
+ten minutes are over, then after thirty, then every hour: an outage of a night is a dozen messages. A recovery closes it
+with one message. One that comes and goes is not told anew each time: until the gap is over it is only counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from claude_proxy.exchange import Exchange, Outcome
+from claude_proxy.notify import wording
+from claude_proxy.notify.advice import advice
+from claude_proxy.notify.incident import Fault, Incident
+from claude_proxy.notify.notice import Notice, plain
+
+STORM = 10  # one Claude Code request is tried 11 times (FACTS section 1): more repeats than that are worth a line of their own
+MAX_INCIDENTS = 32  # an upstream may invent error types: beyond this they share one incident
+OTHER = "other"
+EJECTED = "ejected"
+_BROKEN = frozenset((Outcome.FAILED, Outcome.CUT, Outcome.STALLED, Outcome.COMPLETED))
+
+
+def concerns(exchange: Exchange) -> bool:
+    """Whether an exchange can open or close an incident: probes, token counts and model lists cannot."""
+    path = exchange.path.strip("/")
+    aside = path in ("", "api/hello", "v1/models") or path.startswith("v1/models/") or path.endswith("/count_tokens")
+    return not aside and exchange.method not in ("HEAD", "OPTIONS")
+
+
+class Rules:
+    """All incidents of one process.
+
+    Args:
+        label: a short public name for an upstream's name.
+    """
+
+    def __init__(self, label: Callable[[str], str] = wording.provider) -> None:
+        self._label = label
+        self._incidents: dict[tuple[str, str], Incident] = {}
+
+    def ended(self, exchange: Exchange, now: float) -> list[Notice]:
+        """An exchange is over.
+
+        Args:
+            exchange: with its outcome.
+            now: event-loop seconds, the clock of the exchange's own times.
+        """
+        if exchange.failure is None:
+            return self._answered(exchange, now) if self._incidents else []
+        if exchange.failure.side == "client" or exchange.outcome not in _BROKEN or not concerns(exchange):
+            return []
+        return self._failed(Fault.of(exchange, exchange.failure), now)
+
+    def state(self, upstream: str, state: str, now: float, wall: float) -> list[Notice]:
+        """An upstream was ejected (state `ejected`) or came back (any other).
+
+        Args:
+            now: event-loop seconds.
+            wall: Unix seconds.
+        """
+        if state == EJECTED:
+            known = any(name == upstream and incident.told for (name, _), incident in self._incidents.items())
+            return [] if known else self._failed(Fault(upstream, EJECTED, "", "", 0, wall, f"{wall}"), now)
+        incident = self._incidents.get((upstream, EJECTED))
+        return self._recovered(incident, now) if incident is not None and incident.failing else []
+
+    def due(self, now: float) -> list[Notice]:
+        """What is to be said because a gap is over."""
+        self._forget(now)
+        return [self._follow_up(incident, now) for incident in self._incidents.values() if incident.fresh and incident.due <= now]
+
+    def next_due(self) -> float | None:
+        """When `due` has something to say next, in event-loop seconds; None if nothing waits."""
+        return min((incident.due for incident in self._incidents.values() if incident.fresh), default=None)
+
+    def flush(self, now: float) -> list[Notice]:
+        """What was counted and not yet told: the process stops."""
+        return [self._follow_up(incident, now) for incident in self._incidents.values() if incident.fresh]
+
+    def _failed(self, fault: Fault, now: float) -> list[Notice]:
+        self._forget(now)
+        key = (fault.upstream, fault.word)
+        if key not in self._incidents and len(self._incidents) >= MAX_INCIDENTS:
+            fault = replace(fault, upstream="", word=OTHER)
+            key = ("", OTHER)
+        incident = self._incidents.get(key)
+        if incident is None:
+            incident = self._incidents[key] = Incident.open(fault, now)
+            incident.count(fault, now)
+            notice = wording.opening(incident, self._label(fault.upstream))
+            incident.tell(now)
+            return [notice]
+        incident.count(fault, now)
+        return [self._follow_up(incident, now)] if now >= incident.due else []
+
+    def _answered(self, exchange: Exchange, now: float) -> list[Notice]:
+        good = exchange.outcome is Outcome.COMPLETED and 200 <= exchange.status < 400
+        if not good or not concerns(exchange):
+            return []
+        return [
+            notice
+            for (upstream, _), incident in self._incidents.items()
+            if upstream in (exchange.upstream, "") and incident.failing and _proves(exchange, incident)
+            for notice in self._recovered(incident, now)
+        ]
+
+    def _recovered(self, incident: Incident, now: float) -> list[Notice]:
+        if not incident.told:  # the user has not heard that it failed again: counted, told when the gap is over
+            incident.close()
+            return []
+        label = self._label(incident.last.upstream)
+        notices = [wording.storm(incident, label, now)] if incident.fresh > STORM else []
+        notices.append(wording.recovery(incident, label, now))
+        incident.fresh = 0
+        incident.close()
+        return notices
+
+    def _follow_up(self, incident: Incident, now: float) -> Notice:
+        notice = wording.follow_up(incident, self._label(incident.last.upstream), now)
+        incident.tell(now)
+        return notice
+
+    def _forget(self, now: float) -> None:
+        for key in [key for key, incident in self._incidents.items() if incident.over(now)]:
+            del self._incidents[key]
+
+
+def _proves(exchange: Exchange, incident: Incident) -> bool:
+    """Whether a good answer shows that the incident is over: it was asked for after the last failure.
+
+    An answer that was under way already tells nothing: at a concurrency limit the lucky ones finish while others bounce.
+    """
+    if exchange.started < incident.failed_at:
+        return False
+    if advice(incident.last.word).scope == "upstream":
+        return True
+    incident.models.discard(plain(exchange.model))
+    return not incident.models

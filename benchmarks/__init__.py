@@ -1,0 +1,1 @@
+"""Measures claude-proxy against nginx on one machine in one run: ``python -m benchmarks --help``."""

@@ -24,8 +24,11 @@ as it would show theirs. `x-claude-proxy-error` marks it as ours.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
+
+Side = Literal["client", "upstream", "proxy"]
 
 
 class ProxyError(Exception):
@@ -39,7 +42,7 @@ class ProxyError(Exception):
     status = 500
     type = "api_error"
     code = "internal"
-    side = "proxy"
+    side: Side = "proxy"
     should_retry: bool | None = None
     retry_after: int | None = None
 
@@ -62,7 +65,7 @@ class RequestError(ProxyError):
     status = 400
     type = "invalid_request_error"
     code = "bad_request"
-    side = "client"
+    side: Side = "client"
     should_retry: bool | None = False
 
 
@@ -115,7 +118,7 @@ class UpstreamError(ProxyError):
 
     status = 502
     code = "upstream"
-    side = "upstream"
+    side: Side = "upstream"
 
 
 class ConnectFailed(UpstreamError):
@@ -149,7 +152,7 @@ class UpstreamIsSelf(UpstreamError):
 
     status = 508
     code = "upstream_is_self"
-    side = "proxy"
+    side: Side = "proxy"
     should_retry = False
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Literal
 
-Side = Literal["client", "upstream", "proxy"]
+from claude_proxy.errors import Side
 
 
 class Outcome(enum.StrEnum):

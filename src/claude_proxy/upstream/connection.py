@@ -145,15 +145,19 @@ class Connection(asyncio.Protocol):
         self._nudged = True
         self._wake()
 
+    def push_back(self, data: bytes) -> None:
+        """Give bytes back that were read too early: the next `read()` begins with them."""
+        self._body.insert(0, data)
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether `read()` would not have to wait for bytes."""
+        return bool(self._body)
+
     @property
     def finished(self) -> bool:
         """Whether `read()` has nothing left to give."""
         return self.complete and not self._body
-
-    @property
-    def framed(self) -> bool:
-        """Whether the response says where it ends (length or chunks), so that a cut can be told from an end."""
-        return self._framed
 
     @property
     def reusable(self) -> bool:

@@ -6,10 +6,11 @@ import asyncio
 import select
 import ssl
 from collections import deque
+from pathlib import Path
 
 from claude_proxy.errors import Unavailable, UpstreamTimeout
 from claude_proxy.upstream.connection import Address, Connection
-from claude_proxy.upstream.dial import Origin, dial
+from claude_proxy.upstream.dial import Origin, dial, tls_context
 
 FRESH = 0.05  # seconds for which an idle connection is taken without asking the kernel whether the peer closed it
 
@@ -19,15 +20,16 @@ class Pool:
 
     Args:
         origin: where to.
-        tls: client context, None for plain TCP.
+        ca_file: PEM authorities to trust instead of the system's.
         connect_timeout: seconds for a connection, TLS included, and for a free place when `limit` are open.
         expiry: seconds an idle connection is kept.
         limit: connections open at once.
     """
 
-    def __init__(self, origin: Origin, tls: ssl.SSLContext | None, *, connect_timeout: float, expiry: float, limit: int) -> None:
+    def __init__(self, origin: Origin, ca_file: Path | None = None, *, connect_timeout: float, expiry: float, limit: int) -> None:
         self.origin = origin
-        self._tls = tls
+        self._ca_file = ca_file
+        self._tls: ssl.SSLContext | None = None
         self._connect_timeout = connect_timeout
         self._expiry = expiry
         self._limit = limit
@@ -73,6 +75,8 @@ class Pool:
                 if freed is not None:
                     return freed
                 placed = True
+                if self.origin.tls and self._tls is None:
+                    self._tls = tls_context(self._ca_file)
                 connection = await dial(loop, self.origin, self._tls, Connection(loop, self._closed))
         except TimeoutError:
             raise self._late() if placed else self._full() from None

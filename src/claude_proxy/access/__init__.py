@@ -1,0 +1,1 @@
+"""Who may use the proxy: client keys, host names, web origins, body sizes."""

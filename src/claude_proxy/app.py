@@ -1,0 +1,199 @@
+"""The only wiring: settings in, application out. Importing this, and `create_app` itself, open nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+
+from claude_proxy import __version__, logs
+from claude_proxy.access.gate import Gate
+from claude_proxy.access.origin import OriginRules, cors_headers, preflight_headers
+from claude_proxy.errors import ProxyError, render
+from claude_proxy.exchange import Listener, Listeners
+from claude_proxy.observe.line import ExchangeLog
+from claude_proxy.proxy.attempt import Upstream
+from claude_proxy.proxy.client import Message, Receive, Scope, Send
+from claude_proxy.proxy.forward import Forward
+from claude_proxy.proxy.target import PREFIX, raw_path, under_prefix
+from claude_proxy.settings import Settings, load
+from claude_proxy.signals import on_stop_signal
+from claude_proxy.upstream.dial import parse_origin
+from claude_proxy.upstream.pool import Pool
+from claude_proxy.web import PageFacts, install
+from claude_proxy.web import Upstream as UpstreamFacts
+
+log = structlog.get_logger("app")
+
+
+class App(FastAPI):
+    """FastAPI for the pages; what is below the prefix goes straight to `forward`, past FastAPI's stack."""
+
+    forward: Forward
+    origins: OriginRules
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI entry."""
+        kind = scope["type"]
+        if kind == "lifespan":
+            await super().__call__(scope, receive, send)
+            return
+        proxied = under_prefix(raw_path(scope))
+        if kind == "websocket" and proxied:
+            await refuse_websocket(receive, send)
+            return
+        if self.origins.any_named and kind == "http" and (origin := self.origins.allowed_origin(scope)) is not None:
+            if scope["method"] == "OPTIONS":
+                await answer(send, 204, preflight_headers(scope, origin), b"")
+                return
+            send = with_cors(send, origin)
+        if proxied:
+            await self.forward(scope, receive, send)
+        else:
+            await self._page(scope, receive, send)
+
+    async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        unrepeat_root_path(scope)
+        try:
+            self.origins.check(scope)
+        except ProxyError as error:
+            refusal = render(error)
+            await answer(send, refusal.status, refusal.headers, refusal.body)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+def create_app(settings: Settings | None = None, *, default_base_url: str | None = None) -> App:
+    """Build the application.
+
+    Args:
+        settings: by default read from the environment and claude-proxy.toml.
+        default_base_url: what BASE_URL is where neither says it (proxy.py).
+
+    Raises:
+        SettingsError: with a sentence for each setting that cannot be used.
+    """
+    if settings is None:
+        settings = load(defaults={} if default_base_url is None else {"base_url": default_base_url}).settings
+    logs.configure(settings.log_level, settings.log_format)
+    app = App(
+        title="claude-proxy",
+        version=__version__,
+        summary="A self-hosted proxy for the Anthropic API.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    app.state.settings = settings
+    app.state.draining = False
+    listeners: list[Listener] = [ExchangeLog()]
+    app.state.notifier = make_notifier(settings)
+    if app.state.notifier is not None:
+        listeners.append(app.state.notifier)
+    app.origins = OriginRules(settings.allowed_hosts, settings.allowed_origins)
+    gate = Gate(settings, app.origins, lambda: bool(app.state.draining))
+    app.forward = Forward(settings, make_upstream(settings), gate, Listeners(listeners, on_listener_error))
+    install(app, lambda: facts(settings), lambda: readiness(app))
+    return app
+
+
+def make_upstream(settings: Settings) -> Upstream:
+    """The upstream named `default`, from BASE_URL, UPSTREAM_API_KEY and UPSTREAM_AUTH."""
+    origin = parse_origin(settings.base_url)
+    pool = Pool(
+        origin,
+        settings.upstream_ca_file,
+        connect_timeout=settings.connect_timeout,
+        expiry=settings.keepalive_expiry,
+        limit=settings.max_connections,
+    )
+    key = settings.upstream_api_key
+    if key is None:
+        return Upstream("default", pool, None)
+    secret = key.get_secret_value().encode()
+    bearer = settings.auth_scheme == "bearer"
+    return Upstream("default", pool, (b"authorization", b"Bearer " + secret) if bearer else (b"x-api-key", secret))
+
+
+def make_notifier(settings: Settings) -> Any:
+    """The ntfy listener if a topic is set; its room is not even imported otherwise."""
+    if settings.ntfy_topic is None:
+        return None
+    from claude_proxy.notify import Notifier
+
+    return Notifier(settings)
+
+
+@asynccontextmanager
+async def lifespan(app: App) -> AsyncIterator[None]:
+    """What needs a running loop: notices out, connections closed at the end."""
+    notifier = app.state.notifier
+    if notifier is not None:
+        await notifier.start()
+    restore = on_stop_signal(lambda: setattr(app.state, "draining", True))
+    log.info("ready", version=__version__, upstream=app.state.settings.base_url, notices=notifier is not None)
+    try:
+        yield
+    finally:
+        restore()
+        if notifier is not None:
+            await notifier.aclose()
+        app.forward.close()
+        log.info("stopped", running=app.forward.running)
+
+
+def facts(settings: Settings) -> PageFacts:
+    """What the pages may say about this proxy."""
+    return PageFacts(
+        version=__version__,
+        prefix=PREFIX,
+        upstreams=(UpstreamFacts("default", settings.base_url),),
+        holds_credential=settings.upstream_api_key is not None,
+        needs_key=settings.proxy_api_key is not None,
+        notices=settings.ntfy_topic is not None,
+    )
+
+
+def readiness(app: App) -> tuple[bool, str]:
+    """Whether new requests are welcome, and why not."""
+    return (False, "draining") if app.state.draining else (True, "")
+
+
+def on_listener_error(hook: str, error: Exception) -> None:
+    """A listener failed; the exchange did not notice."""
+    log.error("listener failed", hook=hook, exc_info=error)
+
+
+def unrepeat_root_path(scope: Scope) -> None:
+    """Behind a front that does not strip, uvicorn's root path stands before the path twice (FACTS section 7)."""
+    root = scope.get("root_path", "").rstrip("/")
+    while root and scope["path"].startswith(root * 2 + "/"):
+        scope["path"] = scope["path"][len(root) :]
+
+
+def with_cors(send: Send, origin: bytes) -> Send:
+    """Let a page of `origin` read the answer; the upstream's own CORS fields give way."""
+
+    async def wrapped(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            kept = [pair for pair in message.get("headers", []) if not pair[0].startswith(b"access-control-")]
+            message["headers"] = [*kept, *cors_headers(origin)]
+        await send(message)
+
+    return wrapped
+
+
+async def answer(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    """A whole response."""
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def refuse_websocket(receive: Receive, send: Send) -> None:
+    """The API has no websockets: close the handshake (ASGI turns that into a 403)."""
+    await receive()
+    await send({"type": "websocket.close", "code": 1008})

@@ -1,0 +1,1 @@
+"""The path of a request: read `forward.py` from top to bottom."""

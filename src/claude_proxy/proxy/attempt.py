@@ -1,0 +1,107 @@
+"""One try at one upstream: a connection, the request written, the answer's head awaited."""
+
+from __future__ import annotations
+
+from claude_proxy.errors import BadRequest, ProxyError, UpstreamIsSelf
+from claude_proxy.exchange import Attempt, Failure
+from claude_proxy.proxy import headers as h
+from claude_proxy.proxy.call import Call
+from claude_proxy.proxy.target import Target
+from claude_proxy.proxy.upload import Upload
+from claude_proxy.upstream.connection import Connection
+from claude_proxy.upstream.pool import Pool
+
+CHUNKED = b"transfer-encoding: chunked\r\n"
+
+
+class Upstream:
+    """A configured upstream: its pool, and the credential that goes there instead of the client's.
+
+    Args:
+        name: for logs and notices.
+        credential: header field with the held credential, or None to let the client's pass.
+    """
+
+    def __init__(self, name: str, pool: Pool, credential: h.Header | None) -> None:
+        self.name = name
+        self.pool = pool
+        self.credential = credential
+        self.withheld = frozenset(h.CREDENTIALS) if credential is not None else frozenset()
+
+
+async def attempt(call: Call, upstream: Upstream, target: Target) -> Connection:
+    """Send the request and await status and headers. The connection is in `call.connection`, also on a failure.
+
+    Raises:
+        ProxyError: no answer came; see the tree in errors.py.
+    """
+    record = Attempt(upstream.name, call.loop.time())
+    call.exchange.upstream = upstream.name
+    call.exchange.attempts.append(record)
+    try:
+        connection = upstream.pool.take(record.started)
+        record.reused = connection is not None
+        if connection is None:
+            connection = await upstream.pool.connect(call.loop)
+            _refuse_self(call, connection)
+        call.connection = connection
+        _send(call, connection, upstream, target)
+        record.status = await connection.head()
+    except ProxyError as error:
+        record.failure = Failure("proxy" if error.side == "proxy" else "upstream", error.code, error.message)
+        raise
+    call.deadline.disarm()
+    record.head_at = call.loop.time()
+    return connection
+
+
+def _send(call: Call, connection: Connection, upstream: Upstream, target: Target) -> None:
+    body = b"".join(call.body) if len(call.body) != 1 else call.body[0]
+    length = h.get(call.headers, b"content-length")
+    chunked = length is None and (h.is_chunked(call.headers) or not call.client.done)
+    try:
+        head = h.request_head(
+            call.exchange.method.encode(),
+            upstream.pool.origin.target_prefix + target.path_and_query,
+            upstream.pool.origin.host_header,
+            call.headers,
+            credential=upstream.credential,
+            withheld=upstream.withheld | call.withheld,
+            framing=_framing(length, len(body), chunked=chunked),
+        )
+    except ValueError as error:
+        raise BadRequest(f"The request's headers cannot be passed on: {error}. The client has to mend that.") from None
+    if upstream.pool.origin.proxy is not None and not upstream.pool.origin.tls and upstream.pool.origin.proxy.authorization:
+        head = head[:-2] + b"proxy-authorization: %b\r\n\r\n" % upstream.pool.origin.proxy.authorization
+    if chunked:
+        body = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+        body += b"0\r\n\r\n" if call.client.done else b""
+    connection.send(head, body, is_head=call.exchange.method == "HEAD")
+    if call.client.done:
+        call.await_head(connection)
+    else:
+        call.upload = call.loop.create_task(Upload(call, connection, chunked=chunked).run())
+
+
+def _framing(length: bytes | None, size: int, *, chunked: bool) -> bytes:
+    if length is not None:
+        return b"content-length: %b\r\n" % length
+    if chunked:
+        return CHUNKED
+    return b"content-length: %d\r\n" % size if size else b""
+
+
+def _refuse_self(call: Call, connection: Connection) -> None:
+    """An upstream address that is the very address this request came in on is this proxy."""
+    server = call.scope.get("server")
+    if server is not None and connection.peer == tuple(server)[:2]:
+        connection.abort()
+        raise own_address()
+
+
+def own_address() -> UpstreamIsSelf:
+    """508: following BASE_URL leads back here."""
+    return UpstreamIsSelf(
+        "BASE_URL points back at this proxy, so the request would go in a circle. Set BASE_URL to the real API, such as "
+        "https://api.z.ai/api/anthropic. (ANTHROPIC_BASE_URL is for clients, not for the proxy.)"
+    )

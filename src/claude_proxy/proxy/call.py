@@ -1,0 +1,167 @@
+"""What one exchange holds while it runs, and the one way to interrupt it.
+
+Timers and the watcher for a leaving client never act themselves: they give a reason to `interrupt`, which cancels the
+exchange's task wherever it waits; `Forward` turns that back into the reason. So no rung of the ladder has to think of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from claude_proxy.errors import BodyTimeout, UpstreamTimeout
+from claude_proxy.exchange import Exchange, Tap
+from claude_proxy.proxy.answer import Answer
+from claude_proxy.proxy.client import Client, ClientGone, ClientStalled, Message, Scope, Send
+from claude_proxy.proxy.deadline import Deadline
+from claude_proxy.settings import Settings
+from claude_proxy.upstream.connection import Connection
+
+WATCH_AFTER = 0.03  # seconds after which an exchange is worth a task that watches for the client's leaving
+
+
+class Call:
+    """One running exchange.
+
+    Attributes:
+        answer: what is known of the response, once there is one.
+        body: the parts of the request body that have been read, until the upstream answers.
+        kept: bytes in `body`, as counted against what all exchanges together may keep.
+        connection: the upstream connection of the running attempt.
+        responded: whether the response's head has gone to the client: the point of no return.
+        reason: why the exchange was interrupted, if it was.
+    """
+
+    __slots__ = (
+        "_live", "_send", "_task", "_unsent", "_watch", "answer", "body", "client", "connection", "deadline", "exchange",
+        "headers", "kept", "loop", "reason", "responded", "scope", "settings", "taps", "upload", "withheld",
+    )  # fmt: skip
+
+    def __init__(self, exchange: Exchange, scope: Scope, client: Client, send: Send, settings: Settings) -> None:
+        self.exchange = exchange
+        self.scope = scope
+        self.headers: list[tuple[bytes, bytes]] = scope["headers"]
+        self.client = client
+        self.settings = settings
+        self.loop = asyncio.get_running_loop()
+        self.deadline = Deadline(self.loop, self._expired)
+        self.body: list[bytes] = []
+        self.answer: Answer | None = None
+        self.connection: Connection | None = None
+        self.responded = False
+        self.kept = 0
+        self.reason: Exception | None = None
+        self.taps: list[Tap] = []
+        self.withheld: frozenset[bytes] = frozenset()
+        self._send = send
+        self._task = asyncio.current_task()
+        self._live = True
+        self._unsent = 0
+        self.upload: asyncio.Task[None] | None = None
+        self._watch: asyncio.TimerHandle | asyncio.Task[None] | None = None
+
+    # -- towards the client
+
+    async def start_response(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """Send status and headers: from here on there is no other answer."""
+        self.responded = True
+        self.exchange.status = status
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def send_body(self, data: bytes, *, more: bool) -> None:
+        """Send bytes to the client; waits while it is slow, at most CLIENT_WRITE_TIMEOUT."""
+        exchange = self.exchange
+        exchange.bytes_out += len(data)
+        if exchange.first_byte is None and data:
+            exchange.first_byte = self.loop.time() - exchange.started
+        if more:
+            self.deadline.arm("send", self.settings.client_write_timeout)
+        message: Message = {"type": "http.response.body", "body": data, "more_body": more}
+        await self._send(message)
+
+    # -- interruption
+
+    def interrupt(self, reason: Exception) -> None:
+        """End the exchange with `reason`, wherever it waits."""
+        if self._live and self.reason is None and self._task is not None:
+            self.reason = reason
+            self._task.cancel()
+
+    def caught(self) -> Exception | None:
+        """Called where the cancellation arrived: the reason if it was ours, None if somebody else cancelled us."""
+        if self.reason is not None and self._task is not None:
+            self._task.uncancel()
+        return self.reason
+
+    def watch_client(self) -> None:
+        """From now on, if this lasts, notice when the client leaves. The body must have been read."""
+        if self._watch is None:
+            self._watch = self.loop.call_later(WATCH_AFTER, self._start_watching)
+
+    def await_head(self, connection: Connection) -> None:
+        """The request has been handed over: bound the time until it is written, then until the answer's head."""
+        self._unsent = connection.unsent
+        if self._unsent:
+            self.deadline.arm("write", self.settings.write_timeout)
+        else:
+            self.deadline.arm("head", self.settings.response_head_timeout)
+
+    @property
+    def body_sent(self) -> bool:
+        """Whether the whole body has been handed to the upstream connection."""
+        return self.client.done and (self.upload is None or self.upload.done())
+
+    def close(self) -> None:
+        """Nothing interrupts any more; timers and tasks beside the exchange end."""
+        self._live = False
+        self.deadline.close()
+        for running in (self.upload, self._watch):
+            if running is not None:
+                running.cancel()
+
+    def _start_watching(self) -> None:
+        self._watch = self.loop.create_task(self._await_leaving())
+
+    async def _await_leaving(self) -> None:
+        await self.client.gone()
+        self.interrupt(ClientGone())
+
+    def _expired(self, name: str) -> None:
+        if name == "silence" and self.connection is not None:
+            self.connection.nudge()
+        elif name == "send":
+            self.interrupt(ClientStalled())
+        elif name == "read":
+            self.interrupt(read_timeout(self.settings))
+        elif name == "write" and self.connection is not None:
+            if self.connection.unsent >= self._unsent:
+                self.interrupt(write_timeout(self.settings))
+            else:
+                self.await_head(self.connection)
+        elif name == "head":
+            self.interrupt(head_timeout(self.settings))
+
+
+def read_timeout(settings: Settings) -> BodyTimeout:
+    """The client's body stopped coming."""
+    return BodyTimeout(
+        f"The request body stopped coming for {settings.client_read_timeout:g} s. Send it again "
+        "(CLIENT_READ_TIMEOUT at the proxy sets the limit)."
+    )
+
+
+def write_timeout(settings: Settings) -> UpstreamTimeout:
+    """The upstream stopped taking the request."""
+    return UpstreamTimeout(
+        f"The upstream stopped taking the request for {settings.write_timeout:g} s. It may be overloaded; try again "
+        "(WRITE_TIMEOUT at the proxy sets the limit).",
+        code="write_timeout",
+    )
+
+
+def head_timeout(settings: Settings) -> UpstreamTimeout:
+    """The upstream took the request and did not answer."""
+    return UpstreamTimeout(
+        f"The upstream took the request and sent no answer within {settings.response_head_timeout:g} s. It may be "
+        "overloaded; try again (RESPONSE_HEAD_TIMEOUT at the proxy sets the limit).",
+        code="response_head_timeout",
+    )

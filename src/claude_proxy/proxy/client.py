@@ -1,0 +1,87 @@
+"""The client's side of an exchange: its request body, its leaving, its patience."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from claude_proxy.errors import BadRequest, BodyTooLarge
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class ClientGone(Exception):
+    """The client closed its connection. Nobody's fault; recorded as 499 (nginx's number, Caddy's too)."""
+
+
+class ClientStalled(Exception):
+    """The client stopped reading its answer."""
+
+
+class Client:
+    """Reads the request body, counts it, and knows when the client leaves.
+
+    Args:
+        receive: the ASGI channel.
+        announced: the Content-Length, None without one.
+        limit: largest body in bytes.
+
+    Attributes:
+        size: bytes read so far.
+        done: whether the body has been read whole.
+    """
+
+    __slots__ = ("_announced", "_limit", "_receive", "done", "size")
+
+    def __init__(self, receive: Receive, announced: int | None, limit: int) -> None:
+        self._receive = receive
+        self._announced = announced
+        self._limit = limit
+        self.size = 0
+        self.done = False
+
+    def check_announced(self) -> None:
+        """Refuse a body that is too large before a byte of it is read.
+
+        Raises:
+            BodyTooLarge: the announced length is over the limit.
+        """
+        if self._announced is not None and self._announced > self._limit:
+            raise self._too_large()
+
+    async def part(self) -> bytes:
+        """The next part of the body, possibly empty; sets `done` with the last.
+
+        Raises:
+            ClientGone: the client left.
+            BodyTooLarge: it sent more than the limit.
+            BadRequest: it sent more or less than it announced.
+        """
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        data: bytes = message.get("body", b"")
+        self.size += len(data)
+        self.done = not message.get("more_body", False)
+        if self.size > self._limit:
+            raise self._too_large()
+        if self._announced is not None and (self.size > self._announced or (self.done and self.size != self._announced)):
+            raise BadRequest(
+                f"The request announced {self._announced} bytes of body and sent {self.size}. The client has to mend that.",
+                code="body_length",
+            )
+        return data
+
+    async def gone(self) -> None:
+        """Returns when the client has left. The body must have been read."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(
+            f"The request body is larger than the {self._limit:,} bytes this proxy accepts here. "
+            "Send less, or raise MAX_BODY (MAX_BODY_BATCHES, MAX_BODY_FILES) at the proxy."
+        )

@@ -1,0 +1,77 @@
+"""Remembering that an upstream has no count_tokens, so that `/context` and its burst of 26 calls cost one (FACTS section 1)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from claude_proxy.errors import NotFound
+from claude_proxy.protocol.usage import read_answer
+
+
+class CountTokens:
+    """What is known of one upstream's `POST /v1/messages/count_tokens`.
+
+    Args:
+        memory: seconds for which the answer is remembered; 0 switches all of this off.
+    """
+
+    def __init__(self, memory: float) -> None:
+        self._memory = memory
+        self._missing_until = 0.0
+        self._there_until = 0.0
+        self._probe: asyncio.Future[None] | None = None
+
+    async def enter(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Called before such a request goes upstream. True: it is the probe, and must end in `learn`.
+
+        The first request of a time is the probe; those that come beside it wait for what it learns.
+
+        Raises:
+            NotFound: the upstream is known to have no such endpoint.
+        """
+        if self._memory <= 0:
+            return False
+        if self._probe is not None:
+            await asyncio.shield(self._probe)
+        now = loop.time()
+        if now < self._missing_until:
+            raise missing()
+        if now < self._there_until or self._probe is not None:
+            return False
+        self._probe = loop.create_future()
+        return True
+
+    def learn(self, now: float, *, is_missing: bool | None) -> None:
+        """What the probe found; None if it found nothing out: then those who waited each ask for themselves."""
+        if is_missing is not None:
+            self._missing_until = now + self._memory if is_missing else 0.0
+            self._there_until = 0.0 if is_missing else now + self._memory
+        probe = self._probe
+        if probe is not None and not probe.done():
+            probe.set_result(None)
+            asyncio.get_running_loop().call_soon(self._forget)
+
+    def _forget(self) -> None:
+        self._probe = None
+
+
+def looks_missing(status: int, body: bytes) -> bool | None:
+    """Whether an answer says that there is no such endpoint; None if it does not tell (429, 401, 5xx).
+
+    A 404 does, and a 400 that wraps one; but an unknown model is a 404 of an endpoint that is there.
+    """
+    if status < 400:
+        return False
+    if status not in (400, 404):
+        return None
+    error = read_answer(body).error
+    text = (error.message if error is not None else body.decode("utf-8", "replace")).lower()
+    about_model = "model" in text and "/v1/messages" not in text and "count_tokens" not in text
+    if status == 404:
+        return not about_model
+    return "404" in text and "not" in text and "found" in text.replace("_", " ") and not about_model
+
+
+def missing() -> NotFound:
+    """The clean 404 that Claude Code understands: it estimates the count itself."""
+    return NotFound("The upstream has no count_tokens endpoint; estimate the count instead.", code="no_count_tokens")

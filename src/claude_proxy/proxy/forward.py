@@ -1,0 +1,295 @@
+"""THE path of a request, from top to bottom: peek, choose, attempt, relay, finish.
+
+Pure ASGI: nothing of FastAPI's stack runs here. Every exchange is opened once and finished once, whatever happens between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import Protocol
+
+import structlog
+
+from claude_proxy.errors import BadRequest, ProxyError, render
+from claude_proxy.exchange import Exchange, Failure, Listeners, Outcome
+from claude_proxy.protocol.peek import peek
+from claude_proxy.protocol.provider import judge, retry_hint
+from claude_proxy.protocol.usage import read_answer
+from claude_proxy.proxy import headers as h
+from claude_proxy.proxy import results_url
+from claude_proxy.proxy.answer import Answer
+from claude_proxy.proxy.attempt import Upstream, attempt, own_address
+from claude_proxy.proxy.call import Call
+from claude_proxy.proxy.client import Client, ClientGone, ClientStalled, Receive, Scope, Send
+from claude_proxy.proxy.count_tokens import CountTokens, looks_missing, missing
+from claude_proxy.proxy.opening import opening, whole
+from claude_proxy.proxy.relay import Relay, StreamBroken
+from claude_proxy.proxy.target import PREFIX, Target, is_probe, parse, raw_path
+from claude_proxy.routing.retry import Verdict, decide
+from claude_proxy.settings import Settings
+from claude_proxy.upstream.connection import Connection
+
+KEEP = 1024 * 1024  # bytes of a request body that are kept for the peek and for sending again
+KEEP_ALL = 64 * 1024 * 1024  # the same, summed over all exchanges of this process
+
+log = structlog.get_logger("proxy")
+
+
+class Gate(Protocol):
+    """Who may pass, and with how much (`access/`)."""
+
+    def admit(self, scope: Scope) -> frozenset[bytes]:
+        """Names of header fields that were meant for us and stay here. Raises ProxyError."""
+
+    def body_limit(self, path: str) -> int:
+        """Bytes a request body may have at this path (below the prefix)."""
+
+
+class Forward:
+    """The ASGI application below `/api/anthropic`.
+
+    Args:
+        settings: time-outs, switches.
+        upstream: where requests go.
+        gate: who may pass.
+        listeners: who is told.
+    """
+
+    def __init__(self, settings: Settings, upstream: Upstream, gate: Gate, listeners: Listeners) -> None:
+        self._settings = settings
+        self._upstream = upstream
+        self._gate = gate
+        self._listeners = listeners
+        self._count_tokens = CountTokens(settings.count_tokens_memory)
+        self._kept = 0
+        self.running = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        path = raw_path(scope)[len(PREFIX) :]
+        if is_probe(scope["method"], path):
+            await answer_probe(scope["method"], send)
+            return
+        call = self._open(scope, receive, send, path)
+        try:
+            await self._serve(call, path)
+        except asyncio.CancelledError:
+            reason = call.caught()
+            if reason is None:
+                call.exchange.outcome = Outcome.ABORTED
+                raise
+            await self._end_badly(call, reason)
+        except Exception as reason:  # sorted out there
+            await self._end_badly(call, reason)
+        finally:
+            self._finish(call)
+
+    async def _serve(self, call: Call, path: bytes) -> None:
+        """The ladder. Leaves through an exception, or with the response relayed whole."""
+        exchange = call.exchange
+        call.withheld = self._gate.admit(call.scope)
+        target = parse(exchange.method, path, call.scope["query_string"])
+        if call.scope.get("client") and tuple(call.scope["client"])[:2] in self._upstream.pool.own_addresses:
+            raise own_address()
+        await self._read_ahead(call, target)
+        probing = target.count_tokens and await self._count_tokens.enter(call.loop)
+        try:
+            connection = await self._attempts(call, target)
+            self._release_body(call)
+            answer = call.answer = Answer(target, connection.status, connection.headers, self._listeners.taps(exchange))
+            first = await opening(call, connection, answer)
+            if probing:
+                is_missing = looks_missing(connection.status, first)
+                self._count_tokens.learn(call.loop.time(), is_missing=is_missing)
+                probing = False
+                if is_missing and connection.status == 400:
+                    raise missing()
+        finally:
+            if probing:
+                self._count_tokens.learn(call.loop.time(), is_missing=None)
+        await self._respond(call, target, connection, answer, first)
+        exchange.outcome = Outcome.COMPLETED
+
+    def close(self) -> None:
+        """Close the upstream connections."""
+        self._upstream.pool.close()
+
+    # -- 1: open and peek
+
+    def _open(self, scope: Scope, receive: Receive, send: Send, path: bytes) -> Call:
+        loop_time = asyncio.get_running_loop().time()
+        client = scope.get("client")
+        exchange = Exchange(
+            id="cp_" + os.urandom(10).hex(),
+            method=scope["method"],
+            path=path.decode("latin-1")[:500],
+            client=client[0] if client else "",
+            started=loop_time,
+            started_at=time.time(),
+        )
+        announced: int | None = None
+        for name, value in scope["headers"]:
+            if name == b"content-length" and value.isdigit():
+                announced = int(value)
+            elif name == b"x-claude-code-session-id":
+                exchange.session = value.decode("latin-1")[:100]
+            elif name == b"x-claude-code-agent-id":
+                exchange.agent = value.decode("latin-1")[:100]
+            elif name == b"x-claude-code-request-class":
+                exchange.request_class = value.decode("latin-1")[:40]
+        limit = self._gate.body_limit(exchange.path)
+        self.running += 1
+        self._listeners.exchange_start(exchange)
+        return Call(exchange, scope, Client(receive, announced, limit), send, self._settings)
+
+    async def _read_ahead(self, call: Call, target: Target) -> None:
+        """Read the body of a Messages call as far as it is kept, of any other its first part; then peek."""
+        client, exchange = call.client, call.exchange
+        try:
+            h.content_length(call.headers)
+        except ValueError as error:
+            raise BadRequest(f"The Content-Length {error} cannot be used. The client has to mend that.") from None
+        client.check_announced()
+        wanted = KEEP if target.messages or target.count_tokens else 1
+        call.deadline.arm("read", self._settings.client_read_timeout)
+        while not client.done and client.size < wanted and self._kept < KEEP_ALL:
+            data = await client.part()
+            if data:
+                call.body.append(data)
+                self._kept += len(data)
+                call.kept += len(data)
+            call.deadline.arm("read", self._settings.client_read_timeout)
+        call.deadline.disarm()
+        exchange.bytes_in = client.size
+        if not client.done:
+            return
+        call.watch_client()
+        if wanted == KEEP and h.get(call.headers, b"content-encoding") is None:
+            seen = peek(call.body[0] if len(call.body) == 1 else b"".join(call.body))
+            exchange.model, exchange.stream = seen.model, seen.stream
+
+    # -- 2 and 3: choose and attempt
+
+    async def _attempts(self, call: Call, target: Target) -> Connection:
+        exchange = call.exchange
+        while True:
+            try:
+                connection = await attempt(call, self._upstream, target)
+            except ProxyError as error:
+                self._listeners.attempt(exchange, exchange.attempts[-1])
+                if decide(error, tries=len(exchange.attempts), can_resend=bool(call.body) or call.client.done) is Verdict.GIVE_UP:
+                    raise
+            else:
+                self._listeners.attempt(exchange, exchange.attempts[-1])
+                return connection
+
+    def _release_body(self, call: Call) -> None:
+        call.body = []
+        self._kept -= call.kept
+        call.kept = 0
+
+    # -- 4: relay
+
+    async def _respond(self, call: Call, target: Target, connection: Connection, answer: Answer, first: bytes) -> None:
+        exchange = call.exchange
+        headers = h.response_headers(connection.headers)
+        exchange.stream = answer.is_stream
+        exchange.upstream_request_id = _text(h.get(connection.headers, b"request-id"))
+        if target.batches and self._upstream.credential is not None and self._settings.rewrite_results_url:
+            headers, first = await self._rewrite(call, connection, headers, first)
+        if answer.is_stream and self._settings.accel_buffering and h.get(headers, b"x-accel-buffering") is None:
+            headers.append((b"x-accel-buffering", b"no"))
+        if connection.status >= 400 and self._settings.retry_hints:
+            headers += _hints(connection.status, headers, first)
+        self._listeners.response_start(exchange)
+        await call.start_response(connection.status, headers)
+        await Relay(call, connection, answer).run(first)
+
+    async def _rewrite(
+        self, call: Call, connection: Connection, headers: list[h.Header], first: bytes
+    ) -> tuple[list[h.Header], bytes]:
+        """Point a batch's results_url back at us, where the whole answer is at hand and readable."""
+        is_json = b"json" in (h.get(headers, b"content-type") or b"")
+        if not is_json or h.get(headers, b"content-encoding") is not None:
+            return headers, first
+        body = await whole(call, connection, first, results_url.LIMIT)
+        if body is None:
+            return headers, b""
+        body = results_url.rewrite(body, results_url.own_base(call.scope))
+        headers = [pair for pair in headers if pair[0] != b"content-length"]
+        headers.append((b"content-length", b"%d" % len(body)))
+        return headers, body
+
+    # -- 5: finish
+
+    async def _end_badly(self, call: Call, reason: Exception) -> None:
+        """Answer with an error if there is still time for one; else break the response off."""
+        exchange = call.exchange
+        if isinstance(reason, StreamBroken):
+            return  # outcome and failure are written; not completing the response is the cut
+        if isinstance(reason, ClientGone):
+            exchange.outcome = Outcome.CANCELLED
+            exchange.status = exchange.status or 499
+            return
+        if isinstance(reason, ClientStalled):
+            exchange.outcome = Outcome.CLIENT_STALLED
+            return
+        if not isinstance(reason, ProxyError):
+            log.error("bug", request=exchange.id, exc_info=reason)
+            reason = ProxyError("The proxy made a mistake (its log says which). Try again, and please report it.")
+        exchange.outcome = Outcome.REFUSED if reason.side == "client" else Outcome.FAILED
+        exchange.failure = Failure(reason.side, reason.code, reason.message)
+        if not call.responded:
+            await self._answer_error(call, reason)
+
+    async def _answer_error(self, call: Call, error: ProxyError) -> None:
+        answer = render(error, call.exchange.id, hints=self._settings.retry_hints)
+        if not call.client.done and call.scope["http_version"].startswith(
+            "1"
+        ):  # the rest of the body is not read, so the connection cannot be used again
+            answer.headers.append((b"connection", b"close"))
+        await call.start_response(answer.status, answer.headers)
+        await call.send_body(b"" if call.exchange.method == "HEAD" else answer.body, more=False)
+
+    def _finish(self, call: Call) -> None:
+        """Exactly once per exchange, and never awaiting: nothing can interrupt it."""
+        exchange, connection = call.exchange, call.connection
+        call.close()
+        self._release_body(call)
+        self.running -= 1
+        if connection is not None:
+            if connection.reusable and call.body_sent:
+                self._upstream.pool.release(connection, call.loop.time())
+            else:
+                connection.abort()
+        if call.answer is not None:
+            reading = call.answer.report(exchange)
+            held = self._upstream.credential is not None
+            if exchange.failure is None and exchange.outcome is Outcome.COMPLETED:
+                exchange.failure = judge(exchange.status, reading.error, credential_held=held)
+        exchange.ended = call.loop.time()
+        self._listeners.exchange_end(exchange)
+
+
+async def answer_probe(method: str, send: Send) -> None:
+    """Claude Code's `HEAD <base>` and `HEAD <base>/api/hello`: somebody is there."""
+    body = b'{"message":"claude-proxy is here"}'
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body, "more_body": False})
+
+
+def _hints(status: int, headers: list[h.Header], body: bytes) -> list[h.Header]:
+    """`x-should-retry: false` for an error that we know lasts, where the upstream gave no hint of its own."""
+    if h.get(headers, b"x-should-retry") is not None or h.get(headers, b"retry-after") is not None:
+        return []
+    if h.get(headers, b"content-encoding") is not None:
+        return []
+    hint = retry_hint(judge(status, read_answer(body).error, credential_held=False))
+    return [] if hint is None else [(b"x-should-retry", b"true" if hint else b"false")]
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")[:200]

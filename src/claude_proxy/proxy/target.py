@@ -1,0 +1,91 @@
+"""Where under the prefix a request points, and what kind of request it is."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from claude_proxy.errors import BadRequest
+from claude_proxy.proxy.client import Scope
+
+PREFIX = "/api/anthropic"
+_RAW_PREFIX = PREFIX.encode()
+_UNPRINTABLE = re.compile(rb"[^\x21-\x7e]")
+_DOT_SEGMENT = re.compile(rb"(?i)(?:^|[/\\]|%2f|%5c)(?:\.|%2e){1,2}(?:$|[/\\]|%2f|%5c)")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A request's target below the prefix.
+
+    Attributes:
+        path: percent-encoding as it came, beginning with "/" or empty.
+        path_and_query: the same with the query, as it goes upstream.
+        messages: whether this is `POST /v1/messages`, the call that is billed and streams.
+        count_tokens: whether this is `POST /v1/messages/count_tokens`.
+        batches: whether this is below /v1/messages/batches.
+    """
+
+    path: str
+    path_and_query: bytes
+    messages: bool = False
+    count_tokens: bool = False
+    batches: bool = False
+
+
+def raw_path(scope: Scope) -> bytes:
+    """The path as it came, without the root path.
+
+    Only uvicorn puts its root path before `path` and `raw_path`, and before one that the front left there too: so it is
+    taken away as often as it stands there (FACTS section 7).
+    """
+    raw: bytes = scope.get("raw_path") or quote(scope["path"], safe="/%:@!$&'()*+,;=~-._").encode()
+    root = scope.get("root_path", "").rstrip("/").encode()
+    while root and raw.startswith(root) and not raw.startswith(_RAW_PREFIX):
+        raw = raw[len(root) :]
+    return raw
+
+
+def under_prefix(raw: bytes) -> bool:
+    """Whether a path belongs to the proxied API."""
+    return raw.startswith(_RAW_PREFIX) and raw[len(_RAW_PREFIX) : len(_RAW_PREFIX) + 1] in (b"", b"/")
+
+
+def is_probe(method: str, path: bytes) -> bool:
+    """Whether Claude Code asks if anybody is there (FACTS section 1): `HEAD <base>` or `HEAD <base>/api/hello`."""
+    return method in ("HEAD", "GET") and path in (b"", b"/", b"/api/hello")
+
+
+def parse(method: str, path: bytes, query: bytes) -> Target:
+    """Read a request target.
+
+    Args:
+        path: the raw path below the prefix.
+
+    Raises:
+        BadRequest: it holds what no URL may hold, or would leave the base path.
+    """
+    if _UNPRINTABLE.search(path) or _UNPRINTABLE.search(query) or b"%00" in path or b"#" in path:
+        raise BadRequest(
+            "The request path holds characters that no URL may hold. The client has to encode them.", code="bad_path"
+        )
+    if b"." in path or b"%2" in path:
+        _refuse_dots(path)
+    text = path.decode("ascii")
+    whole = path + b"?" + query if query else path
+    post = method == "POST"
+    return Target(
+        text,
+        whole,
+        messages=post and text == "/v1/messages",
+        count_tokens=post and text == "/v1/messages/count_tokens",
+        batches=text.startswith("/v1/messages/batches"),
+    )
+
+
+def _refuse_dots(path: bytes) -> None:
+    if _DOT_SEGMENT.search(path):
+        raise BadRequest(
+            "The request path holds '.' or '..' segments. The client has to send the path it means.", code="bad_path"
+        )

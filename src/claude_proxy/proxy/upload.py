@@ -1,0 +1,61 @@
+"""Sending what is still to come of a request body, beside the wait for the answer."""
+
+from __future__ import annotations
+
+from claude_proxy.proxy.call import Call, read_timeout, write_timeout
+from claude_proxy.proxy.deadline import Deadline
+from claude_proxy.upstream.connection import Connection
+
+
+class Upload:
+    """Moves the rest of a body from the client to the upstream.
+
+    It reads ahead of the upstream by what the connection buffers (1 MiB) and then waits: memory stays flat, and a client
+    that leaves is seen as soon as ASGI tells. Whatever ends the body early ends the exchange.
+    """
+
+    def __init__(self, call: Call, connection: Connection, *, chunked: bool) -> None:
+        self._call = call
+        self._connection = connection
+        self._chunked = chunked
+        self._unsent = 0
+        self._patience = Deadline(call.loop, self._expired)
+
+    async def run(self) -> None:
+        """Until the body is sent, or the exchange is interrupted."""
+        call, connection = self._call, self._connection
+        try:
+            while not call.client.done:
+                await self._step()
+            if self._chunked:
+                connection.write(b"0\r\n\r\n")
+        except Exception as error:  # passed on as the reason
+            if not connection.finished:  # an early answer needs no more of the body
+                call.interrupt(error)
+            return
+        finally:
+            self._patience.close()
+        if not connection.status:
+            call.await_head(connection)
+        call.watch_client()
+
+    async def _step(self) -> None:
+        call, connection = self._call, self._connection
+        self._patience.arm("read", call.settings.client_read_timeout)
+        data = await call.client.part()
+        call.exchange.bytes_in = call.client.size
+        if data:
+            connection.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        self._unsent = connection.unsent
+        self._patience.arm("write", call.settings.write_timeout)
+        await connection.drained()
+
+    def _expired(self, name: str) -> None:
+        call, unsent = self._call, self._connection.unsent
+        if name == "read":
+            call.interrupt(read_timeout(call.settings))
+        elif unsent >= self._unsent:
+            call.interrupt(write_timeout(call.settings))
+        else:
+            self._unsent = unsent
+            self._patience.arm("write", call.settings.write_timeout)

@@ -1,0 +1,1 @@
+"""Which upstream, and what after a failure. Pure: `now` is handed in."""

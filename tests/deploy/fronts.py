@@ -14,7 +14,6 @@ from pathlib import Path
 
 import anyio
 import trustme
-
 from tests.deploy.process import Program, free_port, running
 
 ROOT = Path(__file__).parents[2]
@@ -114,9 +113,7 @@ def nginx(place: Place) -> tuple[list[str], dict[str, str]]:
     (folder / "site.conf").write_text(render("nginx/claude-proxy.conf", site))
     upstream = {"127.0.0.1:3000": f"127.0.0.1:{place.proxy_port}"}
     (folder / "upstream.conf").write_text(render("nginx/upstream.conf", upstream))
-    temporary = "".join(
-        f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
+    temporary = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     (folder / "nginx.conf").write_text(
         f"daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log stderr;\n"
         f"events {{ worker_connections 512; }}\n"
@@ -177,8 +174,7 @@ RENDER = {"nginx": nginx, "traefik": traefik, "caddy": caddy, "haproxy": haproxy
 
 @asynccontextmanager
 async def front(name: str, folder: Path, certificate: Certificate, proxy_port: int) -> AsyncIterator[Front]:
-    """Run the front proxy `name` before 127.0.0.1:proxy_port."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Run the front proxy `name` before 127.0.0.1:proxy_port, with its files in `folder`."""
     place = Place(folder, certificate, proxy_port, free_port(), free_port())
     arguments, extra = RENDER[name](place)
     environ = {"PATH": os.environ["PATH"], **extra}

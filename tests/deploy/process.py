@@ -82,7 +82,7 @@ async def running(
     """Run `command` in a process group of its own until the block ends."""
     log = folder / f"{name}.log"
     with log.open("wb") as out:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: ASYNC220 - its output goes to a file, nothing is awaited of it
             [str(part) for part in command],
             stdin=subprocess.DEVNULL,
             stdout=out,

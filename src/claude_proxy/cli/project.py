@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,21 +49,27 @@ def _base_url(node: ast.stmt) -> str | None:
     return value.value if named and isinstance(value, ast.Constant) and isinstance(value.value, str) else None
 
 
-def app_target(environ: Mapping[str, str], folder: Path | None = None) -> tuple[str, bool]:
-    """The app that `serve` runs, as an import string, and whether that names a factory.
+def app_target(folder: Path | None = None) -> tuple[str, bool]:
+    """The app that `serve` runs by default, as an import string, and whether that names a factory.
 
-    APP_MODULE goes first (the documents' name), then `proxy.py` in the working directory, then the built-in app.
+    `proxy.py` in the working directory goes before the built-in app; the environment (APP_MODULE) before both.
     """
-    if environ.get("APP_MODULE"):
-        return environ["APP_MODULE"], False
     return ("proxy:app", False) if proxy_source(folder) is not None else (FACTORY, True)
 
 
 def read_settings(config: Path | None = None, environ: Mapping[str, str] | None = None, **given: Any) -> Loaded:
-    """The settings as `serve` in this directory would read them.
+    """The settings as `serve` in this directory would read them; BIND (the documents' name) goes before HOST and PORT.
 
     Raises:
         SettingsError: a bad value, as `claude_proxy.settings.load` says it.
     """
+    environ = os.environ if environ is None else environ
     base_url = default_base_url()
-    return load(environ, config=config, defaults={} if base_url is None else {"base_url": base_url}, **given)
+    bound = {name: value for name, value in _bind(environ).items() if given.get(name) is None}
+    loaded = load(environ, config=config, defaults={} if base_url is None else {"base_url": base_url}, **{**given, **bound})
+    return Loaded(loaded.settings, {**loaded.sources, **dict.fromkeys(bound, "env BIND")})
+
+
+def _bind(environ: Mapping[str, str]) -> dict[str, str]:
+    host, colon, port = environ.get("BIND", "").strip().rpartition(":")
+    return {"host": host.strip("[]"), "port": port} if colon and host and host != "unix" else {}

@@ -11,6 +11,7 @@ import typer
 
 from claude_proxy.cli.arguments import ConfigFile
 from claude_proxy.cli.project import app_target, read_settings
+from claude_proxy.errors import SettingsError
 
 SERVER_FIELDS = ("host", "port", "log_level", "graceful_timeout")  # settings that the server itself needs
 
@@ -59,14 +60,18 @@ def start(config: Path | None, workers: int | None, given: dict[str, Any]) -> in
     """
     loaded = read_settings(config, **given)
     hand_down(config, given)
-    from claude_proxy.server import ServerOptions, run
+    from claude_proxy import logs
+    from claude_proxy.server import OptionError, ServerOptions, run
 
     stated = {name: getattr(loaded.settings, name) for name in SERVER_FIELDS if not is_from_environ(loaded.sources[name])}
-    if workers is not None:
-        stated["workers"] = workers
-    target, factory = app_target(os.environ)
+    try:
+        options = ServerOptions.from_environ(os.environ, workers=workers, **stated)
+    except OptionError as error:
+        raise SettingsError(str(error)) from None
+    logs.configure(loaded.settings.log_level, loaded.settings.log_format)
     sys.path.insert(0, str(Path.cwd()))  # a console script does not look for proxy.py here by itself
-    return run(ServerOptions.from_environ(os.environ, **stated), target, factory=factory)
+    target, factory = app_target() if options.app is None else (options.app, False)
+    return run(options, target, factory=factory)
 
 
 def is_from_environ(source: str) -> bool:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-import msgspec
-
 from . import messages, resources
-from .answer import Answer, error_answer, error_type_of, json_answer
+from .answer import Answer, error_answer, json_answer
 from .codecs import decoded
 from .faults import altered
 from .recorded import Recorded
-from .scenario import Fault, Scenario
+from .scenario import Scenario
 
 CACHED_ANSWERS = 256
 FRAME = re.compile(rb".+?(?:\r\n\r\n|\n\n|\r\r|\Z)", re.DOTALL)
@@ -34,6 +32,8 @@ class Api:
     def answer(self, recorded: Recorded, scenario: Scenario, number: int, base_url: str) -> Answer:
         """Return the answer to request ``number``; ``base_url`` is our own address without a path."""
         fault = scenario.fault
+        if scenario.kind in ("error", "raw") or (fault is not None and fault.kind == "status"):
+            peek(recorded)
         if fault is not None and fault.kind == "status":
             return error_answer(fault.n, fault.message or f"A simulated error {fault.n}.", fault.error_type)
         if scenario.kind in ("error", "raw"):
@@ -78,7 +78,7 @@ class Api:
             return error_answer(405, "Method Not Allowed", "invalid_request_error")
         try:
             request = messages.parse(_body(recorded) if recorded.complete else UNREAD)
-        except (msgspec.DecodeError, ValueError) as problem:
+        except ValueError as problem:
             return error_answer(400, f"The request body is not a Messages request: {problem}")
         recorded.model, recorded.stream = request.model, bool(request.stream) and not count
         if count or scenario.kind == "count_tokens":
@@ -102,6 +102,15 @@ class Api:
         return held[1]
 
 
+def peek(recorded: Recorded) -> None:
+    """Note model and stream of a request whose body does not matter to its answer, if it is one of Messages."""
+    try:
+        request = messages.parse(_body(recorded))
+    except ValueError:  # msgspec.DecodeError is one
+        return
+    recorded.model, recorded.stream = request.model, bool(request.stream)
+
+
 def _body(recorded: Recorded) -> bytes:
     coding = recorded.header("content-encoding")
     if recorded.body_size and not recorded.body:
@@ -123,15 +132,5 @@ def _manner(answer: Answer, scenario: Scenario) -> Answer:
     """Return the answer with what the scenario changes in its events."""
     fault = scenario.fault
     if fault is not None:
-        answer = _with_error_event(answer, fault) if fault.kind == "error-event" else altered(answer, fault)
+        answer = altered(answer, fault)
     return answer.with_newlines(scenario.newline) if answer.stream and scenario.newline != "\n" else answer
-
-
-def _with_error_event(answer: Answer, fault: Fault) -> Answer:
-    kind = fault.error_type or error_type_of(529)
-    inner = {"type": kind, "message": fault.message}
-    if not answer.stream:
-        return error_answer(429 if kind == "rate_limit_error" else 529, fault.message, kind)
-    data = {"type": "error", "error": inner} if fault.envelope else inner
-    frame = b"event: error\ndata: %b\n\n" % msgspec.json.encode(data)
-    return answer.with_parts((*answer.parts[: fault.n], frame))

@@ -64,10 +64,12 @@ def last_request(messages: Sequence[Message]) -> tuple[str, int]:
 
 
 def tool_results(messages: Sequence[Message]) -> list[str]:
-    """Return what the tools said in the last message, or nothing if it holds no result."""
-    if not messages:
-        return []
-    found = [block for block in messages[-1].blocks if block.get("type") == "tool_result"]
+    """Return what the tools said in the user's last message, or nothing if it holds no result.
+
+    Claude Code puts messages of the role ``system`` after it (measured, 2.1.330).
+    """
+    last = next((message for message in reversed(messages) if message.role == "user"), None)
+    found = [block for block in last.blocks if block.get("type") == "tool_result"] if last else []
     return [_result_text(block.get("content", "")) for block in found]
 
 
@@ -122,6 +124,8 @@ def call_of(tool: Tool, argument: str = "") -> ToolCall:
     main = next((name for name in MAIN_PROPERTIES if name in properties), next(iter(required or properties), None))
     if argument and main is not None:
         filled[main] = argument
+    if "run_in_background" in properties:
+        filled["run_in_background"] = False  # the result in this turn, not as a notice later
     return ToolCall(tool.name, filled)
 
 

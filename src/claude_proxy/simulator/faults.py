@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 from .answer import Answer, Framed
 from .scenario import Ending, Fault, Scenario, Until, Where
 
@@ -58,7 +60,10 @@ def stop_reading(n: int = 0) -> Fault:
 
 
 def error_event(n: int = 0, envelope: bool = True, error_type: str = "overloaded_error", message: str = "Overloaded") -> Fault:
-    """Send an ``error`` event after ``n`` events and end; without ``envelope`` its data is the bare error."""
+    """Send an ``error`` event after ``n`` events and end; without ``envelope`` its data is the bare error.
+
+    Like ``bad_frame`` and ``no_stop`` it leaves an answer that is not streamed as it is.
+    """
     return Fault("error-event", n=n, envelope=envelope, error_type=error_type, message=message)
 
 
@@ -210,10 +215,20 @@ def _finish(framed: Framed, scenario: Scenario) -> Iterator[Step]:
 
 
 def altered(answer: Answer, fault: Fault) -> Answer:
-    """Return the answer with the fault's effect on its parts: other events, none of the order or timing."""
+    """Return the answer with the fault's effect on its events; an answer without events stays as it is."""
+    if not answer.stream:
+        return answer
     if fault.kind == "no-stop":
         return answer.with_parts(answer.parts[:-1])
-    if fault.kind == "bad-frame" and answer.parts:
+    if fault.kind == "error-event":
+        return answer.with_parts((*answer.parts[: fault.n], _error_frame(fault)))
+    if fault.kind == "bad-frame":
         at = min(fault.n, len(answer.parts) - 1)
         return answer.with_parts((*answer.parts[:at], MALFORMED_FRAME, *answer.parts[at + 1 :]))
     return answer
+
+
+def _error_frame(fault: Fault) -> bytes:
+    inner = {"type": fault.error_type, "message": fault.message}
+    data = {"type": "error", "error": inner} if fault.envelope else inner
+    return b"event: error\ndata: %b\n\n" % msgspec.json.encode(data)

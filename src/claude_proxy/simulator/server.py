@@ -9,11 +9,8 @@ from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Self
 
-import msgspec
-
-from . import messages
 from .answer import Answer
-from .api import Api
+from .api import Api, peek
 from .presets import ScriptError, from_header, from_model
 from .recorded import Recorded
 from .scenario import Scenario, Until, Usage, error
@@ -205,7 +202,7 @@ class Simulator:
             scenario = self._from_model(recorded) or scenario
         if scenario is None and callable(self.scenario):
             if isinstance(self.scenario, Script):
-                _peek(recorded)
+                peek(recorded)
             scenario = self.scenario(recorded)
         self._changed()
         return scenario or _DEFAULT
@@ -258,7 +255,7 @@ class Simulator:
     def _from_model(self, recorded: Recorded) -> Scenario | None:
         if b'"sim-' not in recorded.body:
             return None
-        _peek(recorded)
+        peek(recorded)
         return _or_mistake(from_model, recorded.model)
 
     def _changed(self) -> None:
@@ -274,15 +271,6 @@ class Simulator:
 
 _DEFAULT = Scenario()
 _NOTHING = Usage()
-
-
-def _peek(recorded: Recorded) -> None:
-    """Fill in model and stream from the body, if it holds them."""
-    try:
-        request = messages.parse(recorded.body)
-    except msgspec.DecodeError:
-        return
-    recorded.model, recorded.stream = request.model, bool(request.stream)
 
 
 def _or_mistake(read: Callable[[str], Scenario | None], text: str) -> Scenario | None:

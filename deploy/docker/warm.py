@@ -24,7 +24,7 @@ PACKAGES = (
     "platformdirs",
     "pydantic",
     "pydantic.root_model",
-    "pydantic_settings",
+    "pydantic.v1",
     "rich.console",
     "rich.markup",
     "rich.table",
@@ -44,7 +44,7 @@ PACKAGES = (
     "yaml",
 )
 
-for name in PACKAGES:
+for name in (*PACKAGES, *sys.argv[1:]):
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as error:

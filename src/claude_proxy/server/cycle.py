@@ -1,0 +1,230 @@
+"""One request and its response, between the connection and the app: ASGI's `receive` and `send`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from claude_proxy.errors import ProxyError
+
+if TYPE_CHECKING:
+    from .protocol import HardenedProtocol
+
+log = structlog.get_logger("server")
+
+# Read no further than this ahead of the app (bytes).
+HIGH_WATER = 64 * 1024
+# Below this a chunk is copied into one write; above it the copy costs more than two more buffers.
+_COPY_BELOW = 16 * 1024
+
+# Headers of a response that are the server's to write, whatever the app says (RFC 9112 sections 6 and 9).
+_OURS = frozenset({b"content-length", b"connection", b"transfer-encoding", b"keep-alive", b"date", b"server"})
+_BODILESS = frozenset({204, 304})
+_DISCONNECT = {"type": "http.disconnect"}
+
+_FAILED = "The proxy failed inside; its log has the reason. Please report it."
+
+
+class Cycle:
+    """The two ends of one exchange. The connection feeds it; the app calls `receive` and `send`."""
+
+    __slots__ = (
+        "_chunks",
+        "_end_delivered",
+        "_event",
+        "_expects_continue",
+        "_left",
+        "_old_http",
+        "_queued",
+        "_until_close",
+        "body_complete",
+        "chunked",
+        "complete",
+        "connection",
+        "gone",
+        "keep_alive",
+        "scope",
+        "started",
+    )
+
+    def __init__(self, connection: HardenedProtocol, scope: dict[str, Any], *, keep_alive: bool, expects_continue: bool) -> None:
+        self.connection = connection
+        self.scope = scope
+        self.keep_alive = keep_alive
+        self.body_complete = False
+        self.started = self.complete = self.gone = False
+        self.chunked = False
+        self._expects_continue = expects_continue
+        self._old_http = scope["http_version"] == "1.0"
+        self._until_close = False
+        self._left = 0
+        self._chunks: list[bytes] = []
+        self._queued = 0
+        self._end_delivered = False
+        self._event: asyncio.Event | None = None
+
+    # What the connection tells us
+
+    def feed(self, body: bytes) -> None:
+        """A piece of the request's body."""
+        if self.complete or self.gone:
+            return
+        self._chunks.append(body)
+        self._queued += len(body)
+        # Behind a running request the connection bounds the sum, and reads on to see the client leave.
+        if self._queued > HIGH_WATER and self.connection.running is self:
+            self.connection.flow.pause_reading()
+        self._wake()
+
+    def end_of_body(self) -> None:
+        self.body_complete = True
+        self._wake()
+
+    def disconnect(self) -> None:
+        """The client is gone, or nothing more may be said to it."""
+        self.gone = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._event is not None:
+            self._event.set()
+
+    # What the app calls
+
+    async def run(self, app: Any) -> None:
+        """Call the app. One that returns early cuts the response on purpose: that is no error here."""
+        try:
+            await app(self.scope, self.receive, self.send)
+        except asyncio.CancelledError:
+            self._abandon()
+        except Exception:
+            log.exception("app_failed", path=self.scope["path"])
+            self._abandon()
+        else:
+            if not self.complete:
+                if not (self.started or self.gone):
+                    log.error("app_gave_no_response", path=self.scope["path"])
+                self._abandon()
+
+    def _abandon(self) -> None:
+        if self.complete or self.gone:
+            return
+        self.gone = True
+        if self.started:
+            self.connection.cut(hard=self._until_close)
+        else:
+            self.connection.give_up(self, ProxyError(_FAILED))
+
+    async def receive(self) -> dict[str, Any]:
+        """ASGI `receive`: body pieces as they come, then `http.disconnect` once the exchange is over."""
+        if self._expects_continue:
+            self._expects_continue = False
+            if not (self.started or self.gone or self._chunks):
+                self.connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while not (self._chunks or self.gone or self.complete or (self.body_complete and not self._end_delivered)):
+            if self._event is None:
+                self._event = asyncio.Event()
+            self._event.clear()
+            await self._event.wait()
+        if self.gone or self.complete:
+            return _DISCONNECT
+        chunks = self._chunks
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if chunks:
+            self._chunks = []
+            self._queued = 0
+            self.connection.flow.resume_reading()
+        self._end_delivered = self.body_complete
+        return {"type": "http.request", "body": body, "more_body": not self.body_complete}
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """ASGI `send`. Waits while the client reads slowly; says nothing to a client that has left."""
+        flow = self.connection.flow
+        if flow.write_paused and not self.gone:
+            await flow.drain()
+        if self.gone:
+            return
+        if self.started:
+            if message["type"] != "http.response.body" or self.complete:
+                raise RuntimeError(f"ASGI message {message['type']!r} is out of order")
+            self._send_body(message.get("body", b""), message.get("more_body", False))
+        elif message["type"] == "http.response.start":
+            head = self._head(message["status"], message.get("headers", ()))
+            self.started = True
+            self.connection.transport.write(head)
+        else:
+            raise RuntimeError(f"ASGI message {message['type']!r} came before 'http.response.start'")
+
+    # The response on the wire
+
+    def _head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+        lines: list[bytes] = []
+        length: int | None = None
+        for name, value in headers:
+            name = name.lower()
+            if name in _OURS:
+                if name == b"connection" and b"close" in value.lower():
+                    self.keep_alive = False
+                if name != b"content-length" or length is not None:
+                    continue
+                length = int(value)
+            lines += (name, b": ", value, b"\r\n")
+        block = b"".join(lines)
+        count = len(lines) // 4
+        if block.count(b"\n") != count or block.count(b"\r") != count or b"\0" in block:
+            raise RuntimeError("a response header holds CR, LF or NUL")
+        framing = self._framing(status, length)
+        return b"".join((STATUS_LINE[status], self.connection.default_block(), block, framing))
+
+    def _framing(self, status: int, length: int | None) -> bytes:
+        """Settle how the body ends (RFC 9112 section 6.3) and return the last lines of the head."""
+        if self._expects_continue and not self.body_complete:
+            self.keep_alive = False  # RFC 9110 section 10.1.1: nobody knows whether the body will follow
+        lines = b""
+        if self.scope["method"] == "HEAD" or status in _BODILESS:
+            self._left = -1
+        elif length is not None:
+            self._left = length
+        elif self._old_http:
+            self._until_close = True
+            self.keep_alive = False
+        else:
+            self.chunked = True
+            lines = b"transfer-encoding: chunked\r\n"
+        if not self.keep_alive:
+            return lines + b"connection: close\r\n\r\n"
+        if self._old_http:
+            return lines + b"connection: keep-alive\r\n\r\n"
+        return lines + b"\r\n"
+
+    def _send_body(self, body: bytes, more: bool) -> None:
+        transport = self.connection.transport
+        if self.chunked:
+            self._send_chunk(body, more)
+        elif self._until_close:
+            transport.write(body)
+        elif self._left >= 0:
+            self._left -= len(body)
+            if self._left < 0 or (self._left and not more):
+                raise RuntimeError("the response's body and its Content-Length differ")
+            transport.write(body)
+        if not more:
+            self.complete = True
+            self._wake()
+            self.connection.on_response_complete(self)
+
+    def _send_chunk(self, body: bytes, more: bool) -> None:
+        if not body:
+            if not more:
+                self.connection.transport.write(b"0\r\n\r\n")
+            return
+        size = b"%x\r\n" % len(body)
+        end = b"\r\n" if more else b"\r\n0\r\n\r\n"
+        if len(body) < _COPY_BELOW:
+            self.connection.transport.write(b"".join((size, body, end)))
+        else:
+            self.connection.transport.writelines((size, body, end))

@@ -1,0 +1,71 @@
+"""A script of the user's that runs once before the first worker (`PRE_START_PATH`, `/app/prestart.sh`)."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import FrameType
+
+import structlog
+
+log = structlog.get_logger("server")
+
+DEFAULT = Path("/app/prestart.sh")
+
+
+def run_prestart(path: str | None, default: Path = DEFAULT) -> int:
+    """Run the script and return 0, or a code to exit with. Without a path the default runs if it exists.
+
+    A script that is not executable runs under the interpreter of its first line, or under sh. Its output goes
+    where ours goes. Exit codes: the script's own, 128 + the signal that ended it or us, 1 if it cannot run.
+    """
+    script = default if path is None else Path(path)
+    if path is None and not script.is_file():
+        return 0
+    log.info("prestart", script=str(script))
+    try:
+        code = _run(_command(script))
+    except OSError as error:
+        return _complain(f"The prestart script {script} cannot be run: {error.strerror}.", 1)
+    if code:
+        return _complain(f"The prestart script {script} failed with exit code {code}; the proxy does not start.", code)
+    return 0
+
+
+def _command(script: Path) -> list[str]:
+    with script.open("rb") as file:
+        first = file.readline(256)
+    if not first.startswith(b"#!"):
+        return ["/bin/sh", str(script)]
+    if os.access(script, os.X_OK):
+        return [str(script.absolute())]
+    return [*shlex.split(first[2:].decode("utf-8", "replace")), str(script)]
+
+
+def _run(command: list[str]) -> int:
+    """Run to the end; SIGTERM and SIGINT are passed on, and then end us too (PID 1 gets no default action)."""
+    stopped: list[int] = []
+    with subprocess.Popen(command) as child:  # noqa: S603  the user's own script, named by the user
+
+        def pass_on(number: int, frame: FrameType | None) -> None:
+            stopped.append(number)
+            child.send_signal(number)
+
+        before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            code = child.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    if stopped:
+        return 128 + stopped[0]
+    return code if code >= 0 else 128 - code
+
+
+def _complain(sentence: str, code: int) -> int:
+    sys.stderr.write(f"claude-proxy: {sentence}\n")
+    return code

@@ -1,0 +1,316 @@
+"""One client connection: requests in turn, deadlines, refusals, closing; what stock uvicorn lets through ends here.
+
+It has the constructor and the `shutdown` that uvicorn's server expects of a protocol class, so it also runs
+under stock uvicorn (`--http claude_proxy.server.protocol:HardenedProtocol`). It is not derived from uvicorn's
+HttpToolsProtocol, since no method of that would stay: pipelining, upgrades, deadlines, trailers and early
+answers all sit in its control flow (FACTS section 7).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections import deque
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote
+
+import structlog
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+
+from .cycle import Cycle
+from .head import Target, refuse
+from .limits import Limits
+from .reader import BETWEEN, BODY, DEAF, HEAD, RequestHead, RequestReader
+from .refusal import RefusedError, as_response
+
+if TYPE_CHECKING:
+    from uvicorn.config import Config
+    from uvicorn.server import ServerState
+
+    from claude_proxy.errors import ProxyError
+
+log = structlog.get_logger("server")
+
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, no time
+
+
+class HardenedProtocol(asyncio.Protocol):
+    """One connection. `running` is the request an app works on, `waiting` are those pipelined behind it."""
+
+    transport: asyncio.Transport
+    flow: FlowControl
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        if not config.loaded:
+            config.load()
+        self.app = config.loaded_app
+        self.root_path = config.root_path
+        self.limits: Limits = getattr(config, "limits", None) or Limits(keep_alive=config.timeout_keep_alive)
+        self.loop = _loop or asyncio.get_running_loop()
+        self.server_state = server_state
+        self.app_state = app_state
+        self.reader = RequestReader(self.limits, self._take)
+
+        self.running: Cycle | None = None
+        self.waiting: deque[Cycle] = deque()
+        self._receiving: Cycle | None = None
+        self._waiting_size = 0
+        self._refusal: RefusedError | None = None  # to be said after the answers that come before it
+        self._scope_base: dict[str, Any] = {}
+        self._idle_since = 0.0
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
+
+    # What the transport tells us
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its bases
+        self.flow = FlowControl(self.transport)
+        self.server_state.connections.add(self)  # type: ignore[arg-type]  # uvicorn's union of its own protocols
+        self._scope_base = {
+            "type": "http",
+            "asgi": _ASGI,
+            "server": get_local_addr(self.transport),
+            "client": get_remote_addr(self.transport),
+            "scheme": "https" if is_ssl(self.transport) else "http",
+            "root_path": self.root_path,
+        }
+        self._idle_since = self.loop.time()
+        self._rearm(self.limits.keep_alive)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.server_state.connections.discard(self)
+        for timer in (self._head_timer, self._idle_timer):
+            if timer is not None:
+                timer.cancel()
+        if self.running is not None:
+            self.running.disconnect()
+        self.waiting.clear()
+        self.reader.close()
+        self.flow.resume_writing()
+
+    def pause_writing(self) -> None:
+        self.flow.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.flow.resume_writing()
+
+    def data_received(self, data: bytes) -> None:
+        reader = self.reader
+        if reader.phase == DEAF:
+            return
+        try:
+            reader.feed(data)
+            if reader.phase != BETWEEN or self.waiting:
+                self._watch(len(data))
+        except RefusedError as refused:
+            self._refuse(refused)
+
+    def _watch(self, size: int) -> None:
+        """A packet did not end a request, or requests wait: keep both within bounds."""
+        reader = self.reader
+        if self.waiting or (reader.phase == HEAD and self.running is not None):
+            self._waiting_size += size
+            too_many = len(self.waiting) > self.limits.pipeline_depth
+            if too_many or self._waiting_size > self.limits.pipeline_bytes:
+                self._hang_up_after_running()
+                return
+        if reader.phase != BETWEEN:
+            if reader.phase == HEAD and self._head_timer is None:
+                self._head_timer = self.loop.call_later(self.limits.head_seconds, self._on_head_timer)
+            reader.unfinished(size)
+
+    # Requests in turn
+
+    def _take(self, head: RequestHead) -> Cycle:
+        """The reader has a request: run it, or let it wait for the one before."""
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+        cycle = self._receiving = Cycle(
+            self,
+            self._scope(head.method, head.version, head.target, head.headers),
+            keep_alive=head.keep_alive,
+            expects_continue=head.expects_continue,
+        )
+        if self.running is None:
+            self._start(cycle)
+        else:
+            self.waiting.append(cycle)
+        return cycle
+
+    def _scope(self, method: str, version: str, target: Target, headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
+        raw_path = target.path
+        path = raw_path.decode("ascii")
+        if "%" in path:
+            path = unquote(path)
+        root = self.root_path
+        # A front proxy may strip the prefix or not: in ASGI the path begins with it either way, and once.
+        if root and not (path == root or path.startswith(root + "/")):
+            path = root + path
+            raw_path = root.encode("ascii") + raw_path
+        return {
+            **self._scope_base,
+            "http_version": version,
+            "method": method,
+            "path": path,
+            "raw_path": raw_path,
+            "query_string": target.query,
+            "headers": headers,
+            "state": self.app_state.copy(),
+        }
+
+    def _start(self, cycle: Cycle) -> None:
+        self.running = cycle
+        task = self.loop.create_task(cycle.run(self.app))
+        self.server_state.tasks.add(task)
+        task.add_done_callback(self.server_state.tasks.discard)
+
+    def on_response_complete(self, cycle: Cycle) -> None:
+        """The app has sent the last byte: the next request's turn, or the idle clock."""
+        self.server_state.total_requests += 1
+        self.running = None
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        deaf = self.reader.phase == DEAF
+        if cycle.keep_alive and self.waiting:
+            self._waiting_size = 0
+            self._start(self.waiting.popleft())
+        elif cycle.keep_alive and self._refusal is not None:
+            self._say(self._refusal, self.reader.method)
+        elif deaf or not cycle.keep_alive:
+            self._close(linger=deaf or not cycle.body_complete)
+        else:
+            self._idle_since = self.loop.time()
+            if not cycle.body_complete:
+                self._rearm(self.limits.linger_seconds)
+
+    def _hang_up_after_running(self) -> None:
+        """Too much is waiting: finish the running answer, then close. Unanswered requests are the client's again
+        (RFC 9112 section 9.3.2); reading goes on, so that its leaving is seen."""
+        self.reader.phase = DEAF
+        self.waiting.clear()
+        self._refusal = None
+
+    # Refusing and closing
+
+    def _refuse(self, refusal: RefusedError) -> None:
+        log.info("refused", status=refusal.status, code=refusal.code, client=self._scope_base["client"])
+        broken = self._receiving if self.reader.phase == BODY else None
+        self.reader.phase = DEAF
+        if broken is None:
+            if self.running is None:
+                self._say(refusal, self.reader.method)
+            else:
+                self._refusal = refusal
+        elif broken is self.running:
+            broken.disconnect()
+            if broken.started:
+                self.cut(hard=False)
+            else:
+                self._say(refusal, broken.scope["method"])
+        elif self.waiting and broken is self.waiting[-1]:
+            self.waiting.pop()
+            self._refusal = refusal
+        else:  # answered early, and now its body turns out to be broken
+            self._close(linger=False)
+
+    def _say(self, error: ProxyError, method: str) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(as_response(error, self.default_block(), with_body=method != "HEAD"))
+            self._close(linger=True)
+
+    def give_up(self, cycle: Cycle, error: ProxyError) -> None:
+        """The app failed before it began to answer: say so and close."""
+        self._say(error, cycle.scope["method"])
+
+    def cut(self, *, hard: bool) -> None:
+        """Close in the middle of a response; `hard` (a body that only the close ends) makes it a reset."""
+        if hard:
+            raw: socket.socket | None = self.transport.get_extra_info("socket")
+            if raw is not None:
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self.transport.abort()
+        else:
+            self._close(linger=False)
+
+    def abort(self) -> None:
+        """Drop the connection, whatever is on it."""
+        self.transport.abort()
+
+    def _close(self, *, linger: bool) -> None:
+        """Close once the written bytes are out; with `linger`, read on a while, lest a reset destroy them."""
+        self.reader.phase = DEAF
+        self.running = None
+        self.waiting.clear()
+        if self.transport.is_closing():
+            return
+        if linger and self.transport.can_write_eof():
+            self.flow.resume_reading()
+            self.transport.write_eof()
+            self._rearm(self.limits.linger_seconds)
+            return
+        self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self._rearm(self.limits.keep_alive)
+
+    def shutdown(self) -> None:
+        """The server drains: an idle connection closes now, a busy one after its answer."""
+        if self.running is None:
+            self._close(linger=False)
+        else:
+            self.running.keep_alive = False
+
+    # Time
+
+    def _rearm(self, seconds: float) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        self._idle_timer = self.loop.call_later(seconds, self._on_idle_timer)
+
+    def _on_idle_timer(self) -> None:
+        """One timer for a connection, which looks whether it fired too early, instead of two for a request."""
+        limits, phase = self.limits, self.reader.phase
+        if self.running is not None or phase == HEAD:
+            self._rearm(limits.keep_alive)
+        elif phase == DEAF:
+            self.transport.abort()
+        else:
+            allowed = limits.linger_seconds if phase == BODY else limits.keep_alive
+            left = self._idle_since + allowed - self.loop.time()
+            if left > 0:
+                self._rearm(left)
+            else:
+                self._close(linger=False)
+
+    def _on_head_timer(self) -> None:
+        self._head_timer = None
+        if self.reader.phase == HEAD:
+            what = f"The request's headers did not arrive within {self.limits.head_seconds:g} seconds."
+            self._refuse(refuse(408, "slow_headers", what))
+
+    def default_block(self) -> bytes:
+        """The `date` and `server` lines, rendered once a second."""
+        return _rendered(self.server_state.default_headers)
+
+
+_last_headers: list[tuple[bytes, bytes]] = []
+_last_block = b""
+
+
+def _rendered(headers: list[tuple[bytes, bytes]]) -> bytes:
+    global _last_block, _last_headers
+    if headers is not _last_headers:
+        _last_block = b"".join([b"%b: %b\r\n" % header for header in headers])
+        _last_headers = headers
+    return _last_block

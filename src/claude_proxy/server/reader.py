@@ -1,0 +1,197 @@
+"""Bytes in, requests out: llhttp driven with the checks that it leaves to us. No transport, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum
+from typing import NamedTuple, Protocol
+
+import httptools
+
+from .head import (
+    SINGLE,
+    Headers,
+    Target,
+    check_framing,
+    check_host,
+    check_target,
+    check_version,
+    doubled,
+    explain,
+    refuse,
+    wants_websocket,
+    without_upgrade,
+)
+from .limits import Limits
+from .refusal import RefusedError
+
+
+class Phase(IntEnum):
+    """What the reader is in the middle of. DEAF: what still comes is read and thrown away."""
+
+    BETWEEN = 0
+    HEAD = 1
+    BODY = 2
+    DEAF = 3
+
+
+# An enum member costs a look-up twice as long as a global, and these are compared for every packet.
+BETWEEN, HEAD, BODY, DEAF = Phase
+
+
+class RequestHead(NamedTuple):
+    """A request whose headers are complete and checked."""
+
+    method: str
+    version: str
+    target: Target
+    headers: Headers
+    keep_alive: bool
+    expects_continue: bool
+
+
+class BodySink(Protocol):
+    """Where a request's body goes."""
+
+    def feed(self, body: bytes, /) -> None: ...
+    def end_of_body(self) -> None: ...
+
+
+class RequestReader:
+    """Reads one connection. `take` is called for each request head and returns where its body goes."""
+
+    def __init__(self, limits: Limits, take: Callable[[RequestHead], BodySink]) -> None:
+        self.phase = BETWEEN
+        self.method = ""
+        self.unframed = 0  # bytes since the last that were part of a complete head or of a body
+        self._limits = limits
+        self._take = take
+        self._sink: BodySink | None = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._target = b""
+        self._headers: Headers = []
+        self._noted: dict[bytes, bytes] = {}
+        self._upgrading = False
+
+    def feed(self, data: bytes) -> None:
+        """Read on. Raises RefusedError, after which nothing more may be fed."""
+        while data:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as stop:
+                # llhttp stops after the head and takes the body for another protocol's. Nobody here speaks one,
+                # so the same head goes in again without its Upgrade (RFC 9110 section 7.8).
+                data = self._head_without_upgrade() + data[stop.args[0] :]
+            except httptools.HttpParserError as error:
+                cause = error.__context__
+                if isinstance(cause, RefusedError):
+                    raise cause from None
+                if cause is not None:
+                    raise cause from error
+                raise explain(str(error), data) from None
+            else:
+                return
+
+    def unfinished(self, size: int) -> None:
+        """To be called when a packet of `size` bytes has ended in a head or in a body.
+
+        What adds up in a body is only what never becomes body: chunk extensions and trailers.
+        Raises RefusedError when that is more than a head may be.
+        """
+        self.unframed += size
+        limits = self._limits
+        if self.phase == HEAD and len(self._target) > limits.target_bytes:
+            raise self._target_too_long()
+        if self.unframed > limits.head_bytes + (size if self.phase == BODY else 0):
+            raise self._head_too_large()
+
+    def close(self) -> None:
+        """Let go of the parser, which holds us."""
+        self.phase = DEAF
+        del self._parser
+
+    # llhttp's events
+
+    def on_message_begin(self) -> None:
+        self.phase = HEAD
+        self.method = ""
+        self._target = b""
+        self._headers = []
+        self._noted = {}
+        self._upgrading = False
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.phase != HEAD:
+            return  # a trailer: it comes too late to be a header, and ASGI has no place for it
+        name = name.lower()
+        value = value.rstrip(b" \t")
+        self._headers.append((name, value))
+        if name in SINGLE:
+            if name in self._noted:
+                raise doubled(name)
+            self._noted[name] = value
+
+    def on_headers_complete(self) -> None:
+        parser, noted = self._parser, self._noted
+        self._check_size()
+        method = self.method = parser.get_method().decode("ascii")
+        version = parser.get_http_version()
+        target = check_target(method, self._target)
+        check_version(version)
+        check_framing(version, noted)
+        check_host(version, noted.get(b"host"))
+        if parser.should_upgrade():
+            if wants_websocket(self._headers):
+                raise refuse(400, "websocket", "The request asks for a WebSocket, and this server has none.")
+            self._upgrading = True
+            return
+        if target.authority is not None:
+            rest = [header for header in self._headers if header[0] != b"host"]
+            self._headers = [(b"host", target.authority), *rest]
+        self.phase = BODY
+        self.unframed = 0
+        expects_continue = noted.get(b"expect", b"").lower() == b"100-continue" and version == "1.1"
+        head = RequestHead(method, version, target, self._headers, parser.should_keep_alive(), expects_continue)
+        self._sink = self._take(head)
+
+    def on_body(self, body: bytes) -> None:
+        self.unframed = 0
+        assert self._sink is not None
+        self._sink.feed(body)
+
+    def on_message_complete(self) -> None:
+        if self._upgrading:
+            return
+        self.phase = BETWEEN
+        assert self._sink is not None
+        self._sink.end_of_body()
+
+    # Helpers
+
+    def _head_without_upgrade(self) -> bytes:
+        self._parser = httptools.HttpRequestParser(self)
+        lines = [self.method.encode("ascii"), b" ", self._target, b" HTTP/1.1\r\n"]
+        for name, value in without_upgrade(self._headers):
+            lines += (name, b": ", value, b"\r\n")
+        lines.append(b"\r\n")
+        return b"".join(lines)
+
+    def _check_size(self) -> None:
+        limits = self._limits
+        if len(self._target) > limits.target_bytes:
+            raise self._target_too_long()
+        if len(self._headers) > limits.header_count:
+            raise refuse(431, "too_many_headers", f"The request has more than {limits.header_count} headers.")
+        if sum([len(name) + len(value) + 4 for name, value in self._headers]) > limits.head_bytes:
+            raise self._head_too_large()
+
+    def _target_too_long(self) -> RefusedError:
+        limit = self._limits.target_bytes
+        return refuse(414, "target_too_long", f"The request target is longer than {limit} bytes.")
+
+    def _head_too_large(self) -> RefusedError:
+        limit = self._limits.head_bytes
+        return refuse(431, "headers_too_large", f"The request's headers are larger than {limit} bytes.")

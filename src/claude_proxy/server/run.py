@@ -1,0 +1,139 @@
+"""`serve` from its options to its exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import structlog
+from uvicorn.importer import ImportFromStringError
+
+from claude_proxy import logs
+from claude_proxy.errors import ProxyError
+
+from .limits import Limits
+from .options import ServerOptions
+from .prestart import run_prestart
+from .sockets import CannotListenError, describe, listen
+from .supervisor import Supervisor
+from .worker import STOP_SIGNALS, Worker, WorkerConfig
+
+log = structlog.get_logger("server")
+
+DEFAULT_APP = "claude_proxy.app:create_app"
+
+
+def run(options: ServerOptions, app: Any = None, *, factory: bool = False) -> int:
+    """Serve until told to stop, and return the exit code (docs/serve.md).
+
+    Args:
+        app: `module:name`, or an ASGI app; by default what the options name, else the proxy itself.
+        factory: whether `app` is to be called to get the app.
+    """
+    if app is None:
+        app, factory = (options.app, False) if options.app else (DEFAULT_APP, True)
+    _configure_logs(options)
+    for note in options.notes:
+        log.warning("option", note=note)
+    with _leaving_early():
+        if code := run_prestart(options.prestart):
+            return code
+        try:
+            listeners = listen(options)
+        except CannotListenError as error:
+            return complain(str(error))
+        try:
+            return _serve_all(options, app, factory, listeners)
+        finally:
+            for listener in listeners:
+                listener.close()
+            if options.uds is not None:
+                Path(options.uds).unlink(missing_ok=True)
+
+
+def complain(sentence: str) -> int:
+    """Say why there is no start, and return its exit code."""
+    sys.stderr.write(f"claude-proxy: {sentence}\n")
+    return 1
+
+
+def _configure_logs(options: ServerOptions) -> None:
+    """Unless the caller has; levels that only gunicorn and uvicorn know count as their neighbours."""
+    if not structlog.is_configured():
+        level = {"trace": "debug", "critical": "error"}.get(options.log_level, options.log_level)
+        logs.configure(level, options.log_format)
+
+
+@contextmanager
+def _leaving_early() -> Iterator[None]:
+    """Until the server takes the signals: leave with 128 + signal. (PID 1 has no default action for them.)"""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _serve_all(options: ServerOptions, app: Any, factory: bool, listeners: list[socket.socket]) -> int:
+    where = [describe(listener) for listener in listeners]
+
+    def announce() -> None:
+        log.info("listening", on=where, workers=options.workers, pid=os.getpid())
+
+    if options.workers == 1:
+        return _serve_one(options, app, factory, listeners, announce, None)
+    if not hasattr(os, "fork"):
+        return complain("Several workers need a system with fork, which this one lacks: leave out --workers.")
+    announce()
+
+    def serve(on_ready: Callable[[], None], lifeline: int) -> int:
+        return _serve_one(options, app, factory, listeners, on_ready, lifeline)
+
+    return Supervisor(serve, listeners, count=options.workers, grace=options.graceful_timeout).run()
+
+
+def _serve_one(
+    options: ServerOptions,
+    app: Any,
+    factory: bool,
+    listeners: list[socket.socket],
+    on_ready: Callable[[], None],
+    lifeline: int | None,
+) -> int:
+    config = WorkerConfig(
+        app,
+        factory=factory,
+        limits=Limits(keep_alive=options.keep_alive),
+        grace=options.graceful_timeout,
+        root_path=options.root_path,
+        trusted=options.trusted,
+    )
+    try:
+        config.load()
+    except ProxyError as error:
+        return complain(error.message)
+    except ImportFromStringError as error:
+        return complain(f"The app {app} cannot be loaded: {error}")
+    except Exception:
+        log.exception("app_failed_to_load", app=str(app))
+        return complain("The app failed to load; the log above says where.")
+    worker = Worker(config, on_ready=on_ready, lifeline=lifeline)
+    try:
+        worker.run(listeners)
+    except SystemExit:
+        if worker.lifespan.should_exit:
+            return complain("The app failed to start; the log above says why.")
+        raise
+    return 1 if worker.lifespan.should_exit else 0

@@ -1,0 +1,131 @@
+"""Listening sockets: bound before any worker starts; a failure is one sentence."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from pathlib import Path
+
+from .options import ServerOptions
+
+# Whoever may use the proxy through its Unix socket: the owner and the group (a front proxy's).
+_UDS_MODE = 0o660
+
+
+class CannotListenError(Exception):
+    """The message says which address, why not, and what to do."""
+
+
+def listen(options: ServerOptions) -> list[socket.socket]:
+    """Open what `options` names, listening. Raises CannotListenError."""
+    if options.fd is not None:
+        return [_inherited(options.fd)]
+    if options.uds is not None:
+        return [_unix(options.uds, options.backlog)]
+    listeners: list[socket.socket] = []
+    try:
+        for host in options.hosts:
+            listeners += _tcp(host, options.port, options.backlog)
+    except CannotListenError:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+def describe(listener: socket.socket) -> str:
+    """`http://127.0.0.1:3000`, `http://[::1]:3000` or `unix:/run/proxy.sock`."""
+    name = listener.getsockname()
+    if listener.family == socket.AF_INET6:
+        return f"http://[{name[0]}]:{name[1]}"
+    if listener.family == socket.AF_INET:
+        return f"http://{name[0]}:{name[1]}"
+    return f"unix:{name}"
+
+
+def _tcp(host: str, port: int, backlog: int) -> list[socket.socket]:
+    """All addresses of `host`. A name such as localhost may have one that this machine lacks: skipped."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError) as error:
+        raise CannotListenError(f"HOST={host} is neither an address nor a name that resolves here ({error}).") from None
+    listeners: list[socket.socket] = []
+    missing: OSError | None = None
+    for family, _, _, _, address in dict.fromkeys(found):
+        try:
+            listeners.append(_listener(family, address, backlog))
+        except OSError as error:
+            if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                missing = error
+                continue
+            for listener in listeners:
+                listener.close()
+            raise CannotListenError(_why(host, port, error)) from None
+    if not listeners and missing is not None:
+        raise CannotListenError(_why(host, port, missing)) from None
+    return listeners
+
+
+def _listener(family: int, address: object, backlog: int) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)  # type: ignore[arg-type]  # getaddrinfo's own
+        listener.listen(backlog)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _why(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"Port {port} on {host} is taken: stop what listens there, or choose another with PORT or --port."
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"This user may not listen on port {port}: choose one above 1023 with PORT or --port."
+    if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+        return f"No interface of this machine has the address {host}: choose another with HOST or --host."
+    return f"Cannot listen on {host} port {port}: {error.strerror}."
+
+
+def _unix(path: str, backlog: int) -> socket.socket:
+    """A Unix socket. One that a dead process left behind is replaced, one that answers is not."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if _is_dead_socket(path):
+            Path(path).unlink()
+        listener.bind(path)
+        Path(path).chmod(_UDS_MODE)
+        listener.listen(backlog)
+    except OSError as error:
+        listener.close()
+        raise CannotListenError(
+            f"Cannot listen on the Unix socket {path}: {error.strerror or error}. Choose another path with BIND."
+        ) from None
+    return listener
+
+
+def _is_dead_socket(path: str) -> bool:
+    try:
+        if not stat.S_ISSOCK(Path(path).stat().st_mode):
+            return False
+    except OSError:
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        return probe.connect_ex(path) == errno.ECONNREFUSED
+
+
+def _inherited(fd: int) -> socket.socket:
+    try:
+        listener = socket.socket(fileno=os.dup(fd))
+        accepting = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as error:
+        raise CannotListenError(f"File descriptor {fd} is not a socket ({error.strerror}).") from None
+    if not accepting:
+        listener.listen()
+    return listener

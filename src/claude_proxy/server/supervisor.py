@@ -1,0 +1,243 @@
+"""Several workers on one machine: forked from a parent that never loads the app, replaced when they die."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+
+import structlog
+
+log = structlog.get_logger("server")
+
+# Serves until it is done and returns an exit code. Given: what to call once it listens, and the lifeline.
+Serve = Callable[[Callable[[], None], int], int]
+
+_SIGNALS = [getattr(signal, f"SIG{name}") for name in ("TERM", "INT", "HUP", "TTIN", "TTOU", "CHLD")]
+# A worker that dies younger than this is replaced only after as long (seconds).
+_TOO_YOUNG = 1.0
+# How long after the grace time a worker may take to end before it is killed (seconds).
+_PATIENCE = 15.0
+
+
+@dataclass(slots=True)
+class _Worker:
+    pid: int
+    news: int  # read end of a pipe: one byte when it listens
+    born: float
+    ready: bool = False
+    retiring: bool = False
+
+
+class Supervisor:
+    """Keeps `count` workers alive.
+
+    SIGTERM, SIGINT: all drain; a second one kills them. SIGHUP: each is replaced, the new one first.
+    SIGTTIN, SIGTTOU: one worker more, one less (as gunicorn has it).
+    """
+
+    def __init__(self, serve: Serve, listeners: list[socket.socket], *, count: int, grace: float) -> None:
+        self._serve = serve
+        self._listeners = listeners
+        self._count = count
+        self._grace = grace
+        self._workers: dict[int, _Worker] = {}
+        self._to_replace: list[int] = []
+        self._spawn_after = 0.0
+        self._served = False  # whether any worker has ever listened
+        self._failed = False
+        self._stopped_by: int | None = None
+        self._deadline = 0.0
+        self._killed_by: int | None = None
+        self._selector = selectors.DefaultSelector()
+        self._bell, self._ring = socket.socketpair()
+        self._lifeline, self._life = os.pipe()
+
+    def run(self) -> int:
+        """Serve until told to stop. Returns 0, 1 if a worker failed, 128 + signal if a second signal came."""
+        for end in (self._bell, self._ring):
+            end.setblocking(False)
+        self._selector.register(self._bell, selectors.EVENT_READ)
+        signal.set_wakeup_fd(self._ring.fileno(), warn_on_full_buffer=False)
+        before = {number: signal.signal(number, _noted) for number in _SIGNALS}
+        try:
+            while self._workers or self._stopped_by is None:
+                self._fill()
+                self._listen()
+        finally:
+            signal.set_wakeup_fd(-1)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            self._selector.close()
+            os.close(self._life)
+            os.close(self._lifeline)
+        if self._killed_by is not None:
+            return 128 + self._killed_by
+        log.info("stopped", failed=self._failed)
+        return 1 if self._failed else 0
+
+    # Starting
+
+    def _fill(self) -> None:
+        """As many workers as there should be, one more while one is being replaced."""
+        if self._stopped_by is not None or time.monotonic() < self._spawn_after:
+            return
+        staying = [worker for worker in self._workers.values() if not worker.retiring]
+        wanted = self._count + (1 if self._to_replace else 0)
+        for _ in range(wanted - len(staying)):
+            self._spawn()
+
+    def _spawn(self) -> None:
+        news, tell = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            self._be_worker(news, tell)
+        os.close(tell)
+        self._workers[pid] = _Worker(pid, news, time.monotonic())
+        self._selector.register(news, selectors.EVENT_READ, self._workers[pid])
+        log.debug("worker_started", pid=pid)
+
+    def _be_worker(self, news: int, tell: int) -> None:
+        """In the child: let go of what is the parent's, serve, and end without running the parent's clean-up."""
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in _SIGNALS:
+                signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
+            self._selector.close()
+            self._bell.close()
+            self._ring.close()
+            for fd in (self._life, news, *(worker.news for worker in self._workers.values())):
+                os.close(fd)
+            code = self._serve(lambda: _tell(tell), self._lifeline)
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+        except BaseException:
+            log.exception("worker_failed")
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    # Events
+
+    def _listen(self) -> None:
+        for key, _ in self._selector.select(self._until_next()):
+            if key.data is not None:
+                self._hear(key.data)
+                continue
+            for number in self._bell.recv(256):
+                self._on_signal(number)
+        self._reap()
+        if self._stopped_by is not None and time.monotonic() > self._deadline:
+            log.error("worker_stuck", pids=list(self._workers))
+            self._failed = True
+            self._signal_all(signal.SIGKILL)
+            self._deadline += _PATIENCE
+
+    def _until_next(self) -> float | None:
+        due = self._deadline if self._stopped_by is not None else self._spawn_after
+        left = due - time.monotonic()
+        if self._stopped_by is None and left <= 0:
+            return None
+        return max(left, 0)
+
+    def _on_signal(self, number: int) -> None:
+        if number in (signal.SIGTERM, signal.SIGINT):
+            self._on_stop(number)
+        elif self._stopped_by is not None:
+            return
+        elif number == signal.SIGHUP:
+            log.info("replacing", workers=len(self._workers))
+            self._to_replace = [worker.pid for worker in self._workers.values() if not worker.retiring]
+        elif number == signal.SIGTTIN:
+            self._count += 1
+        elif number == signal.SIGTTOU and self._count > 1:
+            self._count -= 1
+            staying = [worker for worker in self._workers.values() if not worker.retiring]
+            self._retire(staying[-1])
+
+    def _on_stop(self, number: int) -> None:
+        if self._stopped_by is not None:
+            log.warning("ended_at_once", signal=signal.Signals(number).name)
+            self._killed_by = number
+            self._signal_all(signal.SIGKILL)
+            return
+        self._stop(number)
+
+    def _stop(self, number: int) -> None:
+        self._stopped_by = number
+        self._deadline = time.monotonic() + self._grace + _PATIENCE
+        # Ours too: a connection to a socket that someone holds open is accepted by the kernel, and then by nobody.
+        for listener in self._listeners:
+            listener.close()
+        self._signal_all(signal.SIGTERM)
+
+    def _hear(self, worker: _Worker) -> None:
+        """A worker listens, or its pipe has ended because it died (then there is nothing to read)."""
+        self._selector.unregister(worker.news)
+        if not os.read(worker.news, 1):
+            return
+        worker.ready = self._served = True
+        if self._to_replace:
+            old = self._workers.get(self._to_replace.pop(0))
+            if old is not None:
+                self._retire(old)
+
+    def _retire(self, worker: _Worker) -> None:
+        worker.retiring = True
+        _kill(worker.pid, signal.SIGTERM)
+
+    def _signal_all(self, number: int) -> None:
+        for pid in self._workers:
+            _kill(pid, number)
+
+    def _reap(self) -> None:
+        """Bury the workers that have ended."""
+        for worker in list(self._workers.values()):
+            pid, status = os.waitpid(worker.pid, os.WNOHANG)
+            if pid:
+                del self._workers[pid]
+                if not worker.ready:
+                    self._forget_news(worker)
+                os.close(worker.news)
+                self._on_death(worker, os.waitstatus_to_exitcode(status))
+
+    def _forget_news(self, worker: _Worker) -> None:
+        if worker.news in self._selector.get_map():
+            self._selector.unregister(worker.news)
+
+    def _on_death(self, worker: _Worker, code: int) -> None:
+        if worker.retiring or self._stopped_by is not None:
+            log.debug("worker_ended", pid=worker.pid, code=code)
+            self._failed = self._failed or code not in (0, -signal.SIGTERM, -signal.SIGKILL)
+            return
+        log.error("worker_died", pid=worker.pid, code=code, listening=worker.ready)
+        if not worker.ready and self._to_replace:
+            log.error("replacing_failed", reason="the new worker did not start, so the old ones stay")
+            self._to_replace = []
+        elif not self._served:
+            self._failed = True
+            self._stop(signal.SIGTERM)
+        if time.monotonic() - worker.born < _TOO_YOUNG:
+            self._spawn_after = time.monotonic() + _TOO_YOUNG
+
+
+def _noted(number: int, frame: FrameType | None) -> None:
+    """Signals are read from the wakeup socket."""
+
+
+def _tell(fd: int) -> None:
+    os.write(fd, b"!")
+    os.close(fd)
+
+
+def _kill(pid: int, number: int) -> None:
+    """Signal a child; one that has ended is a zombie until it is reaped, so its pid is still its own."""
+    os.kill(pid, number)

@@ -9,9 +9,9 @@ from urllib.parse import SplitResult, urlsplit
 
 import typer
 
+from claude_proxy.proxy.target import PREFIX
 from claude_proxy.settings import Settings
 
-PREFIX = "/api/anthropic"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 EVERY_ADDRESS = ("", "0.0.0.0", "::", "*")  # noqa: S104 - recognised here, not bound
 PROBE_TIMEOUT = 3.0

@@ -1,0 +1,112 @@
+"""`claude-proxy demo`: a simulated upstream, a real proxy, a few conversations; no key, no network."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from claude_proxy.cli.demo.client import converse
+from claude_proxy.cli.demo.proxy import NotStarted, running
+from claude_proxy.cli.demo.screen import shown
+from claude_proxy.cli.demo.story import SESSION, Talk, script, talks
+from claude_proxy.cli.output import console
+from claude_proxy.simulator import Simulator
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+LOG_LIMIT = 3.0  # seconds for the last log line to arrive
+
+
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Stay up afterwards, to be tried with a client of your own.")] = False,
+    port: Annotated[int, typer.Option(metavar="PORT", help="Where the demo's proxy listens. Default: a free port.")] = 0,
+) -> None:
+    """Show the proxy at work: streaming, usage, an overload that the client retries, a cancel.
+
+    Everything runs on this machine and needs no key. It takes about ten seconds and leaves nothing behind.
+    """
+    screen = console()
+    try:
+        asyncio.run(perform(screen, port, keep=keep))
+    except NotStarted as error:
+        typer.echo(f"The demo's proxy did not start:\n{error}", err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(0 if keep else 130) from None
+
+
+async def perform(screen: Console, port: int, *, keep: bool) -> None:
+    """Raise the stage, play, say what happened.
+
+    Raises:
+        NotStarted: the proxy did not.
+    """
+    cast = talks()
+    by_name = {talk.name: talk for talk in cast}
+    arrived = asyncio.Event()
+
+    def on_line(line: Mapping[str, Any]) -> None:
+        talk = by_name.get(line.get("session", ""))
+        if talk is not None and line.get("event") == "exchange":
+            talk.lines.append(line)
+            arrived.set()
+
+    started = time.monotonic()
+    async with Simulator(script(cast)) as simulator, running(simulator.base_url, port, on_line) as url:
+        screen.print(f"Proxy {url} in front of a simulated API {simulator.url}\n", soft_wrap=True)
+        with shown(screen, cast):
+            await asyncio.gather(*(converse(url, talk) for talk in cast))
+            await logged(cast, arrived)
+        screen.print(summary(cast, simulator, time.monotonic() - started), soft_wrap=True)
+        if keep:
+            screen.print(invitation(url), soft_wrap=True)
+            await asyncio.Event().wait()
+
+
+async def logged(cast: list[Talk], arrived: asyncio.Event) -> None:
+    """Wait until the log has a line for each call, for a while."""
+    try:
+        async with asyncio.timeout(LOG_LIMIT):
+            while any(len(talk.lines) < talk.calls for talk in cast):
+                arrived.clear()
+                await arrived.wait()
+    except TimeoutError:
+        return
+
+
+def summary(cast: list[Talk], simulator: Simulator, seconds: float) -> str:
+    """What there was to see, and where to go from here."""
+    lines = [line for talk in cast for line in talk.lines]
+    counted = sum(line.get("tokens_output", 0) for line in lines)
+    return (
+        f"\n{len(cast)} conversations, {len(lines)} exchanges in {seconds:.1f} s."
+        f" Output tokens: the upstream reported {simulator.reported.output_tokens}, the proxy's log says {counted}."
+        f"{cancel_time(cast, simulator)}\n"
+        "\nNext: claude-proxy serve    run it for your own key"
+        "\n      claude-proxy code     Claude Code through it"
+        "\n      claude-proxy doctor   when something does not work"
+    )
+
+
+def cancel_time(cast: list[Talk], simulator: Simulator) -> str:
+    """How soon the upstream learnt that a client had left."""
+    left = {talk.name: talk.left_at for talk in cast if talk.left_at is not None}
+    for request in simulator.requests:
+        session = next((value.decode() for name, value in request.headers if name.lower() == SESSION.encode()), "")
+        if session in left and request.left_at is not None:
+            return f" The cancel reached the upstream after {(request.left_at - left[session]) * 1000:.0f} ms."
+    return ""
+
+
+def invitation(url: str) -> str:
+    """How to try the demo's proxy with Claude Code."""
+    return (
+        "\nThe demo stays up. In another terminal:"
+        f"\n      ANTHROPIC_AUTH_TOKEN=demo claude-proxy code --url {url} --models none"
+        "\nCtrl-C ends it."
+    )

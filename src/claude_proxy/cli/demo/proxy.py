@@ -1,0 +1,109 @@
+"""The demo's proxy: a real `claude-proxy serve` on a free port, whose log we read."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+from claude_proxy.settings import Settings
+
+START_LIMIT = 20.0  # seconds
+STOP_LIMIT = 10.0
+SERVER_NAMES = ("BIND", "APP_MODULE", "MODULE_NAME", "VARIABLE_NAME", "WEB_CONCURRENCY", "WORKERS_PER_CORE", "ROOT_PATH")
+OTHERS = ("CLAUDE_PROXY_CONFIG", "PRE_START_PATH", "HTTP_PROXY", "http_proxy")
+
+Line = Mapping[str, Any]
+
+
+class NotStarted(Exception):
+    """The proxy ended before it listened; the text is the end of its log."""
+
+
+def clean(environ: Mapping[str, str]) -> dict[str, str]:
+    """`environ` without anything that would make this proxy another one than the demo wants."""
+    ours = {name.upper() for name in Settings.model_fields}
+    hidden = ours | {f"{name}_FILE" for name in ours} | {*SERVER_NAMES, *OTHERS}
+    return {name: value for name, value in environ.items() if name not in hidden}
+
+
+@contextlib.asynccontextmanager
+async def running(upstream: str, port: int, on_line: Callable[[Line], None]) -> AsyncIterator[str]:
+    """Run a proxy in front of `upstream` and give its URL; stopped at the end.
+
+    Args:
+        port: where it listens; 0 for a free one.
+        on_line: called with each line of its log, as a mapping.
+
+    Raises:
+        NotStarted: it ended at once, or did not listen in time.
+    """
+    options = ["--host", "127.0.0.1", "--port", str(port), "--base-url", upstream, "--log-format", "json"]
+    with tempfile.TemporaryDirectory(prefix="claude-proxy-demo-") as folder:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "claude_proxy", "serve", *options, "--data-dir", folder,
+            cwd=folder,  # neither a proxy.py nor a claude-proxy.toml there
+            env=clean(os.environ),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is ours to handle
+        )  # fmt: skip
+        assert process.stderr is not None
+        log = Log(process.stderr, on_line)
+        reading = asyncio.create_task(log.follow())
+        try:
+            yield await log.address(START_LIMIT)
+        finally:
+            await stop(process)
+            await reading
+
+
+async def stop(process: asyncio.subprocess.Process) -> None:
+    """End the proxy: kindly, then firmly."""
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), STOP_LIMIT)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+class Log:
+    """The proxy's log, line by line."""
+
+    def __init__(self, stream: asyncio.StreamReader, on_line: Callable[[Line], None]) -> None:
+        self._stream = stream
+        self._on_line = on_line
+        self._address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._last: list[str] = []
+
+    async def address(self, limit: float) -> str:
+        """The URL from the line `listening`. Raises NotStarted."""
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._address), limit)
+        except TimeoutError:
+            raise NotStarted("\n".join(self._last)) from None
+
+    async def follow(self) -> None:
+        """Read until the proxy ends."""
+        async for raw in self._stream:
+            self._take(raw.decode(errors="replace").strip())
+        if not self._address.done():
+            self._address.set_exception(NotStarted("\n".join(self._last)))
+            self._address.exception()  # seen: nobody may be waiting any more
+
+    def _take(self, text: str) -> None:
+        self._last = [*self._last[-4:], text]
+        try:
+            line = json.loads(text)
+        except ValueError:
+            return
+        if line.get("event") == "listening" and not self._address.done():
+            self._address.set_result(str(line["on"][0]))
+        self._on_line(line)

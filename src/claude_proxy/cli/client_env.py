@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from claude_proxy.cli.address import LOOPBACK, PREFIX
+from claude_proxy.cli.address import LOOPBACK
+from claude_proxy.proxy.target import PREFIX
 from claude_proxy.settings import Settings
 
 Models = Literal["glm", "claude", "none"]

@@ -10,12 +10,13 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from claude_proxy.cli.address import PREFIX, probe, proxy_url
+from claude_proxy.cli.address import probe, proxy_url
 from claude_proxy.cli.arguments import ConfigFile
 from claude_proxy.cli.claude_settings import overruled
 from claude_proxy.cli.client_env import applied, missing_credential, variables
 from claude_proxy.cli.env import ModelNames, Url
 from claude_proxy.cli.project import read_settings
+from claude_proxy.proxy.target import PREFIX
 
 INSTALL = "npm install -g @anthropic-ai/claude-code"
 NOT_FOUND = 127  # as shells report a missing command

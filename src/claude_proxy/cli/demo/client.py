@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from claude_proxy.cli.address import PREFIX
 from claude_proxy.cli.demo.story import SESSION, Talk
 from claude_proxy.protocol.sse import Splitter, parse
+from claude_proxy.proxy.target import PREFIX
 
 FIRST_PAUSE = 1.0  # seconds before the second try, then doubled
 MAX_TRIES = 4

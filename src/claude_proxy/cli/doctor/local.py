@@ -15,10 +15,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from claude_proxy import __version__
-from claude_proxy.cli.address import LOOPBACK, PREFIX, listen_host, probe, proxy_url, same_place
+from claude_proxy.cli.address import LOOPBACK, listen_host, probe, proxy_url, same_place
 from claude_proxy.cli.claude_settings import overruled
 from claude_proxy.cli.client_env import excepts_loopback
 from claude_proxy.cli.doctor.check import Check, Checks, fail, ok, warn
+from claude_proxy.proxy.target import PREFIX
 from claude_proxy.settings import Loaded, Settings
 
 CLAUDE_LIMIT = 8.0  # seconds for `claude --version`

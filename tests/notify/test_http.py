@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
+import sys
+from pathlib import Path
 
 import pytest
 import trustme
@@ -14,6 +17,7 @@ from claude_proxy.notify.answer import Verdict
 from claude_proxy.notify.notice import Notice
 from claude_proxy.notify.ntfy import Http
 
+SOURCE = Path(__file__).parents[2] / "src"
 NOTICE = Notice("z.ai: überlastet", "한글 메시지 🙂", 4, ("warning", "zap"), "cp-1")
 
 
@@ -90,6 +94,26 @@ async def test_a_try_that_takes_too_long_is_left_and_not_doubled() -> None:
         assert "within 0.05 s" in (await http.send(NOTICE)).sentence
         assert "still holds" in (await http.send(NOTICE)).sentence
         assert len(await ntfy.until(1)) == 1
+
+
+EXITS = """
+import asyncio, sys
+from claude_proxy.notify import Notice
+from claude_proxy.notify.ntfy import Http
+from claude_proxy.settings import Settings
+http = Http(Settings(ntfy_topic="t", ntfy_server=sys.argv[1]), silence=100, whole=0.05)
+print(asyncio.run(http.send(Notice("a", "b", 3, (), "c"))).verdict)
+"""
+
+
+async def test_a_hanging_try_does_not_hold_up_the_exit() -> None:
+    async with FakeNtfy(Reply(silent=True)) as ntfy:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", EXITS, ntfy.url), env=os.environ | {"PYTHONPATH": str(SOURCE)}, stdout=asyncio.subprocess.PIPE
+        )
+        async with asyncio.timeout(60):
+            out, _ = await process.communicate()
+    assert (process.returncode, out) == (0, b"again\n")
 
 
 async def test_the_loop_runs_on_while_a_try_hangs() -> None:

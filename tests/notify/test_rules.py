@@ -66,6 +66,7 @@ def test_the_retries_of_one_client_are_told_by_the_recovery_alone() -> None:
     said = end(rules(), *(failed(100 + n) for n in range(1 + STORM)), answered(120))
     assert titles(said) == ["default: concurrency limit (1302)", "default: works again"]
     assert f"{1 + STORM} requests failed" in said[1].message
+    assert len(end(rules(), *(failed(100 + n) for n in range(2 + STORM)), answered(120))) == 3
 
 
 def test_nothing_is_due_before_ten_minutes_are_over() -> None:
@@ -150,6 +151,10 @@ def test_a_clients_mistake_is_never_told() -> None:
     assert end(rules(), failed(100, "1210", "invalid_request_error", side="client", status=400)) == []
 
 
+def test_a_refusal_while_we_stop_is_never_told() -> None:
+    assert end(rules(), failed(100, None, "draining", side="proxy", outcome=Outcome.FAILED, status=503)) == []
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [
@@ -209,6 +214,7 @@ def test_one_that_comes_and_goes_does_not_push_each_time() -> None:
     assert later.title == "default: concurrency limit (1302), 99 more"
     assert "It works at the moment." in later.message
     assert end(subject, answered(800)) == []  # it has been told
+    assert end(subject, failed(810), answered(820)) == []  # nobody has heard of this one yet
 
 
 def test_one_that_fails_again_and_stays_so_is_told_and_recovers() -> None:

@@ -50,7 +50,8 @@ def test_a_reset_time_that_is_none_is_left_out(message: str) -> None:
 
 
 def test_an_unknown_class_is_named_plainly() -> None:
-    assert opening("1399", "api_error").title == "z.ai: 1399 (1399)"
+    assert opening("1399", "api_error").title == "z.ai: error (1399)"
+    assert opening(None, "http_502").title == "z.ai: HTTP 502"
     assert advice("teapot_error").name == "teapot"
 
 

@@ -77,12 +77,22 @@ KINDS = {
     "connect_failed": Advice(
         "not reachable", "Check BASE_URL, the network and HTTPS_PROXY: `claude-proxy doctor` tells which.", 4, "electric_plug"
     ),
+    "name_not_found": Advice("name not found", "Check BASE_URL and this machine's DNS.", 4, "electric_plug"),
+    "tls_failed": Advice("TLS failed", "Check the certificate, UPSTREAM_CA_FILE and this machine's clock.", 4, "lock"),
+    "proxy_refused": Advice(
+        "outbound proxy refused", "Check HTTPS_PROXY and that it lets us reach the upstream.", 4, "electric_plug"
+    ),
+    "connect_timeout": Advice("not reachable in time", "Check the network and HTTPS_PROXY. " + _WAIT, 4, "electric_plug"),
+    "stale_connection": Advice("connection lost", _WAIT, 3, "electric_plug"),
     "connection_lost": Advice("connection lost", _WAIT, 3, "electric_plug"),
     "bad_response": Advice("unusable answer", "Check that BASE_URL is an Anthropic-compatible API."),
     "upstream_timeout": Advice("no answer in time", _WAIT, 3, "turtle"),
+    "response_head_timeout": Advice("no answer in time", _WAIT, 3, "turtle"),
+    "write_timeout": Advice("requests get stuck", _WAIT, 3, "turtle"),
     "upstream_is_self": Advice("BASE_URL points at this proxy", "Set BASE_URL to the provider's address.", 4, "repeat"),
     "stream_cut": Advice("answers break off", _WAIT, 3, "scissors"),
-    "stream_stalled": Advice("answers fall silent", _WAIT, 3, "turtle"),
+    "stream_unfinished": Advice("answers break off", _WAIT, 3, "scissors"),
+    "stream_idle": Advice("answers fall silent", _WAIT, 3, "turtle"),
     "unavailable": Advice("proxy full", "Raise MAX_CONNECTIONS, or run fewer clients."),
     "internal": Advice("error in the proxy", "Please report it, with the log line.", 4, "bug"),
     "ejected": Advice("taken out of rotation", "Requests go to other upstreams; it comes back by itself.", 3, "no_entry"),
@@ -92,7 +102,11 @@ _RESET = re.compile(r"reset at (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
 
 def advice(word: str) -> Advice:
     """The advice for an error class: a provider's code or a kind."""
-    return CODES.get(word) or KINDS.get(word) or Advice(word.removesuffix("_error").replace("_", " "), _WAIT)
+    known = CODES.get(word) or KINDS.get(word)
+    if known is not None:
+        return known
+    name = "error" if word.isdigit() else word.removesuffix("_error").replace("http_", "HTTP ").replace("_", " ")
+    return Advice(name, _WAIT)
 
 
 def reset(message: str) -> str:

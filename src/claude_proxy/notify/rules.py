@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from claude_proxy.exchange import Exchange, Outcome
+from claude_proxy.exchange import Exchange, Failure, Outcome
 from claude_proxy.notify import wording
 from claude_proxy.notify.advice import advice
 from claude_proxy.notify.incident import Fault, Incident
@@ -20,6 +20,7 @@ STORM = 10  # one Claude Code request is tried 11 times (FACTS section 1): more 
 MAX_INCIDENTS = 32  # an upstream may invent error types: beyond this they share one incident
 OTHER = "other"
 EJECTED = "ejected"
+STOPPING = "draining"  # the code of a refusal while this process stops
 _BROKEN = frozenset((Outcome.FAILED, Outcome.CUT, Outcome.STALLED, Outcome.COMPLETED))
 
 
@@ -50,7 +51,7 @@ class Rules:
         """
         if exchange.failure is None:
             return self._answered(exchange, now) if self._incidents else []
-        if exchange.failure.side == "client" or exchange.outcome not in _BROKEN or not concerns(exchange):
+        if not _tells(exchange, exchange.failure) or not concerns(exchange):
             return []
         return self._failed(Fault.of(exchange, exchange.failure), now)
 
@@ -126,6 +127,11 @@ class Rules:
     def _forget(self, now: float) -> None:
         for key in [key for key, incident in self._incidents.items() if incident.over(now)]:
             del self._incidents[key]
+
+
+def _tells(exchange: Exchange, failure: Failure) -> bool:
+    """Whether a failure is news: not a client's doing, and not our own stop, which someone wanted."""
+    return failure.side != "client" and exchange.outcome in _BROKEN and failure.kind != STOPPING
 
 
 def _proves(exchange: Exchange, incident: Incident) -> bool:

@@ -1,0 +1,29 @@
+# Part of image-check.sh: docker-compose.yml, alone and with each profile.
+if docker container inspect claude-proxy >/dev/null 2>&1; then skip "compose: a container named claude-proxy is here, and is not ours"; return; fi
+if ! docker compose version >/dev/null 2>&1; then skip "compose: docker compose is not on this machine"; return; fi
+free() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+P=$(free) PN=$(free) PT=$(free) PY=$(free)
+export IMAGE=$IMG-compose PUBLISH=127.0.0.1:$P PUBLISH_NGINX=127.0.0.1:$PN PUBLISH_TRAEFIK=127.0.0.1:$PT PUBLISH_NTFY=127.0.0.1:$PY
+COMPOSE=(docker compose -p "$ID" -f docker-compose.yml -f "$HERE/simulator.yml")
+forwarded() { "${COMPOSE[@]}" logs claude-proxy | grep -o '"client":"[^"]*"' | tail -1; }
+
+t "compose: the file is valid, all profiles" docker compose --profile '*' config -q
+t "service images" "$HERE/service-images.sh" nginx traefik ntfy
+t "compose up: healthy" "${COMPOSE[@]}" up -d --build --wait --wait-timeout 90
+t "... streams" flows "http://127.0.0.1:$P"
+t "... publishes on 127.0.0.1 alone" sh -c "docker port claude-proxy | grep . && ! docker port claude-proxy | grep -v 127.0.0.1"
+t "... keeps its data in a volume" sh -c "docker inspect -f '{{range .Mounts}}{{.Type}} {{.Destination}}{{println}}{{end}}' claude-proxy | grep '^volume /data'"
+for profile in nginx:$PN traefik:$PT; do
+    name=${profile%:*}; to=https://localhost:${profile#*:}
+    t "compose --profile $name: healthy" "${COMPOSE[@]}" --profile "$name" up -d --wait --wait-timeout 90
+    t "... streams over TLS" flows "$to"
+    t "... and under a stripped prefix" flows "$to/claude"
+    t "... the client's address is in the log, not the front's" sh -c "case '$(forwarded)' in *.10.203.113.1[01]*|'') exit 1;; esac"
+    t "... HTTP/2 towards the client" sh -c "curl -sk -o /dev/null -w '%{http_version}' $to/health | grep -x 2"
+done
+export CHECK_BASE_URL=http://nowhere.invalid/api/anthropic NTFY_SERVER=http://ntfy NTFY_TOPIC=check
+t "compose --profile ntfy: healthy" "${COMPOSE[@]}" --profile ntfy up -d --wait --wait-timeout 90
+flows "http://127.0.0.1:$P" >/dev/null
+t "... an upstream out of reach becomes a notice" until_ok 20 sh -c "curl -s 'http://127.0.0.1:$PY/check/json?poll=1' | grep -q '\"message\"'"
+t "compose down -v" "${COMPOSE[@]}" --profile '*' down -v
+unset CHECK_BASE_URL NTFY_SERVER NTFY_TOPIC IMAGE PUBLISH PUBLISH_NGINX PUBLISH_TRAEFIK PUBLISH_NTFY

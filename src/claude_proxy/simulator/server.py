@@ -172,13 +172,13 @@ class Simulator:
         """Take note of a new connection; return its number."""
         self._open.add(connection)
         self.connections += 1
-        self._changed()
+        self.changed()
         return self.connections
 
     def disconnected(self, connection: Connection) -> None:
         """Take note that it is gone."""
         self._open.discard(connection)
-        self._changed()
+        self.changed()
 
     def head_in(self, recorded: Recorded) -> Scenario | None:
         """Take note of a request's head; return its scenario if that needs no body."""
@@ -192,7 +192,7 @@ class Simulator:
             elif isinstance(self.scenario, Script) and not self.scenario.needs_body:
                 scenario = self.scenario(recorded)
         recorded.scenario = scenario
-        self._changed()
+        self.changed()
         return scenario
 
     def body_in(self, recorded: Recorded) -> Scenario:
@@ -204,7 +204,7 @@ class Simulator:
             if isinstance(self.scenario, Script):
                 peek(recorded)
             scenario = self.scenario(recorded)
-        self._changed()
+        self.changed()
         return scenario or _DEFAULT
 
     def answer(self, recorded: Recorded, scenario: Scenario) -> tuple[Answer, int]:
@@ -218,18 +218,18 @@ class Simulator:
             self.reported = self.reported + recorded.usage
         if self._on_end is not None:
             self._on_end(recorded)
-        self._changed()
+        self.changed()
 
     def refused(self, why: str) -> None:
         """Take note of bytes that were no request."""
         self.refusals.append(why)
-        self._changed()
+        self.changed()
 
     async def silence(self, until: Until) -> None:
         """Wait until the gate opens (``release``), or for ever: the client's leaving cancels the wait."""
         self._held += 1
         self.hold.set()
-        self._changed()
+        self.changed()
         try:
             if until == "release":
                 await self.release.wait()
@@ -258,7 +258,8 @@ class Simulator:
         peek(recorded)
         return _or_mistake(from_model, recorded.model)
 
-    def _changed(self) -> None:
+    def changed(self) -> None:
+        """Ask the waiting conditions again."""
         for condition, future in self._waiters:
             if future.done():
                 continue

@@ -41,6 +41,9 @@ class Host(Protocol):
     def ended(self, recorded: Recorded) -> None:
         """Take note that a request is over."""
 
+    def changed(self) -> None:
+        """Take note that more of a request came in, or more of an answer went out."""
+
     def refused(self, why: str) -> None:
         """Take note of bytes that were no request."""
 
@@ -76,7 +79,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin; every write goes to the kernel at once or counts as not yet written."""
         self.transport = cast("asyncio.Transport", transport)
-        self.transport.set_write_buffer_limits(high=0)
+        tls = transport.get_extra_info("ssl_object") is not None
+        self.transport.set_write_buffer_limits(high=int(tls))  # TLS transports pause at the limit, others above it
         self.number = self.host.connected(self)
 
     def data_received(self, data: bytes) -> None:
@@ -161,6 +165,7 @@ class Connection(asyncio.Protocol):
                 recorded.digest = sha256(b"".join(self._chunks))
                 self._chunks = []
         self._act_on_body_fault(recorded)
+        self.host.changed()
 
     def on_message_complete(self) -> None:
         """Answer, or wait for the turn."""
@@ -286,6 +291,7 @@ class Connection(asyncio.Protocol):
     def _write(self, recorded: Recorded, data: bytes) -> None:
         recorded.sent += len(data)
         self.transport.write(data)
+        self.host.changed()
 
     async def _drain(self) -> None:
         while self._drained is not None:

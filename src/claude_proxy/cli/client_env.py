@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
-
 from claude_proxy.cli.address import LOOPBACK
 from claude_proxy.proxy.target import PREFIX
 from claude_proxy.settings import Settings
@@ -18,6 +16,7 @@ Models = Literal["glm", "claude", "none"]
 PLACEHOLDER = "claude-proxy"  # Claude Code wants some token; the proxy replaces it with its own
 API_TIMEOUT = "3000000"
 STREAM_IDLE_TIMEOUT = "1800000"
+CREDENTIALS = ("ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")
 ANTHROPIC = "api.anthropic.com"
 GLM_HOSTS = ("z.ai", "bigmodel.cn")
 GLM_MODELS = {
@@ -74,18 +73,30 @@ def variables(settings: Settings, environ: Mapping[str, str], url: str, models: 
 
 
 def credential(settings: Settings, environ: Mapping[str, str]) -> list[Variable]:
-    """The credential that Claude Code has to show, if it needs another one than it has."""
+    """What Claude Code has to show besides, or instead of, the credential it has.
+
+    It sends ANTHROPIC_AUTH_TOKEN as bearer and ANTHROPIC_API_KEY as x-api-key, both if both are set (measured, 2.1.330).
+    Without a held credential the proxy's key takes the header that the client's own does not need.
+    """
+    if settings.proxy_api_key is None:
+        if settings.upstream_api_key is None or own_credentials(settings, environ):
+            return []
+        why = "Claude Code wants a token; the proxy puts its own credential in its place."
+        return [Variable("ANTHROPIC_AUTH_TOKEN", PLACEHOLDER, why)]
+    key, why = settings.proxy_api_key.get_secret_value(), "The proxy asks for this key (PROXY_API_KEY)."
+    if settings.upstream_api_key is not None or own_credentials(settings, environ) == ["ANTHROPIC_API_KEY"]:
+        return [Variable("ANTHROPIC_AUTH_TOKEN", key, why)]
+    field = f"x-api-key: {key}"
+    others = [line for line in environ.get("ANTHROPIC_CUSTOM_HEADERS", "").splitlines() if line.strip() and line != field]
+    return [Variable("ANTHROPIC_CUSTOM_HEADERS", "\n".join([*others, field]), why)]
+
+
+def own_credentials(settings: Settings, environ: Mapping[str, str]) -> list[str]:
+    """The variables in which Claude Code finds a credential of its own: neither the proxy's key nor our placeholder."""
+    ours = {"", PLACEHOLDER}
     if settings.proxy_api_key is not None:
-        return [Variable("ANTHROPIC_AUTH_TOKEN", secret(settings.proxy_api_key), "The proxy asks for this key (PROXY_API_KEY).")]
-    if has_credential(environ) or settings.upstream_api_key is None:
-        return []
-    why = "Claude Code wants a token; the proxy puts its own credential in its place."
-    return [Variable("ANTHROPIC_AUTH_TOKEN", PLACEHOLDER, why)]
-
-
-def has_credential(environ: Mapping[str, str]) -> bool:
-    """Whether Claude Code finds a credential in `environ`."""
-    return any(environ.get(name) for name in ("ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"))
+        ours.add(settings.proxy_api_key.get_secret_value())
+    return [name for name in CREDENTIALS if environ.get(name, "") not in ours]
 
 
 def missing_credential(settings: Settings, environ: Mapping[str, str]) -> str | None:
@@ -94,8 +105,7 @@ def missing_credential(settings: Settings, environ: Mapping[str, str]) -> str | 
     For Anthropic itself there is none: Claude Code may be logged in.
     """
     host = urlsplit(settings.base_url).hostname
-    held = settings.upstream_api_key is not None or settings.proxy_api_key is not None
-    if held or has_credential(environ) or host == ANTHROPIC:
+    if settings.upstream_api_key is not None or own_credentials(settings, environ) or host == ANTHROPIC:
         return None
     return (
         f"No credential for {host} is set: set ANTHROPIC_AUTH_TOKEN to your key, "
@@ -144,11 +154,13 @@ def excepts_loopback(no_proxy: str) -> bool:
 
 def removals(settings: Settings, environ: Mapping[str, str]) -> list[Variable]:
     """What undoes `variables`. A credential is only removed if it is one that we set; NO_PROXY stays."""
-    ours = {variable.value for variable in credential(settings, {})}
+    key = None if settings.proxy_api_key is None else settings.proxy_api_key.get_secret_value()
     names = [*PLAIN_NAMES, *GLM_MODELS]
-    if environ.get("ANTHROPIC_AUTH_TOKEN") in ours:
+    if environ.get("ANTHROPIC_AUTH_TOKEN") in (PLACEHOLDER, key):
         names.append("ANTHROPIC_AUTH_TOKEN")
-    return [Variable(name, None, "Set by `claude-proxy env`.") for name in names]
+    if environ.get("ANTHROPIC_CUSTOM_HEADERS") == f"x-api-key: {key}":
+        names.append("ANTHROPIC_CUSTOM_HEADERS")
+    return [Variable(name, None, "Set by `claude-proxy env`.") for name in names if name in environ]
 
 
 def applied(environ: Mapping[str, str], changes: Iterable[Variable]) -> dict[str, str]:
@@ -160,8 +172,3 @@ def applied(environ: Mapping[str, str], changes: Iterable[Variable]) -> dict[str
         else:
             result[change.name] = change.value
     return result
-
-
-def secret(value: SecretStr) -> str:
-    """The secret itself: these variables are where it is meant to go."""
-    return value.get_secret_value()

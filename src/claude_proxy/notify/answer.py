@@ -43,7 +43,7 @@ class Answer:
 
 
 _ADVICE = {
-    400: "ntfy did not understand the notice: is NTFY_SERVER an ntfy server of version 1.24 or later?",
+    400: "ntfy did not understand the notice: is NTFY_SERVER an ntfy server of version 1.18 or later?",
     401: "ntfy refused the login: set NTFY_TOKEN to a valid access token of NTFY_SERVER.",
     403: "ntfy does not let us write to this topic: take another NTFY_TOPIC, or an NTFY_TOKEN that may write there.",
     404: "there is no ntfy at NTFY_SERVER: give its address without the topic.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -66,12 +66,15 @@ class App(FastAPI):
             await super().__call__(scope, receive, send)
 
 
-def create_app(settings: Settings | None = None, *, default_base_url: str | None = None) -> App:
+def create_app(
+    settings: Settings | None = None, *, default_base_url: str | None = None, listeners: Iterable[Listener] = ()
+) -> App:
     """Build the application.
 
     Args:
         settings: by default read from the environment and claude-proxy.toml.
         default_base_url: what BASE_URL is where neither says it (proxy.py).
+        listeners: told of exchanges besides our own.
 
     Raises:
         SettingsError: with a sentence for each setting that cannot be used.
@@ -90,13 +93,13 @@ def create_app(settings: Settings | None = None, *, default_base_url: str | None
     )
     app.state.settings = settings
     app.state.draining = False
-    listeners: list[Listener] = [ExchangeLog()]
+    told: list[Listener] = [ExchangeLog(), *listeners]
     app.state.notifier = make_notifier(settings)
     if app.state.notifier is not None:
-        listeners.append(app.state.notifier)
+        told.append(app.state.notifier)
     app.origins = OriginRules(settings.allowed_hosts, settings.allowed_origins)
     gate = Gate(settings, app.origins, lambda: bool(app.state.draining))
-    app.forward = Forward(settings, make_upstream(settings), gate, Listeners(listeners, on_listener_error))
+    app.forward = Forward(settings, make_upstream(settings), gate, Listeners(told, on_listener_error))
     install(app, lambda: facts(settings), lambda: readiness(app))
     return app
 

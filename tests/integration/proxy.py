@@ -1,0 +1,110 @@
+"""The proxy as the tests run it: the real application under the real server protocol, on a free loopback port."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+
+from claude_proxy.app import App, create_app
+from claude_proxy.exchange import Exchange, Listener
+from claude_proxy.settings import load
+
+
+class Recorder(Listener):
+    """Keeps finished exchanges, and wakes who waits for them."""
+
+    def __init__(self) -> None:
+        self.started: list[Exchange] = []
+        self.ended: list[Exchange] = []
+        self._changed = asyncio.Condition()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def on_exchange_start(self, exchange: Exchange) -> None:
+        self.started.append(exchange)
+
+    def on_exchange_end(self, exchange: Exchange) -> None:
+        self.ended.append(exchange)
+        task = asyncio.get_running_loop().create_task(self._tell())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def wait_for(self, count: int, timeout: float = 10.0) -> list[Exchange]:
+        """The finished exchanges, once there are `count`."""
+        async with asyncio.timeout(timeout), self._changed:
+            await self._changed.wait_for(lambda: len(self.ended) >= count)
+        return self.ended
+
+
+class RunningProxy:
+    """A proxy that serves."""
+
+    def __init__(self, app: App, recorder: Recorder, port: int, server: uvicorn.Server) -> None:
+        self.app = app
+        self.recorder = recorder
+        self.port = port
+        self.server = server
+
+    @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def base_url(self) -> str:
+        return f"{self.origin}/api/anthropic"
+
+    @property
+    def upstream_connections(self) -> int:
+        return len(self.app.forward._upstream.pool)
+
+    async def last(self) -> Exchange:
+        """The first exchange to finish."""
+        return (await self.recorder.wait_for(1))[-1]
+
+
+class _Server(uvicorn.Server):
+    """Without uvicorn's signal handlers: pytest owns the process."""
+
+    def capture_signals(self) -> Any:
+        import contextlib
+
+        return contextlib.nullcontext()
+
+
+@asynccontextmanager
+async def running_proxy(
+    base_url: str,
+    *,
+    http: str = "claude_proxy.server.protocol:HardenedProtocol",
+    prepare: Callable[[App], None] | None = None,
+    root_path: str = "",
+    **settings: Any,
+) -> AsyncIterator[RunningProxy]:
+    """Serve the application in front of `base_url`."""
+    recorder = Recorder()
+    loaded = load({}, base_url=base_url, log_level="error", **settings)
+    app = create_app(loaded.settings, listeners=[recorder])
+    if prepare is not None:
+        prepare(app)
+    sock = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        app, http=http, ws="none", lifespan="on", log_config=None, access_log=False, root_path=root_path, proxy_headers=False
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[sock]))
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.005)
+    try:
+        yield RunningProxy(app, recorder, sock.getsockname()[1], server)
+    finally:
+        server.should_exit = True
+        server.force_exit = True
+        await serving

@@ -13,24 +13,31 @@ MAX_DECODED = 16 * 1024 * 1024  # a bomb ends here; usage is not in the seventee
 
 
 class _Engine(Protocol):
-    def __call__(self, data: bytes) -> bytes: ...
+    """Decodes the next bytes into at most about `most`; what it holds back then is never asked for."""
+
+    def __call__(self, data: bytes, most: int) -> bytes: ...
 
 
 class Decompressor:
-    """Decodes chunk by chunk; gives b"" for good after an error or over the limit."""
+    """Decodes chunk by chunk; gives b"" for good after an error or over the limit.
+
+    Args:
+        engine: of one coding; None for a coding that we do not know.
+        limit: bytes that all chunks together may decode to; no more than that is ever allocated.
+    """
 
     __slots__ = ("_engine", "_left")
 
-    def __init__(self, engine: _Engine | None) -> None:
+    def __init__(self, engine: _Engine | None, limit: int = MAX_DECODED) -> None:
         self._engine = engine
-        self._left = MAX_DECODED
+        self._left = limit
 
     def feed(self, chunk: bytes) -> bytes:
         """The decoded bytes that this chunk yields."""
         if self._engine is None:
             return b""
         try:
-            data = self._engine(chunk)
+            data = self._engine(chunk, self._left + 1)
         except Exception:  # each library has its own tree of errors
             self._engine = None
             return b""
@@ -47,28 +54,66 @@ def decompressor(coding: bytes) -> Decompressor:
     return Decompressor(make() if make is not None else None)
 
 
+class _Members:
+    """Compressed streams one after another: gzip members (RFC 1952 section 2.2), zstd frames (RFC 8878 section 3)."""
+
+    __slots__ = ("_make", "_member")
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._member = make()
+
+    def __call__(self, data: bytes, most: int) -> bytes:
+        parts: list[bytes] = []
+        while data and most > 0:
+            if self._member.eof:
+                self._member = self._make()
+            try:
+                part = self._member.decompress(data, most)
+            except Exception:  # behind a whole member may be padding, which is no member
+                if not parts:
+                    raise
+                break
+            parts.append(part)
+            most -= len(part)
+            data = self._member.unused_data
+        return b"".join(parts)
+
+
 def _gzip() -> _Engine:
-    return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress
+    return _Members(lambda: zlib.decompressobj(zlib.MAX_WBITS | 32))
 
 
-def _deflate() -> _Engine:
-    """RFC 9110 section 8.4.1.2 means zlib; some servers send raw deflate."""
-    state: dict[str, Any] = {}
+class _Deflate:
+    """RFC 9110 section 8.4.1.2 means zlib; some servers send raw deflate. The first two bytes tell (RFC 1950 section 2.2)."""
 
-    def decode(data: bytes) -> bytes:
-        if not state:
-            state["z"] = zlib.decompressobj(zlib.MAX_WBITS if data[:1] == b"\x78" else -zlib.MAX_WBITS)
-        decoded: bytes = state["z"].decompress(data)
+    __slots__ = ("_head", "_stream")
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._stream: Any = None
+
+    def __call__(self, data: bytes, most: int) -> bytes:
+        if self._stream is None:
+            data = self._head = self._head + data
+            if len(data) < 2:
+                return b""
+            is_zlib = data[0] & 15 == 8 and (data[0] << 8 | data[1]) % 31 == 0
+            self._stream = zlib.decompressobj(zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS)
+        decoded: bytes = self._stream.decompress(data, most)
         return decoded
-
-    return decode
 
 
 def _brotli() -> _Engine:
     import brotli
 
-    engine: _Engine = brotli.Decompressor().process
-    return engine
+    process = brotli.Decompressor().process
+
+    def decode(data: bytes, most: int) -> bytes:
+        decoded: bytes = process(data, output_buffer_limit=most)
+        return decoded
+
+    return decode
 
 
 def _zstd() -> _Engine:
@@ -76,14 +121,13 @@ def _zstd() -> _Engine:
         from compression import zstd
     except ImportError:
         from backports import zstd
-    engine: _Engine = zstd.ZstdDecompressor().decompress
-    return engine
+    return _Members(zstd.ZstdDecompressor)
 
 
 _ENGINES: dict[bytes, Callable[[], _Engine]] = {
     b"gzip": _gzip,
     b"x-gzip": _gzip,
-    b"deflate": _deflate,
+    b"deflate": _Deflate,
     b"br": _brotli,
     b"zstd": _zstd,
 }

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 _END_OF_LINE = re.compile(rb"\r\n|\n|\r")
-# Two line ends in a row. Whether a CR that is the last byte so far is half of a CRLF, the next chunk tells.
-_BOUNDARY = re.compile(rb"(?:\r\n|\n|\r(?=[^\n]))(?:\r\n|\n|\r(?!\n))")
+# Two line ends or more in a row. A CR that is the last byte so far may be half of a CRLF: its LF then opens the next chunk.
+_BOUNDARY = re.compile(rb"(?:\r\n|\n|\r(?=[^\n]))(?:\r\n|\n|\r(?!\n))+")
 MAX_EVENT = 1024 * 1024
 
 
@@ -32,13 +32,12 @@ class Splitter:
         between: True while no event is half sent, that is, when something may be put in between.
     """
 
-    __slots__ = ("_ended_in_cr", "_limit", "_rest", "_skipping", "between")
+    __slots__ = ("_limit", "_rest", "_skipping", "between")
 
     def __init__(self, limit: int = MAX_EVENT) -> None:
         self._limit = limit
         self._rest = bytearray()
         self._skipping = False
-        self._ended_in_cr = False
         self.between = True
 
     def feed(self, chunk: bytes) -> bytes:
@@ -49,9 +48,9 @@ class Splitter:
         return self._join(chunk)
 
     def _join(self, chunk: bytes) -> bytes:
-        if self._ended_in_cr and chunk:
-            chunk, self._ended_in_cr = chunk.removeprefix(b"\n"), False  # that CR was half of a CRLF
         rest = self._rest
+        if not rest:
+            chunk = chunk.lstrip(b"\r\n")  # the other half of a CRLF, or empty lines that end nothing
         searched = max(0, len(rest) - 3)
         rest += chunk
         end = self._last_boundary(searched)
@@ -61,7 +60,6 @@ class Splitter:
             return b""
         whole = bytes(memoryview(rest)[:end])
         del rest[:end]
-        self._ended_in_cr = whole.endswith(b"\r") and not rest
         if self._skipping:
             self._skipping = False
             first = _BOUNDARY.search(whole)
@@ -71,7 +69,7 @@ class Splitter:
     def _last_boundary(self, start: int) -> int:
         """The end of the last boundary at or after `start`, 0 if there is none."""
         rest = self._rest
-        if b"\r" not in rest:
+        if rest.find(b"\r", start) < 0:  # not the whole of it: that would make a long event quadratic
             found = rest.rfind(b"\n\n", start)
             return found + 2 if found >= 0 else 0
         end = 0

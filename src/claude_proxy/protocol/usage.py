@@ -7,7 +7,8 @@ with 0/0, and some upstreams end with zeros). Usage in events we do not know is 
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 
@@ -15,24 +16,28 @@ from claude_proxy.exchange import Usage
 from claude_proxy.protocol.sse import Event, Splitter, parse
 
 # An event we want to read contains one of these; text that merely mentions them costs a parse, nothing else.
-_MARKS = (b"message_", b"error")
+# A bare `data:` of an upstream that has no envelope is told by its `code` (FACTS section 2, "In-stream errors").
+_MARKS = (b"message_", b"error", b'"code"')
+
+_Struct = TypeVar("_Struct", bound=msgspec.Struct)
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]  # what a database and a JSON number hold; other numbers are no counts
 
 
 class _CacheCreation(msgspec.Struct):
-    ephemeral_5m_input_tokens: int | None = None
-    ephemeral_1h_input_tokens: int | None = None
+    ephemeral_5m_input_tokens: _Count | None = None
+    ephemeral_1h_input_tokens: _Count | None = None
 
 
 class _ServerTools(msgspec.Struct):
-    web_search_requests: int | None = None
-    web_fetch_requests: int | None = None
+    web_search_requests: _Count | None = None
+    web_fetch_requests: _Count | None = None
 
 
 class _Usage(msgspec.Struct):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
+    input_tokens: _Count | None = None
+    output_tokens: _Count | None = None
+    cache_read_input_tokens: _Count | None = None
+    cache_creation_input_tokens: _Count | None = None
     cache_creation: _CacheCreation | None = None
     server_tool_use: _ServerTools | None = None
     service_tier: str | None = None
@@ -67,6 +72,7 @@ class _Body(msgspec.Struct):
     delta: _Delta | None = None
     error: _Error | str | None = None
     code: str | int | None = None
+    msg: str | None = None
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
@@ -85,43 +91,39 @@ def _read(data: bytes) -> _Body | None:
         return _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return _read_loosely(data)
+    except RecursionError:  # nested a thousand deep
+        return None
 
 
 def _read_loosely(data: bytes) -> _Body | None:
     """One field of an unexpected type must not hide the others: keep what fits."""
     try:
         raw = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if not isinstance(raw, dict):
-        return None
-    body = _Body()
-    for name in _Body.__struct_fields__:
+    return _fitting(raw, _Body) if isinstance(raw, dict) else None
+
+
+def _fitting(raw: dict[str, Any], kind: type[_Struct]) -> _Struct:
+    """A `kind` of those fields of `raw` that have the right type."""
+    found = kind()
+    for name, annotation in _hints(kind).items():
         if name in raw:
-            value = _usage_of(raw[name]) if name == "usage" else _fit(raw[name], _Body.__annotations__[name])
-            setattr(body, name, value)
-    return body
+            setattr(found, name, _fit(raw[name], annotation))
+    return found
 
 
-def _usage_of(raw: Any) -> _Usage | None:
-    if not isinstance(raw, dict):
-        return None
-    usage = _Usage()
-    for name in _Usage.__struct_fields__:
-        if name in raw:
-            setattr(usage, name, _fit(raw[name], _Usage.__annotations__[name]))
-    return usage
-
-
-_TYPES = {"str | None": str | None, "int | None": int | None}
-
-
-def _fit(value: Any, annotation: str) -> Any:
+def _fit(value: Any, annotation: Any) -> Any:
     try:
-        kind: Any = _TYPES.get(annotation) or eval(annotation, globals())  # noqa: S307 - our own annotations
-        return msgspec.convert(value, kind, strict=False)
+        return msgspec.convert(value, annotation, strict=False)
     except msgspec.ValidationError:
-        return None
+        structs = [part for part in get_args(annotation) if isinstance(part, type) and issubclass(part, msgspec.Struct)]
+        return _fitting(value, structs[0]) if structs and isinstance(value, dict) else None
+
+
+@functools.cache
+def _hints(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
 
 
 def merge(into: Usage | None, new: _Usage | None) -> Usage | None:
@@ -150,22 +152,28 @@ def _put(usage: Usage, name: str, value: int | None) -> None:
         setattr(usage, name, value)
 
 
-def _error(body: _Body) -> ErrorBody | None:
+def _error(body: _Body) -> ErrorBody:
     error = body.error
-    if isinstance(error, str):
+    if error is None:  # no envelope
+        error = body.message if isinstance(body.message, str) else body.msg
+    if not isinstance(error, _Error):
         error = _Error(message=error)
-    if error is None:
-        return None
     code = error.code if error.code is not None else body.code
     return ErrorBody(error.type or "api_error", error.message or "", None if code is None else str(code))
+
+
+def _is_error(body: _Body) -> bool:
+    """Anthropic's envelope, or z.ai's own form `{"code": 500, "msg": "..."}`, which a message never has."""
+    return body.error is not None or (body.type is None and body.code not in (None, 0, 200, "200"))
 
 
 class Reading:
     """What has been read of an answer so far.
 
     Attributes:
+        usage: None until a count was reported.
+        error: the first error, as the upstream words it.
         stopped: whether `message_stop` was seen (streams only).
-        events: whether anything that looks like an event was seen.
     """
 
     __slots__ = ("error", "model", "stop_reason", "stopped", "usage")
@@ -195,7 +203,7 @@ class StreamReader(Reading):
     def feed(self, chunk: bytes) -> None:
         """Look at the next chunk."""
         whole = self._splitter.feed(chunk)
-        if whole and (_MARKS[0] in whole or _MARKS[1] in whole):
+        if whole and (_MARKS[0] in whole or _MARKS[1] in whole or _MARKS[2] in whole):
             for event in parse(whole):
                 self._take(event)
 
@@ -204,6 +212,8 @@ class StreamReader(Reading):
             self.stopped = True
         elif event.name in ("message_start", "message_delta", "error", "message"):
             body = _read(event.data)
+            if body is None and event.name == "error":
+                body = _Body(error=event.data.decode("utf-8", "replace"))
             if body is not None:
                 self._apply(event.name, body)
 
@@ -215,7 +225,7 @@ class StreamReader(Reading):
             self.usage = merge(self.usage, body.usage)
             if body.delta is not None and body.delta.stop_reason is not None:
                 self.stop_reason = body.delta.stop_reason
-        elif body.error is not None:  # `event: error`, or z.ai's bare `data:` with an error in it
+        elif name == "error" or _is_error(body):  # `event: error`, or z.ai's bare `data:` with an error in it
             self.error = self.error or _error(body)
 
 
@@ -224,8 +234,9 @@ def read_answer(data: bytes) -> Reading:
     reading = Reading()
     body = _read(data)
     if body is not None:
-        reading.error = _error(body)
-        if reading.error is None:
+        if _is_error(body):
+            reading.error = _error(body)
+        else:
             reading.model, reading.stop_reason = body.model, body.stop_reason
             reading.usage = merge(None, body.usage)
     return reading

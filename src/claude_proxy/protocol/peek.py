@@ -25,6 +25,6 @@ def peek(body: bytes) -> Peek:
     """Read a whole request body. A body that is not such JSON says nothing: judging it is the upstream's office."""
     try:
         request = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # the last: nested a thousand deep
         return NOTHING
     return Peek(request.model and request.model[:200], bool(request.stream))

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from claude_proxy.exchange import Failure, Side
+from claude_proxy.errors import Side
+from claude_proxy.exchange import Failure
 from claude_proxy.protocol.usage import ErrorBody
 
 
@@ -61,6 +62,7 @@ ZAI = {
 }
 _CODED = re.compile(r"\[(\d{3,5})\]\s*\[(.*?)\](?:\s*\[[^\]]*\])?\s*$", re.DOTALL)
 _SECRET = re.compile(r"(?i)\b(?:sk-[\w-]{6,}|tk_\w{6,}|bearer\s+\S+|[0-9a-f]{32}\.\w{8,})")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # an upstream is not to move the cursor of whoever reads the log
 MAX_MESSAGE = 300
 
 
@@ -74,10 +76,10 @@ def code_of(error: ErrorBody) -> str | None:
 
 
 def text_of(error: ErrorBody) -> str:
-    """The error's own words, without brackets, secrets and excess."""
+    """The error's own words, without brackets, control characters, secrets and excess."""
     match = _CODED.match(error.message)
     text = match[2] if match else error.message
-    return _SECRET.sub("[redacted]", " ".join(text.split()))[:MAX_MESSAGE]
+    return _SECRET.sub("[redacted]", " ".join(_CONTROL.sub(" ", text).split()))[:MAX_MESSAGE]
 
 
 def judge(status: int, error: ErrorBody | None, *, credential_held: bool) -> Failure | None:

@@ -6,7 +6,9 @@ are synchronous and quick, its exceptions are contained and counted: it can neve
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -177,7 +179,7 @@ class Listeners:
             self._call("on_upstream_state", hook, upstream, state)
 
     def taps(self, exchange: Exchange) -> list[Tap]:
-        """The byte taps that want to see this exchange."""
+        """The byte taps that want to see this exchange; their exceptions are contained too."""
         taps: list[Tap] = []
         for offer in self._taps:
             try:
@@ -186,7 +188,7 @@ class Listeners:
                 self._contain("tap", error)
             else:
                 if tap is not None:
-                    taps.append(tap)
+                    taps.append(functools.partial(self._call, "tap", tap))
         return taps
 
     def _call(self, name: str, hook: Callable[..., None], *args: object) -> None:
@@ -198,7 +200,8 @@ class Listeners:
     def _contain(self, name: str, error: Exception) -> None:
         self.errors += 1
         if self._on_error is not None:
-            self._on_error(name, error)
+            with contextlib.suppress(Exception):  # the log that failed may be the log that is told
+                self._on_error(name, error)
 
 
 def overrides(listener: Listener, hook: str) -> bool:

@@ -25,7 +25,7 @@ class OriginRules:
     """
 
     def __init__(self, hosts: Iterable[str] = (), origins: Iterable[str] = ()) -> None:
-        names = [host.lower() for host in hosts]
+        names = [_without_port(host.lower()).rstrip(".") for host in hosts]
         self._any_host = "*" in names
         self._hosts = frozenset(name for name in names if not name.startswith("*"))
         self._host_suffixes = tuple(name[1:] for name in names if name.startswith("*."))
@@ -84,7 +84,10 @@ class OriginRules:
     def _same_or_allowed(self, origin: bytes, host: bytes) -> bool:
         if self._names(origin):
             return True
-        parts = urlsplit(origin.decode("latin-1").lower())
+        try:
+            parts = urlsplit(origin.decode("latin-1").lower())
+        except ValueError:  # such as "http://["
+            return False
         return bool(parts.netloc) and _normal(parts.netloc, parts.scheme) == _normal(host.decode("latin-1").lower(), parts.scheme)
 
     def _foreign(self, origin: str) -> Forbidden:

@@ -29,6 +29,9 @@ def on_stop_signal(tell: Callable[[], None]) -> Callable[[], None]:
         earlier = before[signal.Signals(number)]
         if callable(earlier):
             earlier(number, frame)
+        elif earlier == signal.SIG_DFL:  # nobody else handles it: let it do what it does
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
     for number in before:
         signal.signal(number, handle)

@@ -12,7 +12,8 @@ from claude_proxy.proxy.client import Scope
 PREFIX = "/api/anthropic"
 _RAW_PREFIX = PREFIX.encode()
 _UNPRINTABLE = re.compile(rb"[^\x21-\x7e]")
-_DOT_SEGMENT = re.compile(rb"(?i)(?:^|[/\\]|%2f|%5c)(?:\.|%2e){1,2}(?:$|[/\\]|%2f|%5c)")
+# The ";" because Java servers cut path parameters off before they resolve dots: "/..;x/" is "/../" to them.
+_DOT_SEGMENT = re.compile(rb"(?i)(?:^|[/\\]|%2f|%5c)(?:\.|%2e){1,2}(?:$|[/\\;]|%2f|%5c|%3b)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ CONFIG_FILE = "claude-proxy.toml"
 _UNITS = {"": 1, "k": 1000, "kb": 1000, "m": 1000**2, "mb": 1000**2, "g": 1000**3, "gb": 1000**3}
 _UNITS |= {"ki": 1024, "kib": 1024, "mi": 1024**2, "mib": 1024**2, "gi": 1024**3, "gib": 1024**3}
 MIB = 1024**2
+_CREDENTIALS = re.compile(r"//.*@")  # of a URL that is refused for having them
 
 
 def parse_size(value: object) -> object:
@@ -49,9 +50,9 @@ def check_url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("expected a URL such as https://api.z.ai/api/anthropic")
-    if parts.query or parts.fragment or "@" in parts.netloc:
+    if "?" in value or "#" in value or "@" in parts.netloc:
         raise ValueError("expected a URL without credentials, query or fragment")
-    if not value.isascii() or any(c.isspace() for c in value):
+    if not value.isascii() or not value.isprintable() or " " in value:
         raise ValueError("expected plain ASCII without spaces")
     _ = parts.port
     return value.rstrip("/")
@@ -265,7 +266,7 @@ def _sentence(error: ValidationError, values: Mapping[str, Any], sources: Mappin
     lines = []
     for fault in error.errors(include_url=False, include_context=False, include_input=False):
         name = str(fault["loc"][0])
-        shown = "" if name in SECRETS else f"={values.get(name)}"
+        shown = "" if name in SECRETS else f"={_CREDENTIALS.sub('//***@', str(values.get(name)))}"
         expected = fault["msg"].removeprefix("Value error, ")
         lines.append(f"{name.upper()}{shown} ({sources.get(name, 'default')}): {expected[0].lower()}{expected[1:]}.")
     return "\n".join(lines)

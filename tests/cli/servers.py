@@ -61,15 +61,17 @@ def saying(data: bytes) -> Handler:
 
 
 def tunnelling(port: int, answer: bytes = b"HTTP/1.1 200 Connection established\r\n\r\n") -> Handler:
-    """An outbound proxy: say `answer`, then connect through to `port` on loopback, whatever was asked for."""
+    """An outbound proxy to `port` on loopback, whatever was asked for; a CONNECT gets `answer`."""
 
     async def handler(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(answer)
-        await writer.drain()
-        if not answer.startswith(b"HTTP/1.1 200"):
+        tunnel = head.startswith(b"CONNECT ")
+        if tunnel:
+            writer.write(answer)
+            await writer.drain()
+        if tunnel and not answer.startswith(b"HTTP/1.1 200"):
             return
         up_reader, up_writer = await asyncio.open_connection("127.0.0.1", port)
-        if not head.startswith(b"CONNECT "):
+        if not tunnel:
             up_writer.write(head)
         await asyncio.gather(pipe(reader, up_writer), pipe(up_reader, writer))
 

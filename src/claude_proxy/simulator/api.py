@@ -12,7 +12,6 @@ from .faults import altered
 from .recorded import Recorded
 from .scenario import Scenario
 
-CACHED_ANSWERS = 256
 FRAME = re.compile(rb".+?(?:\r\n\r\n|\n\n|\r\r|\Z)", re.DOTALL)
 """One SSE frame with the empty line that ends it."""
 
@@ -27,7 +26,7 @@ class Api:
         self.keys = frozenset(keys)
         self.batches = resources.Batches()
         self.files = resources.Files()
-        self._cache: dict[tuple[object, ...], tuple[Scenario, Answer]] = {}
+        self._made: dict[messages.Key, messages.Made] = {}
 
     def answer(self, recorded: Recorded, scenario: Scenario, number: int, base_url: str) -> Answer:
         """Return the answer to request ``number``; ``base_url`` is our own address without a path."""
@@ -85,21 +84,7 @@ class Api:
             return messages.count_tokens(request, scenario)
         if scenario.kind == "models":
             return resources.models("")
-        return self._message(request, scenario)
-
-    def _message(self, request: messages.MessagesRequest, scenario: Scenario) -> Answer:
-        if scenario.text is None or scenario.kind not in ("auto", "text", "thinking"):
-            return messages.answer(request, scenario)
-        if request.tools and scenario.kind == "auto":
-            return messages.answer(request, scenario)
-        tokens = 0 if scenario.usage else messages.input_tokens(request)
-        key = (id(scenario), request.model, bool(request.stream), tokens)
-        held = self._cache.get(key)
-        if held is None:
-            if len(self._cache) >= CACHED_ANSWERS:
-                self._cache.clear()
-            held = self._cache[key] = (scenario, messages.answer(request, scenario))
-        return held[1]
+        return messages.answer(request, scenario, self._made)
 
 
 def peek(recorded: Recorded) -> None:

@@ -14,10 +14,16 @@ from .scenario import Scenario, ToolCall, Usage
 
 IMAGE_TOKENS = 1500
 CHARACTERS_PER_TOKEN = 4
-QUOTED = 400
+QUOTED = 2000
 """Characters of a tool's result or of the user's text that an answer quotes."""
 
+HELD_ANSWERS = 256
+
 Block = dict[str, Any]
+Key = tuple[int, str, bool, int, str]
+"""The scenario's identity, the model, whether it streams, input tokens, text."""
+Made = tuple[Scenario, Answer]
+"""With its scenario, so that the identity in the key stays that one's."""
 
 
 class MessagesRequest(msgspec.Struct):
@@ -65,18 +71,35 @@ def _images(messages: Sequence[Message]) -> Iterator[dict[str, Any]]:
                     yield candidate.get("source") or {}
 
 
-def answer(request: MessagesRequest, scenario: Scenario) -> Answer:
-    """Return the answer to a Messages request, streamed or not as it asks."""
+def answer(request: MessagesRequest, scenario: Scenario, made: dict[Key, Made] | None = None) -> Answer:
+    """Return the answer to a Messages request, streamed or not as it asks.
+
+    ``made`` holds answers made before, for those that depend on nothing but their key.
+    """
     try:
-        blocks, stop_reason = _blocks(request, scenario)
-        usage = scenario.usage or Usage(input_tokens(request), _output_tokens(blocks))
+        calls = _calls(request, scenario) if scenario.kind in ("auto", "tool", "tools") else ()
+        text = "" if calls else _text(request, scenario)
+        tokens = 0 if scenario.usage else input_tokens(request)
     except msgspec.ValidationError as problem:
         return error_answer(400, f"messages: {problem}")
-    reason = scenario.stop_reason or stop_reason
+    if calls or made is None:
+        return _made(request, scenario, _blocks(scenario, calls, text), tokens)
+    key = (id(scenario), request.model, bool(request.stream), tokens, text)
+    held = made.get(key)
+    if held is None:
+        if len(made) >= HELD_ANSWERS:
+            made.clear()
+        held = made[key] = (scenario, _made(request, scenario, _blocks(scenario, calls, text), tokens))
+    return held[1]
+
+
+def _made(request: MessagesRequest, scenario: Scenario, blocks: list[Block], tokens: int) -> Answer:
+    usage = scenario.usage or Usage(tokens, _output_tokens(blocks))
+    reason = scenario.stop_reason or ("tool_use" if blocks[-1]["type"] == "tool_use" else "end_turn")
     if request.stream:
         return _stream(request.model, blocks, reason, usage, scenario)
     message = _message(request.model, blocks, usage, reason)
-    return Answer(200, (msgspec.json.encode(message),), reports=((0, usage),), headers=())
+    return Answer(200, (msgspec.json.encode(message),), reports=((0, usage),))
 
 
 def count_tokens(request: MessagesRequest, scenario: Scenario) -> Answer:
@@ -88,15 +111,12 @@ def count_tokens(request: MessagesRequest, scenario: Scenario) -> Answer:
     return Answer(200, (msgspec.json.encode({"input_tokens": tokens}),))
 
 
-def _blocks(request: MessagesRequest, scenario: Scenario) -> tuple[list[Block], str]:
-    if scenario.kind == "thinking":
-        thinking = {"type": "thinking", "thinking": scenario.thinking, "signature": "c2ltdWxhdGVk"}
-        return [thinking, _text_block(_text(request, scenario))], "end_turn"
-    calls = _calls(request, scenario) if scenario.kind in ("auto", "tool", "tools") else []
-    if not calls:
-        return [_text_block(_text(request, scenario))], "end_turn"
-    opening = [_text_block(scenario.text)] if scenario.text else []
-    return opening + [_tool_block(call, number) for number, call in enumerate(calls)], "tool_use"
+def _blocks(scenario: Scenario, calls: Sequence[ToolCall], text: str) -> list[Block]:
+    if calls:
+        opening = [_text_block(scenario.text)] if scenario.text else []
+        return opening + [_tool_block(call, number) for number, call in enumerate(calls)]
+    thinking = {"type": "thinking", "thinking": scenario.thinking, "signature": "c2ltdWxhdGVk"}
+    return [*([thinking] if scenario.kind == "thinking" else ()), _text_block(text)]
 
 
 def _calls(request: MessagesRequest, scenario: Scenario) -> Sequence[ToolCall]:

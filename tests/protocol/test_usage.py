@@ -82,7 +82,19 @@ def test_a_truncated_body_says_nothing(name: str) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"null", b"[]", b'"error"', b"12", b"{}", b"<html>502</html>", b"\xff\xfe{}", b'{"model":"\xff"}', DEEP, b'{"a":%b' % DEEP]
+    [
+        b"",
+        b"null",
+        b"[]",
+        b'"error"',
+        b"12",
+        b"{}",
+        b"<html>502</html>",
+        b"\xff\xfe{}",
+        b'{"model":"\xff"}',
+        DEEP,
+        b'{"a":%b' % DEEP,
+    ]
     + [b'{"a":%b%b}' % (DEEP, b"]" * len(DEEP))],
     ids=lambda body: repr(body[:12]),
 )

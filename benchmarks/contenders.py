@@ -151,7 +151,7 @@ def haproxy() -> Contender:
     return Contender("haproxy", _first_line("haproxy", "-v"), _configured(HAPROXY, "haproxy.cfg", argv))
 
 
-def claude_proxy(command: str | None = None, wrapper: list[str] | None = None) -> Contender:
+def claude_proxy(command: str | None = None, wrapper: list[str] | None = None, **settings: str) -> Contender:
     """Ours, started as a user starts it; `command` replaces it, `wrapper` goes in front (the profiler)."""
     argv = shlex.split(command) if command else [our_script(), "serve"]
 
@@ -162,6 +162,7 @@ def claude_proxy(command: str | None = None, wrapper: list[str] | None = None) -
             "BASE_URL": f"http://127.0.0.1:{upstream}{payload.PREFIX}",
             "LOG_LEVEL": "info",
             "DATA_DIR": str(folder / "data"),
+            **settings,
         }
         return Launch([*(wrapper or []), *argv], env)
 

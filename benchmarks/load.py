@@ -69,7 +69,7 @@ class Caller(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if not self.waiting:
-            return self.fail()
+            return self.transport.abort()  # nobody asked: the deadline has passed, or the server talks out of turn
         if not self.in_body:
             data = self.head + data
             end = data.find(b"\r\n\r\n")
@@ -89,15 +89,16 @@ class Caller(asyncio.Protocol):
         """Count towards the announced length, or look for the last chunk at the end."""
         if self.left is None:
             self.tail = (self.tail + data)[-len(LAST_CHUNK) :]
-            if self.tail != LAST_CHUNK:
-                return
+            ended = self.tail == LAST_CHUNK
         else:
             self.left -= len(data)
-            if self.left > 0:
-                return
-        self.waiting = False
-        self.load.done += 1
-        self.ask()
+            ended = self.left <= 0
+        if self.left is not None and self.left < 0:
+            self.fail()
+        elif ended:
+            self.waiting = False
+            self.load.done += 1
+            self.ask()
 
     def fail(self) -> None:
         """Count a broken exchange and give the connection up."""

@@ -87,10 +87,11 @@ def request_body(kind: str, size: int = 2048) -> bytes:
     return _compact(body)
 
 
-def request(kind: str, port: int, size: int = 2048) -> bytes:
-    """The whole request, head and body, for a server on the loopback `port`."""
+def request(kind: str, port: int, size: int = 2048, **headers: str) -> bytes:
+    """The whole request, head and body, for a server on the loopback `port`; `_` in a header's name stands for `-`."""
     body = request_body(kind, size)
     head = f"POST {PREFIX}/v1/messages?beta=true HTTP/1.1\nhost: 127.0.0.1:{port}\n{_CLIENT_HEADERS}\n"
+    head += "".join(f"{name.replace('_', '-')}: {value}\n" for name, value in headers.items())
     return _lines(head + f"content-length: {len(body)}\n") + body
 
 

@@ -88,17 +88,19 @@ def on_core(core: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+def machine_busy() -> float:
+    """CPU seconds that all processes of the machine have used since boot (proc(5), /proc/stat; 10 ms ticks)."""
+    times = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    idle, waiting = times[3:5]
+    return (sum(times) - idle - waiting) / _TICK
+
+
 def idle_share(seconds: float = 1.0) -> float:
     """The share of the machine's CPU time that was idle during `seconds`: how quiet it is, 0 to 1."""
-
-    def snapshot() -> tuple[int, int]:
-        times = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
-        return times[3] + times[4], sum(times)
-
-    before = snapshot()
+    before, started = machine_busy(), time.monotonic()
     time.sleep(seconds)
-    after = snapshot()
-    return (after[0] - before[0]) / max(1, after[1] - before[1])
+    busy = machine_busy() - before
+    return max(0.0, 1 - busy / (time.monotonic() - started) / (os.cpu_count() or 1))
 
 
 def raise_open_files(wanted: int = 8192) -> None:

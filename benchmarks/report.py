@@ -123,10 +123,10 @@ def table(results: Results) -> str:
 
 def load_shares(results: Results) -> str:
     """How busy each core was, so that a reader sees what was the limit."""
-    rows = [_row(["row", "server", "proxy's core", "load generator's core"]), _row(["---"] * 4)]
+    rows = [_row(["row", "server", "proxy's core", "load generator's core", "other work, of one core"]), _row(["---"] * 5)]
     for key in ("json", "sse", "paced"):
         for server in servers(results):
-            shares = [results.median(f"{key}-{core}", server) for core in ("proxy-core", "load-core")]
+            shares = [results.median(f"{key}-{name}", server) for name in ("proxy-core", "load-core", "others")]
             if None not in shares:
                 rows.append(_row([key, server, *(f"{share:.0%}" for share in shares)]))
     return "\n".join(rows)

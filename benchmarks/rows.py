@@ -44,7 +44,7 @@ class Bench:
     proxy_core: int
 
     def cpu(self, row: str, server: Running, kind: str, connections: int, total: int, spread: float = 0.0) -> Samples:
-        """CPU microseconds of the server's process tree per exchange, and the share of each core that was used.
+        """CPU microseconds of the server's process tree per exchange, and how busy its core, the load's core and others were.
 
         Raises:
             BrokenAnswersError: not every exchange was answered in full.
@@ -52,15 +52,15 @@ class Bench:
         request = payload.request(kind, server.port)
         before = self._clocks(server)
         tally = asyncio.run(load.drive(server.port, request, connections, total, spread=spread))
-        ours, others = (after - start for after, start in zip(self._clocks(server), before, strict=True))
+        ours, load_core, machine = (after - start for after, start in zip(self._clocks(server), before, strict=True))
         if tally.failed or not tally.done:
             raise BrokenAnswersError(f"{server.name}, row {row}: {tally.failed} exchanges failed, {tally.done} answered")
-        busy = {f"{row}-proxy-core": ours / tally.seconds, f"{row}-load-core": others / tally.seconds}
-        return {row: ours / tally.done * 1e6, **busy}
+        shares = {"proxy-core": ours, "load-core": load_core, "others": max(0.0, machine - ours - load_core)}
+        return {row: ours / tally.done * 1e6, **{f"{row}-{name}": used / tally.seconds for name, used in shares.items()}}
 
-    def _clocks(self, server: Running) -> tuple[float, float]:
-        own = time.process_time()
-        return server.cpu_seconds(), own + processes.cpu_seconds(self.upstream_pid)
+    def _clocks(self, server: Running) -> tuple[float, float, float]:
+        load_core = time.process_time() + processes.cpu_seconds(self.upstream_pid)
+        return server.cpu_seconds(), load_core, processes.machine_busy()
 
 
 def measure_json(bench: Bench, server: Running) -> Samples:

@@ -29,8 +29,22 @@ def test_reads_model_and_stream(body: bytes, expected: Peek) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"null", b"[]", b"12", b'"model"', b"<xml/>", b'{"model":"m"', b'{"model":"m"}}', b'{"model":5}', b'{"stream":"yes"}']
-    + [b'{"model":"\xff"}', b"\x1f\x8b\x08", DEEP, b'{"a":%b%b}' % (DEEP, b"]" * len(DEEP))],
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"12",
+        b'"model"',
+        b"<xml/>",
+        b'{"model":"m"',
+        b'{"model":"m"}}',
+        b'{"model":5}',
+        b'{"stream":"yes"}',
+        b'{"model":"\xff"}',
+        b"\x1f\x8b\x08",
+        DEEP,
+        b'{"a":%b%b}' % (DEEP, b"]" * len(DEEP)),
+    ],
     ids=lambda body: repr(body[:12]),
 )
 def test_a_body_that_is_no_such_json_says_nothing(body: bytes) -> None:

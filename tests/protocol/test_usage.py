@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.protocol.samples import BODIES, LINE_ENDS, STREAMS, TOTALS, content, cuts, seen
 
 from claude_proxy.exchange import Usage
 from claude_proxy.protocol.usage import StreamReader, read_answer
-from tests.protocol.samples import BODIES, LINE_ENDS, STREAMS, TOTALS, content, cuts, seen
 
 DEEP = b"[" * 100_000
 
@@ -94,8 +94,8 @@ def test_a_truncated_body_says_nothing(name: str) -> None:
         b'{"model":"\xff"}',
         DEEP,
         b'{"a":%b' % DEEP,
-    ]
-    + [b'{"a":%b%b}' % (DEEP, b"]" * len(DEEP))],
+        b'{"a":%b%b}' % (DEEP, b"]" * len(DEEP)),
+    ],
     ids=lambda body: repr(body[:12]),
 )
 def test_a_body_that_is_no_answer_says_nothing(body: bytes) -> None:

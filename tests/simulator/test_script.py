@@ -61,6 +61,7 @@ def test_scripts_hold_what_headers_cannot() -> None:
     assert (read.body, read.tools) == (b"<html>", (ToolCall("Read", {"file_path": "x"}),))
     assert read.headers == (("x-a", "1"), ("set-cookie", "a"), ("set-cookie", "b"))
     assert read.trailers == (("x-t", "1"),)
+    assert named("error", {"error_code": 1302, "text": 5}).error_code == "1302"
 
 
 @pytest.mark.parametrize(

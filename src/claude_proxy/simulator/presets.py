@@ -185,6 +185,8 @@ def _listed(value: Any) -> Iterable[Any]:
 
 
 def _converted(value: Any, wanted: Any, where: str) -> Any:
+    if wanted in (str, str | None) and isinstance(value, int | float):
+        value = str(value)  # YAML reads `error_code: 1302` as a number
     try:
         return msgspec.convert(value, wanted, strict=False)
     except msgspec.ValidationError as problem:

@@ -42,7 +42,13 @@ def show(
     as_json: AsJson = False,
     docs: Annotated[bool, typer.Option("--docs", help="Print the table of all settings as docs/settings.md has it.")] = False,
 ) -> None:
-    """Print every setting: its value, where that comes from, what it means. Secrets are shown as `set`."""
+    """Print every setting: its value, where that comes from, what it means. Secrets are shown as `set`.
+
+    \b
+    Examples:
+      claude-proxy config show
+      claude-proxy config show --json | jq 'map_values(select(.source != "default") | .value)'
+    """
     if docs:
         from claude_proxy.cli.settings_docs import render
 
@@ -60,7 +66,12 @@ def show(
 
 @app.command()
 def path(config: ConfigFile = None) -> None:
-    """Print the path of the TOML file that is read; exit 1 if there is none."""
+    """Print the path of the TOML file that is read; exit 1 if there is none.
+
+    \b
+    Example:
+      $EDITOR "$(claude-proxy config path)"
+    """
     found = config_path(os.environ, config)
     typer.echo(str(found))
     if not found.is_file():

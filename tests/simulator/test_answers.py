@@ -5,10 +5,11 @@ import zlib
 
 import brotli
 import pytest
-from tests.simulator.talk import HELLO, events, get, post, say
+from tests.simulator.talk import HELLO, events, get, post, say, talk
 
 from claude_proxy.simulator import Recorded, Scenario, Simulator, faults
 from claude_proxy.simulator.codecs import decoded, encoded
+from claude_proxy.simulator.script import parse
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -60,6 +61,10 @@ async def test_header_goes_before_model_and_model_before_the_scenario_set(simula
     asked = [post(by_model, "x-simulate: text;text=header"), post(by_model), post(HELLO)]
     texts = [(await say(simulator, request)).json["content"][0]["text"] for request in asked]
     assert texts == ["header", "model", "set"]
+    assert [one.chosen_by for one in simulator.requests] == ["header", "model", "scenario"]
+    simulator.scenario = parse("default: {use: text, text: script}")
+    texts = [(await say(simulator, request)).json["content"][0]["text"] for request in asked]
+    assert texts == ["header", "model", "script"]
 
 
 async def test_a_function_can_choose_with_the_whole_request_at_hand(simulator: Simulator) -> None:
@@ -139,3 +144,16 @@ async def test_an_encoded_stream_decodes_to_the_same_events(simulator: Simulator
     assert answer.header("content-encoding") == "br"
     assert events(brotli.decompress(answer.body)) == events(plain)
     assert len(answer.chunks) == len(events(plain))
+
+
+async def test_more_different_answers_than_are_kept_are_all_right(simulator: Simulator) -> None:
+    async with talk(simulator) as line:
+        for number in (*range(300), 0):
+            line.say(post({**HELLO, "messages": [{"role": "user", "content": f"number {number}"}]}))
+            assert (await line.answer()).json["content"][0]["text"].endswith(f" number {number}")
+
+
+async def test_the_same_text_to_another_model_is_not_the_same_answer(simulator: Simulator) -> None:
+    simulator.scenario = Scenario("text", text="same")
+    models = [(await say(simulator, post({**HELLO, "model": model}))).json["model"] for model in ("a", "b", "a")]
+    assert models == ["a", "b", "a"]

@@ -328,6 +328,14 @@ async def test_interim_answers_come_before_and_trailers_after(simulator: Simulat
     assert last.trailers == [b"x-sum: 1", b"x-more: 2"]
 
 
+async def test_an_interim_answer_can_be_all_that_comes(simulator: Simulator) -> None:
+    simulator.scenario = Scenario(interim=((103, ()),), fault=faults.cut("head"))
+    async with talk(simulator) as line:
+        line.say(post())
+        assert await line.end() == "fin"
+    assert line.data == b"HTTP/1.1 103 Early Hints\r\n\r\n"
+
+
 async def test_a_body_can_end_with_the_connection(simulator: Simulator) -> None:
     simulator.scenario = TEXT.but(framing="close")
     async with talk(simulator) as line:

@@ -287,6 +287,30 @@ async def test_a_mistake_in_a_waiting_condition_reaches_the_waiter(simulator: Si
             await waiting
 
 
+@pytest.mark.parametrize("writes", ["whole", "event"])
+async def test_a_scenario_that_cannot_be_sent_resets_the_connection_and_is_reported(simulator: Simulator, writes: str) -> None:
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context.get("exception")))
+    simulator.scenario = Scenario(headers=(("x-price", "5 €"),), writes=writes)
+    try:
+        async with talk(simulator) as line:
+            line.say(post())
+            assert await line.end() == "rst"
+    finally:
+        asyncio.get_running_loop().set_exception_handler(None)
+    assert reported
+
+
+async def test_it_listens_on_ipv6() -> None:
+    async with Simulator(host="::1") as sim:
+        assert sim.base_url == f"http://[::1]:{sim.port}/api/anthropic"
+        reader, writer = await asyncio.open_connection("::1", sim.port)
+        writer.write(get("/v1/models"))
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        writer.close()
+        await sim.refuse()
+
+
 async def test_a_mistake_in_a_scenario_function_resets_the_connection_and_is_reported(simulator: Simulator) -> None:
     reported: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context.get("exception")))

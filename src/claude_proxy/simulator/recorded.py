@@ -45,6 +45,8 @@ class Recorded:
     model: str = ""
     stream: bool = False
     scenario: Scenario | None = field(default=None, repr=False)
+    chosen_by: Literal["header", "model", "scenario", "default"] = "default"
+    """What named the scenario."""
     usage: Usage = field(default_factory=Usage)
     """What the bytes sent so far have reported."""
     digest: hashlib._Hash | None = field(default=None, repr=False)

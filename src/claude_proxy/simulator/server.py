@@ -186,25 +186,30 @@ class Simulator:
         if self._history is not None and len(self.requests) > self._history:
             del self.requests[: -self._history]
         scenario = self._from_header(recorded)
-        if scenario is None:
-            if isinstance(self.scenario, Scenario):
-                scenario = self.scenario
-            elif isinstance(self.scenario, Script) and not self.scenario.needs_body:
-                scenario = self.scenario(recorded)
+        if scenario is not None:
+            recorded.chosen_by = "header"
+        elif isinstance(self.scenario, Scenario):
+            scenario, recorded.chosen_by = self.scenario, "scenario"
+        elif isinstance(self.scenario, Script) and not self.scenario.needs_body:
+            scenario, recorded.chosen_by = self.scenario(recorded), "scenario"
         recorded.scenario = scenario
         self.changed()
         return scenario
 
     def body_in(self, recorded: Recorded) -> Scenario:
         """Take note of a request's body; return its scenario."""
+        self.changed()
         scenario = recorded.scenario
-        if scenario is None or scenario is self.scenario or isinstance(self.scenario, Script):
-            scenario = self._from_model(recorded) or scenario
+        if recorded.chosen_by != "header" and b'"sim-' in recorded.body:
+            peek(recorded)
+            by_model = _or_mistake(from_model, recorded.model)
+            if by_model is not None:
+                recorded.chosen_by = "model"
+                return by_model
         if scenario is None and callable(self.scenario):
             if isinstance(self.scenario, Script):
                 peek(recorded)
-            scenario = self.scenario(recorded)
-        self.changed()
+            scenario, recorded.chosen_by = self.scenario(recorded), "scenario"
         return scenario or _DEFAULT
 
     def answer(self, recorded: Recorded, scenario: Scenario) -> tuple[Answer, int]:
@@ -251,12 +256,6 @@ class Simulator:
             if len(name) == 10 and name.lower() == b"x-simulate":
                 return _or_mistake(from_header, value.decode("latin-1"))
         return None
-
-    def _from_model(self, recorded: Recorded) -> Scenario | None:
-        if b'"sim-' not in recorded.body:
-            return None
-        peek(recorded)
-        return _or_mistake(from_model, recorded.model)
 
     def changed(self) -> None:
         """Ask the waiting conditions again."""

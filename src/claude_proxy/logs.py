@@ -14,6 +14,7 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -42,8 +43,20 @@ def configure(level: str = "info", style: str = "auto", stream: TextIO | None = 
 
 def _rendering(console: bool, *, colors: bool) -> list[structlog.typing.Processor]:
     if console:
-        return [structlog.processors.format_exc_info, structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=12)]
+        return [
+            show_controls,
+            structlog.processors.format_exc_info,
+            structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=12),
+        ]
     return [structlog.processors.format_exc_info, render_json]
+
+
+def show_controls(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Escape control characters: a model's name or an upstream's words are not to steer the terminal. JSON does it anyway."""
+    for name, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[name] = value.translate(_CONTROLS)
+    return event
 
 
 def render_json(_: WrappedLogger, __: str, event: EventDict) -> bytes:

@@ -1,0 +1,140 @@
+"""Logging: one line, JSON or for a terminal, libraries' records included."""
+
+import io
+import json
+import logging
+from collections.abc import Callable, Iterator
+
+import pytest
+import structlog
+
+from claude_proxy import logs
+from claude_proxy.exchange import Outcome
+
+
+class Terminal(io.TextIOWrapper):
+    """A stream that says it is one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _restore() -> Iterator[None]:
+    root = logging.getLogger()
+    before = root.handlers, root.level
+    yield
+    root.handlers, root.level = before
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def stream() -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+
+
+def written(stream: io.TextIOWrapper) -> str:
+    stream.flush()
+    buffer = stream.buffer
+    assert isinstance(buffer, io.BytesIO)
+    return buffer.getvalue().decode()
+
+
+def test_json_is_one_object_per_line(stream: io.TextIOWrapper) -> None:
+    logs.configure("info", "json", stream)
+    log = structlog.get_logger("x")
+    log.info("exchange", ms=3, outcome=Outcome.COMPLETED, text='a "b"\n\x1b', path=Outcome)
+    log.warning("second")
+    first, second = (json.loads(line) for line in written(stream).splitlines())
+    assert first | {"timestamp": ""} == {
+        "event": "exchange",
+        "level": "info",
+        "ms": 3,
+        "outcome": "completed",
+        "text": 'a "b"\n\x1b',
+        "path": str(Outcome),
+        "timestamp": "",
+    }
+    assert first["timestamp"].endswith("Z")
+    assert second["level"] == "warning"
+
+
+def test_auto_is_json_off_a_terminal_and_readable_on_one(stream: io.TextIOWrapper) -> None:
+    logs.configure("info", "auto", stream)
+    structlog.get_logger("x").info("hello")
+    assert json.loads(written(stream))["event"] == "hello"
+    terminal = Terminal(io.BytesIO(), encoding="utf-8", write_through=True)
+    logs.configure("info", "auto", terminal)
+    structlog.get_logger("x").info("hello", ms=3)
+    assert "hello" in written(terminal)
+    assert "{" not in written(terminal)
+    assert "\x1b[" in written(terminal)  # colours
+
+
+def test_console_off_a_terminal_has_no_colours(stream: io.TextIOWrapper) -> None:
+    logs.configure("info", "console", stream)
+    structlog.get_logger("x").info("hello", ms=3)
+    assert "hello" in written(stream)
+    assert "ms=3" in written(stream)
+    assert "\x1b" not in written(stream)
+
+
+def test_control_characters_of_others_do_not_steer_the_terminal(stream: io.TextIOWrapper) -> None:
+    logs.configure("info", "console", stream)
+    structlog.get_logger("x").info("exchange", model="m\x1b[2J\x07", reason="a\x9bH\r", plain="한글 ok")
+    shown = written(stream)
+    assert not set(shown) & {"\x1b", "\x07", "\x9b", "\r"}
+    assert "\\x1b[2J" in shown
+    assert "한글 ok" in shown
+
+
+@pytest.mark.parametrize(("level", "shown"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)])
+def test_the_level_is_the_least_that_is_written(stream: io.TextIOWrapper, level: str, shown: int) -> None:
+    logs.configure(level, "json", stream)
+    log = structlog.get_logger("x")
+    for write in (log.debug, log.info, log.warning, log.error):
+        write("line")
+    assert len(written(stream).splitlines()) == shown
+
+
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_an_exception_is_written_with_its_trace(stream: io.TextIOWrapper, style: str) -> None:
+    logs.configure("info", style, stream)
+    try:
+        raise ZeroDivisionError("by nothing")
+    except ZeroDivisionError as error:
+        structlog.get_logger("x").error("bug", exc_info=error)
+    assert "ZeroDivisionError: by nothing" in written(stream)
+    assert "Traceback" in written(stream)
+
+
+def raised(log: logging.Logger) -> None:
+    try:
+        raise KeyError("lost")
+    except KeyError:
+        log.exception("failed")
+
+
+LIBRARY: list[tuple[Callable[[logging.Logger], None], str, str]] = [
+    (lambda log: log.warning("port %d is taken", 80), "warning", "port 80 is taken"),
+    (lambda log: log.critical("gone"), "critical", "gone"),
+    (lambda log: log.log(35, "odd level"), "error", "odd level"),
+    (raised, "error", "failed"),
+]
+
+
+@pytest.mark.parametrize(("write", "level", "event"), LIBRARY)
+def test_a_librarys_records_become_lines_of_ours(
+    stream: io.TextIOWrapper, write: Callable[[logging.Logger], None], level: str, event: str
+) -> None:
+    logs.configure("info", "json", stream)
+    write(logging.getLogger("uvicorn.error"))
+    line = json.loads(written(stream))
+    assert (line["level"], line["event"]) == (level, event)
+    assert ("KeyError" in line.get("exception", "")) is (event == "failed")
+
+
+def test_a_librarys_chatter_is_not_written(stream: io.TextIOWrapper) -> None:
+    logs.configure("debug", "json", stream)
+    logging.getLogger("asyncio").info("Using selector")
+    assert written(stream) == ""

@@ -10,11 +10,12 @@ LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 @dataclass(frozen=True)
 class Tally:
-    """What a run came to: answered and failed exchanges, and its wall time in seconds."""
+    """What a run came to: answered and failed exchanges, its wall time in seconds, and how the first failure began."""
 
     done: int
     failed: int
     seconds: float
+    example: bytes = b""
 
 
 class Load:
@@ -26,6 +27,7 @@ class Load:
         self.done = 0
         self.failed = 0
         self.running = 0
+        self.example = b""
         self.deadline = time.monotonic() + seconds
         self.finished = asyncio.Event()
 
@@ -78,7 +80,7 @@ class Caller(asyncio.Protocol):
                 return None
             self.head = b""
             if not data.startswith(b"HTTP/1.1 200"):
-                return self.fail()
+                return self.fail(data)
             self.in_body = True
             self.tail = b""
             self.left = announced(data[:end])
@@ -94,15 +96,16 @@ class Caller(asyncio.Protocol):
             self.left -= len(data)
             ended = self.left <= 0
         if self.left is not None and self.left < 0:
-            self.fail()
+            self.fail(b"more than was announced: " + data)
         elif ended:
             self.waiting = False
             self.load.done += 1
             self.ask()
 
-    def fail(self) -> None:
-        """Count a broken exchange and give the connection up."""
+    def fail(self, data: bytes) -> None:
+        """Count a broken exchange, keep the first one's bytes, and give the connection up."""
         self.load.failed += 1
+        self.load.example = self.load.example or data[:2000]
         self.waiting = False
         self.transport.abort()
         self.load.leave()
@@ -111,6 +114,7 @@ class Caller(asyncio.Protocol):
         if self.waiting:
             self.waiting = False
             self.load.failed += 1
+            self.load.example = self.load.example or b"the connection was closed before the answer's end"
             self.load.leave()
 
 
@@ -146,7 +150,9 @@ async def drive(port: int, request: bytes, connections: int, total: int, *, seco
         loop.call_later(spread * place / connections, caller.ask)
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(load.finished.wait(), seconds + 30)
-    tally = Tally(load.done, load.failed + sum(caller.waiting for caller in callers), time.monotonic() - started)
+    unanswered = sum(caller.waiting for caller in callers)
+    example = load.example or (b"no answer in time" if unanswered else b"")
+    tally = Tally(load.done, load.failed + unanswered, time.monotonic() - started, example)
     for caller in callers:
         caller.waiting = False
         caller.transport.abort()

@@ -54,7 +54,8 @@ class Bench:
         tally = asyncio.run(load.drive(server.port, request, connections, total, spread=spread))
         ours, load_core, machine = (after - start for after, start in zip(self._clocks(server), before, strict=True))
         if tally.failed or not tally.done:
-            raise BrokenAnswersError(f"{server.name}, row {row}: {tally.failed} exchanges failed, {tally.done} answered")
+            example = tally.example.decode(errors="replace")
+            raise BrokenAnswersError(f"{server.name}, row {row}: {tally.failed} failed, {tally.done} answered. {example}")
         shares = {"proxy-core": ours, "load-core": load_core, "others": max(0.0, machine - ours - load_core)}
         return {row: ours / tally.done * 1e6, **{f"{row}-{name}": used / tally.seconds for name, used in shares.items()}}
 

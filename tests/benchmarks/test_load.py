@@ -113,18 +113,21 @@ async def test_after_the_deadline_nothing_more_is_sent(port: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "example"),
     [
-        b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nshort",
-        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n",
+        (b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n", b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nshort", b"the connection was closed before the answer's end"),
+        (
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n",
+            b"the connection was closed before the answer's end",
+        ),
     ],
     ids=["an error", "a cut body", "a cut stream"],
 )
-async def test_a_broken_answer_counts_as_failed(answer: bytes) -> None:
+async def test_a_broken_answer_counts_as_failed_and_the_first_is_shown(answer: bytes, example: bytes) -> None:
     async with serving(lambda: Canned(answer, hang_up=True)) as port:
         tally = await load.drive(port, payload.request("json", port), 3, 30)
-    assert (tally.done, tally.failed) == (0, 3)
+    assert (tally.done, tally.failed, tally.example) == (0, 3, example)
 
 
 async def test_bytes_that_nobody_asked_for_count_as_failed() -> None:

@@ -247,7 +247,7 @@ def _from_toml(environ: Mapping[str, str], config: Path | None) -> dict[str, tup
         raise SettingsError(f"{path}: not valid TOML: {error}.") from None
     unknown = sorted(set(table) - set(Settings.model_fields))
     if unknown:
-        raise SettingsError(f"{path}: unknown setting {unknown[0]!r}{_meant(unknown[0])}. `claude-proxy config show` lists them.")
+        raise SettingsError(f"{path}: unknown setting {unknown[0]!r}{_meant(unknown[0])} `claude-proxy config show` lists them.")
     return {name: (value, str(path)) for name, value in table.items()}
 
 
@@ -255,7 +255,7 @@ def _meant(name: str) -> str:
     import difflib  # only on the way out
 
     close = difflib.get_close_matches(name.lower(), Settings.model_fields, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f"; did you mean {close[0]!r}?" if close else "."
 
 
 def _reason(error: Exception) -> str:

@@ -1,0 +1,419 @@
+"""Settings: every field from every source, precedence, and sentences for what cannot be used."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from claude_proxy import settings as module
+from claude_proxy.errors import SettingsError
+from claude_proxy.settings import CONFIG_FILE, MIB, SECRETS, Loaded, Settings, load
+
+PEM = __file__  # any file that can be read
+# For each field: text as the environment has it, a TOML value, and what both come to.
+VALUES: dict[str, tuple[str, str, Any]] = {
+    "base_url": ("https://api.anthropic.com/", '"https://api.anthropic.com"', "https://api.anthropic.com"),
+    "upstream_api_key": ("sk-up", '"sk-up"', SecretStr("sk-up")),
+    "upstream_auth": ("x-api-key", '"x-api-key"', "x-api-key"),
+    "proxy_api_key": ("pk", '"pk"', SecretStr("pk")),
+    "host": ("0.0.0.0", '"0.0.0.0"', "0.0.0.0"),
+    "port": ("8080", "8080", 8080),
+    "allowed_hosts": ("a.example, *.b.example,", '["a.example", "*.b.example"]', ("a.example", "*.b.example")),
+    "allowed_origins": ("https://a.example", '"https://a.example"', ("https://a.example",)),
+    "log_level": ("DEBUG", '"debug"', "debug"),
+    "log_format": ("json", '"json"', "json"),
+    "data_dir": ("/tmp/data", '"/tmp/data"', Path("/tmp/data")),
+    "connect_timeout": ("2.5", "2.5", 2.5),
+    "write_timeout": ("3", "3", 3.0),
+    "response_head_timeout": ("4", "4", 4.0),
+    "stream_idle_timeout": ("5", "5", 5.0),
+    "client_write_timeout": ("6", "6", 6.0),
+    "client_read_timeout": ("7", "7", 7.0),
+    "first_event_wait": ("0", "0", 0.0),
+    "ping_interval": ("0", "0", 0.0),
+    "stream_cut": ("error-event", '"error-event"', "error-event"),
+    "keepalive_expiry": ("8", "8", 8.0),
+    "max_connections": ("9", "9", 9),
+    "upstream_ca_file": (PEM, f'"{PEM}"', Path(PEM)),
+    "max_body": ("1MiB", '"1MiB"', MIB),
+    "max_body_batches": ("2 MB", "2000000", 2_000_000),
+    "max_body_files": ("1.5k", '"1.5k"', 1500),
+    "retry_hints": ("false", "false", False),
+    "accel_buffering": ("0", "false", False),
+    "count_tokens_memory": ("60", "60", 60.0),
+    "rewrite_results_url": ("no", "false", False),
+    "graceful_timeout": ("1", "1", 1.0),
+    "ntfy_topic": ("my-topic_1", '"my-topic_1"', "my-topic_1"),
+    "ntfy_server": ("http://localhost:8090", '"http://localhost:8090"', "http://localhost:8090"),
+    "ntfy_token": ("tk_1", '"tk_1"', SecretStr("tk_1")),
+    "ntfy_via": ("cli", '"cli"', "cli"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def sentence(environ: dict[str, str] | None = None, **given: Any) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load(environ or {}, **given)
+    return caught.value.message
+
+
+def toml(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "other.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_every_field_has_a_value_here_and_a_description() -> None:
+    assert set(VALUES) == set(Settings.model_fields)
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_field_is_read_from_the_environment(name: str) -> None:
+    text, _, expected = VALUES[name]
+    loaded = load({name.upper(): text})
+    assert getattr(loaded.settings, name) == expected
+    assert loaded.sources[name] == f"env {name.upper()}"
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_field_is_read_from_toml(name: str, tmp_path: Path) -> None:
+    _, text, expected = VALUES[name]
+    path = toml(tmp_path, f"{name} = {text}\n")
+    loaded = load({}, config=path)
+    assert getattr(loaded.settings, name) == expected
+    assert loaded.sources[name] == str(path)
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_field_is_taken_from_the_command_line(name: str) -> None:
+    text, _, expected = VALUES[name]
+    loaded = load({name.upper(): "ignored, even where it would not do"}, **{name: text})
+    assert getattr(loaded.settings, name) == expected
+    assert loaded.sources[name] == "command line"
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_an_empty_variable_counts_as_not_set(name: str) -> None:
+    loaded = load({name.upper(): "", f"{name.upper()}_FILE": ""})
+    assert getattr(loaded.settings, name) == getattr(Settings(), name)
+    assert loaded.sources[name] == "default"
+
+
+def test_without_anything_the_defaults_stand_and_are_safe() -> None:
+    loaded = load({})
+    assert loaded.settings == Settings()
+    assert set(loaded.sources.values()) == {"default"}
+    assert loaded.settings.host == "127.0.0.1"
+    assert loaded.settings.base_url == "https://api.z.ai/api/anthropic"
+    assert loaded.settings.port == 3000
+
+
+def test_every_default_passes_its_own_check() -> None:
+    values = {name: getattr(Settings(), name) for name in Settings.model_fields}
+    assert Settings(**values) == Settings()
+
+
+def test_other_variables_of_the_environment_are_nobodys_business() -> None:
+    assert load({"ANTHROPIC_BASE_URL": "nonsense", "PORTX": "1", "base_url": "nonsense"}).settings == Settings()
+
+
+def test_the_command_line_wins_over_the_environment_over_toml_over_proxy_py(tmp_path: Path) -> None:
+    path = toml(tmp_path, 'port = 2\nbase_url = "http://toml"\n')
+
+    def read(environ: dict[str, str], config: Path | None = None, **given: Any) -> tuple[str, int, str]:
+        loaded = load(environ, config=config, defaults={"base_url": "http://proxy.py"}, **given)
+        return loaded.settings.base_url, loaded.settings.port, loaded.sources["base_url"]
+
+    assert read({}) == ("http://proxy.py", 3000, "proxy.py")
+    assert read({}, path) == ("http://toml", 2, str(path))
+    assert read({"BASE_URL": "http://env"}, path) == ("http://env", 2, "env BASE_URL")
+    assert read({"BASE_URL": "http://env"}, path, base_url="http://given") == ("http://given", 2, "command line")
+    assert read({"BASE_URL": "http://env"}, path, base_url=None) == ("http://env", 2, "env BASE_URL")
+
+
+def test_the_real_environment_is_read_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "4321")
+    assert load().settings.port == 4321
+
+
+# -- the TOML file
+
+
+def test_the_file_in_the_working_directory_is_read_if_it_is_there(tmp_path: Path) -> None:
+    (tmp_path / CONFIG_FILE).write_text("port = 7\n")
+    loaded = load({})
+    assert (loaded.settings.port, loaded.sources["port"]) == (7, CONFIG_FILE)
+
+
+def test_another_file_can_be_named_by_variable_and_by_argument(tmp_path: Path) -> None:
+    (tmp_path / CONFIG_FILE).write_text("port = 7\n")
+    (tmp_path / "a.toml").write_text("port = 8\n")
+    (tmp_path / "b.toml").write_text("port = 9\n")
+    assert load({"CLAUDE_PROXY_CONFIG": "a.toml"}).settings.port == 8
+    assert load({"CLAUDE_PROXY_CONFIG": "a.toml"}, config=Path("b.toml")).settings.port == 9
+    assert load({"CLAUDE_PROXY_CONFIG": ""}).settings.port == 7
+
+
+def test_a_named_file_that_is_missing_is_an_error() -> None:
+    assert sentence({"CLAUDE_PROXY_CONFIG": "gone.toml"}) == "gone.toml: the file cannot be read (no such file or directory)."
+
+
+def test_a_file_that_is_not_toml_or_not_text_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_bytes(b"port = ")
+    assert sentence(config=path).startswith(f"{path}: not valid TOML: ")
+    path.write_bytes(b'host = "\xff"')
+    assert sentence(config=path) == f"{path}: the file cannot be read (not UTF-8 text)."
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("prot", "port"), ("BASE_URL", "base_url"), ("proxy_apikey", "proxy_api_key"), ("ping_intervall", "ping_interval")],
+)
+def test_an_unknown_name_in_the_file_is_refused_with_the_likely_one(name: str, meant: str, tmp_path: Path) -> None:
+    path = toml(tmp_path, f'{name} = "x"\n')
+    assert sentence(config=path) == (
+        f"{path}: unknown setting {name!r}; did you mean {meant!r}? `claude-proxy config show` lists them."
+    )
+
+
+def test_an_unknown_name_like_no_other_is_refused_without_a_guess(tmp_path: Path) -> None:
+    path = toml(tmp_path, "[zzzz]\nqqqq = 1\n")
+    assert sentence(config=path) == f"{path}: unknown setting 'zzzz'. `claude-proxy config show` lists them."
+
+
+# -- secrets
+
+
+def test_the_secrets_are_known() -> None:
+    assert {"upstream_api_key", "proxy_api_key", "ntfy_token"} == SECRETS
+
+
+@pytest.mark.parametrize("name", sorted(SECRETS))
+def test_a_secret_is_read_from_a_file_without_its_line_end(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("  s3cret\r\n")
+    loaded = load({f"{name.upper()}_FILE": str(path)})
+    assert getattr(loaded.settings, name).get_secret_value() == "s3cret"
+    assert loaded.sources[name] == f"env {name.upper()}_FILE"
+    direct = load({name.upper(): "direct", f"{name.upper()}_FILE": str(path)})
+    assert getattr(direct.settings, name).get_secret_value() == "direct"
+
+
+def test_only_secrets_are_read_from_files(tmp_path: Path) -> None:
+    path = tmp_path / "port"
+    path.write_text("9")
+    assert load({"PORT_FILE": str(path)}).settings.port == 3000
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"two\nlines", b"\xff\xfe", "비밀".encode()])
+def test_a_secret_file_that_cannot_be_used_is_an_error_without_its_content(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_bytes(content)
+    message = sentence({"PROXY_API_KEY_FILE": str(path)})
+    assert message.startswith("PROXY_API_KEY")
+    assert "lines" not in message
+    assert "비밀" not in message
+
+
+def test_a_secret_file_that_is_missing_is_an_error() -> None:
+    message = sentence({"NTFY_TOKEN_FILE": "gone"})
+    assert message == "NTFY_TOKEN_FILE=gone: the file cannot be read (no such file or directory)."
+
+
+@pytest.mark.parametrize("name", sorted(SECRETS))
+@pytest.mark.parametrize("value", ["hush-hush\n", "hush\0hush", "hush hush ", "비밀hush", "hush\x7f"])
+def test_a_bad_secret_is_never_shown(name: str, value: str) -> None:
+    message = sentence(**{name: value})
+    assert message == f"{name.upper()} (command line): expected printable ASCII without spaces around it."
+
+
+def test_a_secret_of_a_wrong_type_is_never_shown(tmp_path: Path) -> None:
+    message = sentence(config=toml(tmp_path, 'proxy_api_key = ["hush"]\n'))
+    assert message.startswith("PROXY_API_KEY (")
+    assert "hush" not in message
+
+
+def test_a_secret_does_not_show_in_repr_str_dump_or_errors() -> None:
+    loaded = load({"PROXY_API_KEY": "hush-1", "UPSTREAM_API_KEY": "hush-2", "NTFY_TOKEN": "hush-3"})
+    shown = f"{loaded!r} {loaded.settings!r} {loaded.settings} {loaded.settings.model_dump()} {loaded.settings.model_dump_json()}"
+    assert "hush" not in shown
+    message = sentence({"PROXY_API_KEY": "hush-1", "PORT": "no"})
+    assert "hush" not in message
+
+
+def test_the_cause_of_a_settings_error_is_not_chained_where_it_would_show_values() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load({"PROXY_API_KEY": "hush\n"})
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+# -- bad values
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("port", "70000", "PORT=70000 (env PORT): input should be less than or equal to 65535."),
+        ("port", "http", "PORT=http (env PORT): input should be a valid integer, unable to parse string as an integer."),
+        ("port", "-1", "PORT=-1 (env PORT): input should be greater than or equal to 0."),
+        ("max_body", "lots", "MAX_BODY=lots (env MAX_BODY): expected a number of bytes, such as 67108864 or 64MiB."),
+        ("max_body", "1 parsec", "MAX_BODY=1 parsec (env MAX_BODY): expected a number of bytes, such as 67108864 or 64MiB."),
+        ("max_body", "0", "MAX_BODY=0 (env MAX_BODY): input should be greater than or equal to 1."),
+        ("connect_timeout", "0", "CONNECT_TIMEOUT=0 (env CONNECT_TIMEOUT): input should be greater than 0."),
+        ("connect_timeout", "nan", "CONNECT_TIMEOUT=nan (env CONNECT_TIMEOUT): input should be less than or equal to 86400."),
+        ("connect_timeout", "inf", "CONNECT_TIMEOUT=inf (env CONNECT_TIMEOUT): input should be less than or equal to 86400."),
+        ("ping_interval", "-1", "PING_INTERVAL=-1 (env PING_INTERVAL): input should be greater than or equal to 0."),
+        ("stream_cut", "cat", "STREAM_CUT=cat (env STREAM_CUT): input should be 'cut' or 'error-event'."),
+        ("log_level", "loud", "LOG_LEVEL=loud (env LOG_LEVEL): input should be 'debug', 'info', 'warning' or 'error'."),
+        ("upstream_ca_file", "/gone", "UPSTREAM_CA_FILE=/gone (env UPSTREAM_CA_FILE): expected a file that can be read."),
+        ("base_url", "api.z.ai", "BASE_URL=api.z.ai (env BASE_URL): expected a URL such as https://api.z.ai/api/anthropic."),
+    ],
+)
+def test_a_bad_value_is_one_sentence_with_name_value_source_and_expectation(name: str, value: str, expected: str) -> None:
+    assert sentence({name.upper(): value}) == expected
+
+
+def test_every_bad_value_has_its_own_line(tmp_path: Path) -> None:
+    path = toml(tmp_path, "ping_interval = -1\n")
+    lines = sentence({"PORT": "x"}, config=path, host="").splitlines()
+    assert [line.split(" (")[0] for line in lines] == ["HOST=", "PORT=x", "PING_INTERVAL=-1"]
+    assert f"({path})" in lines[2]
+    assert "(command line)" in lines[0]
+
+
+@pytest.mark.parametrize("topic", ["a b", "a/b", "x" * 65, "토픽", "a\n"])
+def test_a_topic_that_ntfy_would_not_take_is_refused(topic: str) -> None:
+    assert sentence({"NTFY_TOPIC": topic}).startswith("NTFY_TOPIC=")
+
+
+# -- sizes, lists, URLs
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1", 1),
+        ("64k", 64_000),
+        ("64K", 64_000),
+        ("64KB", 64_000),
+        ("64KiB", 65_536),
+        ("64 kib", 65_536),
+        ("1.5Mi", 3 * 2**19),
+        ("2m", 2_000_000),
+        (" 3 MiB ", 3 * 2**20),
+        ("1GB", 10**9),
+        ("1GiB", 2**30),
+        ("1g", 10**9),
+    ],
+)
+def test_sizes_have_units(text: str, expected: int) -> None:
+    assert load({"MAX_BODY": text}).settings.max_body == expected
+
+
+@pytest.mark.parametrize("text", ["1TB", "-1", "1e6", "MiB", "1 2", "0x10", "１", "1MiBs", "."])
+def test_other_sizes_are_refused(text: str) -> None:
+    if text == "１":  # a full-width digit is a digit to int(), and harmless
+        assert load({"MAX_BODY": text}).settings.max_body == 1
+    else:
+        assert "expected a number of bytes" in sentence({"MAX_BODY": text})
+
+
+@pytest.mark.parametrize(("text", "expected"), [("a", ("a",)), (" a ,b,, c ", ("a", "b", "c")), (",", ()), ("*", ("*",))])
+def test_lists_are_separated_by_commas(text: str, expected: tuple[str, ...]) -> None:
+    assert load({"ALLOWED_HOSTS": text}).settings.allowed_hosts == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://api.z.ai/api/anthropic/", "https://api.z.ai/api/anthropic"),
+        ("http://localhost:8000", "http://localhost:8000"),
+        ("http://[::1]:8000/x//", "http://[::1]:8000/x"),
+        ("HTTPS://API.Z.AI", "HTTPS://API.Z.AI"),
+        ("http://host_with.underscore/%7Ea", "http://host_with.underscore/%7Ea"),
+    ],
+)
+def test_urls_lose_only_their_trailing_slash(url: str, expected: str) -> None:
+    assert load({"BASE_URL": url}).settings.base_url == expected
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "api.z.ai",
+        "ftp://api.z.ai",
+        "//api.z.ai",
+        "https://",
+        "https:///path",
+        "https://:80",
+        "http://[::1",
+        "http://h:99999",
+        "http://h:x",
+        "https://h/?",
+        "https://h/?a=b",
+        "https://h/#",
+        "https://h/#x",
+        "https://user@h",
+        "https://u:p@h",
+        "https://h/a b",
+        " https://h",
+        "https://h\n",
+        "https://h\t/x",
+        "https://hö.example",
+        "https://h/\x01",
+        "https://h/\x7f",
+    ],
+)
+def test_other_urls_are_refused(url: str) -> None:
+    message = sentence(base_url=url)
+    assert message.startswith("BASE_URL=")
+    assert message.endswith(".")
+
+
+@pytest.mark.parametrize("url", ["https://user:hush@h/x", "https://hush@h", "https://u:hu/sh@h", "http://u:hush@[::1"])
+def test_the_password_of_a_refused_url_is_not_shown(url: str) -> None:
+    for name in ("BASE_URL", "NTFY_SERVER"):
+        message = sentence({name: url})
+        assert message.startswith(f"{name}=")
+        assert "hush" not in message
+        assert "hu/sh" not in message
+
+
+# -- what follows from them
+
+
+@pytest.mark.parametrize(
+    ("url", "auth", "scheme"),
+    [
+        ("https://api.z.ai/api/anthropic", None, "bearer"),
+        ("https://api.anthropic.com", None, "x-api-key"),
+        ("https://API.anthropic.com:443", None, "x-api-key"),
+        ("https://api.anthropic.com.evil.example", None, "bearer"),
+        ("https://api.anthropic.com", "bearer", "bearer"),
+        ("https://api.z.ai", "x-api-key", "x-api-key"),
+    ],
+)
+def test_the_credential_goes_in_the_header_the_upstream_documents(url: str, auth: Any, scheme: str) -> None:
+    assert Settings(base_url=url, upstream_auth=auth).auth_scheme == scheme
+
+
+def test_settings_cannot_be_changed_and_take_no_unknown_name() -> None:
+    with pytest.raises(ValidationError):
+        Settings().port = 1  # type: ignore[misc] # that is the point
+    assert "UNHEARD_OF" in sentence(unheard_of="x")
+    assert isinstance(load({}), Loaded)
+
+
+def test_the_data_directory_is_asked_for_only_where_none_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", "/somewhere")
+    assert module.default_data_dir() == Path("/somewhere/claude-proxy")
+    assert load({}).settings.data_dir == Path("/somewhere/claude-proxy")

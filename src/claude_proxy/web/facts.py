@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+OWN_KEY = "<your key>"
+PROXY_KEY = "<PROXY_API_KEY>"
+ANY_KEY = "claude-proxy"  # clients want some token; the proxy puts its own credential in its place
+
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
@@ -45,23 +49,34 @@ class PageFacts:
     notices: bool
 
     @property
-    def takes_x_api_key(self) -> bool:
-        """Whether a client's own credential has to travel as `x-api-key` rather than as a bearer token.
-
-        Anthropic takes API keys only so (https://docs.anthropic.com/en/api/overview); the others we know take a
-        bearer token (FACTS section 2).
-        """
-        return not self.needs_key and not self.holds_credential and self.upstreams[0].host == "api.anthropic.com"
+    def bearer(self) -> str | None:
+        """What a client puts into `Authorization: Bearer`, a placeholder in `<>` where only its user knows it."""
+        if self.holds_credential:
+            return PROXY_KEY if self.needs_key else ANY_KEY
+        return self._proxy_key if self._upstream_reads_x_api_key else OWN_KEY
 
     @property
-    def placeholder(self) -> str:
-        """What stands in the copied lines where the client's credential belongs."""
-        if self.needs_key:
-            return "<PROXY_API_KEY>"
-        return "any" if self.holds_credential else "<your key>"
+    def x_api_key(self) -> str | None:
+        """What a client puts into `x-api-key`; None where that header is not needed.
+
+        While the proxy asks for its key and holds no credential, the client shows two: its own in the header that
+        the upstream reads, the proxy's in the other one.
+        """
+        if self.holds_credential:
+            return None
+        return OWN_KEY if self._upstream_reads_x_api_key else self._proxy_key
 
     @property
     def sample_model(self) -> str:
         """A model name that the first upstream knows (FACTS section 2)."""
-        glm = self.upstreams[0].host.endswith(("z.ai", "bigmodel.cn"))
-        return "glm-5.3" if glm else "claude-sonnet-5-5"
+        host = f".{self.upstreams[0].host}"
+        return "glm-5.3" if host.endswith((".z.ai", ".bigmodel.cn")) else "claude-sonnet-5-5"
+
+    @property
+    def _proxy_key(self) -> str | None:
+        return PROXY_KEY if self.needs_key else None
+
+    @property
+    def _upstream_reads_x_api_key(self) -> bool:
+        """Anthropic takes API keys so (https://docs.anthropic.com/en/api/overview), the others bearer tokens."""
+        return self.upstreams[0].host == "api.anthropic.com"

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from claude_proxy.web.facts import PROXY_KEY
+
 if TYPE_CHECKING:
     from claude_proxy.web.facts import PageFacts
 
@@ -26,9 +28,19 @@ class Snippet:
 
 
 def environment(base_url: str, facts: PageFacts) -> dict[str, str]:
-    """The variables that Claude Code and the SDKs read (FACTS section 1)."""
-    key = "ANTHROPIC_API_KEY" if facts.takes_x_api_key else "ANTHROPIC_AUTH_TOKEN"
-    return {"ANTHROPIC_BASE_URL": base_url, key: facts.placeholder}
+    """The variables that Claude Code reads (FACTS section 1).
+
+    A proxy key that has to travel as `x-api-key` beside a bearer token is no ANTHROPIC_API_KEY: Claude Code would ask
+    which of the two to use.
+    """
+    names = {"ANTHROPIC_BASE_URL": base_url}
+    if facts.x_api_key is not None and facts.x_api_key != PROXY_KEY:
+        names["ANTHROPIC_API_KEY"] = facts.x_api_key
+    if facts.bearer is not None:
+        names["ANTHROPIC_AUTH_TOKEN"] = facts.bearer
+    if facts.x_api_key == PROXY_KEY:
+        names["ANTHROPIC_CUSTOM_HEADERS"] = f"x-api-key: {PROXY_KEY}"
+    return names
 
 
 def claude_code(base_url: str, facts: PageFacts) -> tuple[Snippet, ...]:
@@ -54,15 +66,26 @@ def code(base_url: str, facts: PageFacts) -> tuple[Snippet, ...]:
     )
 
 
+def _keys(facts: PageFacts, bearer: str, x_api_key: str, beside: str) -> str:
+    """The lines that name the credentials; in each form `%s` stands for the value.
+
+    The SDKs' `api_key` says which key it is, not in which header it goes: `anthropic` 2.x sends it as a bearer token
+    and then ignores `auth_token`. So a second key is set as a header, `beside` the first.
+    """
+    lines = "" if facts.bearer is None else bearer % facts.bearer
+    if facts.x_api_key is None:
+        return lines
+    return lines + (x_api_key if facts.bearer is None else beside) % facts.x_api_key
+
+
 def _python(base_url: str, facts: PageFacts) -> str:
-    key = "api_key" if facts.takes_x_api_key else "auth_token"
+    keys = _keys(facts, '    auth_token="%s",\n', '    api_key="%s",\n', '    default_headers={"x-api-key": "%s"},\n')
     return f"""\
 from anthropic import Anthropic
 
 client = Anthropic(
     base_url="{base_url}",
-    {key}="{facts.placeholder}",
-)
+{keys})
 with client.messages.stream(
     model="{facts.sample_model}",
     max_tokens=1024,
@@ -73,14 +96,13 @@ with client.messages.stream(
 
 
 def _typescript(base_url: str, facts: PageFacts) -> str:
-    key = "apiKey" if facts.takes_x_api_key else "authToken"
+    keys = _keys(facts, '  authToken: "%s",\n', '  apiKey: "%s",\n', '  defaultHeaders: { "x-api-key": "%s" },\n')
     return f"""\
 import Anthropic from "@anthropic-ai/sdk";
 
 const client = new Anthropic({{
   baseURL: "{base_url}",
-  {key}: "{facts.placeholder}",
-}});
+{keys}}});
 const stream = client.messages.stream({{
   model: "{facts.sample_model}",
   max_tokens: 1024,
@@ -91,16 +113,11 @@ await stream.done();"""
 
 
 def _curl(base_url: str, facts: PageFacts) -> str:
-    key = "x-api-key: " if facts.takes_x_api_key else "Authorization: Bearer "
-    body = {
-        "model": facts.sample_model,
-        "max_tokens": 1024,
-        "stream": True,
-        "messages": [{"role": "user", "content": "Hello!"}],
-    }
+    header = '  -H "x-api-key: %s" \\\n'
+    keys = _keys(facts, '  -H "Authorization: Bearer %s" \\\n', header, header)
     return f"""\
 curl -N {base_url}/v1/messages \\
-  -H "{key}{facts.placeholder}" \\
-  -H "anthropic-version: 2023-06-01" \\
+{keys}  -H "anthropic-version: 2023-06-01" \\
   -H "content-type: application/json" \\
-  -d '{json.dumps(body)}'"""
+  -d '{{"model": "{facts.sample_model}", "max_tokens": 1024, "stream": true,
+       "messages": [{{"role": "user", "content": "Hello!"}}]}}'"""

@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, Response
 
 from claude_proxy.web import assets, snippets
 from claude_proxy.web.address import Address, address_of
+from claude_proxy.web.facts import OWN_KEY, PROXY_KEY
 from claude_proxy.web.negotiation import language_of, prefers_html
 from claude_proxy.web.probes import TAG
 from claude_proxy.web.texts import Texts, texts_in
@@ -103,32 +104,31 @@ def as_html(facts: PageFacts, state: str, address: Address, words: Texts) -> str
     fragments = {
         "css": assets.text("start.css"),
         "js": assets.text("start.js"),
-        "claude_code": _group(snippets.claude_code(base_url, facts), base_url, facts, words),
-        "code": _group(snippets.code(base_url, facts), base_url, facts, words),
-        "key_note": _filled(words.key_note(facts), base_url, facts),
+        "claude_code": _group(snippets.claude_code(base_url, facts), base_url, words),
+        "code": _group(snippets.code(base_url, facts), base_url, words),
+        "key_note": _filled(words.key_note(facts), base_url),
         "rows": _rows(facts, words),
         "links": _links(address, words),
     }
     return assets.template("start.html").substitute({k: escape(v) for k, v in values.items()} | fragments)
 
 
-def _filled(text: str, base_url: str, facts: PageFacts) -> str:
+def _filled(text: str, base_url: str) -> str:
     """`text` as HTML, the place for the credential marked and the address ready to be corrected by the script."""
     html = escape(text, quote=False)
-    hole = escape(facts.placeholder, quote=False)
-    if facts.placeholder.startswith("<"):
+    for hole in (escape(OWN_KEY, quote=False), escape(PROXY_KEY, quote=False)):
         html = html.replace(hole, f"<mark>{hole}</mark>")
     return html.replace(base_url, f"<span data-address>{base_url}</span>")
 
 
-def _group(parts: Iterable[snippets.Snippet], base_url: str, facts: PageFacts, words: Texts) -> str:
+def _group(parts: Iterable[snippets.Snippet], base_url: str, words: Texts) -> str:
     blocks = []
     for part in parts:
         hint = f'<p class="hint"><code>{escape(words.settings_file)}</code></p>' if part.id == "settings" else ""
         blocks.append(
             f'<div class="block" id="{part.id}"><div class="bar"><h3>{escape(part.label)}</h3>'
             f'<button type="button" data-copy="{part.id}-text" hidden>{escape(words.copy)}</button></div>'
-            f'<pre tabindex="0"><code id="{part.id}-text">{_filled(part.text, base_url, facts)}</code></pre>{hint}</div>'
+            f'<pre tabindex="0"><code id="{part.id}-text">{_filled(part.text, base_url)}</code></pre>{hint}</div>'
         )
     return '<div class="group">' + "\n".join(blocks) + "</div>"
 

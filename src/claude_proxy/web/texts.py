@@ -29,6 +29,7 @@ class Texts:
     key_passes: str
     key_asked: str
     key_held: str
+    key_both: str
     version: str
     upstream: str
     credential: str
@@ -47,9 +48,10 @@ class Texts:
 
     def key_note(self, facts: PageFacts) -> str:
         """One sentence or two on what belongs where the credential goes."""
-        if facts.needs_key:
-            return self.key_asked
-        note = self.key_held if facts.holds_credential else self.key_passes
+        if facts.holds_credential:
+            note = self.key_asked if facts.needs_key else self.key_held
+        else:
+            note = self.key_both if facts.needs_key else self.key_passes
         return note.format(upstream=facts.upstreams[0].host)
 
 
@@ -69,6 +71,7 @@ ENGLISH = Texts(
     key_passes="<your key> is your key for {upstream}. It passes through unchanged; nothing is kept here.",
     key_asked="<PROXY_API_KEY> is the key that this proxy was started with. The upstream's own key never leaves it.",
     key_held="The proxy holds the key for {upstream}; any token will do. It serves this machine only.",
+    key_both="<your key> is your key for {upstream} and passes through; <PROXY_API_KEY> is the one this proxy asks for.",
     version="Version",
     upstream="Upstream",
     credential="Upstream key",
@@ -102,6 +105,7 @@ KOREAN = Texts(
     key_passes="<your key> 자리에 {upstream} 키를 넣으세요. 키는 그대로 전달되고 여기에 저장되지 않습니다.",
     key_asked="<PROXY_API_KEY> 자리에 이 프록시에 설정한 키를 넣으세요. 업스트림 키는 프록시 밖으로 나가지 않습니다.",
     key_held="{upstream} 키는 프록시가 가지고 있으므로 토큰은 아무 값이나 됩니다. 이 컴퓨터에서만 쓸 수 있습니다.",
+    key_both="<your key> 자리에 그대로 전달될 {upstream} 키를, <PROXY_API_KEY> 자리에 이 프록시에 설정한 키를 넣으세요.",
     version="버전",
     upstream="업스트림",
     credential="업스트림 키",

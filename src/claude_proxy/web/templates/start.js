@@ -69,9 +69,10 @@
         button.tabIndex = at === index ? 0 : -1;
         blocks[at].hidden = at !== index;
       });
+      if (focus !== undefined) buttons[index].scrollIntoView({ block: "nearest", inline: "nearest" });
       if (focus) buttons[index].focus();
     };
-    buttons.forEach((button, at) => button.addEventListener("click", () => select(at)));
+    buttons.forEach((button, at) => button.addEventListener("click", () => select(at, false)));
     list.addEventListener("keydown", (event) => {
       const at = buttons.indexOf(document.activeElement);
       const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: buttons.length - 1 }[event.key];

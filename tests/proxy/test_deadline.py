@@ -1,0 +1,177 @@
+"""One timer for all waits, on a loop whose clock only moves when it is told to."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from claude_proxy.proxy.deadline import Deadline
+
+
+class Handle:
+    def __init__(self, at: float, callback: Callable[[], None]) -> None:
+        self.at = at
+        self.callback = callback
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Clock:
+    """What Deadline uses of an event loop: time and call_at."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.handles: list[Handle] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, at: float, callback: Callable[[], None]) -> Handle:
+        handle = Handle(at, callback)
+        self.handles.append(handle)
+        return handle
+
+    @property
+    def live(self) -> list[Handle]:
+        return [handle for handle in self.handles if not handle.cancelled]
+
+    def advance(self, seconds: float) -> None:
+        """Move on, timers firing on the way."""
+        until = self.now + seconds
+        while due := [handle for handle in self.live if handle.at <= until]:
+            handle = min(due, key=lambda handle: handle.at)
+            self.now = max(self.now, handle.at)
+            handle.cancelled = True
+            handle.callback()
+        self.now = until
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def expired() -> list[tuple[str, float]]:
+    return []
+
+
+@pytest.fixture
+def deadline(clock: Clock, expired: list[tuple[str, float]]) -> Deadline:
+    loop: Any = clock
+    return Deadline(loop, lambda name: expired.append((name, clock.now)))
+
+
+def test_a_wait_that_lasts_expires_once_at_its_time(clock: Clock, deadline: Deadline, expired: list[Any]) -> None:
+    deadline.arm("head", 10)
+    clock.advance(9.9)
+    assert expired == []
+    clock.advance(100)
+    assert expired == [("head", 110.0)]
+
+
+def test_a_wait_that_is_renewed_does_not_expire_and_costs_no_timer(clock: Clock, deadline: Deadline, expired: list[Any]) -> None:
+    deadline.arm("silence", 10)
+    for _ in range(1000):
+        clock.advance(0.009)
+        deadline.arm("silence", 10)
+    assert expired == []
+    assert len(clock.handles) == 1
+    clock.advance(10.5)
+    assert [name for name, _ in expired] == ["silence"]
+    assert len(clock.handles) == 2
+
+
+def test_a_shorter_wait_expires_before_the_longer_one_would(clock: Clock, deadline: Deadline, expired: list[Any]) -> None:
+    deadline.arm("head", 600)
+    clock.advance(1)
+    deadline.arm("silence", 5)
+    clock.advance(600)
+    assert expired == [("silence", 106.0)]
+    assert clock.live == []
+
+
+def test_a_longer_wait_outlives_the_shorter_timer(clock: Clock, deadline: Deadline, expired: list[Any]) -> None:
+    deadline.arm("silence", 5)
+    clock.advance(1)
+    deadline.arm("send", 600)
+    clock.advance(500)
+    assert expired == []
+    clock.advance(200)
+    assert expired == [("send", 701.0)]
+
+
+def test_nothing_expires_after_disarm_until_armed_again(clock: Clock, deadline: Deadline, expired: list[Any]) -> None:
+    deadline.arm("head", 10)
+    deadline.disarm()
+    clock.advance(50)
+    assert expired == []
+    deadline.arm("read", 10)
+    clock.advance(50)
+    assert expired == [("read", 160.0)]
+
+
+def test_disarm_and_arm_before_the_old_timer_wakes(clock: Clock, deadline: Deadline, expired: list[Any]) -> None:
+    deadline.arm("head", 10)
+    deadline.disarm()
+    clock.advance(5)
+    deadline.arm("read", 10)
+    clock.advance(50)
+    assert expired == [("read", 115.0)]
+
+
+def test_close_cancels_the_timer(clock: Clock, deadline: Deadline, expired: list[Any]) -> None:
+    deadline.arm("head", 10)
+    deadline.close()
+    assert clock.live == []
+    clock.advance(50)
+    assert expired == []
+    deadline.close()
+
+
+def test_expired_may_arm_again(clock: Clock) -> None:
+    ticks: list[float] = []
+    loop: Any = clock
+
+    def tick(name: str) -> None:
+        ticks.append(clock.now)
+        if len(ticks) < 3:
+            deadline.arm(name, 5)
+
+    deadline = Deadline(loop, tick)
+    deadline.arm("silence", 5)
+    clock.advance(100)
+    assert ticks == [105.0, 110.0, 115.0]
+
+
+@pytest.mark.parametrize("seconds", [0.0, -3.0])
+def test_a_wait_of_no_time_expires_at_once_but_not_inside_arm(
+    clock: Clock, deadline: Deadline, expired: list[Any], seconds: float
+) -> None:
+    deadline.arm("silence", seconds)
+    assert expired == []
+    clock.advance(0)
+    assert [name for name, _ in expired] == ["silence"]
+
+
+def test_a_timer_that_wakes_too_early_waits_for_the_rest(clock: Clock, deadline: Deadline, expired: list[Any]) -> None:
+    deadline.arm("head", 10)
+    (handle,) = clock.live
+    clock.now = 109.999
+    handle.cancelled = True
+    handle.callback()
+    assert expired == []
+    clock.advance(1)
+    assert [name for name, _ in expired] == ["head"]
+
+
+async def test_on_a_real_loop_it_calls_back() -> None:
+    done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    deadline = Deadline(asyncio.get_running_loop(), done.set_result)
+    deadline.arm("never", 60)
+    deadline.arm("soon", 0.001)
+    assert await asyncio.wait_for(done, 10) == "soon"
+    deadline.close()

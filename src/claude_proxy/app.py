@@ -41,11 +41,11 @@ class App(FastAPI):
         if kind == "lifespan":
             await super().__call__(scope, receive, send)
             return
-        proxied = under_prefix(raw_path(scope))
-        if kind == "websocket" and proxied:
+        if kind == "websocket":
             await refuse_websocket(receive, send)
             return
-        if self.origins.any_named and kind == "http" and (origin := self.origins.allowed_origin(scope)) is not None:
+        proxied = under_prefix(raw_path(scope))
+        if self.origins.any_named and (origin := self.origins.allowed_origin(scope)) is not None:
             if scope["method"] == "OPTIONS":
                 await answer(send, 204, preflight_headers(scope, origin), b"")
                 return
@@ -197,6 +197,6 @@ async def answer(send: Send, status: int, headers: list[tuple[bytes, bytes]], bo
 
 
 async def refuse_websocket(receive: Receive, send: Send) -> None:
-    """The API has no websockets: close the handshake (ASGI turns that into a 403)."""
+    """Neither the API nor the pages have websockets: close the handshake (ASGI turns that into a 403)."""
     await receive()
     await send({"type": "websocket.close", "code": 1008})

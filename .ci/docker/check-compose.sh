@@ -21,6 +21,10 @@ for profile in nginx:$PN traefik:$PT; do
     t "... the client's address is in the log, not the front's" sh -c "case '$(forwarded)' in *.10.203.113.1[01]*|'') exit 1;; esac"
     t "... HTTP/2 towards the client" sh -c "curl -sk -o /dev/null -w '%{http_version}' $to/health | grep -x 2"
 done
+LABELS=("${COMPOSE[@]}" -f deploy/traefik/labels.yml --profile traefik)
+t "compose with Traefik's Docker labels: healthy" "${LABELS[@]}" up -d --wait --wait-timeout 90
+t "... streams over TLS" flows "https://localhost:$PT"
+t "... and under a stripped prefix" flows "https://localhost:$PT/claude"
 export CHECK_BASE_URL=http://nowhere.invalid/api/anthropic NTFY_SERVER=http://ntfy NTFY_TOPIC=check
 t "compose --profile ntfy: healthy" "${COMPOSE[@]}" --profile ntfy up -d --wait --wait-timeout 90
 flows "http://127.0.0.1:$P" >/dev/null

@@ -142,7 +142,7 @@ async def test_the_pages_know_the_prefix(pair: Pair) -> None:
     async with pair.way.client() as client:
         facts = (await client.get(f"{prefix}/", headers={"accept": "application/json"}, extensions=pair.way.extensions)).json()
         docs = await client.get(f"{prefix}/docs", extensions=pair.way.extensions)
-    scheme = "https" if pair.way.tls and (pair.server.kind.told_client or not pair.fronted) else "http"
+    scheme = "https" if pair.way.tls and (pair.server.kind.told_scheme or not pair.fronted) else "http"
     assert facts["base_url"] == f"{scheme}://{pair.way.host}{prefix}/api/anthropic"
     assert docs.status_code == 200
     assert f"{prefix}/openapi.json" in docs.text

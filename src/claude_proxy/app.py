@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
 from fastapi import FastAPI
+from starlette.datastructures import State
 
 from claude_proxy import __version__, logs
 from claude_proxy.access.gate import Gate
@@ -44,13 +46,12 @@ class App(FastAPI):
         if kind == "websocket":
             await refuse_websocket(receive, send)
             return
-        proxied = under_prefix(raw_path(scope))
         if self.origins.any_named and (origin := self.origins.allowed_origin(scope)) is not None:
             if scope["method"] == "OPTIONS":
                 await answer(send, 204, preflight_headers(scope, origin), b"")
                 return
             send = with_cors(send, origin)
-        if proxied:
+        if under_prefix(raw_path(scope)):
             await self.forward(scope, receive, send)
         else:
             await self._page(scope, receive, send)
@@ -91,14 +92,14 @@ def create_app(
         redirect_slashes=False,
         lifespan=lifespan,
     )
-    app.state.settings = settings
-    app.state.draining = False
+    state: dict[str, Any] = {"settings": settings, "draining": False}
+    app.state = State(state)
     told: list[Listener] = [ExchangeLog(), *listeners]
     app.state.notifier = make_notifier(settings)
     if app.state.notifier is not None:
         told.append(app.state.notifier)
     app.origins = OriginRules(settings.allowed_hosts, settings.allowed_origins)
-    gate = Gate(settings, app.origins, lambda: bool(app.state.draining))
+    gate = Gate(settings, app.origins, lambda: bool(state["draining"]))
     app.forward = Forward(settings, make_upstream(settings), gate, Listeners(told, on_listener_error))
     install(app, lambda: facts(settings), lambda: readiness(app))
     return app
@@ -137,6 +138,7 @@ async def lifespan(app: App) -> AsyncIterator[None]:
     notifier = app.state.notifier
     if notifier is not None:
         await notifier.start()
+    gc.freeze()  # what is there now stays: the collector need not walk it again and again
     restore = on_stop_signal(lambda: setattr(app.state, "draining", True))
     log.info("ready", version=__version__, upstream=app.state.settings.base_url, notices=notifier is not None)
     try:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TextIO
+from datetime import UTC, datetime
+from typing import Any, BinaryIO, TextIO
 
 import msgspec
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+_straight: tuple[int, BinaryIO] | None = None  # least level and sink of JSON lines; None on a console
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -38,7 +40,21 @@ def configure(level: str = "info", style: str = "auto", stream: TextIO | None = 
         logger_factory=structlog.WriteLoggerFactory(stream) if console else structlog.BytesLoggerFactory(stream.buffer),
         cache_logger_on_first_use=True,
     )
+    global _straight
+    _straight = None if console else (LEVELS[level], stream.buffer)
     _redirect_stdlib(LEVELS[level])
+
+
+def line(level: str, event: str, fields: dict[str, Any]) -> None:
+    """Write one line that comes very often: in JSON past structlog's processors, which cost ten times its rendering."""
+    if _straight is None:
+        getattr(structlog.get_logger(), level)(event, **fields)
+    elif LEVELS[level] >= _straight[0]:
+        when = datetime.now(UTC).isoformat().removesuffix("+00:00") + "Z"
+        _straight[1].write(
+            msgspec.json.encode({**fields, "event": event, "level": level, "timestamp": when}, enc_hook=str) + b"\n"
+        )
+        _straight[1].flush()
 
 
 def _rendering(console: bool, *, colors: bool) -> list[structlog.typing.Processor]:

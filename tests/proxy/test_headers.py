@@ -8,9 +8,7 @@ from claude_proxy.proxy.headers import (
     CREDENTIALS,
     HOP_BY_HOP,
     Header,
-    content_length,
     get,
-    is_chunked,
     named_by_connection,
     request_head,
     response_headers,
@@ -217,36 +215,3 @@ def test_get_finds_the_first() -> None:
 def test_connection_names_are_a_list_of_lower_case_tokens() -> None:
     assert named_by_connection(b" Close,X-A ,, x-b") == {b"close", b"x-a", b"x-b"}
     assert named_by_connection(b"") == frozenset()
-
-
-def test_a_body_of_unknown_length_is_announced_by_transfer_encoding() -> None:
-    assert is_chunked([(b"transfer-encoding", b"chunked")])
-    assert not is_chunked(CLIENTS)
-
-
-@pytest.mark.parametrize(("values", "expected"), [([], None), ([b"0"], 0), ([b"12"], 12), ([b"12", b"12"], 12), ([b"007"], 7)])
-def test_the_announced_length(values: list[bytes], expected: int | None) -> None:
-    assert content_length([(b"content-length", value) for value in values]) == expected
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        [b""],
-        [b"-1"],
-        [b"+1"],
-        [b"1.0"],
-        [b"0x10"],
-        [b" 1"],
-        [b"1 "],
-        [b"1,1"],
-        [b"\xb2"],
-        [b"1", b"2"],
-        [b"1", b"x"],
-        [b"9" * 5000],
-    ],
-    ids=lambda values: repr(values)[:20],
-)
-def test_a_length_that_is_none_is_refused(values: list[bytes]) -> None:
-    with pytest.raises(ValueError):
-        content_length([(b"content-length", value) for value in values])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import structlog
-
+from claude_proxy import logs
 from claude_proxy.exchange import Exchange, Listener, Outcome
 
 _QUIET = frozenset((Outcome.COMPLETED, Outcome.CANCELLED))
@@ -14,14 +13,9 @@ _QUIET = frozenset((Outcome.COMPLETED, Outcome.CANCELLED))
 class ExchangeLog(Listener):
     """Writes the line when an exchange ends: info, or warning when somebody has to act."""
 
-    def __init__(self) -> None:
-        log = structlog.get_logger("exchange").bind()
-        self._info = log.info
-        self._warning = log.warning
-
     def on_exchange_end(self, exchange: Exchange) -> None:
-        write = self._info if exchange.failure is None and exchange.outcome in _QUIET else self._warning
-        write("exchange", **fields(exchange))
+        quiet = exchange.failure is None and exchange.outcome in _QUIET
+        logs.line("info" if quiet else "warning", "exchange", fields(exchange))
 
 
 def fields(exchange: Exchange) -> dict[str, Any]:

@@ -141,9 +141,9 @@ def merge(into: Usage | None, new: _Usage | None) -> Usage | None:
     if new.server_tool_use is not None:
         _put(usage, "web_searches", new.server_tool_use.web_search_requests)
         _put(usage, "web_fetches", new.server_tool_use.web_fetch_requests)
-    for name in ("service_tier", "inference_geo", "speed"):
-        if getattr(new, name) is not None:
-            setattr(usage, name, getattr(new, name))
+    usage.service_tier = new.service_tier or usage.service_tier
+    usage.inference_geo = new.inference_geo or usage.inference_geo
+    usage.speed = new.speed or usage.speed
     return usage
 
 

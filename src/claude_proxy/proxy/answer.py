@@ -5,7 +5,6 @@ from __future__ import annotations
 from claude_proxy.exchange import Exchange, Tap
 from claude_proxy.protocol.decoding import Decompressor, decompressor
 from claude_proxy.protocol.usage import Reading, StreamReader, read_answer
-from claude_proxy.proxy import headers as h
 from claude_proxy.proxy.target import Target
 
 KEPT = 4 * 1024 * 1024  # bytes of an unstreamed answer that are kept to be read at its end
@@ -22,15 +21,15 @@ class Answer:
 
     __slots__ = ("_decompressor", "_json", "_kept", "_size", "_stream", "_taps", "guarded", "is_stream", "pingable", "status")
 
-    def __init__(self, target: Target, status: int, headers: list[h.Header], taps: list[Tap]) -> None:
-        kind = (h.get(headers, b"content-type") or b"").lower()
-        coding = (h.get(headers, b"content-encoding") or b"identity").strip().lower()
+    def __init__(self, target: Target, status: int, fields: dict[bytes, bytes], taps: list[Tap]) -> None:
+        kind = fields.get(b"content-type", b"").lower()
+        coding = fields.get(b"content-encoding", b"identity").strip().lower()
         encoded = coding != b"identity"
         readable = target.messages or target.count_tokens or status >= 400
         self.status = status
         self.is_stream = kind.startswith(b"text/event-stream")
         self.guarded = self.is_stream and target.messages and status < 300 and not encoded
-        self.pingable = self.guarded and h.get(headers, b"content-length") is None
+        self.pingable = self.guarded and b"content-length" not in fields
         self._taps = taps
         self._stream = StreamReader() if self.is_stream and readable else None
         self._json = readable and not self.is_stream and b"json" in kind

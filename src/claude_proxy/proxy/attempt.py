@@ -57,8 +57,8 @@ async def attempt(call: Call, upstream: Upstream, target: Target) -> Connection:
 
 def _send(call: Call, connection: Connection, upstream: Upstream, target: Target) -> None:
     body = b"".join(call.body) if len(call.body) != 1 else call.body[0]
-    length = h.get(call.headers, b"content-length")
-    chunked = length is None and (h.is_chunked(call.headers) or not call.client.done)
+    length = call.fields.get(b"content-length")
+    chunked = length is None and (b"transfer-encoding" in call.fields or not call.client.done)
     try:
         head = h.request_head(
             call.exchange.method.encode(),

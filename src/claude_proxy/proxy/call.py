@@ -32,7 +32,8 @@ class Call:
     """
 
     __slots__ = (
-        "_live", "_send", "_task", "_unsent", "_watch", "answer", "body", "client", "connection", "deadline", "exchange",
+        "_lasting", "_live", "_send", "_task", "_unsent", "_watch", "answer",
+         "body", "client", "connection", "deadline", "exchange", "fields",
         "headers", "kept", "loop", "reason", "responded", "scope", "settings", "taps", "upload", "withheld",
     )  # fmt: skip
 
@@ -40,10 +41,11 @@ class Call:
         self.exchange = exchange
         self.scope = scope
         self.headers: list[tuple[bytes, bytes]] = scope["headers"]
+        self.fields = dict(self.headers)
         self.client = client
         self.settings = settings
         self.loop = asyncio.get_running_loop()
-        self.deadline = Deadline(self.loop, self._expired)
+        self.deadline = Deadline(self.loop, self._expired, self._lasts, WATCH_AFTER)
         self.body: list[bytes] = []
         self.answer: Answer | None = None
         self.connection: Connection | None = None
@@ -57,7 +59,8 @@ class Call:
         self._live = True
         self._unsent = 0
         self.upload: asyncio.Task[None] | None = None
-        self._watch: asyncio.TimerHandle | asyncio.Task[None] | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._lasting = False
 
     # -- towards the client
 
@@ -93,9 +96,9 @@ class Call:
         return self.reason
 
     def watch_client(self) -> None:
-        """From now on, if this lasts, notice when the client leaves. The body must have been read."""
-        if self._watch is None:
-            self._watch = self.loop.call_later(WATCH_AFTER, self._start_watching)
+        """Notice when the client leaves, once the exchange has lasted a little. The body must have been read."""
+        if self._lasting and self._watch is None and self._live:
+            self._watch = self.loop.create_task(self._await_leaving())
 
     def await_head(self, connection: Connection) -> None:
         """The request has been handed over: bound the time until it is written, then until the answer's head."""
@@ -118,8 +121,11 @@ class Call:
             if running is not None:
                 running.cancel()
 
-    def _start_watching(self) -> None:
-        self._watch = self.loop.create_task(self._await_leaving())
+    def _lasts(self) -> None:
+        """The exchange has lasted WATCH_AFTER: now a task that watches for the client's leaving is worth its price."""
+        self._lasting = True
+        if self.client.done:
+            self.watch_client()
 
     async def _await_leaving(self) -> None:
         await self.client.gone()

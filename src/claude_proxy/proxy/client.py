@@ -26,7 +26,6 @@ class Client:
 
     Args:
         receive: the ASGI channel.
-        announced: the Content-Length, None without one.
         limit: largest body in bytes.
 
     Attributes:
@@ -36,20 +35,26 @@ class Client:
 
     __slots__ = ("_announced", "_limit", "_receive", "done", "size")
 
-    def __init__(self, receive: Receive, announced: int | None, limit: int) -> None:
+    def __init__(self, receive: Receive, limit: int) -> None:
         self._receive = receive
-        self._announced = announced
+        self._announced: int | None = None
         self._limit = limit
         self.size = 0
         self.done = False
 
-    def check_announced(self) -> None:
-        """Refuse a body that is too large before a byte of it is read.
+    def announce(self, length: bytes | None) -> None:
+        """Take note of the Content-Length, and refuse a body that is too large before a byte of it is read.
 
         Raises:
             BodyTooLarge: the announced length is over the limit.
+            BadRequest: it is no length.
         """
-        if self._announced is not None and self._announced > self._limit:
+        if length is None:
+            return
+        if not length.isdigit() or len(length) > 18:
+            raise BadRequest("The request's Content-Length is not a number. The client has to mend that.", code="body_length")
+        self._announced = int(length)
+        if self._announced > self._limit:
             raise self._too_large()
 
     async def part(self) -> bytes:

@@ -12,13 +12,22 @@ class Deadline:
     Args:
         loop: the running event loop.
         expired: called with the name given to `arm`; may arm again.
+        early: called once, `early_after` seconds after the first `arm`: for what only lasting exchanges need.
     """
 
-    __slots__ = ("_at", "_expired", "_handle", "_loop", "_name", "_wakes_at")
+    __slots__ = ("_at", "_early", "_early_after", "_expired", "_handle", "_loop", "_name", "_wakes_at")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, expired: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        expired: Callable[[str], None],
+        early: Callable[[], None] | None = None,
+        early_after: float = 0.0,
+    ) -> None:
         self._loop = loop
         self._expired = expired
+        self._early = early
+        self._early_after = early_after
         self._handle: asyncio.TimerHandle | None = None
         self._name: str | None = None
         self._at = 0.0
@@ -27,8 +36,11 @@ class Deadline:
     def arm(self, name: str, seconds: float) -> None:
         """Start a wait; the one before is over."""
         self._name = name
-        self._at = at = self._loop.time() + seconds
-        if self._handle is None or at < self._wakes_at:
+        now = self._loop.time()
+        self._at = at = now + seconds
+        if self._handle is None:
+            self._schedule(min(at, now + self._early_after) if self._early is not None else at)
+        elif at < self._wakes_at:
             self._schedule(at)
 
     def disarm(self) -> None:
@@ -37,7 +49,8 @@ class Deadline:
 
     def close(self) -> None:
         """The exchange is over."""
-        self._name = None
+        self._name = self._early = None
+        self._expired = _nothing  # no cycle is left for the garbage collector
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
@@ -50,6 +63,9 @@ class Deadline:
 
     def _wake(self) -> None:
         self._handle = None
+        if self._early is not None:
+            early, self._early = self._early, None
+            early()
         if self._name is None:
             return
         if self._loop.time() < self._at:
@@ -57,3 +73,7 @@ class Deadline:
         else:
             name, self._name = self._name, None
             self._expired(name)
+
+
+def _nothing(_: str) -> None:
+    """What a closed deadline calls."""

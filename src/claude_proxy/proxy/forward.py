@@ -6,13 +6,14 @@ Pure ASGI: nothing of FastAPI's stack runs here. Every exchange is opened once a
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import time
 from typing import Protocol
 
 import structlog
 
-from claude_proxy.errors import BadRequest, ProxyError, render
+from claude_proxy.errors import ProxyError, render
 from claude_proxy.exchange import Exchange, Failure, Listeners, Outcome
 from claude_proxy.protocol.peek import peek
 from claude_proxy.protocol.provider import judge, retry_hint
@@ -64,6 +65,8 @@ class Forward:
         self._listeners = listeners
         self._count_tokens = CountTokens(settings.count_tokens_memory)
         self._kept = 0
+        self._id_base = os.urandom(6).hex()
+        self._ids = itertools.count(1)
         self.running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,15 +94,16 @@ class Forward:
         exchange = call.exchange
         call.withheld = self._gate.admit(call.scope)
         target = parse(exchange.method, path, call.scope["query_string"])
-        if call.scope.get("client") and tuple(call.scope["client"])[:2] in self._upstream.pool.own_addresses:
+        client = call.scope.get("client")
+        if client is not None and tuple(client) in self._upstream.pool.own_addresses:
             raise own_address()
         await self._read_ahead(call, target)
         probing = target.count_tokens and await self._count_tokens.enter(call.loop)
         try:
             connection = await self._attempts(call, target)
             self._release_body(call)
-            answer = call.answer = Answer(target, connection.status, connection.headers, self._listeners.taps(exchange))
-            first = await opening(call, connection, answer)
+            answer = call.answer = Answer(target, connection.status, dict(connection.headers), self._listeners.taps(exchange))
+            first = connection.take() if connection.complete else await opening(call, connection, answer)
             if probing:
                 is_missing = looks_missing(connection.status, first)
                 self._count_tokens.learn(call.loop.time(), is_missing=is_missing)
@@ -122,36 +126,24 @@ class Forward:
         loop_time = asyncio.get_running_loop().time()
         client = scope.get("client")
         exchange = Exchange(
-            id="cp_" + os.urandom(10).hex(),
+            id=f"cp_{self._id_base}{next(self._ids):08x}",
             method=scope["method"],
             path=path.decode("latin-1")[:500],
             client=client[0] if client else "",
             started=loop_time,
             started_at=time.time(),
         )
-        announced: int | None = None
-        for name, value in scope["headers"]:
-            if name == b"content-length" and value.isdigit():
-                announced = int(value)
-            elif name == b"x-claude-code-session-id":
-                exchange.session = value.decode("latin-1")[:100]
-            elif name == b"x-claude-code-agent-id":
-                exchange.agent = value.decode("latin-1")[:100]
-            elif name == b"x-claude-code-request-class":
-                exchange.request_class = value.decode("latin-1")[:40]
         limit = self._gate.body_limit(exchange.path)
         self.running += 1
         self._listeners.exchange_start(exchange)
-        return Call(exchange, scope, Client(receive, announced, limit), send, self._settings)
+        call = Call(exchange, scope, Client(receive, limit), send, self._settings)
+        describe(exchange, call.fields)
+        return call
 
     async def _read_ahead(self, call: Call, target: Target) -> None:
         """Read the body of a Messages call as far as it is kept, of any other its first part; then peek."""
         client, exchange = call.client, call.exchange
-        try:
-            h.content_length(call.headers)
-        except ValueError as error:
-            raise BadRequest(f"The Content-Length {error} cannot be used. The client has to mend that.") from None
-        client.check_announced()
+        client.announce(call.fields.get(b"content-length"))
         wanted = KEEP if target.messages or target.count_tokens else 1
         call.deadline.arm("read", self._settings.client_read_timeout)
         while not client.done and client.size < wanted and self._kept < KEEP_ALL:
@@ -160,13 +152,14 @@ class Forward:
                 call.body.append(data)
                 self._kept += len(data)
                 call.kept += len(data)
-            call.deadline.arm("read", self._settings.client_read_timeout)
+            if not client.done:
+                call.deadline.arm("read", self._settings.client_read_timeout)
         call.deadline.disarm()
         exchange.bytes_in = client.size
         if not client.done:
             return
         call.watch_client()
-        if wanted == KEEP and h.get(call.headers, b"content-encoding") is None:
+        if wanted == KEEP and b"content-encoding" not in call.fields:
             seen = peek(call.body[0] if len(call.body) == 1 else b"".join(call.body))
             exchange.model, exchange.stream = seen.model, seen.stream
 
@@ -205,7 +198,11 @@ class Forward:
             headers += _hints(connection.status, headers, first)
         self._listeners.response_start(exchange)
         await call.start_response(connection.status, headers)
-        await Relay(call, connection, answer).run(first)
+        if connection.finished and not answer.guarded:
+            answer.feed(first)
+            await call.send_body(first, more=False)
+        else:
+            await Relay(call, connection, answer).run(first)
 
     async def _rewrite(
         self, call: Call, connection: Connection, headers: list[h.Header], first: bytes
@@ -273,6 +270,16 @@ class Forward:
         self._listeners.exchange_end(exchange)
 
 
+def describe(exchange: Exchange, fields: dict[bytes, bytes]) -> None:
+    """What Claude Code's headers say of a request (FACTS section 1)."""
+    if b"x-claude-code-session-id" in fields:
+        exchange.session = _text(fields[b"x-claude-code-session-id"])
+    if b"x-claude-code-agent-id" in fields:
+        exchange.agent = _text(fields[b"x-claude-code-agent-id"])
+    if b"x-claude-code-request-class" in fields:
+        exchange.request_class = _text(fields[b"x-claude-code-request-class"])
+
+
 async def answer_probe(method: str, send: Send) -> None:
     """Claude Code's `HEAD <base>` and `HEAD <base>/api/hello`: somebody is there."""
     body = b'{"message":"claude-proxy is here"}'
@@ -292,4 +299,4 @@ def _hints(status: int, headers: list[h.Header], body: bytes) -> list[h.Header]:
 
 
 def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("latin-1")[:200]
+    return None if value is None else value.decode("latin-1")[:100]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 Header = tuple[bytes, bytes]
 
@@ -40,26 +40,6 @@ def named_by_connection(value: bytes) -> frozenset[bytes]:
     return frozenset(token.strip().lower() for token in value.split(b",") if token.strip())
 
 
-def is_chunked(headers: Iterable[Header]) -> bool:
-    """Whether a request announces a body of unknown length."""
-    return get(headers, b"transfer-encoding") is not None
-
-
-def content_length(headers: Iterable[Header]) -> int | None:
-    """The announced length of the body; None without one.
-
-    Raises:
-        ValueError: not a number, or two that differ.
-    """
-    found: int | None = None
-    for name, value in headers:
-        if name == b"content-length":
-            if not (value.isdigit() and value.isascii()) or (found is not None and int(value) != found):
-                raise ValueError(value.decode("latin-1"))
-            found = int(value)
-    return found
-
-
 def request_head(
     method: bytes,
     target: bytes,
@@ -78,31 +58,44 @@ def request_head(
         framing: the field that frames the body, with its line end, or b"".
 
     Raises:
-        ValueError: a field holds a line break or a NUL.
+        ValueError: a field holds a line break, or two fields give the body different lengths.
     """
-    lines = [b"%b %b HTTP/1.1\r\nhost: %b" % (method, target, host)]
+    parts = [method, b" ", target, b" HTTP/1.1\r\nhost: ", host, b"\r\n"]
+    length: bytes | None = None
     for name, value in headers:
         if name in _NOT_UPSTREAM:
             if name == b"connection":
-                withheld |= named_by_connection(value)
-        elif name not in withheld and not name.startswith(b"x-forwarded-"):
-            lines.append(b"%b: %b" % (name, value))
-    if withheld:
-        lines = lines[:1] + [line for line in lines[1:] if line.partition(b":")[0] not in withheld]
+                withheld |= named_by_connection(value) - _NOT_UPSTREAM
+            elif name == b"content-length" and length not in (None, value):
+                raise ValueError("two lengths of one body")
+            elif name == b"content-length":
+                length = value
+        else:
+            parts += (name, b": ", value, b"\r\n")
+    head = b"".join(parts)
+    if withheld or b"\r\nx-forwarded-" in head:
+        parts = [*parts[:6], *_without(headers, withheld)]
+        head = b"".join(parts)
+    if head.count(b"\n") != len(parts) // 4 + 1:  # the request line and host are six parts and two lines, a field is four
+        raise ValueError("a line break inside a header field")
     if credential is not None:
-        lines.append(b"%b: %b" % credential)
-    head = b"\r\n".join(lines)
-    if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines) or b"\0" in head:
-        raise ValueError("a line break or NUL inside a header field")
-    return b"%b\r\n%b\r\n" % (head, framing)
+        head = b"%b%b: %b\r\n" % (head, *credential)
+    return b"%b%b\r\n" % (head, framing)
+
+
+def _without(headers: Iterable[Header], withheld: frozenset[bytes]) -> Iterator[bytes]:
+    for name, value in headers:
+        if name not in _NOT_UPSTREAM and name not in withheld and not name.startswith(b"x-forwarded-"):
+            yield from (name, b": ", value, b"\r\n")
 
 
 def response_headers(headers: list[Header]) -> list[Header]:
     """The fields of an upstream's response that go on to the client."""
+    kept = []
     named: frozenset[bytes] = frozenset()
-    for name, value in headers:
-        if name == b"connection":
-            named |= named_by_connection(value)
-    if named - HOP_BY_HOP:
-        return [h for h in headers if h[0] not in _NOT_TO_CLIENT and h[0] not in named]
-    return [h for h in headers if h[0] not in _NOT_TO_CLIENT]
+    for pair in headers:
+        if pair[0] not in _NOT_TO_CLIENT:
+            kept.append(pair)
+        elif pair[0] == b"connection":
+            named |= named_by_connection(pair[1]) - HOP_BY_HOP
+    return [pair for pair in kept if pair[0] not in named] if named else kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote
 
 from claude_proxy.errors import BadRequest
@@ -58,6 +59,7 @@ def is_probe(method: str, path: bytes) -> bool:
     return method in ("HEAD", "GET") and path in (b"", b"/", b"/api/hello")
 
 
+@lru_cache(maxsize=512)
 def parse(method: str, path: bytes, query: bytes) -> Target:
     """Read a request target.
 

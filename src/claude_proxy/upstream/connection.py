@@ -131,6 +131,12 @@ class Connection(asyncio.Protocol):
             if self._error is not None:
                 raise self._error
             await self._wait()
+        return self.take()
+
+    def take(self) -> bytes:
+        """The bytes of the body that are here already; does not wait."""
+        if not self._body:
+            return b""
         parts = self._body
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         self._body = []

@@ -137,6 +137,16 @@ async def test_the_end_of_the_clients_side_is_its_leaving(simulator: Simulator) 
         await simulator.wait_for(lambda sim: sim.requests[0].outcome == "client-left")
 
 
+async def test_leaving_is_seen_while_the_answer_is_stuck_on_its_way(simulator: Simulator) -> None:
+    simulator.scenario = Scenario("raw", body=b"x" * (32 << 20))
+    async with talk(simulator) as line:
+        line.transport.pause_reading()
+        line.say(get("/v1/big"))
+        await simulator.wait_for(lambda sim: sim.requests and sim.requests[0].sent)
+        line.transport.write_eof()
+        await simulator.wait_for(lambda sim: sim.requests[0].outcome == "client-left")
+
+
 async def test_expect_is_answered_with_continue(simulator: Simulator) -> None:
     data = json.dumps(HELLO).encode()
     async with talk(simulator) as line:

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# image-check.sh [image] [servers] [compose] : builds the Dockerfile as it is, runs it, and asserts what the documents promise.
-# Without arguments all three parts. Ends with "N passed, N failed, N skipped". Exit 1 on a failure; 0 with a loud SKIP where
+# image-check.sh [image] [servers] [compose] [swarm] : builds the Dockerfile as it is, runs it, and asserts what the documents promise.
+# Without arguments all four parts. Ends with "N passed, N failed, N skipped". Exit 1 on a failure; 0 with a loud SKIP where
 # no engine can run (REQUIRE_DOCKER=1 makes that a failure too). Published ports are free ones of 127.0.0.1.
 set -uo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd); cd "$HERE/../.."
-PARTS=${*:-image servers compose}
+PARTS=${*:-image servers compose swarm}
 ID=check$$; IMG=claude-proxy-$ID; NET=$ID; SIM=$ID-sim; SECRET=sk-$ID-$RANDOM$RANDOM
 PASS=0 FAIL=0 SKIP=0; T0=$SECONDS; W=$(mktemp -d)
 ok()   { PASS=$((PASS+1)); printf 'ok   %3ds  %s\n' $((SECONDS-T0)) "$*"; }

@@ -236,7 +236,7 @@ def _await_first_answer(process: subprocess.Popen[bytes], port: int, log: Path, 
 
 
 def _end_of(log: Path) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+    return "\n".join(line[:400] for line in log.read_text(errors="replace").splitlines()[-6:])
 
 
 @contextlib.contextmanager

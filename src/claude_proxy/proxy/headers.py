@@ -58,7 +58,7 @@ def request_head(
         framing: the field that frames the body, with its line end, or b"".
 
     Raises:
-        ValueError: a field holds a line break, or two fields give the body different lengths.
+        ValueError: a field holds a line break or a NUL, or two fields give the body different lengths.
     """
     parts = [method, b" ", target, b" HTTP/1.1\r\nhost: ", host, b"\r\n"]
     length: bytes | None = None
@@ -73,13 +73,15 @@ def request_head(
         else:
             parts += (name, b": ", value, b"\r\n")
     head = b"".join(parts)
-    if withheld or b"\r\nx-forwarded-" in head:
+    if withheld or b"x-forwarded-" in head:
         parts = [*parts[:6], *_without(headers, withheld)]
         head = b"".join(parts)
-    if head.count(b"\n") != len(parts) // 4 + 1:  # the request line and host are six parts and two lines, a field is four
-        raise ValueError("a line break inside a header field")
     if credential is not None:
-        head = b"%b%b: %b\r\n" % (head, *credential)
+        parts += (credential[0], b": ", credential[1], b"\r\n")
+        head += b"".join(parts[-4:])
+    lines = len(parts) // 4 + 1  # the request line and host are six parts and two lines, a field is four and one
+    if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
+        raise ValueError("a line break or NUL inside a header field")
     return b"%b%b\r\n" % (head, framing)
 
 

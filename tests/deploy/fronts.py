@@ -24,7 +24,7 @@ FRONTS = ("nginx", "traefik", "caddy", "haproxy")
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certificate for NAME from an authority of our own."""
+    """A certificate for NAME and localhost from an authority of our own (ca.pem beside it)."""
 
     cert: Path
     key: Path
@@ -35,8 +35,9 @@ class Certificate:
     def make(cls, folder: Path) -> Certificate:
         """Write the files into `folder`."""
         authority = trustme.CA()
-        issued = authority.issue_cert(NAME, "127.0.0.1")
+        issued = authority.issue_cert(NAME, "localhost", "127.0.0.1")
         made = cls(folder / "cert.pem", folder / "key.pem", folder / "haproxy.pem", authority)
+        authority.cert_pem.write_to_path(folder / "ca.pem")
         made.cert.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
         made.key.write_bytes(issued.private_key_pem.bytes())
         made.both.write_bytes(issued.private_key_and_cert_chain_pem.bytes())
@@ -58,6 +59,7 @@ class Place:
     proxy_port: int
     https: int
     http: int
+    name: str
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ def nginx(place: Place) -> tuple[list[str], dict[str, str]]:
         "listen 80;": f"listen 127.0.0.1:{place.http};",
         "/etc/ssl/claude-proxy/cert.pem": str(place.certificate.cert),
         "/etc/ssl/claude-proxy/key.pem": str(place.certificate.key),
+        f"server_name {NAME};": f"server_name {place.name};",
         "proxy_read_timeout  900s;": f"proxy_read_timeout {SILENCE}s;",
     }
     (folder / "site.conf").write_text(render("nginx/claude-proxy.conf", site))
@@ -136,14 +139,17 @@ def traefik(place: Place) -> tuple[list[str], dict[str, str]]:
         "/etc/traefik/routes.toml": str(folder / "routes.toml"),
     }
     (folder / "traefik.toml").write_text(render("traefik/traefik.toml", static))
-    return [f"--configFile={folder / 'traefik.toml'}"], {"CLAUDE_PROXY_URL": f"http://127.0.0.1:{place.proxy_port}"}
+    return [f"--configFile={folder / 'traefik.toml'}"], {
+        "SERVER_NAME": place.name,
+        "CLAUDE_PROXY_URL": f"http://127.0.0.1:{place.proxy_port}",
+    }
 
 
 def caddy(place: Place) -> tuple[list[str], dict[str, str]]:
     """deploy/caddy/Caddyfile; the proxy's address from the environment, as the file says."""
     values = {
-        f"https://{NAME} {{": f"https://{NAME}:{place.https} {{\n\tbind 127.0.0.1",
-        f"http://{NAME} {{": f"http://{NAME}:{place.http} {{\n\tbind 127.0.0.1",
+        f"https://{NAME} {{": f"https://{place.name}:{place.https} {{\n\tbind 127.0.0.1",
+        f"http://{NAME} {{": f"http://{place.name}:{place.http} {{\n\tbind 127.0.0.1",
         "/etc/ssl/claude-proxy/cert.pem": str(place.certificate.cert),
         "/etc/ssl/claude-proxy/key.pem": str(place.certificate.key),
     }
@@ -173,9 +179,9 @@ RENDER = {"nginx": nginx, "traefik": traefik, "caddy": caddy, "haproxy": haproxy
 
 
 @asynccontextmanager
-async def front(name: str, folder: Path, certificate: Certificate, proxy_port: int) -> AsyncIterator[Front]:
-    """Run the front proxy `name` before 127.0.0.1:proxy_port, with its files in `folder`."""
-    place = Place(folder, certificate, proxy_port, free_port(), free_port())
+async def front(name: str, folder: Path, certificate: Certificate, proxy_port: int, host: str = NAME) -> AsyncIterator[Front]:
+    """Run the front proxy `name` before 127.0.0.1:proxy_port, with its files in `folder`, called as `host`."""
+    place = Place(folder, certificate, proxy_port, free_port(), free_port(), host)
     arguments, extra = RENDER[name](place)
     environ = {"PATH": os.environ["PATH"], **extra}
     async with running([binary(name), *arguments], folder, name, environ=environ) as program:
@@ -188,10 +194,14 @@ async def answers(place: Place) -> bool:
     """Whether the front shows our certificate and has its routes: Traefik listens a moment before it knows either."""
     try:
         stream = await anyio.connect_tcp(
-            "127.0.0.1", place.https, ssl_context=place.certificate.trust(), tls_hostname=NAME, tls_standard_compatible=False
+            "127.0.0.1",
+            place.https,
+            ssl_context=place.certificate.trust(),
+            tls_hostname=place.name,
+            tls_standard_compatible=False,
         )
         async with stream:
-            await stream.send(f"HEAD /health HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n".encode())
+            await stream.send(f"HEAD /health HTTP/1.1\r\nHost: {place.name}\r\nConnection: close\r\n\r\n".encode())
             return b" 404 " not in await stream.receive()
     except (OSError, ssl.SSLError, anyio.EndOfStream, anyio.BrokenResourceError):
         return False

@@ -87,7 +87,6 @@ CADDY = """\
 {{
   admin off
   auto_https off
-  persist_config off
   log {{
     output file {folder}/caddy.log
   }}

@@ -15,6 +15,7 @@ import pytest
 import structlog
 from fastapi import FastAPI
 
+from claude_proxy import logs
 from claude_proxy.app import (
     App,
     create_app,
@@ -39,6 +40,7 @@ def _logging() -> Iterator[None]:
     before = root.handlers, root.level
     yield
     root.handlers, root.level = before
+    logs._straight = None
     structlog.reset_defaults()
 
 

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -25,6 +26,7 @@ def _restore() -> Iterator[None]:
     before = root.handlers, root.level
     yield
     root.handlers, root.level = before
+    logs._straight = None
     structlog.reset_defaults()
 
 
@@ -95,6 +97,35 @@ def test_the_level_is_the_least_that_is_written(stream: io.TextIOWrapper, level:
     for write in (log.debug, log.info, log.warning, log.error):
         write("line")
     assert len(written(stream).splitlines()) == shown
+
+
+@pytest.mark.parametrize(("level", "shown"), [("debug", 2), ("info", 2), ("warning", 1), ("error", 0)])
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_the_short_way_for_frequent_lines_keeps_to_the_level(
+    stream: io.TextIOWrapper, style: str, level: str, shown: int
+) -> None:
+    logs.configure(level, style, stream)
+    logs.line("info", "exchange", {"ms": 1})
+    logs.line("warning", "exchange", {"ms": 2})
+    assert len(written(stream).splitlines()) == shown
+
+
+def test_the_short_way_writes_what_the_long_way_writes(stream: io.TextIOWrapper) -> None:
+    logs.configure("info", "json", stream)
+    named = {"ms": 3, "outcome": Outcome.CUT, "reason": 'a "b"\n', "path": Path("/x")}
+    logs.line("warning", "exchange", named)
+    structlog.get_logger().warning("exchange", **named)
+    short, long = (json.loads(line) for line in written(stream).splitlines())
+    assert short.keys() == long.keys()
+    assert short.pop("timestamp")[:10] <= long.pop("timestamp")[:10]
+    assert short == long
+
+
+def test_the_short_way_on_a_console_escapes_control_characters(stream: io.TextIOWrapper) -> None:
+    logs.configure("info", "console", stream)
+    logs.line("info", "exchange", {"model": "m\x1b[2J"})
+    assert "m\\x1b[2J" in written(stream)
+    assert "\x1b" not in written(stream)
 
 
 @pytest.mark.parametrize("style", ["json", "console"])

@@ -98,6 +98,7 @@ def lines() -> Iterator[Callable[[], list[dict[str, Any]]]]:
     logs.configure("info", "json", stream)
     yield lambda: [json.loads(line) for line in buffer.getvalue().splitlines()]
     root.handlers, root.level = before
+    logs._straight = None
     structlog.reset_defaults()
 
 

@@ -168,6 +168,58 @@ def test_a_timer_that_wakes_too_early_waits_for_the_rest(clock: Clock, deadline:
     assert [name for name, _ in expired] == ["head"]
 
 
+class Early:
+    """A deadline that also tells when an exchange has lasted a little."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.expired: list[tuple[str, float]] = []
+        self.lasted: list[float] = []
+        loop: Any = clock
+        self.deadline = Deadline(
+            loop, lambda name: self.expired.append((name, clock.now)), lambda: self.lasted.append(clock.now), 0.5
+        )
+
+
+def test_what_lasts_is_told_of_once_and_the_wait_goes_on(clock: Clock) -> None:
+    early = Early(clock)
+    early.deadline.arm("head", 10)
+    clock.advance(0.4)
+    assert early.lasted == []
+    clock.advance(5)
+    early.deadline.arm("silence", 10)
+    clock.advance(100)
+    assert early.lasted == [100.5]
+    assert early.expired == [("silence", 115.4)]
+
+
+def test_what_lasts_is_told_of_also_while_nothing_is_awaited(clock: Clock) -> None:
+    early = Early(clock)
+    early.deadline.arm("read", 10)
+    early.deadline.disarm()
+    clock.advance(1)
+    assert early.lasted == [100.5]
+    early.deadline.arm("head", 10)
+    clock.advance(20)
+    assert early.expired == [("head", 111.0)]
+
+
+def test_what_does_not_last_is_not_told_of(clock: Clock) -> None:
+    early = Early(clock)
+    early.deadline.arm("read", 10)
+    clock.advance(0.1)
+    early.deadline.close()
+    clock.advance(10)
+    assert (early.lasted, early.expired, clock.live) == ([], [], [])
+
+
+def test_a_wait_shorter_than_that_expires_in_time(clock: Clock) -> None:
+    early = Early(clock)
+    early.deadline.arm("silence", 0.1)
+    clock.advance(1)
+    assert early.expired == [("silence", 100.1)]
+    assert len(early.lasted) == 1
+
+
 async def test_on_a_real_loop_it_calls_back() -> None:
     done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     deadline = Deadline(asyncio.get_running_loop(), done.set_result)

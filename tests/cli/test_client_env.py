@@ -140,6 +140,10 @@ def test_removing_undoes_setting(settings: dict[str, Any]) -> None:
     assert applied(during, removals(stated, during)) == before
 
 
+def test_where_nothing_is_set_there_is_nothing_to_remove() -> None:
+    assert removals(Settings(proxy_api_key="p"), {"PATH": "/bin"}) == []
+
+
 def test_a_credential_of_the_users_own_survives_the_removal() -> None:
     environ = {"ANTHROPIC_AUTH_TOKEN": "mine", "ANTHROPIC_BASE_URL": "x"}
     assert applied(environ, removals(Settings(), environ)) == {"ANTHROPIC_AUTH_TOKEN": "mine"}

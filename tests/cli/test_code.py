@@ -20,6 +20,7 @@ import pytest
 from tests.cli.conftest import Invoke, Program, process_environ
 from tests.cli.servers import HEALTHY, Server, answering, listening
 
+from claude_proxy.cli import companion
 from claude_proxy.cli.claude_settings import overruled
 
 CLAUDE = f"""#!{sys.executable}
@@ -155,6 +156,16 @@ def test_start_runs_a_proxy_for_as_long_as_claude_runs(claude: Path, program: Pr
     assert seen()["sigint"], "Ctrl-C must be claude's own"
     with socket.socket() as sock:
         assert sock.connect_ex(("127.0.0.1", port)) != 0, "the proxy is still there"
+
+
+def test_the_proxy_beside_claude_hears_no_ctrl_c_and_ends_gently(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with free_port() as port, (home / "log").open("w+", encoding="utf-8") as log:
+        monkeypatch.setenv("PORT", str(port))
+        monkeypatch.setenv("PYTHONPATH", process_environ()["PYTHONPATH"])
+        with companion.proxy(None, log) as process:
+            assert companion.answers(process, f"http://127.0.0.1:{port}")
+            assert os.getsid(process.pid) == process.pid, "Ctrl-C goes to a whole session"
+    assert process.returncode == 0
 
 
 def test_start_says_why_the_proxy_did_not_start(claude: Path, program: Program, home: Path) -> None:

@@ -74,7 +74,8 @@ def test_bind_goes_before_host_and_port(bind: str, host: str, port: int, source:
 
 
 def test_the_command_line_goes_before_bind() -> None:
-    assert read_settings(environ={"BIND": "127.0.0.1:8080"}, port=9).settings.port == 9
+    found = read_settings(environ={"BIND": "127.0.0.2:8080"}, port=9, host=None).settings
+    assert (found.host, found.port) == ("127.0.0.2", 9)
 
 
 def test_a_bad_constant_is_a_sentence(home: Path) -> None:

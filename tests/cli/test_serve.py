@@ -33,7 +33,16 @@ Lines = dict[str, dict[str, Any]]
 def serving(*options: str, environ: Mapping[str, str] | None = None) -> Iterator[Lines]:
     """Run `serve` on a free port; give its log lines up to `listening`, by event. It must end well."""
     with subprocess.Popen(
-        [sys.executable, "-m", "claude_proxy", "serve", "--port", "0", *options],
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "claude_proxy",
+            "serve",
+            "--port",
+            "0",
+            *options,
+        ],  # -P: as a console script has it
         env=process_environ(environ),
         stderr=subprocess.PIPE,
         text=True,

@@ -1,0 +1,179 @@
+"""The files of deploy/ and around it, read as files: what a look can tell without running them."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+import threading
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from claude_proxy.settings import SECRETS, Settings
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+# Names that are not settings of the proxy: the server's own (docs/serve.md), Docker's and Python's.
+OTHERS = {"ROOT_PATH", "FORWARDED_ALLOW_IPS", "PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "HOME", "PATH"}
+KNOWN = {name.upper() for name in Settings.model_fields} | {f"{name.upper()}_FILE" for name in SECRETS} | OTHERS
+
+
+class Loader(yaml.SafeLoader):
+    """YAML with Compose's own tags, which change nothing for us."""
+
+
+Loader.add_constructor("!override", lambda loader, node: loader.construct_sequence(node))
+
+
+def load(path: str) -> Any:
+    """A YAML file of the repository."""
+    return yaml.load((ROOT / path).read_text(), Loader)
+
+
+def pins(path: Path) -> dict[str, str]:
+    """Package -> version of a requirements file."""
+    return dict(re.findall(r"^([a-z0-9._-]+)==(\S+)", path.read_text(), re.MULTILINE))
+
+
+def test_the_images_second_lock_agrees_with_the_first() -> None:
+    core, servers = pins(ROOT / "requirements.txt"), pins(DEPLOY / "docker/requirements-servers.txt")
+    assert {name: servers.get(name) for name in core} == core, "renew it: docs/docker.md"
+    assert {"gunicorn", "hypercorn"} <= servers.keys()
+    locked = {one["name"]: one.get("version") for one in tomllib.loads((ROOT / "uv.lock").read_text())["package"]}
+    assert {name: locked[name] for name in servers} == servers
+    text = (DEPLOY / "docker/requirements-servers.txt").read_text()
+    assert text.count("\\\n    --hash=") >= len(servers)
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.uv"])
+def test_a_dockerfile_keeps_its_promises(name: str) -> None:
+    steps = [line for line in (ROOT / name).read_text().splitlines() if re.match(r"[A-Z]+ ", line)]
+    assert steps[-2:] == ["COPY --chmod=644 proxy.py /app/proxy.py", 'CMD ["claude-proxy", "serve"]']
+    assert {"USER 1001:0", "EXPOSE 3000", "VOLUME /data", "WORKDIR /app"} <= set(steps)
+    assert any(step.startswith("HEALTHCHECK ") for step in steps)
+    assert {step for step in steps if step.startswith("FROM ")} <= {"FROM python:3.13-slim", "FROM python:3.13-slim AS build"}
+
+
+def test_nothing_but_what_the_dockerfiles_copy_reaches_the_builder() -> None:
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    text = (ROOT / "Dockerfile").read_text() + (ROOT / "Dockerfile.uv").read_text()
+    copied = {
+        word.removesuffix("/*.py")
+        for line in re.findall(r"^COPY (?!--from)(.*)$", text, re.MULTILINE)
+        for word in line.split()[:-1]
+        if not word.startswith(("--", "$"))
+    }
+    assert copied == allowed
+
+
+def test_compose_opens_nothing_beyond_this_machine() -> None:
+    services = load("docker-compose.yml")["services"]
+    assert [name for name, service in services.items() if not service.get("profiles")] == ["claude-proxy"]
+    published = [port for service in services.values() for port in service.get("ports", [])]
+    assert len(published) == 4
+    assert all(re.fullmatch(r"\$\{PUBLISH\w*:-127\.0\.0\.1:\d+\}:\d+", port) for port in published)
+
+
+def environments() -> Iterator[tuple[str, str]]:
+    """(file, name) of each environment variable that a shipped file gives the proxy."""
+    for path, service in (("docker-compose.yml", "claude-proxy"), ("deploy/swarm/stack.yml", "proxy")):
+        yield from ((path, name) for name in load(path)["services"][service]["environment"])
+    chart = DEPLOY / "kubernetes/claude-proxy"
+    yield from (("values.yaml", name) for name in yaml.safe_load((chart / "values.yaml").read_text())["config"])
+    text = "".join((chart / f"templates/{name}.yaml").read_text() for name in ("configmap", "deployment"))
+    yield from (
+        ("chart", name) for name in re.findall(r'^  ([A-Z_]+):|dict "([A-Z_]+)"', text, re.MULTILINE) for name in name if name
+    )
+    unit = (DEPLOY / "systemd/claude-proxy.service").read_text()
+    yield from (("unit", name) for line in re.findall(r"Environment=(.*)", unit) for name in re.findall(r"([A-Z_]+)=", line))
+    job = (DEPLOY / "nomad/claude-proxy.nomad.hcl").read_text()
+    yield from (("job", name) for name in re.findall(r"^ +([A-Z_]+) *=", job, re.MULTILINE))
+    for name in ("Dockerfile", "Dockerfile.uv"):
+        block = re.findall(r"^ENV ((?:.*\\\n)*.*)$", (ROOT / name).read_text(), re.MULTILINE)
+        names = re.findall(r"([A-Z_]+)=", block[-1])
+        yield from ((name, one) for one in names)
+
+
+def test_every_setting_named_in_a_shipped_file_exists() -> None:
+    seen = list(environments())
+    assert len(seen) > 40
+    assert [pair for pair in seen if pair[1] not in KNOWN] == []
+
+
+@pytest.mark.parametrize("path", sorted(DEPLOY.glob("traefik/*.toml")), ids=lambda path: path.name)
+def test_traefiks_files_are_toml_before_and_after_its_templates(path: Path) -> None:
+    parsed = tomllib.loads(path.read_text())
+    assert parsed
+
+
+def test_the_stop_times_leave_room_for_the_grace_time() -> None:
+    default = Settings.model_fields["graceful_timeout"].default
+    assert default < 10  # Docker's
+    compose = load("docker-compose.yml")["services"]["claude-proxy"]
+    assert int(compose["stop_grace_period"].removesuffix("s")) > default
+    stack = load("deploy/swarm/stack.yml")["services"]["proxy"]
+    assert int(stack["stop_grace_period"].removesuffix("s")) > int(stack["environment"]["GRACEFUL_TIMEOUT"])
+    unit = (DEPLOY / "systemd/claude-proxy.service").read_text()
+    grace, stop = re.search(r"GRACEFUL_TIMEOUT=(\d+)", unit), re.search(r"TimeoutStopSec=(\d+)", unit)
+    assert grace is not None
+    assert stop is not None
+    assert int(stop[1]) > int(grace[1])
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[int]:
+    """A server on a free port that gives one connection this answer."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            peer, _ = listening.accept()
+            with peer:
+                peer.recv(1024)
+                peer.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listening.getsockname()[1]
+        thread.join(10)
+
+
+def healthcheck(**environ: str) -> tuple[int, str]:
+    """Exit code and output of the image's health check."""
+    command = [sys.executable, "-I", "-S", str(DEPLOY / "docker/healthcheck.py")]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=30)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n{}", 0),
+        (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", 1),
+        (b"HTTP/1.1 404 2000\r\n\r\n", 1),
+        (b"garbage", 1),
+        (b"", 1),
+    ],
+)
+def test_the_health_check_believes_only_a_200(answer: bytes, code: int) -> None:
+    with answering(answer) as port:
+        assert healthcheck(PORT=str(port)) == (code, answer.split(b"\r\n")[0].decode())
+
+
+def test_the_health_check_follows_bind_before_port() -> None:
+    with answering(b"HTTP/1.1 200 OK\r\n\r\n") as port:
+        assert healthcheck(PORT="1", BIND=f"0.0.0.0:{port}")[0] == 0
+
+
+def test_the_health_check_says_why_nothing_answers() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, not listening
+        code, said = healthcheck(PORT=str(taken.getsockname()[1]))
+    assert code == 1
+    assert "no answer on port" in said

@@ -63,7 +63,8 @@ class RequestReader:
     def __init__(self, limits: Limits, take: Callable[[RequestHead], BodySink]) -> None:
         self.phase = BETWEEN
         self.method = ""
-        self.unframed = 0  # bytes since the last that were part of a complete head or of a body
+        self._unframed = 0  # bytes in packets that completed no head and held no body
+        self._held_body = False
         self._limits = limits
         self._take = take
         self._sink: BodySink | None = None
@@ -98,11 +99,15 @@ class RequestReader:
         What adds up in a body is only what never becomes body: chunk extensions and trailers.
         Raises RefusedError when that is more than a head may be.
         """
-        self.unframed += size
+        if self._held_body:
+            self._held_body = False
+            self._unframed = 0
+            return
+        self._unframed += size
         limits = self._limits
         if self.phase == HEAD and len(self._target) > limits.target_bytes:
             raise self._target_too_long()
-        if self.unframed > limits.head_bytes + (size if self.phase == BODY else 0):
+        if self._unframed > limits.head_bytes:
             raise self._head_too_large()
 
     def close(self) -> None:
@@ -152,13 +157,14 @@ class RequestReader:
             rest = [header for header in self._headers if header[0] != b"host"]
             self._headers = [(b"host", target.authority), *rest]
         self.phase = BODY
-        self.unframed = 0
+        self._unframed = 0
+        self._held_body = True  # this packet brought the head, so it is not idle talk
         expects_continue = noted.get(b"expect", b"").lower() == b"100-continue" and version == "1.1"
         head = RequestHead(method, version, target, self._headers, parser.should_keep_alive(), expects_continue)
         self._sink = self._take(head)
 
     def on_body(self, body: bytes) -> None:
-        self.unframed = 0
+        self._held_body = True
         assert self._sink is not None
         self._sink.feed(body)
 

@@ -96,12 +96,12 @@ def _serve_all(options: ServerOptions, app: Any, factory: bool, listeners: list[
         return _serve_one(options, app, factory, listeners, announce, None)
     if not hasattr(os, "fork"):
         return complain("Several workers need a system with fork, which this one lacks: leave out --workers.")
-    announce()
 
     def serve(on_ready: Callable[[], None], lifeline: int) -> int:
         return _serve_one(options, app, factory, listeners, on_ready, lifeline)
 
-    return Supervisor(serve, listeners, count=options.workers, grace=options.graceful_timeout).run()
+    supervisor = Supervisor(serve, listeners, count=options.workers, grace=options.graceful_timeout, on_serving=announce)
+    return supervisor.run()
 
 
 def _serve_one(

@@ -36,14 +36,23 @@ class _Worker:
 
 
 class Supervisor:
-    """Keeps `count` workers alive.
+    """Keeps `count` workers alive; `on_serving` is called when the first one listens.
 
     SIGTERM, SIGINT: all drain; a second one kills them. SIGHUP: each is replaced, the new one first.
     SIGTTIN, SIGTTOU: one worker more, one less (as gunicorn has it).
     """
 
-    def __init__(self, serve: Serve, listeners: list[socket.socket], *, count: int, grace: float) -> None:
+    def __init__(
+        self,
+        serve: Serve,
+        listeners: list[socket.socket],
+        *,
+        count: int,
+        grace: float,
+        on_serving: Callable[[], None] = lambda: None,
+    ) -> None:
         self._serve = serve
+        self._on_serving = on_serving
         self._listeners = listeners
         self._count = count
         self._grace = grace
@@ -101,7 +110,6 @@ class Supervisor:
         os.close(tell)
         self._workers[pid] = _Worker(pid, news, time.monotonic())
         self._selector.register(news, selectors.EVENT_READ, self._workers[pid])
-        log.debug("worker_started", pid=pid)
 
     def _be_worker(self, news: int, tell: int) -> None:
         """In the child: let go of what is the parent's, serve, and end without running the parent's clean-up."""
@@ -184,7 +192,11 @@ class Supervisor:
         self._selector.unregister(worker.news)
         if not os.read(worker.news, 1):
             return
-        worker.ready = self._served = True
+        worker.ready = True
+        log.debug("worker_ready", pid=worker.pid)
+        if not self._served:
+            self._served = True
+            self._on_serving()
         if self._to_replace:
             old = self._workers.get(self._to_replace.pop(0))
             if old is not None:

@@ -103,7 +103,8 @@ class Worker(uvicorn.Server):
         if not self.should_exit:
             self.stop()
         elif self._lifeline is None:
-            log.warning("ended_at_once", signal=signal.Signals(sig).name)
+            # Not through the log: this may have interrupted it, and it holds a lock while it writes.
+            os.write(2, b"claude-proxy: ended at once by a second signal\n")
             os._exit(128 + sig)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -130,7 +131,6 @@ class Worker(uvicorn.Server):
         """Stop accepting, let running exchanges end within the grace time, abort the rest, close the app."""
         state = self.server_state
         began = time.monotonic()
-        log.info("draining", exchanges=len(state.tasks), connections=len(state.connections), grace=self.config.grace)
         if (app_state := getattr(self.config.bare_app, "state", None)) is not None:
             app_state.draining = True
         for server in self.servers:
@@ -139,6 +139,7 @@ class Worker(uvicorn.Server):
             listener.close()
         for connection in list(state.connections):
             connection.shutdown()
+        log.info("draining", exchanges=len(state.tasks), connections=len(state.connections), grace=self.config.grace)
         if not await self._emptied(self.config.grace):
             await self._abort_rest()
         await self.lifespan.shutdown()

@@ -88,9 +88,8 @@ def environments() -> Iterator[tuple[str, str]]:
     chart = DEPLOY / "kubernetes/claude-proxy"
     yield from (("values.yaml", name) for name in yaml.safe_load((chart / "values.yaml").read_text())["config"])
     text = "".join((chart / f"templates/{name}.yaml").read_text() for name in ("configmap", "deployment"))
-    yield from (
-        ("chart", name) for name in re.findall(r'^  ([A-Z_]+):|dict "([A-Z_]+)"', text, re.MULTILINE) for name in name if name
-    )
+    yield from (("chart", name) for name in re.findall(r"^  ([A-Z_]+):", text, re.MULTILINE))
+    yield from (("chart", name) for name in re.findall(r'"([A-Z_]{4,})" "', text))
     unit = (DEPLOY / "systemd/claude-proxy.service").read_text()
     yield from (("unit", name) for line in re.findall(r"Environment=(.*)", unit) for name in re.findall(r"([A-Z_]+)=", line))
     job = (DEPLOY / "nomad/claude-proxy.nomad.hcl").read_text()

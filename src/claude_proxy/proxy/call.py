@@ -32,7 +32,7 @@ class Call:
     """
 
     __slots__ = (
-        "_lasting", "_live", "_send", "_task", "_unsent", "_watch", "answer",
+        "_lasting", "_live", "_patience", "_send", "_task", "_unsent", "_watch", "answer",
          "body", "client", "connection", "deadline", "exchange", "fields",
         "headers", "kept", "loop", "reason", "responded", "scope", "settings", "taps", "upload", "withheld",
     )  # fmt: skip
@@ -61,6 +61,7 @@ class Call:
         self.upload: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
         self._lasting = False
+        self._patience = settings.client_write_timeout
 
     # -- towards the client
 
@@ -74,10 +75,11 @@ class Call:
         """Send bytes to the client; waits while it is slow, at most CLIENT_WRITE_TIMEOUT."""
         exchange = self.exchange
         exchange.bytes_out += len(data)
+        now = self.loop.time()
         if exchange.first_byte is None and data:
-            exchange.first_byte = self.loop.time() - exchange.started
+            exchange.first_byte = now - exchange.started
         if more:
-            self.deadline.arm("send", self.settings.client_write_timeout)
+            self.deadline.arm_from(now, "send", self._patience)
         message: Message = {"type": "http.response.body", "body": data, "more_body": more}
         await self._send(message)
 

@@ -35,8 +35,11 @@ class Deadline:
 
     def arm(self, name: str, seconds: float) -> None:
         """Start a wait; the one before is over."""
+        self.arm_from(self._loop.time(), name, seconds)
+
+    def arm_from(self, now: float, name: str, seconds: float) -> None:
+        """The same, for a caller that knows what time it is."""
         self._name = name
-        now = self._loop.time()
         self._at = at = now + seconds
         if self._handle is None:
             self._schedule(min(at, now + self._early_after) if self._early is not None else at)

@@ -243,9 +243,8 @@ class Forward:
 
     async def _answer_error(self, call: Call, error: ProxyError) -> None:
         answer = render(error, call.exchange.id, hints=self._settings.retry_hints)
-        if not call.client.done and call.scope["http_version"].startswith(
-            "1"
-        ):  # the rest of the body is not read, so the connection cannot be used again
+        unread = not call.client.done  # then the connection cannot be used again
+        if unread and call.scope["http_version"].startswith("1"):
             answer.headers.append((b"connection", b"close"))
         await call.start_response(answer.status, answer.headers)
         await call.send_body(b"" if call.exchange.method == "HEAD" else answer.body, more=False)

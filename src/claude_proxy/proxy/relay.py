@@ -30,7 +30,7 @@ class Relay:
         self._connection = connection
         self._answer = answer
         self._heard = call.loop.time()
-        self._spoke = self._heard
+        self._spoke = self._looked = self._heard
         self._done = False
         settings = call.settings
         self._idle = settings.stream_idle_timeout
@@ -47,7 +47,7 @@ class Relay:
         if first:
             await self._pass(first)
         while not connection.finished:
-            call.deadline.arm("silence", self._tick)
+            call.deadline.arm_from(self._looked, "silence", self._tick)
             try:
                 chunk = await connection.read()
             except (ConnectionLost, BadResponse) as error:
@@ -65,13 +65,14 @@ class Relay:
         now = call.loop.time()
         if now - self._heard > call.exchange.longest_silence:
             call.exchange.longest_silence = now - self._heard
-        self._heard = self._spoke = now
         if self._connection.finished:
             answer.feed(chunk)
             await self._end(chunk)
             return
         await call.send_body(chunk, more=True)
         answer.feed(chunk)
+        # From here on it is the upstream that is silent: a slow client's time is not held against it.
+        self._heard = self._spoke = self._looked = call.loop.time()
 
     async def _end(self, last: bytes) -> None:
         if self._answer.guarded and not self._answer.ended:
@@ -85,6 +86,7 @@ class Relay:
         """Nothing came for a while: the stream is dead, or gets a ping so that nobody in between takes it for dead."""
         call = self._call
         now = call.loop.time()
+        self._looked = now
         silence = now - self._heard
         if silence >= self._idle:
             call.exchange.longest_silence = max(silence, call.exchange.longest_silence)

@@ -264,6 +264,8 @@ class Connection(asyncio.Protocol):
                 raise BadResponse("The upstream switched protocols unasked; its side has to mend that.")
             self.headers, self._framed = [], False  # an interim answer: the real one follows
             return
+        if status > 599:
+            raise BadResponse(f"The upstream answered with status {status}, which HTTP does not have; its side has to mend that.")
         self.status = status
         self._head_done = True
         self._keep_alive = self._parser.should_keep_alive()

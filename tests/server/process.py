@@ -29,6 +29,13 @@ class Process:
     def pid(self) -> int:
         return self.child.pid
 
+    async def word(self, line: str) -> None:
+        """Wait for a line on standard error that is no log line."""
+        assert self.child.stderr is not None
+        async with asyncio.timeout(PATIENCE):
+            while line not in self.words:
+                self._note(await self.child.stderr.readline())
+
     async def event(self, name: str, number: int = 1) -> dict[str, Any]:
         """The log line in which this event comes for the `number`th time. The log's end is an error."""
         assert self.child.stderr is not None

@@ -6,7 +6,9 @@ import struct
 from typing import Any
 
 import pytest
+import uvicorn
 from structlog.typing import EventDict
+from tests.server.apps import Recorder
 from tests.server.conftest import Serve, Serving, loud
 from tests.server.wire import HOST, Response, connect, get, post
 
@@ -368,3 +370,21 @@ async def test_a_reset_before_the_first_byte_harms_nothing(serving: Serving, log
         await wire.send(get())
         assert (await wire.response()).status == 200
     assert loud(log_lines) == []
+
+
+async def test_the_protocol_also_runs_under_stock_uvicorn() -> None:
+    """`uvicorn --http claude_proxy.server.protocol:HardenedProtocol proxy:app`."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    http = "claude_proxy.server.protocol:HardenedProtocol"
+    app = Recorder()
+    server = uvicorn.Server(uvicorn.Config(app, http=http, log_config=None, lifespan="on"))
+    ended = asyncio.create_task(server._serve([listener]))
+    await wait_until(lambda: server.started)
+    async with connect(listener.getsockname()[1]) as wire:
+        await wire.send(get())
+        response = await wire.response()
+        assert (response.body, response.all("server")) == (b"GET / ", ["uvicorn"])
+        await wire.send(b"nonsense\r\n\r\n")
+        assert (await wire.response()).error()[2] == "unknown_method"
+    server.should_exit = True
+    await ended

@@ -69,7 +69,7 @@ class ServerOptions:
         if unknown:
             raise TypeError(f"unknown options: {', '.join(sorted(unknown))}")
         given = {name: value for name, value in overrides.items() if value is not None}
-        if "hosts" in given or "port" in given or "fd" in given:
+        if values.get("uds") is not None and given.keys() & {"hosts", "port", "fd"}:
             given.setdefault("uds", None)
         sources = {**reading.sources, **dict.fromkeys(given, "command line")}
         return cls(**{**values, **given}, sources=sources, notes=tuple(reading.notes()))

@@ -1,0 +1,128 @@
+"""ServerOptions: the documents' environment names, as they mean it there or with a note."""
+
+import pytest
+
+from claude_proxy.server import OptionError, ServerOptions
+
+
+def read(cpus: float = 4, /, **environ: str) -> ServerOptions:
+    return ServerOptions.from_environ(environ, cpus=lambda: cpus)
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    assert read() == ServerOptions()
+    assert (read().hosts, read().port, read().workers) == (("127.0.0.1",), 3000, 1)
+    assert read().graceful_timeout < 10  # Docker kills after ten seconds
+
+
+@pytest.mark.parametrize(
+    ("environ", "option", "value"),
+    [
+        ({"HOST": "0.0.0.0"}, "hosts", ("0.0.0.0",)),
+        ({"HOST": "127.0.0.1, ::1"}, "hosts", ("127.0.0.1", "::1")),
+        ({"HOST": "[::1]"}, "hosts", ("::1",)),
+        ({"PORT": "80"}, "port", 80),
+        ({"BIND": "0.0.0.0:80"}, "hosts", ("0.0.0.0",)),
+        ({"BIND": "0.0.0.0:80"}, "port", 80),
+        ({"BIND": "[::1]:80"}, "hosts", ("::1",)),
+        ({"BIND": ":80"}, "hosts", ("0.0.0.0",)),
+        ({"BIND": "unix:/run/p.sock"}, "uds", "/run/p.sock"),
+        ({"BIND": "unix:///run/p.sock"}, "uds", "/run/p.sock"),
+        ({"LOG_LEVEL": "DEBUG"}, "log_level", "debug"),
+        ({"LOG_FORMAT": "json"}, "log_format", "json"),
+        ({"KEEP_ALIVE": "5"}, "keep_alive", 5.0),
+        ({"GRACEFUL_TIMEOUT": "120"}, "graceful_timeout", 120.0),
+        ({"GRACEFUL_TIMEOUT": "0"}, "graceful_timeout", 0.0),
+        ({"ROOT_PATH": "/gw/"}, "root_path", "/gw"),
+        ({"FORWARDED_ALLOW_IPS": "10.0.0.1"}, "trusted", "10.0.0.1"),
+        ({"PRE_START_PATH": "/x.sh"}, "prestart", "/x.sh"),
+        ({"APP_MODULE": "a.b:c"}, "app", "a.b:c"),
+        ({"MODULE_NAME": "a.b"}, "app", "a.b:app"),
+        ({"VARIABLE_NAME": "api"}, "app", "proxy:api"),
+        ({"MODULE_NAME": "a.b", "VARIABLE_NAME": "api"}, "app", "a.b:api"),
+        ({"WEB_CONCURRENCY": "3"}, "workers", 3),
+        ({"WEB_CONCURRENCY": "3", "WORKERS_PER_CORE": "2"}, "workers", 3),
+        ({"WEB_CONCURRENCY": "3", "MAX_WORKERS": "2"}, "workers", 3),
+        ({"WORKERS_PER_CORE": "1"}, "workers", 4),
+        ({"WORKERS_PER_CORE": "0.5"}, "workers", 2),
+        ({"WORKERS_PER_CORE": "0.01"}, "workers", 1),
+        ({"WORKERS_PER_CORE": "2", "MAX_WORKERS": "5"}, "workers", 5),
+        ({"MAX_WORKERS": "5"}, "workers", 1),
+        ({"PORT": ""}, "port", 3000),
+    ],
+)
+def test_a_name_of_the_documents_is_read(environ: dict[str, str], option: str, value: object) -> None:
+    assert getattr(read(**environ), option) == value
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"PORT": "http"},
+        {"PORT": "65536"},
+        {"PORT": "-1"},
+        {"PORT": "٣"},
+        {"HOST": "a,,b"},
+        {"BIND": "localhost"},
+        {"BIND": "::1:80"},
+        {"BIND": "unix:"},
+        {"LOG_LEVEL": "loud"},
+        {"LOG_FORMAT": "xml"},
+        {"KEEP_ALIVE": "-1"},
+        {"KEEP_ALIVE": "nan"},
+        {"GRACEFUL_TIMEOUT": "soon"},
+        {"ROOT_PATH": "gw"},
+        {"WEB_CONCURRENCY": "0"},
+        {"WEB_CONCURRENCY": "many"},
+        {"WORKERS_PER_CORE": "0"},
+        {"WORKERS_PER_CORE": "1", "MAX_WORKERS": "0"},
+        {"APP_MODULE": "a.b"},
+    ],
+)
+def test_a_value_that_cannot_be_used_names_itself(environ: dict[str, str]) -> None:
+    with pytest.raises(OptionError) as error:
+        read(**environ)
+    *_, (name, value) = environ.items()
+    assert str(error.value).startswith(f"{name}={value} is not ")
+
+
+def test_the_command_line_wins_and_each_value_knows_its_source() -> None:
+    environ = {"HOST": "0.0.0.0", "PORT": "80", "KEEP_ALIVE": "7"}
+    options = ServerOptions.from_environ(environ, host="::1", workers=2, graceful_timeout=None)
+    assert (options.hosts, options.port, options.workers, options.keep_alive) == (("::1",), 80, 2, 7.0)
+    assert options.sources == {
+        "hosts": "command line",
+        "workers": "command line",
+        "port": "PORT",
+        "keep_alive": "KEEP_ALIVE",
+    }
+
+
+def test_an_address_on_the_command_line_wins_over_a_unix_socket_in_the_environment() -> None:
+    options = ServerOptions.from_environ({"BIND": "unix:/run/p.sock"}, port=8080)
+    assert (options.uds, options.port) == (None, 8080)
+
+
+def test_an_option_that_does_not_exist_is_a_mistake_of_the_caller() -> None:
+    with pytest.raises(TypeError, match="colour"):
+        ServerOptions.from_environ({}, colour="red")
+
+
+@pytest.mark.parametrize("name", ["TIMEOUT", "ACCESS_LOG", "ERROR_LOG", "GUNICORN_CMD_ARGS", "GUNICORN_CONF", "WORKER_CLASS"])
+def test_a_name_that_means_nothing_here_earns_a_note(name: str) -> None:
+    (note,) = read(**{name: "value"}).notes
+    assert note.startswith(f"{name}=value has no effect under serve: ")
+
+
+def test_what_is_true_here_anyway_earns_no_note() -> None:
+    assert read(ACCESS_LOG="-", ERROR_LOG="-", TIMEOUT="").notes == ()
+
+
+@pytest.mark.parametrize("environ", [{"MAX_WORKERS": "2"}, {"WEB_CONCURRENCY": "1", "MAX_WORKERS": "2"}])
+def test_max_workers_alone_earns_a_note(environ: dict[str, str]) -> None:
+    (note,) = read(**environ).notes
+    assert note.startswith("MAX_WORKERS only bounds")
+
+
+def test_host_and_port_beside_bind_earn_a_note() -> None:
+    assert read(BIND="127.0.0.1:80", PORT="81").notes == ("BIND is set, so HOST and PORT have no effect.",)

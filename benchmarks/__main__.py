@@ -147,6 +147,7 @@ def _results() -> Results:
 def _run(scale: rows.Scale, wanted: list[str], rivals: list[str], command: str | None, profile: str | None) -> Results | None:
     """Measure, or with `profile` show where one row's time goes (then there are no results)."""
     results = _results()
+    processes.end_in_order()
     processes.raise_open_files()
     proxy_core, load_core = processes.cores()
     with processes.on_core(load_core), contenders.mock_upstream(load_core) as (port, pid):

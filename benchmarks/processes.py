@@ -3,6 +3,7 @@
 import contextlib
 import os
 import resource
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,6 +102,15 @@ def idle_share(seconds: float = 1.0) -> float:
     time.sleep(seconds)
     busy = machine_busy() - before
     return max(0.0, 1 - busy / (time.monotonic() - started) / (os.cpu_count() or 1))
+
+
+def end_in_order() -> None:
+    """Let SIGTERM end this process the way Ctrl-C does: through the blocks that stop what was started."""
+
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
 
 
 def raise_open_files(wanted: int = 8192) -> None:

@@ -243,6 +243,7 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the report to this file.")] = None,
 ) -> None:
     """Run thousands of exchanges with faults and six storms of leaving clients through the proxy, and look at what stays."""
+    processes.end_in_order()
     processes.raise_open_files()
     try:
         report = uvloop.run(run(count, clients, seed, proxy_command))

@@ -83,3 +83,22 @@ def test_the_profiler_sees_only_what_runs_between_the_signals(tmp_path: Path) ->
     calls = {function.name.rpartition(" ")[2]: function.calls for function in profiling.spent(stats, exchanges=5)}
     assert calls["between"] == 2
     assert "before" not in calls
+
+
+STARTER = """\
+import time
+from benchmarks import contenders, processes
+processes.end_in_order()
+with contenders.mock_upstream(processes.cores()[1]) as (port, pid):
+    print(pid, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_terminated_run_takes_its_servers_along() -> None:
+    with subprocess.Popen([sys.executable, "-c", STARTER], cwd=contenders.ROOT, stdout=subprocess.PIPE) as run:
+        assert run.stdout is not None
+        mock = int(run.stdout.readline())
+        run.terminate()
+        assert run.wait(20) == 128 + 15
+    assert not Path(f"/proc/{mock}").exists()

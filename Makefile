@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check format bench lock clean
+.PHONY: help run demo test check format bench matrix cluster lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 14
@@ -45,6 +45,12 @@ format: $(VENV)/.dev ## put the source in the house style
 
 bench: $(VENV)/.dev ## measure against nginx; writes docs/benchmarks.md
 	$(BIN)/python -m benchmarks $(ARGS)
+
+matrix: $(VENV)/.dev ## every server behind every front proxy, with real programs (Debian, root; minutes)
+	MATRIX=all $(BIN)/python -m pytest -m system tests/deploy/matrix $(ARGS)
+
+cluster: $(VENV)/.dev ## the chart on a real one-node Kubernetes (Debian, root; minutes)
+	.ci/docker/cluster-check.sh
 
 lock: ## renew uv.lock and the two exported requirements files (needs uv)
 	uv lock --upgrade

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+
 from tests.web.serving import Front, Pages, WithRootPath, serving
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.web.browser import Chromium, Tab, chromium
-from tests.web.serving import Pages
 
 from claude_proxy.web.texts import ENGLISH, KOREAN
+from tests.web.browser import Chromium, Tab, chromium
+from tests.web.serving import Pages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

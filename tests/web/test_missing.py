@@ -1,9 +1,9 @@
 import httpx
 import pytest
 from starlette.requests import Request
-from tests.web.serving import Front, Pages, WithRootPath, serving
 
 from claude_proxy.web import not_found
+from tests.web.serving import Front, Pages, WithRootPath, serving
 
 
 @pytest.mark.parametrize("path", ["/v1", "/v1/messages", "/v1/models?limit=1000"])

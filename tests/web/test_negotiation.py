@@ -1,12 +1,12 @@
 import pytest
-from tests.web.serving import BROWSER
 
 from claude_proxy.web.negotiation import language_of, prefers_html
+from tests.web.serving import BROWSER
 
 
 @pytest.mark.parametrize(
     "accept",
-    [BROWSER, "text/html", "TEXT/HTML; charset=utf-8", "application/xhtml+xml", "application/json;q=0.5, text/html;q=0.6"],
+    [BROWSER, "text/html", "TEXT/HTML; charset=utf-8", "application/xhtml+xml", "application/json;q=0.5, text/html;q=0.5"],
 )
 def test_who_names_html_gets_the_page(accept: str) -> None:
     assert prefers_html(accept)

@@ -1,5 +1,6 @@
 import httpx
 import pytest
+
 from tests.web.serving import Pages
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.web.serving import ZAI, serving
 
 from claude_proxy.web import PageFacts, Upstream
 from claude_proxy.web.snippets import claude_code, code, environment
+from tests.web.serving import ZAI, serving
 
 ANTHROPIC = "https://api.anthropic.com"
 EVENTS: list[dict[str, Any]] = [

@@ -6,9 +6,9 @@ from html.parser import HTMLParser
 
 import httpx
 import pytest
-from tests.web.serving import BROWSER, Pages, serving
 
 from claude_proxy.web.texts import ENGLISH, KOREAN
+from tests.web.serving import BROWSER, Pages, serving
 
 VOID = {"meta", "link"}
 
@@ -157,9 +157,9 @@ async def test_the_page_says_which_key_belongs_where(holds: bool, asks: bool, se
 
 
 async def test_every_upstream_is_named(pages: Pages) -> None:
-    text = (await read(Pages(upstreams=("https://api.z.ai/api/anthropic", "https://b.example/<x>")))).text
-    assert "api.z.ai, b.example" in text
-    assert "<code>https://b.example/&lt;x&gt;</code> <small>(up1)</small>" in text
+    text = (await read(Pages(upstreams=("https://api.z.ai/api/anthropic", "https://b&b.example/<x>")))).text
+    assert "api.z.ai, b&amp;b.example" in text
+    assert "<code>https://b&amp;b.example/&lt;x&gt;</code> <small>(up1)</small>" in text
     assert "<small>" not in (await read(pages)).text
 
 

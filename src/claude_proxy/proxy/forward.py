@@ -94,8 +94,7 @@ class Forward:
         exchange = call.exchange
         call.withheld = self._gate.admit(call.scope)
         target = parse(exchange.method, path, call.scope["query_string"])
-        client = call.scope.get("client")
-        if client is not None and tuple(client) in self._upstream.pool.own_addresses:
+        if self._is_own(call.scope):
             raise own_address()
         await self._read_ahead(call, target)
         probing = target.count_tokens and await self._count_tokens.enter(call.loop)
@@ -115,6 +114,14 @@ class Forward:
                 self._count_tokens.learn(call.loop.time(), is_missing=None)
         await self._respond(call, target, connection, answer, first)
         exchange.outcome = Outcome.COMPLETED
+
+    def _is_own(self, scope: Scope) -> bool:
+        """Whether a request comes over one of our own upstream connections: then BASE_URL leads in a circle.
+
+        Both ends are compared: a local port alone serves several connections, to different destinations.
+        """
+        client, server = scope.get("client"), scope.get("server")
+        return client is not None and server is not None and (tuple(client), tuple(server)) in self._upstream.pool.own
 
     def close(self) -> None:
         """Close the upstream connections."""

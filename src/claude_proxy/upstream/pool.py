@@ -39,7 +39,7 @@ class Pool:
         self._queue: deque[asyncio.Future[None]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
         self._closing = False
-        self.own_addresses: set[Address] = set()
+        self.own: set[tuple[Address, Address]] = set()  # (our address, theirs) of each open connection
 
     def __len__(self) -> int:
         return len(self._open)
@@ -84,8 +84,8 @@ class Pool:
             if placed:
                 self._dialing -= 1
         self._open.add(connection)
-        if connection.local is not None:
-            self.own_addresses.add(connection.local)
+        if connection.local is not None and connection.peer is not None:
+            self.own.add((connection.local, connection.peer))
         if connection.closed:
             self._closed(connection)
         return connection
@@ -136,8 +136,8 @@ class Pool:
 
     def _closed(self, connection: Connection) -> None:
         self._open.discard(connection)
-        if connection.local is not None:
-            self.own_addresses.discard(connection.local)
+        if connection.local is not None and connection.peer is not None:
+            self.own.discard((connection.local, connection.peer))
         if connection in self._idle:
             self._idle.remove(connection)
         self._next_turn()

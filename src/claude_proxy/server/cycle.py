@@ -40,6 +40,7 @@ class Cycle:
         "_left",
         "_old_http",
         "_queued",
+        "_unsent_head",
         "_until_close",
         "body_complete",
         "chunked",
@@ -62,6 +63,7 @@ class Cycle:
         self._old_http = scope["http_version"] == "1.0"
         self._until_close = False
         self._left = 0
+        self._unsent_head = b""
         self._chunks: list[bytes] = []
         self._queued = 0
         self._end_delivered = False
@@ -113,6 +115,7 @@ class Cycle:
     def _abandon(self) -> None:
         if self.complete or self.gone:
             return
+        self._send_head()
         self.gone = True
         if self.started:
             self.connection.cut(hard=self._until_close)
@@ -153,13 +156,19 @@ class Cycle:
                 raise RuntimeError(f"ASGI message {message['type']!r} is out of order")
             self._send_body(message.get("body", b""), message.get("more_body", False))
         elif message["type"] == "http.response.start":
-            head = self._head(message["status"], message.get("headers", ()))
+            self._unsent_head = self._head(message["status"], message.get("headers", ()))
             self.started = True
-            self.connection.transport.write(head)
+            self.connection.loop.call_soon(self._send_head)  # unless the first of the body comes with it
         else:
             raise RuntimeError(f"ASGI message {message['type']!r} came before 'http.response.start'")
 
     # The response on the wire
+
+    def _send_head(self) -> None:
+        """Write a head that no body has followed at once."""
+        head, self._unsent_head = self._unsent_head, b""
+        if head and not self.gone:
+            self.connection.transport.write(head)
 
     def _head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
         lines: list[bytes] = []
@@ -202,29 +211,34 @@ class Cycle:
         return lines + b"\r\n"
 
     def _send_body(self, body: bytes, more: bool) -> None:
-        transport = self.connection.transport
         if self.chunked:
             self._send_chunk(body, more)
         elif self._until_close:
-            transport.write(body)
+            self._write((body,))
         elif self._left >= 0:
             self._left -= len(body)
             if self._left < 0 or (self._left and not more):
                 raise RuntimeError("the response's body and its Content-Length differ")
-            transport.write(body)
+            self._write((body,))
+        else:
+            self._send_head()  # no body belongs to it
         if not more:
             self.complete = True
             self._wake()
             self.connection.on_response_complete(self)
 
     def _send_chunk(self, body: bytes, more: bool) -> None:
-        if not body:
-            if not more:
-                self.connection.transport.write(b"0\r\n\r\n")
-            return
-        size = b"%x\r\n" % len(body)
-        end = b"\r\n" if more else b"\r\n0\r\n\r\n"
-        if len(body) < _COPY_BELOW:
-            self.connection.transport.write(b"".join((size, body, end)))
+        if body:
+            self._write((b"%x\r\n" % len(body), body, b"\r\n" if more else b"\r\n0\r\n\r\n"))
+        elif not more:
+            self._write((b"0\r\n\r\n",))
+
+    def _write(self, parts: tuple[bytes, ...]) -> None:
+        """In one write, and with the head if that still waits."""
+        if self._unsent_head:
+            parts = (self._unsent_head, *parts)
+            self._unsent_head = b""
+        if sum(map(len, parts)) < _COPY_BELOW:
+            self.connection.transport.write(b"".join(parts))
         else:
-            self.connection.transport.writelines((size, body, end))
+            self.connection.transport.writelines(parts)

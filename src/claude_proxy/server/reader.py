@@ -71,7 +71,6 @@ class RequestReader:
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
         self._headers: Headers = []
-        self._noted: dict[bytes, bytes] = {}
         self._upgrading = False
 
     def feed(self, data: bytes) -> None:
@@ -122,7 +121,6 @@ class RequestReader:
         self.method = ""
         self._target = b""
         self._headers = []
-        self._noted = {}
         self._upgrading = False
 
     def on_url(self, url: bytes) -> None:
@@ -131,17 +129,14 @@ class RequestReader:
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.phase != HEAD:
             return  # a trailer: it comes too late to be a header, and ASGI has no place for it
-        name = name.lower()
-        value = value.rstrip(b" \t")
-        self._headers.append((name, value))
-        if name in SINGLE:
-            if name in self._noted:
-                raise doubled(name)
-            self._noted[name] = value
+        self._headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
-        parser, noted = self._parser, self._noted
+        parser = self._parser
         self._check_size()
+        noted = dict(self._headers)
+        if len(noted) != len(self._headers):
+            self._check_single()
         method = self.method = parser.get_method().decode("ascii")
         version = parser.get_http_version()
         target = check_target(method, self._target)
@@ -184,6 +179,14 @@ class RequestReader:
             lines += (name, b": ", value, b"\r\n")
         lines.append(b"\r\n")
         return b"".join(lines)
+
+    def _check_single(self) -> None:
+        """Some field stands twice: none of those that may stand only once?"""
+        seen: set[bytes] = set()
+        for name, _ in self._headers:
+            if name in SINGLE and name in seen:
+                raise doubled(name)
+            seen.add(name)
 
     def _check_size(self) -> None:
         limits = self._limits

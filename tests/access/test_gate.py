@@ -3,13 +3,13 @@
 from typing import Any
 
 import pytest
-from tests.access.scopes import scope
 
 from claude_proxy.access import gate as module
 from claude_proxy.access.gate import Gate
 from claude_proxy.access.origin import OriginRules
 from claude_proxy.errors import Forbidden, Unauthorized, Unavailable
 from claude_proxy.settings import Settings
+from tests.access.scopes import scope
 
 KEY = "pk-1234567890"
 REMOTE = ("203.0.113.9", 40000)

@@ -1,10 +1,10 @@
 """Host names and web origins: what a browser can be made to send, and what may pass."""
 
 import pytest
-from tests.access.scopes import scope
 
 from claude_proxy.access.origin import OriginRules, cors_headers, preflight_headers
 from claude_proxy.errors import Forbidden
+from tests.access.scopes import scope
 
 RULES = OriginRules()
 

@@ -1,9 +1,9 @@
 """Who is on this machine."""
 
 import pytest
-from tests.access.scopes import scope
 
 from claude_proxy.access.peers import is_local, is_loopback
+from tests.access.scopes import scope
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1", "0:0:0:0:0:0:0:1", "::1%lo"])

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from packaging.markers import Marker
 from packaging.requirements import Requirement
+
 from tests.architecture.source import ROOT, SRC, TESTS, functions, length, lines
 
 MAX_FILE = 400

@@ -7,10 +7,10 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from tests.architecture.source import ROOT
 
 from claude_proxy.cli.settings_docs import render
 from claude_proxy.settings import SECRETS, Settings
+from tests.architecture.source import ROOT
 
 FENCED = re.compile(r"^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
 LINK = re.compile(

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import grimp
+
 from tests.architecture.source import ROOT, TESTS, imported, inside_functions, modules
 
 # Lazy starts: a command imports its rooms when it is called, the wiring an optional room when it is switched on.

@@ -1,9 +1,9 @@
 """From samples to the page: medians, ratios, verdicts, rendering."""
 
 import pytest
-from benchmarks.results import Results
 
 from benchmarks import report
+from benchmarks.results import Results
 
 
 def measured(**samples: dict[str, list[float]]) -> Results:

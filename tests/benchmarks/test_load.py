@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from benchmarks.rows import BrokenAnswersError, Probe
-from benchmarks.upstream import Upstream
 
 from benchmarks import exchanges, load, payload
+from benchmarks.rows import BrokenAnswersError, Probe
+from benchmarks.upstream import Upstream
 
 
 @asynccontextmanager

@@ -6,10 +6,10 @@ import socket
 
 import anyio.to_thread
 import pytest
-from tests.cli.servers import HEALTHY, answering, listening, saying
 
 from claude_proxy.cli.address import Health, probe, proxy_url, same_place
 from claude_proxy.settings import Settings
+from tests.cli.servers import HEALTHY, answering, listening, saying
 
 
 @pytest.mark.parametrize(

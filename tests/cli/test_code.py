@@ -17,11 +17,11 @@ from typing import Any
 
 import anyio.to_thread
 import pytest
-from tests.cli.conftest import Invoke, Program, process_environ
-from tests.cli.servers import HEALTHY, Server, answering, listening
 
 from claude_proxy.cli import companion
 from claude_proxy.cli.claude_settings import overruled
+from tests.cli.conftest import Invoke, Program, process_environ
+from tests.cli.servers import HEALTHY, Server, answering, listening
 
 CLAUDE = f"""#!{sys.executable}
 import json, os, pathlib, signal, sys, urllib.request

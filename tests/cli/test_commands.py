@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import Invoke, Program, process_environ
 
 from claude_proxy import __version__
 from claude_proxy.cli.arguments import split_own
 from claude_proxy.cli.commands import COMMANDS
+from tests.cli.conftest import Invoke, Program, process_environ
 
 
 def test_the_version_is_printed(program: Program) -> None:

@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import SOURCE, Invoke, process_environ
 
 from claude_proxy.cli.config import text
 from claude_proxy.cli.settings_docs import choices, render
 from claude_proxy.settings import Settings
+from tests.cli.conftest import SOURCE, Invoke, process_environ
 
 SECRET = "sk-never-shown"
 

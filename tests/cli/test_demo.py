@@ -14,7 +14,6 @@ from pathlib import Path
 import anyio.to_thread
 import pytest
 from rich.console import Console
-from tests.cli.conftest import Program, process_environ
 
 from claude_proxy.cli.demo import cancel_time, logged, proxy
 from claude_proxy.cli.demo.client import Refused, converse, once
@@ -22,6 +21,7 @@ from claude_proxy.cli.demo.proxy import NotStarted, clean, running
 from claude_proxy.cli.demo.screen import numbers, shown, stage, tail
 from claude_proxy.cli.demo.story import Talk, answer, script, talks
 from claude_proxy.simulator import Scenario, Simulator, error
+from tests.cli.conftest import Program, process_environ
 
 
 @pytest.fixture(autouse=True)

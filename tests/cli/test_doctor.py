@@ -13,14 +13,14 @@ from typing import Any
 
 import anyio.to_thread
 import pytest
-from tests.cli.conftest import Invoke, Program
-from tests.cli.servers import HEALTHY, answering, listening, saying
 
 from claude_proxy.cli.doctor import line, local, notices, summary
 from claude_proxy.cli.doctor.check import Check, Checks, fail, ok, run_all, warn
 from claude_proxy.cli.project import read_settings
 from claude_proxy.settings import Settings
 from claude_proxy.simulator import Simulator
+from tests.cli.conftest import Invoke, Program
+from tests.cli.servers import HEALTHY, answering, listening, saying
 
 SECRET = "sk-very-secret-1234"
 

@@ -12,13 +12,13 @@ from typing import Any
 import anyio.to_thread
 import pytest
 import trustme
-from tests.cli.servers import answering, listening, saying, tunnelling
 
 from claude_proxy.cli.doctor import way
 from claude_proxy.cli.doctor.check import Check
 from claude_proxy.cli.doctor.way import upstream
 from claude_proxy.settings import Settings
 from claude_proxy.simulator import Recorded, Scenario, Simulator, error, raw
+from tests.cli.servers import answering, listening, saying, tunnelling
 
 SECRET = "sk-very-secret-1234"
 OURS = {"ANTHROPIC_BASE_URL": "http://localhost:3000/api/anthropic"}

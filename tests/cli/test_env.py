@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.cli.conftest import Invoke, process_environ
 
 from claude_proxy.cli.client_env import Variable
 from claude_proxy.cli.env import default_shell, into_pipe, render
+from tests.cli.conftest import Invoke, process_environ
 
 NASTY = ["a'b", 'a"b', "a\\b", "a$HOME`id`b", "a b", "#x", "a;b", "!x", "*", "~", "\\'", "-n", "%s", "a\nb"]
 PRINTABLE = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1)

@@ -14,11 +14,11 @@ from typing import Any
 
 import anyio.to_thread
 import pytest
-from tests.cli.conftest import Program, process_environ
 
 from claude_proxy.cli import serve as serve_module
 from claude_proxy.cli.serve import is_from_environ
 from claude_proxy.simulator import Simulator
+from tests.cli.conftest import Program, process_environ
 
 PROXY_PY = """
 from claude_proxy.app import create_app

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-from tests.deploy.fronts import NAME, Certificate
 
 from claude_proxy.simulator import Recorded, Simulator
+from tests.deploy.fronts import NAME, Certificate
 
 CLIENT = "127.0.0.2"
 MESSAGES = "/api/anthropic/v1/messages"

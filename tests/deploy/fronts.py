@@ -14,6 +14,7 @@ from pathlib import Path
 
 import anyio
 import trustme
+
 from tests.deploy.process import Program, free_port, running
 
 ROOT = Path(__file__).parents[2]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
+
 from tests.deploy.fronts import NAME, ROOT, Certificate
 from tests.deploy.process import Program, free_port, running
 

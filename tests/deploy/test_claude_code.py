@@ -13,10 +13,10 @@ from pathlib import Path
 
 import anyio
 import pytest
-from tests.deploy.fronts import FRONTS, Certificate, front
-from tests.deploy.servers import PREFIX, server
 
 from claude_proxy.simulator import Simulator
+from tests.deploy.fronts import FRONTS, Certificate, front
+from tests.deploy.servers import PREFIX, server
 
 PROGRAM = shutil.which(os.environ.get("CLAUDE_CODE", "claude"))
 pytestmark = [pytest.mark.system, pytest.mark.skipif(PROGRAM is None, reason="no Claude Code: set CLAUDE_CODE")]

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from claude_proxy.simulator import Simulator
 from tests.deploy.calls import MESSAGES, Call, Way, stream
 from tests.deploy.fronts import FRONTS, NAME, Certificate, Front, front, shipped_files
 from tests.deploy.process import free_port
 from tests.deploy.servers import server
-
-from claude_proxy.simulator import Simulator
 
 PASSED_ON = "/gateway"
 

@@ -7,11 +7,11 @@ import signal
 from pathlib import Path
 
 import pytest
+
+from claude_proxy.simulator import Simulator
 from tests.deploy.calls import Call, Way, stream
 from tests.deploy.fronts import Certificate
 from tests.deploy.servers import KINDS, all_ready, server
-
-from claude_proxy.simulator import Simulator
 
 pytestmark = pytest.mark.system
 

@@ -111,8 +111,9 @@ async def not_accepting() -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def not_reading() -> AsyncIterator[int]:
-    """A port that takes connections and reads nothing; the kernel's buffer for what is sent to it is small."""
+    """A port that takes connections and reads nothing; the kernel buffers little of what is sent to it."""
     with socket.socket() as server:
+        server.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)  # the sender's buffer is a multiple of it
         server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         server.bind(("127.0.0.1", 0))
         server.listen(16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -73,9 +74,15 @@ class RunningProxy:
 class _Server(uvicorn.Server):
     """Without uvicorn's signal handlers: pytest owns the process."""
 
-    def capture_signals(self) -> Any:
-        import contextlib
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+    def capture_signals(self) -> Any:
         return contextlib.nullcontext()
 
 
@@ -100,8 +107,7 @@ async def running_proxy(
     )
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[sock]))
-    while not server.started and not serving.done():
-        await asyncio.sleep(0.005)
+    await server.up.wait()
     try:
         yield RunningProxy(app, recorder, sock.getsockname()[1], server)
     finally:

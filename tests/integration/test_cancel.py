@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
+
+from claude_proxy.exchange import Exchange, Outcome
+from claude_proxy.simulator import Scenario, Simulator, faults
 from tests.integration.leftovers import Leftovers, until
 from tests.integration.listeners import listening, not_accepting, silent
 from tests.integration.messages import FILES, MESSAGES, MODELS, body, head, length, post
 from tests.integration.proxy import RunningProxy, running_proxy
 from tests.integration.wire import Wire, ask, connect, request
-
-from claude_proxy.exchange import Exchange, Outcome
-from claude_proxy.simulator import Scenario, Simulator, faults
 
 SOON = 0.1  # seconds: what invariant 4 promises
 NEVER = {"keepalive_expiry": 0}  # no upstream connection outlives its exchange: what is left is a leak

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.proxy import running_proxy
 
 from claude_proxy.simulator import PRESETS, Recorded, Scenario, Simulator, error, faults
+from tests.integration.proxy import running_proxy
 
 PROGRAM = shutil.which(os.environ.get("CLAUDE_CODE", "claude"))
 pytestmark = [

@@ -27,9 +27,7 @@ PATH = st.lists(SEGMENT, min_size=1, max_size=4).map(lambda parts: "/" + "/".joi
 QUERY = st.text("abc019-_~!$&'()*+,;=:@/?%20".replace("%", ""), max_size=20)
 METHODS = st.sampled_from(["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"])
 BODY = st.binary(max_size=200)
-MANY = settings(
-    max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+MANY = settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def upstream_view(recorded: Recorded) -> dict[str, Any]:
@@ -94,7 +92,9 @@ def test_any_request_arrives_upstream_as_it_was_sent(
 @MANY
 @given(
     status=st.sampled_from([200, 201, 202, 203, 206, 301, 307, 400, 401, 404, 409, 413, 418, 422, 429, 451, 500, 503, 529, 599]),
-    headers=HEADERS.map(lambda hs: [h for h in hs if h[0].lower() not in (b"date", b"server", b"retry-after", b"x-should-retry")]),
+    headers=HEADERS.map(
+        lambda hs: [h for h in hs if h[0].lower() not in (b"date", b"server", b"retry-after", b"x-should-retry")]
+    ),
     body=BODY,
     framing=st.sampled_from(["length", "chunked", "close"]),
 )

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 Header = tuple[bytes, bytes]
+PATIENCE = 20.0  # seconds until an answer that does not come is an error: pytest-timeout cannot interrupt a wait of uvloop's
 
 
 @dataclass
@@ -48,14 +49,16 @@ class Wire:
         self.writer.transport.abort()
 
     async def head(self) -> tuple[int, list[Header]]:
-        block = await self.reader.readuntil(b"\r\n\r\n")
+        async with asyncio.timeout(PATIENCE):
+            block = await self.reader.readuntil(b"\r\n\r\n")
         lines = block[:-4].split(b"\r\n")
         headers = [(name, value.strip()) for name, _, value in (line.partition(b":") for line in lines[1:])]
         return int(lines[0].split(b" ")[1]), headers
 
     async def chunk(self) -> bytes | None:
         """The next chunk of a chunked body; b"" at its end, None if it broke off."""
-        line = await self.reader.readline()
+        async with asyncio.timeout(PATIENCE):
+            line = await self.reader.readline()
         if not line.endswith(b"\r\n"):
             return None
         size = int(line, 16)
@@ -67,6 +70,10 @@ class Wire:
 
     async def reply(self, method: str = "GET") -> Reply:
         """The next response, whole or as far as it came."""
+        async with asyncio.timeout(PATIENCE):
+            return await self._reply(method)
+
+    async def _reply(self, method: str) -> Reply:
         while True:
             status, headers = await self.head()
             if status >= 200:

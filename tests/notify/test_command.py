@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.notify.exchanges import settings
 
 from claude_proxy.notify.answer import Verdict
 from claude_proxy.notify.command import Command
 from claude_proxy.notify.notice import Notice
+from tests.notify.exchanges import settings
 
 NOTICE = Notice("-title ü", "-line one\nline two 한글", 4, ("warning", "zap"), "cp-1")
 RECORD = """

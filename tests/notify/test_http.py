@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import trustme
-from tests.notify.exchanges import settings
-from tests.notify.fake_ntfy import FakeNtfy, Reply
 
 from claude_proxy.notify.answer import Verdict
 from claude_proxy.notify.notice import Notice
 from claude_proxy.notify.ntfy import Http
+from tests.notify.exchanges import settings
+from tests.notify.fake_ntfy import FakeNtfy, Reply
 
 SOURCE = Path(__file__).parents[2] / "src"
 NOTICE = Notice("z.ai: überlastet", "한글 메시지 🙂", 4, ("warning", "zap"), "cp-1")

@@ -7,12 +7,12 @@ import time
 from typing import Any
 
 import pytest
-from tests.notify.exchanges import WALL, answered, failed, settings
-from tests.notify.fake_ntfy import FakeNtfy, Reply
 
 from claude_proxy.exchange import Failure, Listeners, Outcome
 from claude_proxy.notify import Notice, Notifier, secrets_of
 from claude_proxy.notify.answer import Answer, Verdict
+from tests.notify.exchanges import WALL, answered, failed, settings
+from tests.notify.fake_ntfy import FakeNtfy, Reply
 
 
 class Clock:

@@ -7,13 +7,13 @@ from collections import deque
 
 import pytest
 import structlog
-from tests.notify.exchanges import settings
-from tests.notify.fake_ntfy import FakeNtfy, Reply
 
 from claude_proxy.notify.answer import Answer, Verdict
 from claude_proxy.notify.notice import Notice
 from claude_proxy.notify.ntfy import Http
 from claude_proxy.notify.publisher import MAX_AGE, Publisher
+from tests.notify.exchanges import settings
+from tests.notify.fake_ntfy import FakeNtfy, Reply
 
 SENT = Answer(Verdict.SENT)
 REFUSED = Answer(Verdict.REFUSED, "no")

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.notify.exchanges import answered, failed, settings
 
 from claude_proxy.notify import Notifier
 from claude_proxy.notify.answer import Verdict
 from claude_proxy.notify.command import Command
 from claude_proxy.notify.notice import MAX_MESSAGE, Notice
 from claude_proxy.notify.ntfy import Http
+from tests.notify.exchanges import answered, failed, settings
 
 pytestmark = pytest.mark.system
 ROOT = Path(__file__).parents[2]

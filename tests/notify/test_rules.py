@@ -8,11 +8,11 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.notify.exchanges import WALL, answered, failed
 
 from claude_proxy.exchange import Exchange, Outcome
 from claude_proxy.notify.notice import Notice
 from claude_proxy.notify.rules import MAX_INCIDENTS, STORM, Rules
+from tests.notify.exchanges import WALL, answered, failed
 
 MINUTE = 60.0
 

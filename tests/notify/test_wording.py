@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.notify.exchanges import exchange
 
 from claude_proxy.exchange import Failure
 from claude_proxy.notify import wording
@@ -11,6 +10,7 @@ from claude_proxy.notify.advice import CODES, KINDS, advice, reset
 from claude_proxy.notify.incident import Fault, Incident
 from claude_proxy.notify.notice import Notice
 from claude_proxy.protocol.provider import ZAI
+from tests.notify.exchanges import exchange
 
 
 def opening(code: str | None, kind: str, message: str = "", **values: object) -> Notice:

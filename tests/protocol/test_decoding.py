@@ -9,9 +9,9 @@ import brotli
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.protocol.samples import content, cuts
 
 from claude_proxy.protocol.decoding import MAX_DECODED, Decompressor, decompressor
+from tests.protocol.samples import content, cuts
 
 try:
     from compression import zstd

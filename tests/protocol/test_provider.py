@@ -1,11 +1,11 @@
 """The table of provider codes (FACTS section 2): whose side, what to do, and no secrets in the words."""
 
 import pytest
-from tests.protocol.samples import content
 
 from claude_proxy.exchange import Failure
 from claude_proxy.protocol.provider import MAX_MESSAGE, ZAI, code_of, judge, retry_hint, text_of
 from claude_proxy.protocol.usage import ErrorBody, read_answer
+from tests.protocol.samples import content
 
 RETRY = {"1234", "1302", "1303", "1305", "1312"}
 CLIENT = {"1210", "1211", "1212", "1213", "1214", "1215", "1261", "1301"}

@@ -5,10 +5,10 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.protocol.reference import Reference, events_of
-from tests.protocol.samples import LINE_ENDS, STREAMS, content, cuts
 
 from claude_proxy.protocol.sse import PING, Event, Splitter, encode, parse
+from tests.protocol.reference import Reference, events_of
+from tests.protocol.samples import LINE_ENDS, STREAMS, content, cuts
 
 # Whatever can go wrong at a boundary is made of these.
 pieces = st.lists(

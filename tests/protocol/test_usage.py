@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.protocol.samples import BODIES, LINE_ENDS, STREAMS, TOTALS, content, cuts, seen
 
 from claude_proxy.exchange import Usage
 from claude_proxy.protocol.usage import StreamReader, read_answer
+from tests.protocol.samples import BODIES, LINE_ENDS, STREAMS, TOTALS, content, cuts, seen
 
 DEEP = b"[" * 100_000
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import structlog
 from structlog.typing import EventDict
-from tests.server.apps import Recorder
 
 from claude_proxy.server.limits import Limits
 from claude_proxy.server.worker import Worker, WorkerConfig
+from tests.server.apps import Recorder
 
 
 @dataclass

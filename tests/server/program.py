@@ -6,10 +6,9 @@ import os
 import sys
 from types import SimpleNamespace
 
-from tests.server.apps import Receive, Recorder, Scope, Seen, Send, answer
-
 from claude_proxy.errors import SettingsError
 from claude_proxy.server import OptionError, ServerOptions, run
+from tests.server.apps import Receive, Recorder, Scope, Seen, Send, answer
 
 UNWANTED = {"h11", "websockets", "wsproto"}
 

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import pytest
+
 from tests.server.process import ROOT
 
 NAMES = ("bind", "workers", "worker_class", "loglevel", "accesslog", "errorlog", "timeout", "keepalive")

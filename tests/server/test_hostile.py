@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from structlog.typing import EventDict
+
 from tests.server.conftest import Serve, Serving, loud
 from tests.server.wire import HOST, connect, get, post
 
@@ -226,6 +227,13 @@ async def test_the_body_after_an_upgrade_may_come_later(serving: Serving) -> Non
         await serving.app.request()
         await wire.send(b"abc")
         assert (await wire.response()).body == b"POST / abc"
+
+
+async def test_an_upgrade_on_a_last_request_is_ignored_too(serving: Serving) -> None:
+    async with connect(serving.port) as wire:
+        await wire.send(head(b"Connection: close, upgrade", b"Upgrade: h2c", b"Content-Length: 3"), b"abc")
+        response = await wire.response()
+        assert (response.body, response.all("connection")) == (b"POST / abc", ["close"])
 
 
 async def test_head_is_refused_without_a_body(serving: Serving) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import uvicorn
 from structlog.typing import EventDict
+
 from tests.server.apps import Recorder
 from tests.server.conftest import Serve, Serving, loud
 from tests.server.wire import HOST, Response, connect, get, post
@@ -158,6 +159,14 @@ async def test_continue_is_said_only_when_the_app_reads(serving: Serving) -> Non
         await wire.send(b"POST / HTTP/1.1\r\n", HOST, b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\n")
         assert await wire.line() == b"HTTP/1.1 100 Continue\r\n"
         assert await wire.line() == b"\r\n"
+        await wire.send(b"abc")
+        assert (await wire.response()).body == b"POST / abc"
+
+
+async def test_continue_is_not_said_to_http_1_0(serving: Serving) -> None:
+    async with connect(serving.port) as wire:
+        await wire.send(b"POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+        await serving.app.request()
         await wire.send(b"abc")
         assert (await wire.response()).body == b"POST / abc"
 

@@ -5,6 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
+
 from tests.server.process import Process, serving, start
 from tests.server.wire import HOST, Wire, connect, get
 

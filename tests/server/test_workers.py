@@ -5,6 +5,7 @@ import os
 import signal
 
 import pytest
+
 from tests.server.process import Process, serving
 from tests.server.test_run import gated, is_refused
 from tests.server.wire import connect, get

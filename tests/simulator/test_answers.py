@@ -5,11 +5,11 @@ import zlib
 
 import brotli
 import pytest
-from tests.simulator.talk import HELLO, events, get, post, say, talk
 
 from claude_proxy.simulator import Recorded, Scenario, Simulator, faults
 from claude_proxy.simulator.codecs import decoded, encoded
 from claude_proxy.simulator.script import parse
+from tests.simulator.talk import HELLO, events, get, post, say, talk
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from tests.simulator.talk import HELLO
 
 from claude_proxy.simulator import PRESETS
+from tests.simulator.talk import HELLO
 
 COMMAND = (sys.executable, "-c", "from claude_proxy.cli import main; main()", "simulate")
 

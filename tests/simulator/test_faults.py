@@ -4,9 +4,9 @@ import asyncio
 import json
 
 import pytest
-from tests.simulator.talk import HELLO, Answer, events, get, post, say, talk
 
 from claude_proxy.simulator import Scenario, Simulator, error, faults, raw
+from tests.simulator.talk import HELLO, Answer, events, get, post, say, talk
 
 TEXT = Scenario("text", text="one two three four", deltas=4)
 GOOD = ["message_start", "content_block_start", "ping", *["content_block_delta"] * 4]

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from tests.simulator.talk import HELLO, get, post, say, talk
 
 from claude_proxy.simulator import PRESETS, Recorded, Scenario, ScriptError, Simulator, ToolCall, Usage, load, named
 from claude_proxy.simulator.presets import from_header, from_model
 from claude_proxy.simulator.script import parse
+from tests.simulator.talk import HELLO, get, post, say, talk
 
 
 def request(

@@ -8,9 +8,9 @@ import ssl
 
 import pytest
 import trustme
-from tests.simulator.talk import HELLO, Answer, get, post, say, talk
 
 from claude_proxy.simulator import Recorded, Scenario, Simulator, faults
+from tests.simulator.talk import HELLO, Answer, get, post, say, talk
 
 
 async def test_a_request_is_recorded_as_it_was_on_the_wire(simulator: Simulator) -> None:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import anyio
 import httpx
 import pytest
+
+from claude_proxy.simulator import Simulator
 from tests.deploy.calls import CLIENT, MESSAGES, Call, Way, stream
 from tests.deploy.fronts import FRONTS, SILENCE, Certificate, front
 from tests.deploy.servers import KINDS, PREFIX, Server, server
-
-from claude_proxy.simulator import Simulator
 
 pytestmark = pytest.mark.system
 MIB = 1024**2

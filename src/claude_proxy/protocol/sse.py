@@ -84,6 +84,27 @@ class Splitter:
             del self._rest[:-3]
 
 
+def holding(region: bytes, marks: tuple[bytes, ...]) -> Iterator[bytes]:
+    """The events of a region of whole events that contain one of `marks`, unparsed.
+
+    Cut out at LF LF; where there are CRs the region comes back whole: that is right too, and only costs more to parse.
+    """
+    found = {mark: at for mark in marks if (at := region.find(mark)) >= 0}
+    if b"\r" in region:
+        if found:
+            yield region
+        return
+    while found:
+        first = min(found.values())
+        start = region.rfind(b"\n\n", 0, first) + 2
+        end = region.find(b"\n\n", first) + 2
+        yield region[start if start > 1 else 0 : end if end > 1 else len(region)]
+        if end <= 1:
+            return
+        later = {mark: at if at >= end else region.find(mark, end) for mark, at in found.items()}
+        found = {mark: at for mark, at in later.items() if at >= 0}
+
+
 def parse(region: bytes) -> Iterator[Event]:
     """The events of a region of whole events. Comments, `id` and `retry` are passed over (section 9.2.6)."""
     name = ""

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 import msgspec
 
 from claude_proxy.exchange import Usage
-from claude_proxy.protocol.sse import Event, Splitter, parse
+from claude_proxy.protocol.sse import Event, Splitter, holding, parse
 
 # An event we want to read contains one of these; text that merely mentions them costs a parse, nothing else.
 # A bare `data:` of an upstream that has no envelope is told by its `code` (FACTS section 2, "In-stream errors").
@@ -204,8 +204,9 @@ class StreamReader(Reading):
         """Look at the next chunk."""
         whole = self._splitter.feed(chunk)
         if whole and (_MARKS[0] in whole or _MARKS[1] in whole or _MARKS[2] in whole):
-            for event in parse(whole):
-                self._take(event)
+            for block in holding(whole, _MARKS):
+                for event in parse(block):
+                    self._take(event)
 
     def _take(self, event: Event) -> None:
         if event.name == "message_stop":

@@ -205,6 +205,9 @@ class Forward:
             headers += _hints(connection.status, headers, first)
         self._listeners.response_start(exchange)
         await call.start_response(connection.status, headers)
+        if answer.is_stream:  # it may last: what is not needed any more does not wait for its end
+            call.fields = {}
+            connection.headers = [pair for pair in connection.headers if pair[0] == b"keep-alive"]
         if connection.finished and not answer.guarded:
             answer.feed(first)
             await call.send_body(first, more=False)

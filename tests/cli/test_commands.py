@@ -59,9 +59,9 @@ assert not heavy, heavy
 
 
 def test_a_misspelt_command_gets_a_suggestion(invoke: Invoke) -> None:
-    result = invoke("serv")
+    result = invoke("docter")
     assert result.exit_code == 2
-    assert "Did you mean 'serve'?" in result.stderr
+    assert "Did you mean 'doctor'?" in result.stderr
 
 
 @pytest.mark.parametrize("words", [["serve"], ["env"], ["code"], ["config", "show"], ["test-ntfy"]])

@@ -7,6 +7,7 @@ section 2). Treat each entry as "may change": an unknown code is simply passed o
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from claude_proxy.errors import Side
@@ -75,19 +76,22 @@ def code_of(error: ErrorBody) -> str | None:
     return match[1] if match else None
 
 
-def text_of(error: ErrorBody) -> str:
-    """The error's own words, without brackets, control characters, secrets and excess."""
+def text_of(error: ErrorBody, secrets: Iterable[str] = ()) -> str:
+    """The error's own words, without brackets, control characters, secrets (`secrets`, and what looks like one) and excess."""
     match = _CODED.match(error.message)
     text = match[2] if match else error.message
+    for secret in secrets:
+        text = text.replace(secret, "[redacted]")
     return _SECRET.sub("[redacted]", " ".join(_CONTROL.sub(" ", text).split()))[:MAX_MESSAGE]
 
 
-def judge(status: int, error: ErrorBody | None, *, credential_held: bool) -> Failure | None:
+def judge(status: int, error: ErrorBody | None, *, credential_held: bool, secrets: Iterable[str] = ()) -> Failure | None:
     """Whose side an upstream's error is, in a `Failure`; None if the answer is no error.
 
     Args:
         status: the answer's HTTP status. A 200 whose stream carries an error is one too.
         credential_held: with the proxy's own credential, a 401 or 403 is not the client's to mend.
+        secrets: what must not be in the failure's message, should the upstream quote it.
     """
     if error is None:
         if status < 400:
@@ -99,7 +103,7 @@ def judge(status: int, error: ErrorBody | None, *, credential_held: bool) -> Fai
     if status in (401, 403) or error.type in ("authentication_error", "permission_error") or _is_auth(number):
         side = "proxy" if credential_held else "client"
     kind = error.type if not error.type.isdigit() else _kind(status)
-    words = text_of(error) or (known.meaning if known else f"the upstream answered {status}")
+    words = text_of(error, secrets) or (known.meaning if known else f"the upstream answered {status}")
     return Failure(side, kind, words, number)
 
 

@@ -274,9 +274,17 @@ class Forward:
             reading = call.answer.report(exchange)
             held = self._upstream.credential is not None
             if exchange.failure is None and exchange.outcome is Outcome.COMPLETED:
-                exchange.failure = judge(exchange.status, reading.error, credential_held=held)
+                exchange.failure = judge(exchange.status, reading.error, credential_held=held, secrets=self._secrets(call))
         exchange.ended = call.loop.time()
         self._listeners.exchange_end(exchange)
+
+    def _secrets(self, call: Call) -> list[str]:
+        """The credentials of this exchange: an upstream that refuses one may quote it."""
+        values = [call.fields[name] for name in h.CREDENTIALS if name in call.fields]
+        if self._upstream.credential is not None:
+            values.append(self._upstream.credential[1])
+        words = [value.rpartition(b" ")[2].decode("latin-1") for value in values]
+        return [word for word in words if len(word) >= 6]  # shorter ones occur by chance
 
 
 def describe(exchange: Exchange, fields: dict[bytes, bytes]) -> None:

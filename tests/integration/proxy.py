@@ -93,15 +93,16 @@ async def running_proxy(
     http: str = "claude_proxy.server.protocol:HardenedProtocol",
     prepare: Callable[[App], None] | None = None,
     root_path: str = "",
+    sock: socket.socket | None = None,
     **settings: Any,
 ) -> AsyncIterator[RunningProxy]:
-    """Serve the application in front of `base_url`."""
+    """Serve the application in front of `base_url`, on a free port or on a socket that listens already."""
     recorder = Recorder()
     loaded = load({}, base_url=base_url, log_level="error", **settings)
     app = create_app(loaded.settings, listeners=[recorder])
     if prepare is not None:
         prepare(app)
-    sock = socket.create_server(("127.0.0.1", 0))
+    sock = sock or socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
         app, http=http, ws="none", lifespan="on", log_config=None, access_log=False, root_path=root_path, proxy_headers=False
     )

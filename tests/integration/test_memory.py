@@ -1,0 +1,107 @@
+"""Large bodies both ways: whatever their size, and whoever is slow, the process stays as small as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from claude_proxy.simulator import Scenario, Simulator, faults
+from tests.integration.messages import FILES, MODELS, head, length
+from tests.integration.served import Served, served
+from tests.integration.wire import ask, connect, request
+
+MB = 1_000_000
+BLOCK = b"0123456789abcdef" * 16384  # 256 KiB
+GROWTH = 10 * MB  # what the issue allows
+IN_SOCKETS = 32 * MB  # what four socket buffers of the kernel hold at most (tcp_rmem and tcp_wmem, twice)
+SIZES = pytest.mark.parametrize("size", [200 * MB, pytest.param(500 * MB, marks=pytest.mark.system)])
+pytestmark = pytest.mark.timeout(120)
+
+
+async def warm(process: Served) -> int:
+    """Let it allocate once what it keeps; then its size."""
+    for _ in range(3):
+        assert (await ask(process.port, "POST", FILES, body=BLOCK * 16)).status == 200
+        assert (await ask(process.port, "GET", MODELS)).status == 200
+    return process.resident()
+
+
+async def upload(process: Served, size: int, *, chunked: bool) -> tuple[int, str]:
+    """Send `size` bytes; the answer's status and the body's digest."""
+    digest = hashlib.sha256()
+    framing = (b"Transfer-Encoding", b"chunked") if chunked else length(size)
+    async with connect(process.port) as wire:
+        wire.send(head("POST", FILES, framing))
+        left = size
+        while left:
+            block = BLOCK[:left]
+            left -= len(block)
+            digest.update(block)
+            wire.send(b"%x\r\n%b\r\n" % (len(block), block) if chunked else block)
+            await wire.writer.drain()
+        if chunked:
+            wire.send(b"0\r\n\r\n")
+        return (await wire.reply()).status, digest.hexdigest()
+
+
+@SIZES
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_an_upload_passes_without_being_held(tmp_path: Path, size: int, chunked: bool) -> None:
+    async with Simulator() as simulator, served(simulator.base_url, tmp_path) as process:
+        before = await warm(process)
+        status, digest = await upload(process, size, chunked=chunked)
+        assert process.peak() - before < GROWTH
+    arrived = simulator.requests[-1]
+    assert (status, arrived.body_size, arrived.body_sha256) == (200, size, digest)
+
+
+async def test_an_upload_waits_for_an_upstream_that_does_not_read(tmp_path: Path) -> None:
+    size = 100 * MB
+    async with Simulator() as simulator, served(simulator.base_url, tmp_path) as process:
+        before = await warm(process)
+        simulator.scenario = Scenario(fault=faults.stop_reading(MB))
+        sending = asyncio.create_task(upload(process, size, chunked=False))
+        await simulator.hold.wait()
+        await asyncio.wait([sending], timeout=0.5)
+        assert not sending.done()
+        simulator.release()
+        status, _ = await sending
+        assert process.peak() - before < GROWTH
+    assert (status, simulator.requests[-1].body_size) == (200, size)
+
+
+@SIZES
+async def test_an_answer_waits_for_a_slow_reader(tmp_path: Path, size: int) -> None:
+    async with Simulator() as simulator, served(simulator.base_url, tmp_path) as process:
+        before = await warm(process)
+        simulator.scenario = Scenario("raw", content_type="application/binary", body=b"x" * 100_000, repeat=size // 100_000)
+        reader, writer = await asyncio.open_connection("127.0.0.1", process.port, limit=16384)
+        writer.write(request("GET", FILES + "/f/content"))
+        await reader.readuntil(b"\r\n\r\n")
+        got, ahead = 0, 0
+        while got < size:
+            got += len(await reader.read(65536))
+            ahead = max(ahead, simulator.requests[-1].sent - got)
+        assert process.peak() - before < GROWTH
+        writer.transport.abort()
+    assert (got, ahead < IN_SOCKETS) == (size, True)
+
+
+async def test_a_reader_that_pauses_holds_the_upstream_back(tmp_path: Path) -> None:
+    size = 100 * MB
+    async with Simulator() as simulator, served(simulator.base_url, tmp_path) as process:
+        before = await warm(process)
+        simulator.scenario = Scenario("raw", content_type="application/binary", body=b"x" * 100_000, repeat=size // 100_000)
+        reader, writer = await asyncio.open_connection("127.0.0.1", process.port, limit=16384)
+        writer.write(request("GET", FILES + "/f/content"))
+        await reader.readuntil(b"\r\n\r\n")
+        with pytest.raises(TimeoutError):
+            await simulator.wait_for(lambda sim: sim.requests[-1].sent > IN_SOCKETS, 1.0)
+        got = 0
+        while got < size:
+            got += len(await reader.read(65536))
+        assert process.peak() - before < GROWTH
+        writer.transport.abort()

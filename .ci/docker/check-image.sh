@@ -55,7 +55,10 @@ gone c
 t "a bad setting ends the start with one sentence" sh -c "out=\$(docker run --rm -e BASE_URL=nonsense $IMG 2>&1); rc=\$?; echo \"\$rc \$out\"; [ \$rc != 0 ] && echo \"\$out\" | grep -q BASE_URL && ! echo \"\$out\" | grep -q Traceback"
 
 # --- secrets
-t "no secret of the build's folder is in a layer" sh -c "mkdir $W/save && docker save $IMG | tar -x -C $W/save && ! { find $W/save -type f -exec sh -c 'tar -xOf \"\$1\" 2>/dev/null || cat \"\$1\"' _ {} \; | grep -q $SECRET; }"
+mkdir "$W/save"; docker save "$IMG" | tar -x -C "$W/save"
+in_layers() { find "$W/save" -type f -exec sh -c 'tar -xOf "$1" 2>/dev/null || cat "$1"' _ {} \; | grep -qaF "$1"; }
+t "the layers can be searched (our own code is found)" in_layers 'def create_app('
+t "... and no secret of the build's folder is in one" eval '! in_layers "$SECRET"'
 rm -rf "$W/save"; printf '%s' "$SECRET" >"$W/key"; chmod 644 "$W/key"
 run d -e UPSTREAM_API_KEY_FILE=/run/secrets/key -v "$W/key:/run/secrets/key:ro" -e PROXY_API_KEY=check "$IMG"; until_ok 20 alive d >/dev/null
 t "with UPSTREAM_API_KEY_FILE it streams" flows "$(url d)"

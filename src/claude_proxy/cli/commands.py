@@ -74,6 +74,11 @@ COMMANDS = {
         "Show the settings and where each value comes from.",
         ("claude-proxy config show", "claude-proxy config show --json", "claude-proxy config path"),
     ),
+    "service": Entry(
+        "claude_proxy.cli.service:app",
+        "Install the proxy as a service (systemd, launchd).",
+        ("claude-proxy service install", "claude-proxy service status", "claude-proxy service remove"),
+    ),
     "simulate": Entry(
         "claude_proxy.cli.simulate:simulate",
         "Run a scripted Anthropic API with faults on request.",

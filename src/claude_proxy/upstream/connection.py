@@ -246,6 +246,10 @@ class Connection(asyncio.Protocol):
 
     # -- what the parser tells us
 
+    def on_message_begin(self) -> None:
+        if self.complete:  # in one packet with the answer we asked for, which must stay as it is
+            raise BadResponse("The upstream sent an answer that nobody asked for; its side has to mend that.")
+
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head_done:
             return  # a trailer: ASGI has no way to pass it on
@@ -275,7 +279,9 @@ class Connection(asyncio.Protocol):
             self._parser = httptools.HttpResponseParser(self)
 
     def on_body(self, data: bytes) -> None:
-        if not self.complete:
+        if self.complete:  # a body where none may be: nobody knows how much of it is still to come
+            self._keep_alive = False
+        else:
             self._body.append(data)
             self._buffered += len(data)
 

@@ -1,0 +1,281 @@
+"""One connection: what it makes of answers, whole, broken and hostile; what makes it fit for another request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from claude_proxy.errors import BadResponse, ConnectionLost, ProxyError
+from claude_proxy.upstream.connection import HIGH_WATER, READ_AHEAD, Connection
+from claude_proxy.upstream.dial import dial, parse_origin
+from tests.integration.leftovers import until
+from tests.integration.listeners import Handler, Listener, listening, saying, silent
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+ASK = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+@asynccontextmanager
+async def connected(handler: Handler) -> AsyncIterator[tuple[Connection, Listener]]:
+    """A connection to an upstream of this behaviour."""
+    async with listening(handler) as upstream:
+        loop = asyncio.get_running_loop()
+        closes: list[Connection] = []
+        origin = parse_origin(f"http://127.0.0.1:{upstream.port}")
+        connection = await dial(loop, origin, None, Connection(loop, closes.append))
+        yield connection, upstream
+        connection.abort()
+        await until(lambda: closes)
+        assert closes == [connection]
+
+
+async def whole(connection: Connection) -> tuple[int, bytes]:
+    """Status and body of the next answer."""
+    async with asyncio.timeout(10):
+        status = await connection.head()
+        body = b""
+        while not connection.finished:
+            body += await connection.read() or b""
+    return status, body
+
+
+def in_turn(*answers: bytes) -> Handler:
+    """A handler with an answer for each request of a connection."""
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for number, answer in enumerate(answers):
+            if number:
+                await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+        await silent(reader, writer)
+
+    return handler
+
+
+async def test_it_serves_one_request_after_another() -> None:
+    chunked = b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+    async with connected(in_turn(OK, chunked, OK)) as (connection, _):
+        for expected in ((200, b"ok"), (201, b"abcde"), (200, b"ok")):
+            connection.send(ASK, b"")
+            assert not connection.reusable
+            assert await whole(connection) == expected
+            assert connection.reusable
+        assert connection.used == 3
+
+
+async def test_an_answer_may_come_byte_by_byte() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for byte in OK:
+            writer.write(bytes((byte,)))
+            await writer.drain()
+            await asyncio.sleep(0)
+        await silent(reader, writer)
+
+    async with connected(handler) as (connection, _):
+        connection.send(ASK, b"")
+        assert await whole(connection) == (200, b"ok")
+
+
+async def test_names_are_lower_case_and_order_and_repeats_are_kept() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: b\r\nX-A:  1\r\nSet-Cookie: a\r\nContent-Length: 0\r\nX-Empty:\r\n\r\n"
+    async with connected(saying(answer)) as (connection, _):
+        connection.send(ASK, b"")
+        await whole(connection)
+    assert connection.headers == [
+        (b"set-cookie", b"b"), (b"x-a", b"1"), (b"set-cookie", b"a"), (b"content-length", b"0"), (b"x-empty", b""),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "reusable"),
+    [
+        (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", (200, b"ok"), False),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", (200, b"ok"), False),
+        (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok", (200, b"ok"), True),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", (204, b""), True),
+        (b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", (204, b""), True),
+        (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", (304, b""), True),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK, (200, b"ok"), True),
+        (b"HTTP/1.1 102 Processing\r\nContent-Length: 7\r\n\r\n" + OK, (200, b"ok"), True),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-T: 1\r\n\r\n", (200, b"ok"), True),
+        (b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok", (200, b"ok"), True),
+        (b"HTTP/1.1 599 \xe4\xf6\r\nContent-Length: 0\r\n\r\n", (599, b""), True),
+    ],
+)
+async def test_what_an_answer_says_of_its_end(answer: bytes, expected: tuple[int, bytes], reusable: bool) -> None:
+    async with connected(saying(answer)) as (connection, _):
+        connection.send(ASK, b"")
+        assert await whole(connection) == expected
+        assert connection.reusable is reusable
+        assert (b"link", b"x") not in connection.headers
+
+
+async def test_a_body_without_a_length_ends_with_the_connection() -> None:
+    async def handler(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\nall of it")
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    async with connected(handler) as (connection, _):
+        connection.send(ASK, b"")
+        assert await whole(connection) == (200, b"all of it")
+        assert not connection.reusable
+
+
+async def closed_after(answer: bytes) -> ProxyError:
+    """What is raised when the upstream says this much and closes."""
+
+    async def handler(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    async with connected(handler) as (connection, _):
+        connection.send(ASK, b"")
+        with pytest.raises(ProxyError) as caught:
+            await whole(connection)
+        assert not connection.reusable
+    return caught.value
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nContent", b"HTTP/1.1 100 Continue\r\n\r\n"])
+async def test_a_close_before_the_head_is_a_lost_connection(answer: bytes) -> None:
+    error = await closed_after(answer)
+    assert isinstance(error, ConnectionLost)
+    assert "before it answered" in error.message
+
+
+@pytest.mark.parametrize(
+    "rest", [b"Content-Length: 9\r\n\r\nhalf", b"Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", b"Content-Length: 1\r\n\r\n"]
+)
+async def test_a_close_inside_the_body_is_a_cut(rest: bytes) -> None:
+    error = await closed_after(b"HTTP/1.1 200 OK\r\n" + rest)
+    assert isinstance(error, ConnectionLost)
+    assert "broke off" in error.message
+
+
+async def test_what_came_before_a_broken_chunk_is_given_first() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nZZ\r\n"
+    async with connected(saying(answer)) as (connection, _):
+        connection.send(ASK, b"")
+        assert await connection.head() == 200
+        assert await connection.read() == b"half"
+        with pytest.raises(BadResponse):
+            await connection.read()
+
+
+# -- answers that nobody asked for
+
+OTHER = b"HTTP/1.1 500 Not Yours\r\nX-Other: 1\r\nContent-Length: 5\r\n\r\nother"
+
+
+@pytest.mark.parametrize("rest", [OTHER, b"garbage", b"HTTP/1.1 100 Continue\r\n\r\n"])
+async def test_what_follows_an_answer_does_not_touch_it_and_ends_the_connection(rest: bytes) -> None:
+    async with connected(saying(OK + rest)) as (connection, _):
+        connection.send(ASK, b"")
+        assert await whole(connection) == (200, b"ok")
+        assert connection.headers == [(b"content-length", b"2")]
+        assert not connection.reusable
+
+
+async def test_an_answer_that_comes_later_to_nobody_ends_the_connection() -> None:
+    go = asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(OK)
+        await go.wait()
+        writer.write(OTHER)
+        await silent(reader, writer)
+
+    async with connected(handler) as (connection, _):
+        connection.send(ASK, b"")
+        assert await whole(connection) == (200, b"ok")
+        assert connection.reusable
+        go.set()
+        await until(lambda: connection.closed)
+        with pytest.raises(ConnectionLost) as caught:
+            connection.send(ASK, b"")
+    assert caught.value.code == "stale_connection"
+
+
+@pytest.mark.parametrize("body", [b"ok", OTHER, b"a" * 12 + OTHER])
+async def test_a_body_where_none_may_be_ends_the_connection(body: bytes) -> None:
+    async with connected(saying(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n" + body)) as (connection, _):
+        connection.send(b"HEAD / HTTP/1.1\r\nhost: x\r\n\r\n", b"", is_head=True)
+        assert await whole(connection) == (200, b"")
+        assert not connection.reusable
+
+
+# -- flow control
+
+
+async def test_a_slow_reader_pauses_the_upstream() -> None:
+    sent = 0
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.transport.set_write_buffer_limits(0)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (64 << 20))
+        for _ in range(1024):
+            writer.write(b"x" * 65536)
+            await writer.drain()
+            sent += 65536
+        await silent(reader, writer)
+
+    async with connected(handler) as (connection, _):
+        connection.send(ASK, b"")
+        await connection.head()
+        await until(lambda: connection._reading_paused)
+        assert connection._buffered < HIGH_WATER + 512 * 1024  # one read of the loop's above the mark
+        got = 0
+        while not connection.finished:
+            got += len(await connection.read() or b"")
+        assert got == 64 << 20
+
+
+async def test_a_slow_upstream_pauses_the_writer() -> None:
+    async with connected(lambda reader, writer: asyncio.get_running_loop().create_future()) as (connection, upstream):
+        connection.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n", b"")
+        await upstream.wait_for(lambda u: u.heads)
+        while connection.unsent <= READ_AHEAD:
+            connection.write(b"x" * 65536)
+            await asyncio.sleep(0)
+        waiting = asyncio.ensure_future(connection.drained())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        assert not connection.reusable
+        connection.abort()
+        await waiting  # a connection that is gone lets go of its writer
+        with pytest.raises(ConnectionLost):
+            connection.write(b"x")
+        assert connection.unsent == 0
+
+
+# -- what the relay uses
+
+
+async def test_a_nudge_wakes_a_read_that_waits() -> None:
+    async with connected(saying(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")) as (connection, _):
+        connection.send(ASK, b"")
+        await connection.head()
+        asyncio.get_running_loop().call_soon(connection.nudge)
+        assert await connection.read() is None
+
+
+async def test_bytes_given_back_are_read_first() -> None:
+    async with connected(saying(OK)) as (connection, _):
+        connection.send(ASK, b"")
+        await connection.head()
+        first = await connection.read()
+        assert first == b"ok"
+        assert connection.finished
+        connection.push_back(b"ok")
+        assert connection.has_bytes
+        assert not connection.finished
+        assert await connection.read() == b"ok"
+        assert await connection.read() == b""

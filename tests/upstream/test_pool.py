@@ -1,0 +1,195 @@
+"""The pool: reuse, expiry, limits, turns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from claude_proxy.errors import ConnectFailed, Unavailable, UpstreamTimeout
+from claude_proxy.simulator import Scenario, Simulator, faults
+from claude_proxy.upstream.connection import Connection
+from claude_proxy.upstream.dial import parse_origin
+from claude_proxy.upstream.pool import Pool
+from tests.integration.leftovers import until
+from tests.integration.listeners import not_accepting
+
+ASK = b"GET /api/anthropic/v1/models HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+@asynccontextmanager
+async def pool_to(base_url: str, *, expiry: float = 30, limit: int = 10, connect_timeout: float = 5) -> AsyncIterator[Pool]:
+    """A pool, closed at the end."""
+    pool = Pool(parse_origin(base_url), connect_timeout=connect_timeout, expiry=expiry, limit=limit)
+    yield pool
+    pool.close()
+    await until(lambda: len(pool) == 0)
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def use(pool: Pool) -> Connection:
+    """One request on an idle connection or a new one; the connection is not given back."""
+    connection = pool.take(now()) or await pool.connect(asyncio.get_running_loop())
+    connection.send(ASK, b"")
+    await connection.head()
+    while not connection.finished:
+        await connection.read()
+    return connection
+
+
+async def test_the_connection_used_last_is_used_next(simulator: Simulator) -> None:
+    async with pool_to(simulator.base_url) as pool:
+        first, second = await use(pool), await use(pool)
+        assert (len(pool), pool.idle) == (2, 0)
+        pool.release(first, now())
+        pool.release(second, now())
+        assert pool.idle == 2
+        assert pool.take(now()) is second
+        assert pool.take(now()) is first
+        assert pool.take(now()) is None
+
+
+async def test_a_connection_that_has_rested_too_long_is_not_used(simulator: Simulator) -> None:
+    async with pool_to(simulator.base_url, expiry=30) as pool:
+        connection = await use(pool)
+        pool.release(connection, now())
+        assert pool.take(now() + 30) is None
+        await simulator.wait_for(lambda sim: not sim.open_connections)
+
+
+async def test_idle_connections_are_closed_in_time_without_being_asked_for(simulator: Simulator) -> None:
+    async with pool_to(simulator.base_url, expiry=0.1) as pool:
+        one, other = await use(pool), await use(pool)
+        pool.release(one, now())
+        pool.release(other, now())
+        await simulator.wait_for(lambda sim: not sim.open_connections)
+        assert (len(pool), pool.idle) == (0, 0)
+
+
+async def test_with_no_expiry_nothing_is_kept(simulator: Simulator) -> None:
+    async with pool_to(simulator.base_url, expiry=0) as pool:
+        pool.release(await use(pool), now())
+        assert pool.idle == 0
+        await simulator.wait_for(lambda sim: not sim.open_connections)
+
+
+@pytest.mark.parametrize(
+    ("said", "rests", "good"),
+    [
+        ("timeout=5", 3.9, True),
+        ("timeout=5", 4.0, False),
+        ("max=100, timeout=5", 4.0, False),
+        ("Timeout = 5", 29.0, True),  # no number: our own expiry
+        ("timeout=1", 0.0, False),
+        ("timeout=600", 30.0, False),
+        ("timeout=x", 29.0, True),
+    ],
+)
+async def test_what_an_upstream_says_of_keeping_it_is_heeded(simulator: Simulator, said: str, rests: float, good: bool) -> None:
+    simulator.scenario = Scenario(headers=(("keep-alive", said),))
+    async with pool_to(simulator.base_url) as pool:
+        connection = await use(pool)
+        pool.release(connection, since := now())
+        assert (pool.take(since + rests) is connection) is good
+
+
+@pytest.mark.parametrize("how", ["fin", "rst"])
+async def test_a_connection_that_the_upstream_closed_is_not_used(simulator: Simulator, how: faults.Ending) -> None:
+    simulator.scenario = Scenario(fault=faults.close_after(how))
+    async with pool_to(simulator.base_url) as pool:
+        connection = await use(pool)
+        await simulator.wait_for(lambda sim: not sim.open_connections)
+        pool.release(connection, now())
+        await until(lambda: connection.closed)
+        assert pool.take(now()) is None
+        assert pool.idle == len(pool) == 0
+
+
+async def test_a_close_that_the_loop_has_not_seen_yet_is_seen_by_the_kernel(simulator: Simulator) -> None:
+    """Between two turns of the loop the kernel already knows; `take` asks it for a connection that has rested."""
+    async with pool_to(simulator.base_url) as pool:
+        connection = await use(pool)
+        pool.release(connection, now() - 1)
+        connection._transport.pause_reading()  # the loop will not see it
+        peer = next(iter(simulator._open))
+        peer.transport.abort()
+        await simulator.wait_for(lambda sim: not sim.open_connections)
+        assert not connection.closed
+        assert pool.take(now()) is None
+
+
+async def test_the_limit_holds_and_the_next_in_the_queue_gets_what_becomes_free(simulator: Simulator) -> None:
+    async with pool_to(simulator.base_url, limit=2) as pool:
+        held = [await use(pool), await use(pool)]
+        waiting = [asyncio.create_task(use(pool)) for _ in range(3)]
+        await until(lambda: len(pool._queue) == 3)
+        for task in waiting:
+            pool.release(held.pop(0), now())
+            held.append(await task)
+        assert simulator.connections == 2
+        assert len(pool) == 2
+
+
+async def test_a_place_becomes_free_when_a_connection_is_closed(simulator: Simulator) -> None:
+    async with pool_to(simulator.base_url, limit=1) as pool:
+        connection = await use(pool)
+        waiting = asyncio.create_task(use(pool))
+        await until(lambda: pool._queue)
+        connection.abort()
+        other = await waiting
+    assert other is not connection
+    assert simulator.connections == 2
+
+
+async def test_no_place_in_time(simulator: Simulator) -> None:
+    async with pool_to(simulator.base_url, limit=1, connect_timeout=0.1) as pool:
+        connection = await use(pool)
+        with pytest.raises(Unavailable, match="MAX_CONNECTIONS"):
+            await use(pool)
+        pool.release(connection, now())
+        assert await use(pool) is connection
+
+
+async def test_those_who_gave_up_do_not_take_a_turn(simulator: Simulator) -> None:
+    async with pool_to(simulator.base_url, limit=1) as pool:
+        connection = await use(pool)
+        tasks = [asyncio.create_task(use(pool)) for _ in range(3)]
+        await until(lambda: len(pool._queue) == 3)
+        pool.release(connection, now())
+        tasks[0].cancel()  # woken, and cancelled before it runs
+        tasks[1].cancel()
+        assert await tasks[2] is connection
+        await asyncio.wait(tasks)
+        assert [task.cancelled() for task in tasks] == [True, True, False]
+
+
+async def test_failures_leave_no_place_taken(simulator: Simulator) -> None:
+    await simulator.refuse()
+    async with pool_to(simulator.base_url, limit=1) as pool:
+        for _ in range(3):
+            with pytest.raises(ConnectFailed, match=f"127.0.0.1:{simulator.port} does not accept connections"):
+                await use(pool)
+        await simulator.start()
+        await use(pool)
+
+
+async def test_waiting_for_a_connection_that_is_not_made_ends_in_time() -> None:
+    async with not_accepting() as port, pool_to(f"http://127.0.0.1:{port}", limit=1, connect_timeout=0.1) as pool:
+        for _ in range(2):
+            with pytest.raises(UpstreamTimeout, match="CONNECT_TIMEOUT"):
+                await use(pool)
+
+
+async def test_a_closed_pool_keeps_nothing(simulator: Simulator) -> None:
+    async with pool_to(simulator.base_url) as pool:
+        idle, busy = await use(pool), await use(pool)
+        pool.release(idle, now())
+        pool.close()
+        pool.release(busy, now())
+        await simulator.wait_for(lambda sim: not sim.open_connections)
+        assert pool.take(now()) is None

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.server.wire import PATIENCE
+
 Scope = dict[str, Any]
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -25,6 +27,16 @@ class Seen:
     body: bytes = b""
     left: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def client_left(self) -> None:
+        """Wait until the app has been told that the client left."""
+        async with asyncio.timeout(PATIENCE):
+            await self.left.wait()
+
+    async def is_over(self) -> None:
+        """Wait until the app has returned."""
+        async with asyncio.timeout(PATIENCE):
+            await self.ended.wait()
 
     @property
     def headers(self) -> dict[str, str]:
@@ -59,7 +71,7 @@ class Recorder:
 
     async def request(self, number: int = 1) -> Seen:
         """Wait for the `number`th request."""
-        async with self.arrived:
+        async with asyncio.timeout(PATIENCE), self.arrived:
             await self.arrived.wait_for(lambda: len(self.seen) >= number)
         return self.seen[number - 1]
 

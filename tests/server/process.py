@@ -12,10 +12,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.server.wire import PATIENCE
 
-# pytest-timeout cannot interrupt a wait of uvloop's, so the waits have an end of their own (seconds).
-PATIENCE = 30
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Process:

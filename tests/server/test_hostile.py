@@ -130,7 +130,7 @@ async def test_a_body_that_breaks_is_refused_and_ends_the_apps_request(
         response = await wire.response()
         assert (response.status, response.error()[2]) == (400, "bad_request")
         assert await wire.rest() == b""
-    await seen.left.wait()
+    await seen.client_left()
     assert len(serving.app.seen) == 1
     assert loud(log_lines) == []
 
@@ -142,7 +142,7 @@ async def test_a_body_that_breaks_after_the_answer_began_cuts_the_answer(serving
         assert await wire.chunk() == b"first"
         await wire.send(b"nonsense\r\n")
         assert await wire.rest() == b""  # no final chunk, and no refusal in the middle of the answer
-    await (await serving.app.request()).left.wait()
+    await (await serving.app.request()).client_left()
 
 
 ACCEPTED = {
@@ -330,7 +330,7 @@ async def test_headers_that_do_not_arrive_in_time_are_408(serve: Serve, log_line
 async def test_dripping_bytes_do_not_extend_the_deadline(serve: Serve) -> None:
     async with serve(head_seconds=0.1, head_bytes=10**9) as serving, connect(serving.port) as wire:
         await wire.send(b"GET / HTTP/1.1\r\nHost: a\r\nX: ")
-        answered = wire.reader.readuntil(b"\r\n\r\n")
+        answered = wire.until(b"\r\n\r\n")
 
         async def drip() -> None:
             while not wire.reader.at_eof():

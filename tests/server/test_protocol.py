@@ -11,7 +11,7 @@ from structlog.typing import EventDict
 
 from tests.server.apps import Recorder
 from tests.server.conftest import Serve, Serving, loud
-from tests.server.wire import HOST, Response, connect, get, post
+from tests.server.wire import HOST, PATIENCE, Response, connect, get, post
 
 # Pipelining
 
@@ -32,7 +32,7 @@ async def test_a_running_request_sees_the_client_leave_although_another_waits(se
         await wire.send(get("/silent"), get("/second"))
         seen = await serving.app.request()
         wire.leave()
-        await seen.left.wait()
+        await seen.client_left()
     assert len(serving.app.seen) == 1
 
 
@@ -41,7 +41,7 @@ async def test_a_large_request_behind_a_running_one_does_not_hide_the_clients_le
         await wire.send(get("/silent"), post("/second", b"x" * 300_000))
         seen = await serving.app.request()
         wire.leave()
-        await seen.left.wait()
+        await seen.client_left()
     assert len(serving.app.seen) == 1
 
 
@@ -107,7 +107,7 @@ async def test_a_client_that_leaves_is_reported_to_a_silent_app(serving: Serving
         await wire.send(post("/silent", b"abc"))
         seen = await serving.app.request()
         getattr(wire, how)()
-        await seen.left.wait()
+        await seen.client_left()
 
 
 async def test_a_client_that_leaves_in_the_middle_of_its_body_is_reported(serving: Serving) -> None:
@@ -115,7 +115,7 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_is_reported(servin
         await wire.send(b"POST / HTTP/1.1\r\n", HOST, b"Content-Length: 10\r\n\r\nabc")
         seen = await serving.app.request()
         wire.leave()
-        await seen.left.wait()
+        await seen.client_left()
 
 
 async def test_an_app_that_waits_for_a_slow_reader_is_let_go_when_it_leaves(serving: Serving) -> None:
@@ -125,7 +125,7 @@ async def test_an_app_that_waits_for_a_slow_reader_is_let_go_when_it_leaves(serv
         seen = await serving.app.request()
         wire.reset()
         serving.app.go.set()
-        await seen.ended.wait()
+        await seen.is_over()
 
 
 # Bodies
@@ -150,8 +150,9 @@ async def test_a_body_is_read_no_further_ahead_than_the_app_asks(serving: Servin
 
 
 async def wait_until(condition: Any) -> None:
-    while not condition():  # noqa: ASYNC110  what is waited for has no event
-        await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110  what is waited for has no event
+            await asyncio.sleep(0)
 
 
 async def test_continue_is_said_only_when_the_app_reads(serving: Serving) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 HOST = b"Host: proxy.test\r\n"
+# pytest-timeout cannot interrupt a wait of uvloop's, so each wait has an end of its own (seconds).
+PATIENCE = 30
 
 
 @dataclass(frozen=True)
@@ -36,20 +38,29 @@ class Wire:
 
     async def send(self, *parts: bytes) -> None:
         self.writer.write(b"".join(parts))
-        await self.writer.drain()
+        async with asyncio.timeout(PATIENCE):
+            await self.writer.drain()
+
+    async def until(self, end: bytes) -> bytes:
+        async with asyncio.timeout(PATIENCE):
+            return await self.reader.readuntil(end)
+
+    async def exactly(self, count: int) -> bytes:
+        async with asyncio.timeout(PATIENCE):
+            return await self.reader.readexactly(count)
 
     async def line(self) -> bytes:
-        return await self.reader.readuntil(b"\r\n")
+        return await self.until(b"\r\n")
 
     async def head(self) -> tuple[int, list[tuple[str, str]]]:
-        raw = await self.reader.readuntil(b"\r\n\r\n")
+        raw = await self.until(b"\r\n\r\n")
         first, *lines = raw.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
         pairs = [line.split(": ", 1) for line in lines]
         return int(first.split(" ")[1]), [(name, value) for name, value in pairs]
 
     async def chunk(self) -> bytes:
         size = int(await self.line(), 16)
-        data = await self.reader.readexactly(size + 2)
+        data = await self.exactly(size + 2)
         assert data.endswith(b"\r\n")
         return data[:-2]
 
@@ -60,17 +71,18 @@ class Wire:
         if bodiless:
             pass
         elif "content-length" in named:
-            body = await self.reader.readexactly(int(named["content-length"]))
+            body = await self.exactly(int(named["content-length"]))
         elif named.get("transfer-encoding") == "chunked":
             while data := await self.chunk():
                 body += data
         else:
-            body = await self.reader.read()
+            body = await self.rest()
         return Response(status, headers, body)
 
     async def rest(self) -> bytes:
         """What still comes until the server closes in good order. A reset raises ConnectionResetError."""
-        return await self.reader.read()
+        async with asyncio.timeout(PATIENCE):
+            return await self.reader.read()
 
     def leave(self) -> None:
         self.writer.close()

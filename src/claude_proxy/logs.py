@@ -9,15 +9,37 @@ from __future__ import annotations
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Any, BinaryIO, TextIO
+from typing import Any, TextIO
 
 import msgspec
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
-_straight: tuple[int, BinaryIO] | None = None  # least level and sink of JSON lines; None on a console
+_straight: int | None = None  # the least level of JSON lines; None on a console
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+class Sink:
+    """Where lines go. Standard error is looked up for each: whoever runs us may put another in its place, and close the old."""
+
+    def __init__(self) -> None:
+        self.stream: TextIO | None = None
+
+    def msg(self, line: str | bytes) -> None:
+        """Write one line."""
+        stream = self.stream or sys.stderr
+        if isinstance(line, str):
+            stream.write(line + "\n")
+            stream.flush()
+        else:
+            stream.buffer.write(line + b"\n")
+            stream.buffer.flush()
+
+    debug = info = warning = error = critical = exception = log = msg
+
+
+_sink = Sink()
 
 
 def configure(level: str = "info", style: str = "auto", stream: TextIO | None = None) -> None:
@@ -28,6 +50,7 @@ def configure(level: str = "info", style: str = "auto", stream: TextIO | None = 
         style: console, json, or auto (console on a terminal).
         stream: where to; standard error by default.
     """
+    _sink.stream = stream
     stream = stream or sys.stderr
     console = style == "console" or (style == "auto" and stream.isatty())
     shared: list[structlog.typing.Processor] = [
@@ -37,11 +60,11 @@ def configure(level: str = "info", style: str = "auto", stream: TextIO | None = 
     structlog.configure(
         processors=[*shared, *_rendering(console, colors=console and stream.isatty())],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(stream) if console else structlog.BytesLoggerFactory(stream.buffer),
+        logger_factory=lambda *_: _sink,
         cache_logger_on_first_use=True,
     )
     global _straight
-    _straight = None if console else (LEVELS[level], stream.buffer)
+    _straight = None if console else LEVELS[level]
     _redirect_stdlib(LEVELS[level])
 
 
@@ -49,12 +72,9 @@ def line(level: str, event: str, fields: dict[str, Any]) -> None:
     """Write one line that comes very often: in JSON past structlog's processors, which cost ten times its rendering."""
     if _straight is None:
         getattr(structlog.get_logger(), level)(event, **fields)
-    elif LEVELS[level] >= _straight[0]:
+    elif LEVELS[level] >= _straight:
         when = datetime.now(UTC).isoformat().removesuffix("+00:00") + "Z"
-        _straight[1].write(
-            msgspec.json.encode({**fields, "event": event, "level": level, "timestamp": when}, enc_hook=str) + b"\n"
-        )
-        _straight[1].flush()
+        _sink.msg(msgspec.json.encode({**fields, "event": event, "level": level, "timestamp": when}, enc_hook=str))
 
 
 def _rendering(console: bool, *, colors: bool) -> list[structlog.typing.Processor]:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import SecretStr
 
 from claude_proxy.cli.arguments import AsJson, ConfigFile
 from claude_proxy.cli.output import console, write_json
 from claude_proxy.cli.project import read_settings
+from claude_proxy.cli.values import shown, text
 from claude_proxy.settings import CONFIG_FILE, SECRETS, Loaded, Settings
 
 app = typer.Typer(
@@ -90,26 +90,6 @@ def rows(loaded: Loaded) -> list[Row]:
         Row(name.upper(), shown(getattr(loaded.settings, name)), loaded.sources[name], field.description or "", name in SECRETS)
         for name, field in Settings.model_fields.items()
     ]
-
-
-def shown(value: Any) -> Any:
-    """A value that JSON can carry, without the secret in it."""
-    if isinstance(value, SecretStr):
-        return "set"
-    if isinstance(value, tuple):
-        return list(value)
-    return str(value) if isinstance(value, Path) else value
-
-
-def text(value: Any) -> str:
-    """A value as the environment would spell it; `-` for none."""
-    if value is None or value == []:
-        return "-"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:g}"
-    return ",".join(value) if isinstance(value, list) else str(value)
 
 
 def show_table(found: list[Row]) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import typer
 
-from claude_proxy.cli.config import shown, text
+from claude_proxy.cli.values import shown, text
 from claude_proxy.settings import MIB, SECRETS, Settings
 
 HEAD = """\

@@ -142,9 +142,9 @@ class Forward:
         )
         limit = self._gate.body_limit(exchange.path)
         self.running += 1
-        self._listeners.exchange_start(exchange)
         call = Call(exchange, scope, Client(receive, limit), send, self._settings)
         describe(exchange, call.fields)
+        self._listeners.exchange_start(exchange)
         return call
 
     async def _read_ahead(self, call: Call, target: Target) -> None:

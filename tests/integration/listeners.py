@@ -52,8 +52,8 @@ async def listening(handler: Handler) -> AsyncIterator[Listener]:
             listener.heads.append(await reader.readuntil(b"\r\n\r\n"))
             await listener.changed()
             await handler(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass  # the last is our own doing, below; asyncio's server would report it as a failure
         finally:
             running.discard(task)
             listener.left.append(asyncio.get_running_loop().time())

@@ -30,7 +30,7 @@ demo: $(VENV)/.run ## see it stream: no key, no upstream needed
 	@exec $(BIN)/claude-proxy demo $(ARGS)
 
 test: $(VENV)/.dev ## the tests that need nothing but Python (ARGS="-k stream")
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 check: $(VENV)/.dev ## lint, types, architecture
 	$(BIN)/ruff check .

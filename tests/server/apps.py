@@ -144,6 +144,19 @@ class Recorder:
         await start(send)
         await send({"type": "http.response.body", "body": b"part", "more_body": True})
 
+    async def do_unread(self, seen: Seen, receive: Receive, send: Send) -> None:
+        """Answers when `go` is set, without having read the body."""
+        await self.go.wait()
+        await answer(send, b"unread")
+
+    async def do_crash_unread(self, seen: Seen, receive: Receive, send: Send) -> None:
+        await self.go.wait()
+        raise RuntimeError("the app is broken")
+
+    async def do_cancelled(self, seen: Seen, receive: Receive, send: Send) -> None:
+        await start(send)
+        raise asyncio.CancelledError
+
     async def do_nothing(self, seen: Seen, receive: Receive, send: Send) -> None:
         """Returns without a response."""
 

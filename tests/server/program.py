@@ -34,6 +34,12 @@ class Talking(Recorder):
         if scope["type"] == "lifespan":
             say("down", "draining" if self.state.draining else "not draining")
 
+    async def do_stuck(self, seen: Seen, receive: Receive, send: Send) -> None:
+        try:
+            await super().do_stuck(seen, receive, send)
+        finally:
+            say("written down")
+
     async def do_pid(self, seen: Seen, receive: Receive, send: Send) -> None:
         await answer(send, b"%d" % os.getpid())
 

@@ -6,7 +6,7 @@ import pytest
 from structlog.typing import EventDict
 
 from tests.server.conftest import Serve, Serving, loud
-from tests.server.wire import HOST, connect, get, post
+from tests.server.wire import HOST, connect, get, post, wait_until
 
 CHUNKED = b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
 
@@ -325,6 +325,23 @@ async def test_headers_that_do_not_arrive_in_time_are_408(serve: Serve, log_line
         assert response.all("x-should-retry") == []
         assert await wire.rest() == b""
     assert loud(log_lines) == []
+
+
+async def test_the_deadline_for_headers_goes_before_that_of_an_idle_connection(serve: Serve) -> None:
+    async with serve(head_seconds=0.1, keep_alive=0.02) as serving, connect(serving.port) as wire:
+        await wire.send(b"GET / HTTP/1.1\r\nHost: a\r\n")
+        assert (await wire.response()).status == 408
+
+
+async def test_headers_that_came_in_time_leave_no_deadline_behind(serving: Serving) -> None:
+    async with connect(serving.port) as wire:
+        await wire.send(b"GET /wait HTTP/1.1\r\n")
+        await wait_until(lambda: serving.worker.server_state.connections)
+        (connection,) = serving.worker.server_state.connections
+        await wait_until(lambda: connection._head_timer is not None)
+        await wire.send(b"Host: a\r\n\r\n")
+        await serving.app.request()
+        assert connection._head_timer is None
 
 
 async def test_dripping_bytes_do_not_extend_the_deadline(serve: Serve) -> None:

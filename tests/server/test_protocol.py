@@ -11,7 +11,7 @@ from structlog.typing import EventDict
 
 from tests.server.apps import Recorder
 from tests.server.conftest import Serve, Serving, loud
-from tests.server.wire import HOST, PATIENCE, Response, connect, get, post
+from tests.server.wire import HOST, Response, Wire, connect, get, post, wait_until
 
 # Pipelining
 
@@ -149,12 +149,6 @@ async def test_a_body_is_read_no_further_ahead_than_the_app_asks(serving: Servin
         sending.cancel()
 
 
-async def wait_until(condition: Any) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110  what is waited for has no event
-            await asyncio.sleep(0)
-
-
 async def test_continue_is_said_only_when_the_app_reads(serving: Serving) -> None:
     async with connect(serving.port) as wire:
         await wire.send(b"POST / HTTP/1.1\r\n", HOST, b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\n")
@@ -186,6 +180,47 @@ async def test_an_early_answer_leaves_the_connection_usable(serving: Serving) ->
         assert (await wire.response()).status == 401
         await wire.send(b"x" * 200_000, get("/next"))
         assert (await wire.response()).body == b"GET /next "
+
+
+async def fill(serving: Serving, wire: Wire) -> asyncio.Task[None]:
+    """Send more than the server reads ahead, and wait until it has stopped reading."""
+    sending = asyncio.create_task(wire.send(b"x" * 3_000_000))
+    (connection,) = serving.worker.server_state.connections
+    await wait_until(lambda: connection.flow.read_paused)
+    serving.app.go.set()
+    return sending
+
+
+async def test_a_body_that_nobody_read_does_not_block_the_next_request(serving: Serving) -> None:
+    async with connect(serving.port) as wire:
+        await wire.send(b"POST /unread HTTP/1.1\r\n", HOST, b"Content-Length: 3000000\r\n\r\n")
+        await serving.app.request()
+        sending = await fill(serving, wire)
+        assert (await wire.response()).body == b"unread"
+        await sending
+        (connection,) = serving.worker.server_state.connections
+        assert connection.running is None
+        assert connection._receiving._chunks == []  # what came after the answer was not kept
+        await wire.send(get("/next"))
+        assert (await wire.response()).body == b"GET /next "
+
+
+async def test_a_failure_is_said_although_the_body_is_still_coming(serving: Serving) -> None:
+    async with connect(serving.port) as wire:
+        await wire.send(b"POST /crash_unread HTTP/1.1\r\n", HOST, b"Content-Length: 3000000\r\n\r\n")
+        await serving.app.request()
+        sending = await fill(serving, wire)
+        assert (await wire.response()).status == 500
+        await sending
+        assert await wire.rest() == b""
+
+
+async def test_a_refusal_survives_what_is_still_coming(serving: Serving) -> None:
+    async with connect(serving.port) as wire:
+        await wire.send(b"nonsense\r\n\r\n")
+        await wire.send(b"x" * 3_000_000)
+        assert (await wire.response()).status == 501
+        assert await wire.rest() == b""
 
 
 async def test_a_body_that_does_not_end_after_an_early_answer_is_not_waited_for(serve: Serve) -> None:
@@ -220,7 +255,9 @@ async def test_a_closed_connection_whose_client_does_not_read_is_dropped(serve: 
         await wire.head()
         (connection,) = serving.worker.server_state.connections
         await wait_until(lambda: connection.flow.write_paused)
+        before = connection._idle_timer
         connection.cut(hard=False)
+        assert connection._idle_timer is not before  # it has the whole time again to read what was written
         await wait_until(lambda: not serving.worker.server_state.connections)
         serving.app.go.set()
 
@@ -233,6 +270,14 @@ async def test_an_app_that_returns_early_cuts_the_response_quietly(serving: Serv
         await wire.send(get("/cut"))
         await wire.head()
         assert await wire.chunk() == b"part"
+        assert await wire.rest() == b""
+    assert loud(log_lines) == []
+
+
+async def test_a_cancelled_app_cuts_the_response_quietly(serving: Serving, log_lines: list[EventDict]) -> None:
+    async with connect(serving.port) as wire:
+        await wire.send(get("/cancelled"))
+        await wire.head()
         assert await wire.rest() == b""
     assert loud(log_lines) == []
 

@@ -2,10 +2,14 @@
 
 import signal
 import socket
+import threading
 from pathlib import Path
 
 import pytest
 
+from claude_proxy.server.limits import Limits
+from claude_proxy.server.worker import Worker, WorkerConfig
+from tests.server.apps import Recorder
 from tests.server.process import Process, serving, start
 from tests.server.wire import HOST, Wire, connect, get
 
@@ -78,7 +82,7 @@ async def test_what_outlasts_the_grace_time_is_cut_and_the_app_still_closes() ->
             assert await wire.chunk() == b"first"
             process.signal(signal.SIGTERM)
             assert await wire.rest() == b""  # no final chunk
-        assert await process.end() == (0, "down draining\n")
+        assert await process.end() == (0, "written down\ndown draining\n")
         assert process.events("grace_over")[0]["aborted"] == 1
         assert process.events("app_failed") == []
 
@@ -206,3 +210,18 @@ async def test_notes_about_foreign_names_are_logged() -> None:
     async with serving(WORKER_CLASS="uvicorn.workers.UvicornWorker") as process:
         (line,) = process.events("option")
         assert line["note"].startswith("WORKER_CLASS=uvicorn.workers.UvicornWorker has no effect under serve:")
+
+
+def test_a_worker_in_a_thread_is_stopped_by_its_stop() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    ready = threading.Event()
+    app = Recorder()
+    config = WorkerConfig(app, factory=False, limits=Limits(), grace=1, root_path="", trusted="")
+    worker = Worker(config, on_ready=ready.set)
+    thread = threading.Thread(target=worker.run, args=([listener],))
+    thread.start()
+    assert ready.wait(30)
+    worker.stop()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert app.lifespan == ["up", "down"]

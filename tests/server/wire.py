@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -112,3 +112,9 @@ def post(path: str = "/", body: bytes = b"", *extra: bytes) -> bytes:
 def get(path: str = "/", *extra: bytes) -> bytes:
     lines = b"".join(line + b"\r\n" for line in extra)
     return b"GET %b HTTP/1.1\r\n%b%b\r\n" % (path.encode(), HOST, lines)
+
+
+async def wait_until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110  what is waited for has no event
+            await asyncio.sleep(0)

@@ -224,6 +224,7 @@ class Cycle:
             self._send_head()  # no body belongs to it
         if not more:
             self.complete = True
+            self._chunks.clear()
             self._wake()
             self.connection.on_response_complete(self)
 

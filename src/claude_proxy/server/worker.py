@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -90,6 +91,9 @@ class Worker(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Generator[None]:
         """Hold the stop signals while serving. `signal.signal`, so that an app can chain a handler of its own."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # signals are the main thread's; `stop` works from anywhere
+            return
         before = {number: signal.signal(number, self.handle_exit) for number in STOP_SIGNALS}
         if self._lifeline is not None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -437,3 +437,21 @@ def test_what_the_files_say_really_runs_and_ends(
         assert (code, found["problem"]) == (0, "")
         assert invoke("service", "remove").exit_code == 0
         assert '"event":"drained"' in (made.state / "log").read_text()
+
+
+@pytest.mark.parametrize(("content", "expected"), [("NTFY_TOPIC='from the file'\n", "from the file"), (None, "before")])
+def test_the_variables_of_the_file_are_the_proxys(
+    home: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, content: str | None, expected: str
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("claude_proxy.cli.serve.start", lambda *_: told.append(os.environ["NTFY_TOPIC"]) or 7)
+    if content is not None:
+        (home / "env").write_text(content)
+    result = invoke("service", "run", "--env-file", "env", NTFY_TOPIC="before")
+    assert (result.exit_code, told) == (7, [expected])
+
+
+def test_a_file_of_variables_that_cannot_be_read_stops_the_start(home: Path, invoke: Invoke) -> None:
+    (home / "env").mkdir()
+    result = invoke("service", "run", "--env-file", "env")
+    assert (result.exit_code, result.stderr) == (1, "env: is a directory.\n")

@@ -127,7 +127,8 @@ def remove(system: System = False) -> None:
 @app.command(hidden=True)
 def run(path: Annotated[Path, typer.Option("--env-file", metavar="FILE", help="NAME=value lines; may be missing.")]) -> None:
     """Run the proxy with the variables of a file, for a service manager that cannot read one (launchd)."""
-    os.environ.update(variables(path))
+    with sentences():
+        os.environ.update(variables(path))
     from claude_proxy.cli.serve import start
 
     raise typer.Exit(start(None, None, {}))

@@ -168,6 +168,39 @@ async def test_those_who_gave_up_do_not_take_a_turn(simulator: Simulator) -> Non
         assert [task.cancelled() for task in tasks] == [True, True, False]
 
 
+async def test_who_finds_the_place_taken_stays_ahead_of_those_who_came_later(simulator: Simulator) -> None:
+    async with pool_to(simulator.base_url, limit=1) as pool:
+        connection = await use(pool)
+        first, second = (asyncio.create_task(use(pool)) for _ in range(2))
+        await until(lambda: len(pool._queue) == 2)
+        pool.release(connection, now())
+        assert pool.take(now()) is connection  # a newcomer is quicker than the one who was woken
+        await until(lambda: len(pool._queue) == 2)
+        pool.release(connection, now())
+        assert await first is connection
+        assert not second.done()
+        pool.release(connection, now())
+        assert await second is connection
+
+
+async def test_a_connection_that_fails_gives_its_place_to_the_next() -> None:
+    hang_up = asyncio.Event()
+
+    async def handler(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await hang_up.wait()
+        writer.transport.abort()
+
+    server = await asyncio.start_server(handler, "127.0.0.1", 0)
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, pool_to(url, limit=1, connect_timeout=10) as pool:
+        tasks = [asyncio.create_task(use(pool)) for _ in range(3)]
+        await until(lambda: len(pool._queue) == 2)
+        hang_up.set()
+        async with asyncio.timeout(5):
+            failures = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [getattr(failure, "code", failure) for failure in failures] == ["tls_failed"] * 3
+
+
 async def test_failures_leave_no_place_taken(simulator: Simulator) -> None:
     await simulator.refuse()
     async with pool_to(simulator.base_url, limit=1) as pool:

@@ -69,6 +69,7 @@ class Pool:
             Unavailable: no place became free in that time.
         """
         placed = False
+        connection: Connection | None = None
         try:
             async with asyncio.timeout(self._connect_timeout):
                 freed = await self._place(loop)
@@ -83,6 +84,8 @@ class Pool:
         finally:
             if placed:
                 self._dialing -= 1
+                if connection is None:
+                    self._next_turn()  # the place that was kept for it is free again
         self._open.add(connection)
         if connection.local is not None and connection.peer is not None:
             self.own.add((connection.local, connection.peer))
@@ -112,9 +115,11 @@ class Pool:
 
     async def _place(self, loop: asyncio.AbstractEventLoop) -> Connection | None:
         """Wait until one more connection may be opened (and count it), or return one that became free."""
+        join = self._queue.append
         while len(self._open) + self._dialing >= self._limit:
             turn = loop.create_future()
-            self._queue.append(turn)
+            join(turn)
+            join = self._queue.appendleft  # who was woken and found the place taken does not begin at the end again
             try:
                 await turn
             except BaseException:

@@ -13,6 +13,7 @@ import trustme
 
 from claude_proxy.exchange import Outcome
 from claude_proxy.simulator import Recorded, Scenario, Simulator, faults
+from claude_proxy.upstream.connection import Connection
 from tests.integration.leftovers import until
 from tests.integration.listeners import Listener, listening
 from tests.integration.messages import JSON, MESSAGES, MODELS, PREFIX, body, post
@@ -116,16 +117,28 @@ async def test_a_close_in_the_same_moment_ends_in_one_post_or_a_clear_502(simula
     assert set(statuses) <= {200, 502}
 
 
-async def test_a_close_seen_before_a_byte_was_written_is_tried_again(simulator: Simulator) -> None:
+async def test_a_close_seen_before_a_byte_was_written_is_tried_again(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with running_proxy(simulator.base_url) as proxy:
         await message(proxy.port)
-        (idle,) = proxy.app.forward._upstream.pool._idle
-        idle._transport.close()  # it closes between `take` and `send`, as a loop's turn can have it
+        pool = proxy.app.forward._upstream.pool
+        take = pool.take
+
+        def closing(now: float) -> Connection | None:
+            connection = take(now)
+            if connection is not None:
+                connection._transport.close()  # the close is seen between `take` and `send`
+            return connection
+
+        monkeypatch.setattr(pool, "take", closing)
         reply = await message(proxy.port)
         exchange = (await proxy.recorder.wait_for(2))[1]
     assert reply.whole
     assert [asked.connection for asked in simulator.requests] == [1, 2]
-    assert [attempt.failure is not None for attempt in exchange.attempts] in ([True, False], [False])
+    assert [attempt.failure and attempt.failure.kind for attempt in exchange.attempts] == ["stale_connection", None]
+    assert [attempt.reused for attempt in exchange.attempts] == [True, False]
+    assert (exchange.outcome, exchange.failure) == (Outcome.COMPLETED, None)
 
 
 async def test_a_cut_answers_connection_is_not_used_again(simulator: Simulator) -> None:

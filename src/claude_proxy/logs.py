@@ -61,7 +61,7 @@ def configure(level: str = "info", style: str = "auto", stream: TextIO | None = 
         processors=[*shared, *_rendering(console, colors=console and stream.isatty())],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=lambda *_: _sink,
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=False,  # tests and reconfiguration reach every logger; the hot line goes past it
     )
     global _straight
     _straight = None if console else LEVELS[level]

@@ -29,7 +29,9 @@ async def test_base_url_points_at_ourselves(host: str, listen: str) -> None:
             assert reply.get("x-should-retry") == "false"
         await left.gone()
         await until(lambda: not proxy.upstream_connections)
-        assert len(proxy.recorder.ended) == len(proxy.recorder.started) <= 6
+        # Under the address by which the client came it is known before anything is sent; under another, after one round.
+        rounds = 1 if host in ("127.0.0.1", "localhost") else 2
+        assert len(proxy.recorder.ended) == len(proxy.recorder.started) <= 3 * rounds
 
 
 async def test_two_proxies_that_point_at_each_other_end_when_their_connections_do() -> None:

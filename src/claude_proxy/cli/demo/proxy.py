@@ -59,14 +59,15 @@ async def running(upstream: str, port: int, on_line: Callable[[Line], None]) -> 
         try:
             yield await log.address(START_LIMIT)
         finally:
-            await stop(process)
+            await stop(process, ending=log.ended)
             await reading
 
 
-async def stop(process: asyncio.subprocess.Process) -> None:
-    """End the proxy: kindly, then firmly."""
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()
+async def stop(process: asyncio.subprocess.Process, *, ending: bool) -> None:
+    """End the proxy: kindly, then firmly. One that is `ending` by itself gets no signal: asyncio could lose its exit code."""
+    if not ending:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
     try:
         await asyncio.wait_for(process.wait(), STOP_LIMIT)
     except TimeoutError:
@@ -82,6 +83,7 @@ class Log:
         self._on_line = on_line
         self._address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._last: list[str] = []
+        self.ended = False
 
     async def address(self, limit: float) -> str:
         """The URL from the line `listening`. Raises NotStarted."""
@@ -94,6 +96,7 @@ class Log:
         """Read until the proxy ends."""
         async for raw in self._stream:
             self._take(raw.decode(errors="replace").strip())
+        self.ended = True
         if not self._address.done():
             self._address.set_exception(NotStarted("\n".join(self._last)))
             self._address.exception()  # seen: nobody may be waiting any more

@@ -148,12 +148,15 @@ class Forward:
         return call
 
     async def _read_ahead(self, call: Call, target: Target) -> None:
-        """Read the body of a Messages call as far as it is kept, of any other its first part; then peek."""
+        """Read the body of a Messages call as far as it is kept, of any other its first part; then peek.
+
+        One part is read in any case: it tells whether there is a body at all.
+        """
         client, exchange = call.client, call.exchange
         client.announce(call.fields.get(b"content-length"))
         wanted = KEEP if target.messages or target.count_tokens else 1
         call.deadline.arm("read", self._settings.client_read_timeout)
-        while not client.done and client.size < wanted and self._kept < KEEP_ALL:
+        while not client.done and client.size < wanted and (self._kept < KEEP_ALL or not client.size):
             data = await client.part()
             if data:
                 call.body.append(data)

@@ -136,6 +136,41 @@ async def upload(wire: Any, chunked: bool) -> tuple[Reply, asyncio.Task[None]]:
     return await wire.reply(), sending
 
 
+# -- what is kept of bodies, over all exchanges together
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "data"), [("GET", FILES, b""), ("POST", MESSAGES, body()), ("POST", FILES, b"x" * 200_000)]
+)
+async def test_requests_pass_unchanged_when_no_more_may_be_kept(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch, method: str, path: str, data: bytes
+) -> None:
+    monkeypatch.setattr("claude_proxy.proxy.forward.KEEP_ALL", 0)
+    async with running_proxy(simulator.base_url) as proxy:
+        assert (await ask(proxy.port, method, path, [JSON], data)).status == 200
+    seen = simulator.requests[0]
+    assert (seen.body, seen.header("transfer-encoding")) == (data, None)
+    assert seen.header("content-length") == (str(len(data)) if data else None)
+
+
+async def test_what_is_kept_is_given_back_however_an_exchange_ends(simulator: Simulator) -> None:
+    scenarios = [Scenario(), Scenario(fault=faults.cut("head")), Scenario(fault=faults.cut("events", 2)), error(500)]
+    turns = iter([*scenarios, Scenario(fault=faults.stall("head"))])
+    simulator.scenario = lambda _: next(turns)
+    async with running_proxy(simulator.base_url, max_body=600_000) as proxy:
+        for _ in scenarios:
+            await ask(proxy.port, "POST", MESSAGES, [JSON], body(text="x" * 500_000))
+        async with connect(proxy.port) as wire:
+            wire.send(head("POST", MESSAGES, length(500_000)) + b"x" * 500_000)
+            await simulator.hold.wait()
+            assert proxy.app.forward._kept == 500_000
+        async with connect(proxy.port) as wire:
+            wire.send(head("POST", MESSAGES, CHUNKED) + chunk(b"x" * 500_000) + chunk(b"x" * 200_000))
+            await wire.reply()
+        await proxy.recorder.wait_for(6)
+        assert proxy.app.forward._kept == 0
+
+
 # -- lengths
 
 

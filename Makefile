@@ -56,6 +56,7 @@ lock: ## renew uv.lock and the two exported requirements files (needs uv)
 	uv lock --upgrade
 	uv export --frozen --no-dev --no-emit-project --no-annotate --no-header -q -o requirements.txt
 	uv export --frozen --no-emit-project --no-annotate --no-header -q -o requirements-dev.txt
+	uv export --frozen --no-dev --no-emit-project --no-annotate --no-header -q --extra gunicorn --extra hypercorn -o deploy/docker/requirements-servers.txt
 
 clean: ## remove what these targets made
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*

@@ -263,6 +263,16 @@ async def test_headers_larger_than_the_limit_are_refused(serve: Serve) -> None:
     assert serving.app.seen == []
 
 
+async def test_headers_larger_than_the_limit_are_refused_in_pieces_too(serve: Serve) -> None:
+    async with serve(head_bytes=1000) as serving, connect(serving.port) as wire:
+        await wire.send(b"GET / HTTP/1.1\r\nHost: a\r\nX: ", b"a" * 500)
+        await wait_until(lambda: serving.worker.server_state.connections)
+        (connection,) = serving.worker.server_state.connections
+        await wait_until(lambda: connection._head_timer is not None)
+        await wire.send(b"a" * 500, b"\r\n\r\n")
+        assert (await wire.response()).error()[2] == "headers_too_large"
+
+
 async def test_headers_just_under_the_limit_are_not(serve: Serve) -> None:
     async with serve(head_bytes=1000) as serving, connect(serving.port) as wire:
         await wire.send(get("/", b"X: " + b"a" * 900))

@@ -184,7 +184,7 @@ async def test_an_early_answer_leaves_the_connection_usable(serving: Serving) ->
 
 async def fill(serving: Serving, wire: Wire) -> asyncio.Task[None]:
     """Send more than the server reads ahead, and wait until it has stopped reading."""
-    sending = asyncio.create_task(wire.send(b"x" * 3_000_000))
+    sending = asyncio.create_task(wire.send(b"x" * 20_000_000))  # more than the sockets hold
     (connection,) = serving.worker.server_state.connections
     await wait_until(lambda: connection.flow.read_paused)
     serving.app.go.set()
@@ -193,7 +193,7 @@ async def fill(serving: Serving, wire: Wire) -> asyncio.Task[None]:
 
 async def test_a_body_that_nobody_read_does_not_block_the_next_request(serving: Serving) -> None:
     async with connect(serving.port) as wire:
-        await wire.send(b"POST /unread HTTP/1.1\r\n", HOST, b"Content-Length: 3000000\r\n\r\n")
+        await wire.send(b"POST /unread HTTP/1.1\r\n", HOST, b"Content-Length: 20000000\r\n\r\n")
         await serving.app.request()
         sending = await fill(serving, wire)
         assert (await wire.response()).body == b"unread"
@@ -207,7 +207,7 @@ async def test_a_body_that_nobody_read_does_not_block_the_next_request(serving: 
 
 async def test_a_failure_is_said_although_the_body_is_still_coming(serving: Serving) -> None:
     async with connect(serving.port) as wire:
-        await wire.send(b"POST /crash_unread HTTP/1.1\r\n", HOST, b"Content-Length: 3000000\r\n\r\n")
+        await wire.send(b"POST /crash_unread HTTP/1.1\r\n", HOST, b"Content-Length: 20000000\r\n\r\n")
         await serving.app.request()
         sending = await fill(serving, wire)
         assert (await wire.response()).status == 500

@@ -212,14 +212,17 @@ class Cycle:
 
     def _send_body(self, body: bytes, more: bool) -> None:
         if self.chunked:
-            self._send_chunk(body, more)
+            if body:
+                self._write(b"%x\r\n" % len(body), body, b"\r\n" if more else b"\r\n0\r\n\r\n")
+            elif not more:
+                self._write(b"0\r\n\r\n", b"", b"")
         elif self._until_close:
-            self._write((body,))
+            self._write(b"", body, b"")
         elif self._left >= 0:
             self._left -= len(body)
             if self._left < 0 or (self._left and not more):
                 raise RuntimeError("the response's body and its Content-Length differ")
-            self._write((body,))
+            self._write(b"", body, b"")
         else:
             self._send_head()  # no body belongs to it
         if not more:
@@ -228,18 +231,12 @@ class Cycle:
             self._wake()
             self.connection.on_response_complete(self)
 
-    def _send_chunk(self, body: bytes, more: bool) -> None:
-        if body:
-            self._write((b"%x\r\n" % len(body), body, b"\r\n" if more else b"\r\n0\r\n\r\n"))
-        elif not more:
-            self._write((b"0\r\n\r\n",))
-
-    def _write(self, parts: tuple[bytes, ...]) -> None:
-        """In one write, and with the head if that still waits."""
+    def _write(self, before: bytes, body: bytes, after: bytes) -> None:
+        """In one write, and with the head if that still waits; a large body is not copied for it."""
         if self._unsent_head:
-            parts = (self._unsent_head, *parts)
+            before = self._unsent_head + before
             self._unsent_head = b""
-        if sum(map(len, parts)) < _COPY_BELOW:
-            self.connection.transport.write(b"".join(parts))
+        if len(body) < _COPY_BELOW:
+            self.connection.transport.write(b"".join((before, body, after)))
         else:
-            self.connection.transport.writelines(parts)
+            self.connection.transport.writelines((before, body, after) if before else (body, after))

@@ -65,6 +65,8 @@ class RequestReader:
         self.method = ""
         self._unframed = 0  # bytes in packets that completed no head and held no body
         self._held_body = False
+        self._packet = 0
+        self._surely_small = False  # this head began in a packet that is no larger than a head may be
         self._limits = limits
         self._take = take
         self._sink: BodySink | None = None
@@ -75,6 +77,7 @@ class RequestReader:
 
     def feed(self, data: bytes) -> None:
         """Read on. Raises RefusedError, after which nothing more may be fed."""
+        self._packet = len(data)
         while data:
             try:
                 self._parser.feed_data(data)
@@ -98,6 +101,7 @@ class RequestReader:
         What adds up in a body is only what never becomes body: chunk extensions and trailers.
         Raises RefusedError when that is more than a head may be.
         """
+        self._surely_small = False
         if self._held_body:
             self._held_body = False
             self._unframed = 0
@@ -118,6 +122,7 @@ class RequestReader:
 
     def on_message_begin(self) -> None:
         self.phase = HEAD
+        self._surely_small = self._packet <= self._limits.head_bytes
         self.method = ""
         self._target = b""
         self._headers = []
@@ -194,6 +199,8 @@ class RequestReader:
             raise self._target_too_long()
         if len(self._headers) > limits.header_count:
             raise refuse(431, "too_many_headers", f"The request has more than {limits.header_count} headers.")
+        if self._surely_small:
+            return
         if sum([len(name) + len(value) + 4 for name, value in self._headers]) > limits.head_bytes:
             raise self._head_too_large()
 

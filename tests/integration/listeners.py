@@ -38,8 +38,8 @@ class Listener:
 
 
 @asynccontextmanager
-async def listening(handler: Handler) -> AsyncIterator[Listener]:
-    """Serve connections with `handler`, which is called once the first head is in."""
+async def listening(handler: Handler, sock: socket.socket | None = None) -> AsyncIterator[Listener]:
+    """Serve connections with `handler`, which is called once the first head is in; on a free port, or on `sock`."""
     listener = Listener()
     running: set[asyncio.Task[None]] = set()
 
@@ -60,7 +60,8 @@ async def listening(handler: Handler) -> AsyncIterator[Listener]:
             await listener.changed()
             writer.transport.abort()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    sock = sock or socket.create_server(("127.0.0.1", 0))
+    server = await asyncio.start_server(serve, sock=sock, limit=8192)
     listener.port = server.sockets[0].getsockname()[1]
     try:
         yield listener
@@ -109,12 +110,11 @@ async def not_accepting() -> AsyncIterator[int]:
                 one.close()
 
 
-@asynccontextmanager
-async def not_reading() -> AsyncIterator[int]:
-    """A port that takes connections and reads nothing; the kernel buffers little of what is sent to it."""
-    with socket.socket() as server:
-        server.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)  # the sender's buffer is a multiple of it
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        server.bind(("127.0.0.1", 0))
-        server.listen(16)
-        yield server.getsockname()[1]
+def small_buffers() -> socket.socket:
+    """A socket that listens; the kernel buffers little of what is sent to it, on either side."""
+    server = socket.socket()
+    server.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)  # the sender's buffer is a multiple of it
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    server.bind(("127.0.0.1", 0))
+    server.listen(16)
+    return server

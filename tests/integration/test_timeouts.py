@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, closing
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from claude_proxy.exchange import Outcome
 from claude_proxy.simulator import Scenario, Simulator, faults
 from tests.integration.leftovers import until
-from tests.integration.listeners import Listener, listening, not_accepting, not_reading, silent
+from tests.integration.listeners import Listener, listening, not_accepting, silent, small_buffers
 from tests.integration.messages import FILES, JSON, MESSAGES, MODELS, body, head, length, post
 from tests.integration.proxy import RunningProxy, running_proxy
 from tests.integration.wire import Reply, ask, connect, request
@@ -79,25 +79,30 @@ async def test_write_of_an_upload(simulator: Simulator) -> None:
 
 
 async def test_write_of_a_body_that_was_read_ahead() -> None:
-    async with not_reading() as port, running_proxy(f"http://127.0.0.1:{port}", write_timeout=0.3) as proxy:
-        reply = await ask(proxy.port, "POST", MESSAGES, [JSON], body(text="x" * 1_000_000))
-        says(reply, 504, "timeout_error", "write_timeout", "WRITE_TIMEOUT")
-        await failed(proxy, "upstream", "write_timeout")
-        await until(lambda: proxy.upstream_connections == 0)
+    with closing(small_buffers()) as sock:  # connections to it are made by the kernel; nobody reads
+        async with running_proxy(f"http://127.0.0.1:{sock.getsockname()[1]}", write_timeout=0.3) as proxy:
+            reply = await ask(proxy.port, "POST", MESSAGES, [JSON], body(text="x" * 1_000_000))
+            says(reply, 504, "timeout_error", "write_timeout", "WRITE_TIMEOUT")
+            await failed(proxy, "upstream", "write_timeout")
+            await until(lambda: proxy.upstream_connections == 0)
 
 
 async def test_write_does_not_run_out_while_the_upstream_takes_some() -> None:
+    size = 1_600_000
+
     async def slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        size = 0
-        while size < LARGE:
-            size += len(await reader.read(LARGE // 10))
-            await asyncio.sleep(0.001)
+        left = size
+        while left:
+            left -= len(await reader.read(16384))
+            await asyncio.sleep(0.02)
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
         await silent(reader, writer)
 
-    async with listening(slowly) as upstream, to(upstream, write_timeout=2) as proxy:
-        reply = await ask(proxy.port, "POST", FILES, body=b"x" * LARGE)
+    async with listening(slowly, small_buffers()) as upstream, to(upstream, write_timeout=0.5) as proxy:
+        reply = await ask(proxy.port, "POST", FILES, body=b"x" * size)
+        (exchange,) = await proxy.recorder.wait_for(1)
     assert (reply.status, reply.body) == (200, b"ok")
+    assert exchange.duration > 0.5
 
 
 @pytest.mark.parametrize("stream", [True, False])

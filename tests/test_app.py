@@ -199,6 +199,14 @@ async def test_beside_the_prefix_is_ours_under_any_root_path(root: str) -> None:
     assert (await call(app, f"{root}/nowhere", root_path=root)).status == 404
 
 
+@pytest.mark.parametrize("path", ["/health", "/gw/health", "/gw/api/anthropic", "/api/anthropic"])
+async def test_root_path_counts_under_servers_that_cannot_be_told(path: str) -> None:
+    app = made(root_path="/gw")
+    assert (await call(app, path)).status == 200
+    spec = json.loads((await call(app, "/openapi.json")).body)
+    assert spec["servers"] == [{"url": "/gw"}]
+
+
 async def test_claude_codes_probe_is_answered_here() -> None:
     answer = await call(made(), "/gw/gw/api/anthropic/api/hello", method="HEAD", root_path="/gw")
     assert (answer.status, answer.body) == (200, b"")

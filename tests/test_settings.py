@@ -19,6 +19,7 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "proxy_api_key": ("pk", '"pk"', SecretStr("pk")),
     "host": ("0.0.0.0", '"0.0.0.0"', "0.0.0.0"),
     "port": ("8080", "8080", 8080),
+    "root_path": ("/gw/", '"/gw"', "/gw"),
     "allowed_hosts": ("a.example, *.b.example,", '["a.example", "*.b.example"]', ("a.example", "*.b.example")),
     "allowed_origins": ("https://a.example", '"https://a.example"', ("https://a.example",)),
     "log_level": ("DEBUG", '"debug"', "debug"),

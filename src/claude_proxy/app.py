@@ -36,6 +36,7 @@ class App(FastAPI):
 
     forward: Forward
     origins: OriginRules
+    published_under: str = ""  # ROOT_PATH
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry."""
@@ -43,6 +44,8 @@ class App(FastAPI):
         if kind == "lifespan":
             await super().__call__(scope, receive, send)
             return
+        if self.published_under and not scope.get("root_path"):
+            scope["root_path"] = self.published_under  # for servers that cannot be told
         if kind == "websocket":
             await refuse_websocket(receive, send)
             return
@@ -98,6 +101,7 @@ def create_app(
     app.state.notifier = make_notifier(settings)
     if app.state.notifier is not None:
         told.append(app.state.notifier)
+    app.published_under = settings.root_path
     app.origins = OriginRules(settings.allowed_hosts, settings.allowed_origins)
     gate = Gate(settings, app.origins, lambda: bool(state["draining"]))
     app.forward = Forward(settings, make_upstream(settings), gate, Listeners(told, on_listener_error))

@@ -45,6 +45,16 @@ def parse_list(value: object) -> object:
     return value
 
 
+def parse_prefix(value: object) -> object:
+    """A path prefix such as "/claude", from that with or without slashes around it."""
+    if not isinstance(value, str):
+        return value
+    path = value.rstrip("/")
+    if not re.fullmatch(r"(/(?!\.{1,2}(/|$))[\w.~-]+)*", path, re.ASCII):
+        raise ValueError("expected a plain path such as /claude")
+    return path
+
+
 def check_url(value: str) -> str:
     """An http(s) URL without query, fragment, credentials or trailing slash."""
     parts = urlsplit(value)
@@ -107,6 +117,9 @@ class Settings(BaseModel):
     )
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on (serve).")
     port: int = Field(3000, ge=0, le=65_535, description="Port to listen on (serve); 0 takes a free one.")
+    root_path: Annotated[str, BeforeValidator(parse_prefix)] = Field(
+        "", description="Path prefix under which a front serves the proxy, such as /claude, stripped or not."
+    )
     allowed_hosts: Names = Field(
         (),
         description="More host names under which the proxy may be called; * allows all. Addresses and local names always may.",

@@ -1,9 +1,10 @@
 """What all tests share: the event loop they run on, and a simulator."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+import structlog
 
 from claude_proxy.simulator import Simulator
 
@@ -20,3 +21,10 @@ async def simulator() -> AsyncIterator[Simulator]:
     """A simulator on a free port of loopback, with the default scenario."""
     async with Simulator() as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """An application made in one test must not set the level of the next one's log."""
+    yield
+    structlog.reset_defaults()

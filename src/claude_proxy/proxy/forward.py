@@ -33,6 +33,7 @@ from claude_proxy.settings import Settings
 from claude_proxy.upstream.connection import Connection
 
 KEEP = 1024 * 1024  # bytes of a request body that are kept for the peek and for sending again
+RELEASE = "claude_proxy.release_headers"  # the ASGI extension by which our server says that it needs them no more
 KEEP_ALL = 64 * 1024 * 1024  # the same, summed over all exchanges of this process
 
 log = structlog.get_logger("proxy")
@@ -210,6 +211,8 @@ class Forward:
         await call.start_response(connection.status, headers)
         if answer.is_stream:  # it may last: what is not needed any more does not wait for its end
             call.fields = {}
+            if RELEASE in call.scope.get("extensions", ()):
+                call.headers.clear()
             connection.headers = [pair for pair in connection.headers if pair[0] == b"keep-alive"]
         if connection.finished and not answer.guarded:
             answer.feed(first)

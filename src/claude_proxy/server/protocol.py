@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("server")
 
+_EXTENSIONS: dict[str, dict[str, object]] = {"claude_proxy.release_headers": {}}  # the app may empty scope["headers"]
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, no time
 
@@ -83,6 +84,7 @@ class HardenedProtocol(asyncio.Protocol):
             "client": get_remote_addr(self.transport),
             "scheme": "https" if is_ssl(self.transport) else "http",
             "root_path": self.root_path,
+            "extensions": _EXTENSIONS,
         }
         self._idle_since = self.loop.time()
         self._rearm(self.limits.keep_alive)

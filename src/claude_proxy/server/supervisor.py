@@ -104,9 +104,12 @@ class Supervisor:
 
     def _spawn(self) -> None:
         news, tell = os.pipe()
+        # A child has our bell until it has let go of it: a signal before that would ring here.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         pid = os.fork()
         if pid == 0:
             self._be_worker(news, tell)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         os.close(tell)
         self._workers[pid] = _Worker(pid, news, time.monotonic())
         self._selector.register(news, selectors.EVENT_READ, self._workers[pid])
@@ -118,6 +121,7 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             for number in _SIGNALS:
                 signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             self._selector.close()
             self._bell.close()
             self._ring.close()

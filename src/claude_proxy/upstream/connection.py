@@ -211,15 +211,26 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             return
         try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._feed(data)
+        except ProxyError as error:
             self._keep_alive = False
-            self._fail(error.__context__ if isinstance(error.__context__, ProxyError) else _broken(error))
+            self._fail(error)
             self._transport.abort()
         if self._buffered > HIGH_WATER and not self._reading_paused and not self.closed:
             self._reading_paused = True
             self._transport.pause_reading()
         self._wake()
+
+    def _feed(self, data: bytes) -> None:
+        if not self._head_done:
+            self._head_size += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            cause = error.__context__
+            raise (cause if isinstance(cause, ProxyError) else _broken(error)) from None
+        if self._head_size > MAX_HEAD and not self._head_done:
+            raise BadResponse(f"The upstream sent headers of more than {MAX_HEAD // 1024} KiB; its side has to mend that.")
 
     def eof_received(self) -> bool:
         return False
@@ -253,9 +264,6 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head_done:
             return  # a trailer: ASGI has no way to pass it on
-        self._head_size += len(name) + len(value)
-        if self._head_size > MAX_HEAD:
-            raise BadResponse(f"The upstream sent headers of more than {MAX_HEAD // 1024} KiB; its side has to mend that.")
         name = name.lower()
         if name in (b"content-length", b"transfer-encoding"):
             self._framed = True

@@ -19,7 +19,8 @@ log = structlog.get_logger("server")
 # Serves until it is done and returns an exit code. Given: what to call once it listens, and the lifeline.
 Serve = Callable[[Callable[[], None], int], int]
 
-_SIGNALS = [getattr(signal, f"SIG{name}") for name in ("TERM", "INT", "HUP", "TTIN", "TTOU", "CHLD")]
+_NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGCHLD")
+_SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]  # Windows lacks most, and fork
 # A worker that dies younger than this is replaced only after as long (seconds).
 _TOO_YOUNG = 1.0
 # How long after the grace time a worker may take to end before it is killed (seconds).

@@ -26,7 +26,6 @@ class Kind:
     command: `{port}`, `{prefix}`, `{cert}` and `{key}` are put in.
     workers: processes that serve.
     told_client: it gives the app the client's address from a trusted front's header; told_scheme: the same for https.
-    knows_prefix: it can be told the prefix that a front stripped.
     keeps_underscores: it passes on header names with an underscore.
     tls: what to add so that it speaks TLS and HTTP/2 itself.
     exit_code: after SIGTERM.
@@ -36,7 +35,6 @@ class Kind:
     workers: int = 1
     told_client: bool = True
     told_scheme: bool = True
-    knows_prefix: bool = True
     keeps_underscores: bool = True
     tls: Sequence[str] = ()
     exit_code: int = 0
@@ -52,7 +50,6 @@ KINDS = {
     "gunicorn-uvicorn": Kind(
         ["gunicorn", "-k", "uvicorn.workers.UvicornWorker", "-w", "2", "proxy:app", "-b", "127.0.0.1:{port}"],
         workers=2,
-        knows_prefix=False,
     ),
     "gunicorn-asgi": Kind(
         ["gunicorn", "-k", "asgi", "-w", "2", "proxy:app", "-b", "127.0.0.1:{port}", "--root-path", "{prefix}"],

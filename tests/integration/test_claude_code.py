@@ -74,7 +74,8 @@ async def claude(base_url: str, folder: Path, prompt: str, *options: str, **envi
 def told(result: dict[str, Any]) -> dict[str, Any]:
     """What a user sees of a result, and how many turns it took; times, counts and ids aside."""
     seen = {name: result.get(name) for name in ("is_error", "num_turns", "stop_reason")}
-    return {**seen, "result": re.sub(r"[0-9a-f]{6,}|\d+", "#", result["result"])}
+    # Claude Code itself orders the results of parallel tools as they end.
+    return {**seen, "result": sorted(re.sub(r"[0-9a-f]{6,}|\d+", "#", result["result"]).splitlines())}
 
 
 def turns(requests: list[Recorded]) -> list[tuple[str, str, bool, int | None]]:

@@ -244,7 +244,7 @@ class Forward:
             return  # outcome and failure are written; not completing the response is the cut
         if isinstance(reason, ClientGone):
             exchange.outcome = Outcome.CANCELLED
-            exchange.status = exchange.status or 499
+            exchange.status = 499  # also after the head: what was sent is in the attempt
             return
         if isinstance(reason, ClientStalled):
             exchange.outcome = Outcome.CLIENT_STALLED

@@ -143,7 +143,6 @@ async def lifespan(app: App) -> AsyncIterator[None]:
     if notifier is not None:
         await notifier.start()
     gc.freeze()  # what is there now stays: the collector need not walk it again and again
-    gc.set_threshold(20_000, 20, 20)  # an exchange makes hundreds of objects and no cycles
     restore = on_stop_signal(lambda: setattr(app.state, "draining", True))
     log.info("ready", version=__version__, upstream=app.state.settings.base_url, notices=notifier is not None)
     try:

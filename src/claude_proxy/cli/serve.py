@@ -13,7 +13,7 @@ from claude_proxy.cli.arguments import ConfigFile
 from claude_proxy.cli.project import app_target, read_settings
 from claude_proxy.errors import SettingsError
 
-SERVER_FIELDS = ("host", "port", "log_level", "graceful_timeout")  # settings that the server itself needs
+SERVER_FIELDS = ("host", "port", "root_path", "log_level", "log_format", "graceful_timeout")  # what the server itself needs
 
 
 def serve(

@@ -230,7 +230,7 @@ class Connection(asyncio.Protocol):
             cause = error.__context__
             raise (cause if isinstance(cause, ProxyError) else _broken(error)) from None
         if self._head_size > MAX_HEAD and not self._head_done:
-            raise BadResponse(f"The upstream sent headers of more than {MAX_HEAD // 1024} KiB; its side has to mend that.")
+            raise _head_too_large()
 
     def eof_received(self) -> bool:
         return False
@@ -278,6 +278,9 @@ class Connection(asyncio.Protocol):
             return
         if status > 599:
             raise BadResponse(f"The upstream answered with status {status}, which HTTP does not have; its side has to mend that.")
+        # Packets may have brought body as well: only when they add up to too much are the fields themselves counted.
+        if self._head_size > MAX_HEAD and sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD:
+            raise _head_too_large()
         self.status = status
         self._head_done = True
         self._keep_alive = self._parser.should_keep_alive()
@@ -304,6 +307,10 @@ _CUT = "The upstream's answer broke off before its end."
 
 def _broken(error: Exception) -> BadResponse:
     return BadResponse(f"The upstream's answer is not valid HTTP/1.1 ({error}); its side, or BASE_URL, has to be mended.")
+
+
+def _head_too_large() -> BadResponse:
+    return BadResponse(f"The upstream sent headers of more than {MAX_HEAD // 1024} KiB; its side has to mend that.")
 
 
 def _address(name: object) -> Address | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import urllib.request
 from collections.abc import AsyncIterator
@@ -19,6 +18,7 @@ from claude_proxy.notify.answer import Verdict
 from claude_proxy.notify.command import Command
 from claude_proxy.notify.notice import MAX_MESSAGE, Notice
 from claude_proxy.notify.ntfy import Http
+from tests.deploy.process import free_port, running
 from tests.notify.exchanges import answered, failed, settings
 
 pytestmark = pytest.mark.system
@@ -59,27 +59,15 @@ class Server:
 @pytest.fixture
 async def server(binary: str, tmp_path: Path) -> AsyncIterator[Server]:
     """A server on a free port, with users and a topic `private` that needs a token to write."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     config = tmp_path / "server.yml"
     config.write_text(
         f"base-url: http://127.0.0.1:{port}\nlisten-http: 127.0.0.1:{port}\ncache-file: {tmp_path}/cache.db\n"
         f"auth-file: {tmp_path}/auth.db\nauth-default-access: read-write\nvisitor-message-daily-limit: 20\n"
     )
-    process = await asyncio.create_subprocess_exec(
-        *(binary, "serve", "--config", str(config)), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
-    )
-    try:
-        assert process.stderr is not None
-        async with asyncio.timeout(30):
-            while b"Listening on" not in await process.stderr.readline():
-                assert process.returncode is None
-        drained = asyncio.create_task(process.stderr.read())
+    async with running([binary, "serve", "--config", config], tmp_path, "ntfy") as program:
+        await program.until_listening(port)  # it says "Listening on" before it does
         yield Server(f"http://127.0.0.1:{port}", binary, config)
-    finally:
-        process.terminate()
-        await process.wait()
-    await drained
 
 
 async def test_300_failures_are_two_messages_and_one_recovery(server: Server) -> None:

@@ -1,10 +1,12 @@
 """Logging: one line, JSON or for a terminal, libraries' records included."""
 
+import asyncio
 import io
 import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -113,7 +115,7 @@ def test_the_short_way_for_frequent_lines_keeps_to_the_level(
 def test_the_short_way_writes_what_the_long_way_writes(stream: io.TextIOWrapper) -> None:
     logs.configure("info", "json", stream)
     named = {"ms": 3, "outcome": Outcome.CUT, "reason": 'a "b"\n', "path": Path("/x")}
-    logs.line("warning", "exchange", named)
+    logs.line("warning", "exchange", dict(named))
     structlog.get_logger().warning("exchange", **named)
     short, long = (json.loads(line) for line in written(stream).splitlines())
     assert short.keys() == long.keys()
@@ -169,3 +171,38 @@ def test_a_librarys_chatter_is_not_written(stream: io.TextIOWrapper) -> None:
     logs.configure("debug", "json", stream)
     logging.getLogger("asyncio").info("Using selector")
     assert written(stream) == ""
+
+
+class Broken(io.RawIOBase):
+    """A pipe whose reader is gone."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, _: Any) -> int:
+        raise BrokenPipeError
+
+
+def test_a_log_whose_reader_is_gone_costs_its_lines_and_nothing_else() -> None:
+    logs.configure("info", "json", io.TextIOWrapper(Broken(), write_through=True))
+    before = logs._sink.lost
+    structlog.get_logger("x").info("line")
+    logs.line("info", "exchange", {"ms": 1})
+    assert logs._sink.lost == before + 2
+
+
+async def test_the_lines_of_one_turn_are_written_together_and_in_order(stream: io.TextIOWrapper) -> None:
+    logs.configure("info", "json", stream)
+    logs.gather(asyncio.get_running_loop())
+    try:
+        logs.line("info", "exchange", {"n": 1})
+        logs.line("info", "exchange", {"n": 2})
+        assert written(stream) == ""
+        structlog.get_logger("x").info("other", n=3)  # a line of another kind does not overtake them
+        logs.line("info", "exchange", {"n": 4})
+        await asyncio.sleep(0)
+        assert [json.loads(line)["n"] for line in written(stream).splitlines()] == [1, 2, 3, 4]
+        logs.line("info", "exchange", {"n": 5})
+    finally:
+        logs.gather(None)
+    assert json.loads(written(stream).splitlines()[-1])["n"] == 5

@@ -6,8 +6,11 @@ facts, not headers or bodies.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -21,22 +24,55 @@ LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 class Sink:
-    """Where lines go. Standard error is looked up for each: whoever runs us may put another in its place, and close the old."""
+    """Where lines go. Standard error is looked up for each: whoever runs us may put another in its place, and close the old.
+
+    A log that cannot be written costs its lines and nothing else: whoever logs is in the middle of something.
+
+    Attributes:
+        stream: where to, if not to standard error.
+        loop: with it, `soon` writes the lines of one turn of this event loop together.
+        lost: lines that could not be written.
+    """
 
     def __init__(self) -> None:
         self.stream: TextIO | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.lost = 0
+        self._waiting: list[bytes] = []
 
     def msg(self, line: str | bytes) -> None:
         """Write one line."""
-        stream = self.stream or sys.stderr
+        if self._waiting:
+            self.flush()
         if isinstance(line, str):
-            stream.write(line + "\n")
-            stream.flush()
+            self._write(lambda stream: stream.write(line + "\n"), 1)
         else:
-            stream.buffer.write(line + b"\n")
-            stream.buffer.flush()
+            self._write(lambda stream: stream.buffer.write(line + b"\n"), 1)
 
     debug = info = warning = error = critical = exception = log = msg
+
+    def soon(self, line: bytes) -> None:
+        """Write one line of many, at the latest at the end of this turn of the event loop."""
+        if self.loop is None:
+            self.msg(line)
+            return
+        if not self._waiting:
+            self.loop.call_soon(self.flush)
+        self._waiting.append(line)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        lines, self._waiting = self._waiting, []
+        if lines:
+            self._write(lambda stream: stream.buffer.write(b"\n".join(lines) + b"\n"), len(lines))
+
+    def _write(self, put: Callable[[TextIO], object], lines: int) -> None:
+        stream = self.stream or sys.stderr
+        try:
+            put(stream)
+            stream.flush()
+        except (OSError, ValueError):  # its reader is gone, the disk is full, or it is closed
+            self.lost += lines
 
 
 _sink = Sink()
@@ -68,13 +104,38 @@ def configure(level: str = "info", style: str = "auto", stream: TextIO | None = 
     _redirect_stdlib(LEVELS[level])
 
 
+def gather(loop: asyncio.AbstractEventLoop | None) -> None:
+    """Write the lines of one turn of `loop` together, until this is called with None: then what waits is written."""
+    _sink.loop = loop
+    _sink.flush()
+
+
 def line(level: str, event: str, fields: dict[str, Any]) -> None:
-    """Write one line that comes very often: in JSON past structlog's processors, which cost ten times its rendering."""
+    """Write one line that comes very often: in JSON past structlog's processors, which cost ten times its rendering.
+
+    `fields` becomes the line and is the caller's no more.
+    """
     if _straight is None:
         getattr(structlog.get_logger(), level)(event, **fields)
     elif LEVELS[level] >= _straight:
-        when = datetime.now(UTC).isoformat().removesuffix("+00:00") + "Z"
-        _sink.msg(msgspec.json.encode({**fields, "event": event, "level": level, "timestamp": when}, enc_hook=str))
+        fields["event"] = event
+        fields["level"] = level
+        fields["timestamp"] = _clock()
+        _sink.soon(msgspec.json.encode(fields, enc_hook=str))
+
+
+_millisecond = 0
+_rendered = ""
+
+
+def _clock() -> str:
+    """The time as ISO 8601 in UTC, to the millisecond, rendered once for each."""
+    global _millisecond, _rendered
+    now = int(time.time() * 1000)
+    if now != _millisecond:
+        seconds, rest = divmod(now, 1000)
+        _millisecond, _rendered = now, f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
+    return _rendered
 
 
 def _rendering(console: bool, *, colors: bool) -> list[structlog.typing.Processor]:

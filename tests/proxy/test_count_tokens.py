@@ -18,7 +18,7 @@ class Clock:
     def time(self) -> float:
         return self.now
 
-    def create_future(self) -> "asyncio.Future[None]":
+    def create_future(self) -> "asyncio.Future[bool]":
         return self._loop.create_future()
 
 
@@ -78,13 +78,33 @@ async def test_what_changed_is_learnt() -> None:
         clock.now += 601
 
 
-async def test_a_probe_that_found_nothing_out_is_followed_by_one_other() -> None:
+async def test_after_an_answer_that_does_not_tell_everybody_asks_for_himself() -> None:
     memory, clock = CountTokens(600), Clock()
     assert await enter(memory, clock) is True
     burst = [asyncio.ensure_future(enter(memory, clock)) for _ in range(5)]
     await settle()
     memory.learn(clock.now, is_missing=None)
-    assert sorted(await asyncio.gather(*burst)) == [False, False, False, False, True]
+    assert await asyncio.gather(*burst) == [False] * 5
+
+
+async def test_after_a_probe_that_got_no_answer_one_other_asks_and_the_rest_wait_on() -> None:
+    memory, clock = CountTokens(600), Clock()
+    assert await enter(memory, clock) is True
+    burst = [asyncio.ensure_future(enter(memory, clock)) for _ in range(5)]
+    await settle()
+    memory.gave_up()
+    await settle()
+    assert [task.result() for task in burst if task.done()] == [True]
+    memory.learn(clock.now, is_missing=True)
+    results = await asyncio.gather(*burst, return_exceptions=True)
+    assert sum(isinstance(result, NotFound) for result in results) == 4
+
+
+async def test_nobody_waits_long_for_a_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("claude_proxy.proxy.count_tokens.PATIENCE", 0.02)
+    memory, clock = CountTokens(600), Clock()
+    assert await enter(memory, clock) is True
+    assert await enter(memory, clock) is False
 
 
 async def test_one_that_leaves_while_it_waits_disturbs_nobody() -> None:

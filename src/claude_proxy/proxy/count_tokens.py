@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from claude_proxy.errors import NotFound
+from claude_proxy.protocol.decoding import decompressor
 from claude_proxy.protocol.usage import read_answer
+
+PATIENCE = 3.0  # seconds that a request waits for what another one learns, before it asks for itself
 
 
 class CountTokens:
@@ -19,43 +22,52 @@ class CountTokens:
         self._memory = memory
         self._missing_until = 0.0
         self._there_until = 0.0
-        self._probe: asyncio.Future[None] | None = None
+        self._probe: asyncio.Future[bool] | None = None  # its result: whether the probe got an answer
 
     async def enter(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Called before such a request goes upstream. True: it is the probe, and must end in `learn`.
+        """Called before such a request goes upstream. True: it is the probe, and must end in `learn` or `gave_up`.
 
-        The first request of a time is the probe; those that come beside it wait for what it learns.
+        The first request of a time is the probe; those that come beside it wait for what it learns, but not for long.
 
         Raises:
             NotFound: the upstream is known to have no such endpoint.
         """
         if self._memory <= 0:
             return False
-        if self._probe is not None:
-            await asyncio.shield(self._probe)
+        until = loop.time() + PATIENCE
+        while self._probe is not None:
+            probe = self._probe
+            await asyncio.wait((probe,), timeout=max(0.0, until - loop.time()))
+            if loop.time() < self._missing_until:
+                break
+            if not probe.done() or probe.result():
+                return False
         now = loop.time()
         if now < self._missing_until:
             raise missing()
-        if now < self._there_until or self._probe is not None:
+        if now < self._there_until:
             return False
         self._probe = loop.create_future()
         return True
 
     def learn(self, now: float, *, is_missing: bool | None) -> None:
-        """What the probe found; None if it found nothing out: then those who waited each ask for themselves."""
+        """What the probe's answer says; None if it does not tell: then those who waited each ask for themselves."""
         if is_missing is not None:
             self._missing_until = now + self._memory if is_missing else 0.0
             self._there_until = 0.0 if is_missing else now + self._memory
-        probe = self._probe
+        self._end_probe(answered=True)
+
+    def gave_up(self) -> None:
+        """The probe got no answer (its client left, say): the next of those who wait is the probe."""
+        self._end_probe(answered=False)
+
+    def _end_probe(self, *, answered: bool) -> None:
+        probe, self._probe = self._probe, None
         if probe is not None and not probe.done():
-            probe.set_result(None)
-            asyncio.get_running_loop().call_soon(self._forget)
-
-    def _forget(self) -> None:
-        self._probe = None
+            probe.set_result(answered)
 
 
-def looks_missing(status: int, body: bytes) -> bool | None:
+def looks_missing(status: int, body: bytes, coding: bytes | None = None) -> bool | None:
     """Whether an answer says that there is no such endpoint; None if it does not tell (429, 401, 5xx).
 
     A 404 does, and a 400 that wraps one; but an unknown model is a 404 of an endpoint that is there.
@@ -64,6 +76,10 @@ def looks_missing(status: int, body: bytes) -> bool | None:
         return False
     if status not in (400, 404):
         return None
+    if coding is not None:
+        body = decompressor(coding.strip().lower()).feed(body)
+        if not body:
+            return None
     error = read_answer(body).error
     text = (error.message if error is not None else body.decode("utf-8", "replace")).lower()
     about_model = "model" in text and "/v1/messages" not in text and "count_tokens" not in text

@@ -7,13 +7,22 @@ field the address of the upstream becomes ours.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from claude_proxy.proxy import headers as h
 from claude_proxy.proxy.client import Scope
 from claude_proxy.proxy.target import PREFIX
 
-LIMIT = 8 * 1024 * 1024
+LIMIT = 1024 * 1024  # bytes; a page of a hundred batches has about 60 KB
 _FIELD = re.compile(rb'("results_url"\s*:\s*")(https?:(?:\\?/){2}[^"/\\]+[^"]*?)((?:\\?/)v1(?:\\?/)messages(?:\\?/)batches)')
+
+
+def may_hold(method: str, path: str, fields: Mapping[bytes, bytes]) -> bool:
+    """Whether a response below /v1/messages/batches is JSON about batches: readable, and not a batch's own results."""
+    kind = fields.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if method == "HEAD" or path.endswith("/results"):
+        return False
+    return kind == b"application/json" and b"content-encoding" not in fields
 
 
 def rewrite(body: bytes, base: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -55,7 +56,7 @@ class App(FastAPI):
                 return
             send = with_cors(send, origin)
         if under_prefix(raw_path(scope)):
-            await self.forward(scope, receive, send)
+            await self.forward.serve(scope, receive, send)
         else:
             await self._page(scope, receive, send)
 
@@ -143,6 +144,7 @@ async def lifespan(app: App) -> AsyncIterator[None]:
     if notifier is not None:
         await notifier.start()
     gc.freeze()  # what is there now stays: the collector need not walk it again and again
+    logs.gather(asyncio.get_running_loop())
     restore = on_stop_signal(lambda: setattr(app.state, "draining", True))
     log.info("ready", version=__version__, upstream=app.state.settings.base_url, notices=notifier is not None)
     try:
@@ -153,6 +155,7 @@ async def lifespan(app: App) -> AsyncIterator[None]:
             await notifier.aclose()
         app.forward.close()
         log.info("stopped", running=app.forward.running)
+        logs.gather(None)
 
 
 def facts(settings: Settings) -> PageFacts:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from claude_proxy.simulator import Scenario, Simulator, raw
+from claude_proxy.simulator import Scenario, Simulator, faults, raw
 from tests.integration.messages import BATCHES, JSON
 from tests.integration.proxy import RunningProxy, running_proxy
-from tests.integration.wire import Reply, ask
+from tests.integration.wire import Reply, ask, connect, request
 
 REQUESTS = [{"custom_id": "a", "params": {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}}]
 
@@ -91,3 +91,23 @@ async def test_a_large_list_passes_as_it_is(simulator: Simulator) -> None:
     async with running_proxy(simulator.base_url, upstream_api_key="held") as proxy:
         reply = await ask(proxy.port, "GET", BATCHES)
     assert reply.body == large
+
+
+async def test_results_are_neither_held_back_nor_searched(simulator: Simulator) -> None:
+    line = b'{"custom_id":"a","results_url":"https://elsewhere.example/v1/messages/batches/b/results"}\n'
+    fault = faults.stall("mid-event", 0, until="release")
+    simulator.scenario = Scenario("raw", content_type="application/x-jsonl", body=line * 50, fault=fault)
+    async with running_proxy(simulator.base_url, upstream_api_key="held") as proxy, connect(proxy.port) as wire:
+        wire.send(request("GET", BATCHES + "/b/results"))
+        status, headers = await wire.head()  # while the rest is still to come
+        simulator.release()
+        got = await wire.reader.readexactly(len(line) * 50)
+    assert (status, got) == (200, line * 50)
+    assert (b"content-length", b"%d" % len(got)) in headers
+
+
+async def test_a_head_request_keeps_its_length(simulator: Simulator) -> None:
+    simulator.scenario = Scenario("raw", body=b'{"results_url":null}')
+    async with running_proxy(simulator.base_url, upstream_api_key="held") as proxy:
+        reply = await ask(proxy.port, "HEAD", BATCHES + "/b")
+    assert (reply.status, reply.get("content-length")) == (200, "20")

@@ -122,6 +122,18 @@ async def test_an_early_stream_goes_on_while_the_body_is_still_being_sent(simula
     assert simulator.requests[0].body_size == 200_000
 
 
+async def test_an_early_stream_goes_on_although_the_rest_of_the_body_does_not_come(simulator: Simulator) -> None:
+    simulator.scenario = Scenario(
+        "raw", body=b"data: 1\n\n" * 40, content_type="text/event-stream", pace=0.01, fault=faults.early(1000)
+    )
+    async with running_proxy(simulator.base_url, client_read_timeout=0.1) as proxy, connect(proxy.port) as wire:
+        wire.send(head("POST", FILES, length(200_000)) + b"x" * 1000)
+        reply = await wire.reply()
+        (exchange,) = await proxy.recorder.wait_for(1)
+    assert (reply.whole, reply.body) == (True, b"data: 1\n\n" * 40)
+    assert exchange.outcome is Outcome.COMPLETED
+
+
 async def upload(wire: Any, chunked: bool) -> tuple[Reply, asyncio.Task[None]]:
     """Send a large body in the background and read the answer."""
     wire.send(head("POST", FILES, CHUNKED if chunked else length(LARGE)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -120,3 +121,39 @@ async def test_one_who_waits_can_leave_without_disturbing_the_others(simulator: 
         simulator.release()
         assert ((await first.reply()).status, (await third).status) == (404, 404)
     assert len(simulator.requests) == 1
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
+async def test_a_compressed_answer_is_read_before_it_is_judged(simulator: Simulator, encoding: Any) -> None:
+    async with running_proxy(simulator.base_url) as proxy:
+        simulator.scenario = UNKNOWN_MODEL.but(encoding=encoding)
+        assert (await one(proxy.port)).status == 404
+        simulator.scenario = Scenario()
+        assert (await one(proxy.port)).status == 200
+    async with running_proxy(simulator.base_url) as proxy:
+        simulator.scenario = WRAPPED.but(encoding=encoding)
+        assert (await one(proxy.port)).get("x-claude-proxy-error") == "no_count_tokens"
+
+
+async def test_a_probe_whose_client_leaves_does_not_let_the_burst_loose(simulator: Simulator) -> None:
+    simulator.scenario = NO_ENDPOINT.but(fault=faults.stall("head", until="release"))
+    async with running_proxy(simulator.base_url) as proxy, connect(proxy.port) as wire:
+        wire.send(request("POST", COUNT, [JSON], body(stream=False)))
+        await simulator.wait_for(lambda sim: len(sim.requests) == 1)
+        waiting = asyncio.create_task(burst(proxy.port))
+        await until(lambda: len(proxy.recorder.started) == BURST + 1)
+        simulator.scenario = NO_ENDPOINT
+        wire.leave()
+        replies = await waiting
+    assert {reply.status for reply in replies} == {404}
+    assert len(simulator.requests) == 2
+
+
+async def test_a_silent_probe_holds_up_nobody_for_long(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("claude_proxy.proxy.count_tokens.PATIENCE", 0.1)
+    simulator.scenario = Scenario(fault=faults.stall("head"))
+    async with running_proxy(simulator.base_url) as proxy, connect(proxy.port) as wire:
+        wire.send(request("POST", COUNT, [JSON], body(stream=False)))
+        await simulator.wait_for(lambda sim: len(sim.requests) == 1)
+        simulator.scenario = Scenario()
+        assert (await one(proxy.port)).status == 200

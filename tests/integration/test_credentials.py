@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -121,11 +122,9 @@ def from_afar(address: str) -> Any:
         forward = app.forward
 
         async def elsewhere(scope: Any, receive: Any, send: Any) -> None:
-            await forward({**scope, "client": (address, 40000)}, receive, send)
+            await forward.serve({**scope, "client": (address, 40000)}, receive, send)
 
-        elsewhere.close = forward.close  # type: ignore[attr-defined]  # what the app's end calls
-        elsewhere.running = 0  # type: ignore[attr-defined]
-        app.forward = elsewhere  # type: ignore[assignment]
+        app.forward = SimpleNamespace(serve=elsewhere, close=forward.close, running=0)  # type: ignore[assignment]
 
     return prepare
 
@@ -220,3 +219,18 @@ async def test_no_secret_and_no_prompt_is_shown_anywhere(simulator: Simulator) -
     for text in exposed:
         for secret in SECRETS:
             assert secret not in text, text
+
+
+@pytest.mark.parametrize("header", [(b"x-api-key", b"topsecretvalue12345"), (b"authorization", b"Bearer topsecretvalue12345")])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_clients_credential_that_an_error_quotes_is_not_recorded(
+    simulator: Simulator, header: tuple[bytes, bytes], stream: bool
+) -> None:
+    words = "bad key topsecretvalue12345 here"
+    simulator.scenario = Scenario(fault=faults.error_event(2, message=words)) if stream else error(401, message=words)
+    async with running_proxy(simulator.base_url) as proxy:
+        reply = await ask(proxy.port, "POST", MESSAGES, [JSON, header], body(stream=stream))
+        (exchange,) = await proxy.recorder.wait_for(1)
+    assert b"topsecretvalue12345" in reply.body  # the client's own answer stays as it is
+    assert exchange.failure is not None
+    assert exchange.failure.message == "bad key [redacted] here"

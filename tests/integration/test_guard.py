@@ -89,12 +89,6 @@ async def test_an_upstreams_own_pings_and_comments_pass_and_spare_ours(simulator
         pytest.param(Scenario(encoding="gzip", fault=faults.stall("events", 3)), "POST", MESSAGES, id="compressed"),
         pytest.param(Scenario(framing="length", fault=faults.stall("events", 3)), "POST", MESSAGES, id="content-length"),
         pytest.param(
-            Scenario("raw", content_type="text/event-stream", body=EVENTS, fault=faults.stall("events", 3)),
-            "GET",
-            PREFIX + "/v1/sessions/s/events/stream",
-            id="another-path",
-        ),
-        pytest.param(
             Scenario("raw", content_type="text/event-stream", body=EVENTS, status=400, fault=faults.stall("events", 3)),
             "POST",
             MESSAGES,
@@ -113,6 +107,50 @@ async def test_nothing_is_put_into(simulator: Simulator, scenario: Scenario, met
     assert b'{"type": "ping"}' not in reply.body
     assert exchange.pings == 0
     assert (exchange.outcome, reply.whole) == (Outcome.STALLED, False)
+
+
+async def test_an_event_stream_elsewhere_may_be_silent(simulator: Simulator) -> None:
+    """Events of a session or a log: nobody knows how long theirs may be (invariant 5: all else is relayed raw)."""
+    fault = faults.stall("mid-event", 0, until="release")
+    simulator.scenario = Scenario("raw", content_type="text/event-stream", body=EVENTS, fault=fault)
+    loop = asyncio.get_running_loop()
+    async with running_proxy(simulator.base_url, first_event_wait=0.05, **QUICK) as proxy, connect(proxy.port) as wire:
+        wire.send(request("GET", PREFIX + "/v1/sessions/s/events/stream"))
+        over = asyncio.Event()
+        loop.call_later(3 * QUICK["stream_idle_timeout"], over.set)
+        await over.wait()
+        simulator.release()
+        reply = await wire.reply()
+        (exchange,) = await proxy.recorder.wait_for(1)
+    assert (reply.whole, reply.body) == (True, EVENTS)
+    assert (exchange.outcome, exchange.pings) == (Outcome.COMPLETED, 0)
+
+
+async def test_the_idle_deadline_does_not_wait_for_a_ping(simulator: Simulator) -> None:
+    scenario = Scenario(fault=faults.stall("events", 3))
+    _, exchange = await recorded(simulator, scenario, ping_interval=0.3, stream_idle_timeout=0.4)
+    assert exchange.outcome is Outcome.STALLED
+    assert 0.39 <= exchange.longest_silence < 0.6  # to a rounding
+
+
+async def test_the_wait_for_the_first_event_is_silence_too(simulator: Simulator) -> None:
+    scenario = Scenario(fault=faults.stall("events", 0))
+    _, exchange = await recorded(simulator, scenario, first_event_wait=0.3, ping_interval=0.1, stream_idle_timeout=0.4)
+    assert (exchange.outcome, exchange.pings) == (Outcome.STALLED, 1)  # after 0.3 s, when the head goes out
+    assert 0.39 <= exchange.longest_silence < 0.6  # to a rounding
+
+
+async def test_the_silence_that_a_client_left_in_is_recorded(simulator: Simulator) -> None:
+    simulator.scenario = Scenario(fault=faults.stall("events", 3))
+    async with running_proxy(simulator.base_url, ping_interval=0.1) as proxy, connect(proxy.port) as wire:
+        wire.send(post())
+        await wire.head()
+        while await wire.chunk() != PING:
+            pass
+        wire.leave()
+        (exchange,) = await proxy.recorder.wait_for(1)
+    assert exchange.outcome is Outcome.CANCELLED
+    assert exchange.longest_silence >= 0.1
 
 
 async def test_no_ping_is_sent_where_none_is_wanted(simulator: Simulator) -> None:

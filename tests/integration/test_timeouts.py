@@ -165,6 +165,53 @@ async def test_client_write(simulator: Simulator, kind: str) -> None:
     assert exchange.duration >= 0.3
 
 
+@pytest.mark.parametrize("pieces", [40, 46, 47, 48, 49])
+async def test_client_write_of_the_last_piece_and_of_the_next_head(simulator: Simulator, pieces: int) -> None:
+    """About as much as all buffers on the way hold: what is blocked is the end of an answer, or the start of the next."""
+    simulator.scenario = Scenario("raw", body=b"x" * 65536, repeat=pieces)
+    loop = asyncio.get_running_loop()
+    async with running_proxy(simulator.base_url, client_write_timeout=0.3) as proxy:
+        with small_reader(proxy.port) as client:
+            await loop.sock_sendall(client, post() + post())  # the second waits behind an answer that is not read
+            await until(lambda: Outcome.CLIENT_STALLED in {exchange.outcome for exchange in proxy.recorder.ended})
+            await until(lambda: not proxy.server.server_state.connections)
+    assert {exchange.outcome for exchange in proxy.recorder.ended} <= {Outcome.COMPLETED, Outcome.CLIENT_STALLED}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_client_that_does_not_take_the_end_holds_no_upstream_connection(simulator: Simulator, stream: bool) -> None:
+    reached, go = asyncio.Event(), asyncio.Event()
+    messages = [{"type": "http.request", "body": body(stream=stream), "more_body": False}]
+
+    async def receive() -> Any:
+        return messages.pop() if messages else await asyncio.get_running_loop().create_future()
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body" and not message["more_body"]:
+            reached.set()
+            await go.wait()
+
+    scope = {"type": "http", "http_version": "1.1", "method": "POST", "query_string": b"", "headers": [JSON], "root_path": ""}
+    scope |= {"path": MESSAGES, "raw_path": MESSAGES.encode(), "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2)}
+    async with running_proxy(simulator.base_url, max_connections=1, connect_timeout=1) as proxy:
+        slow = asyncio.create_task(proxy.app.forward.serve(scope, receive, send))
+        await reached.wait()
+        assert (await ask(proxy.port, "POST", MESSAGES, [JSON], body())).status == 200
+        assert proxy.upstream_connections == 1
+        go.set()
+        await slow
+        assert {exchange.outcome for exchange in await proxy.recorder.wait_for(2)} == {Outcome.COMPLETED}
+
+
+def small_reader(port: int) -> socket.socket:
+    """A client that can take little, and takes nothing of it."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect(("127.0.0.1", port))
+    client.setblocking(False)
+    return client
+
+
 async def test_client_write_does_not_run_out_while_the_client_reads(simulator: Simulator) -> None:
     simulator.scenario = Scenario("raw", content_type="application/x-jsonl", body=b"x" * 65536, repeat=200)
     async with running_proxy(simulator.base_url, client_write_timeout=2) as proxy:

@@ -65,7 +65,8 @@ def head(
     framing: bytes = b"",
     target: bytes = b"/api/anthropic/v1/messages?beta=true",
 ) -> bytes:
-    return request_head(b"POST", target, b"api.z.ai", headers, credential=credential, withheld=withheld, framing=framing)
+    named = dict(headers)
+    return request_head(b"POST", target, b"api.z.ai", headers, named, credential=credential, withheld=withheld, framing=framing)
 
 
 def sent(raw: bytes) -> list[Header]:

@@ -30,10 +30,12 @@ Serve = Callable[..., AbstractAsyncContextManager[Serving]]
 
 
 @asynccontextmanager
-async def serve(*, grace: float = 5, root_path: str = "", trusted: str = "", **limits: Any) -> AsyncIterator[Serving]:
+async def serve(
+    *, grace: float = 5, root_path: str = "", trusted: str = "", app: Recorder | None = None, **limits: Any
+) -> AsyncIterator[Serving]:
     """Serve a Recorder on a free port of loopback until the end of the block."""
     listener = socket.create_server(("127.0.0.1", 0))
-    app = Recorder()
+    app = app or Recorder()
     config = WorkerConfig(app, factory=False, limits=Limits(**limits), grace=grace, root_path=root_path, trusted=trusted)
     ready = asyncio.Event()
     worker = Worker(config, on_ready=ready.set)

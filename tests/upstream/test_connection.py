@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from claude_proxy.errors import BadResponse, ConnectionLost, ProxyError
-from claude_proxy.upstream.connection import HIGH_WATER, READ_AHEAD, Connection
+from claude_proxy.upstream.connection import HIGH_WATER, READ_AHEAD, SMALL, Connection
 from claude_proxy.upstream.dial import dial, parse_origin
 from tests.integration.leftovers import until
 from tests.integration.listeners import Handler, Listener, listening, saying, silent
@@ -279,3 +279,32 @@ async def test_bytes_given_back_are_read_first() -> None:
         assert not connection.finished
         assert await connection.read() == b"ok"
         assert await connection.read() == b""
+
+
+@pytest.mark.parametrize("coding", [b"gzip, chunked", b"gzip\r\nTransfer-Encoding: chunked", b"identity, chunked"])
+async def test_a_transfer_coding_besides_chunked_is_not_passed_on(coding: bytes) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: " + coding + b"\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    async with connected(saying(answer)) as (connection, _):
+        connection.send(ASK, b"")
+        with pytest.raises(BadResponse, match=r"Transfer-Encoding|not valid HTTP"):
+            await connection.head()
+
+
+async def test_a_small_request_goes_out_at_the_end_of_the_turn_and_a_large_one_at_once() -> None:
+    async with connected(silent) as (connection, upstream):
+        connection.send(ASK, b"x" * SMALL)
+        await upstream.wait_for(lambda it: it.heads)
+    async with connected(in_turn(OK)) as (connection, upstream):
+        connection.send(ASK, b"")
+        connection.write(b"more")  # goes out behind it
+        assert await whole(connection) == (200, b"ok")
+        assert upstream.heads == [ASK]
+
+
+async def test_a_close_that_is_seen_before_a_request_goes_out_leaves_it_to_be_sent_again() -> None:
+    async with connected(silent) as (connection, _):
+        connection.send(ASK, b"")
+        connection.connection_lost(None)
+        with pytest.raises(ConnectionLost) as caught:
+            await connection.head()
+        assert caught.value.code == "stale_connection"

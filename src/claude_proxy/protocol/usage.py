@@ -130,26 +130,27 @@ def merge(into: Usage | None, new: _Usage | None) -> Usage | None:
     """Apply the usage rule: what `new` says replaces, but a zero never replaces a count."""
     if new is None:
         return into
-    usage = into or Usage()
-    _put(usage, "input", new.input_tokens)
-    _put(usage, "output", new.output_tokens)
-    _put(usage, "cache_read", new.cache_read_input_tokens)
-    _put(usage, "cache_write", new.cache_creation_input_tokens)
+    if into is None:
+        into = Usage(new.input_tokens, new.output_tokens, new.cache_read_input_tokens, new.cache_creation_input_tokens)
+    else:
+        into.input = _newer(into.input, new.input_tokens)
+        into.output = _newer(into.output, new.output_tokens)
+        into.cache_read = _newer(into.cache_read, new.cache_read_input_tokens)
+        into.cache_write = _newer(into.cache_write, new.cache_creation_input_tokens)
     if new.cache_creation is not None:
-        _put(usage, "cache_write_5m", new.cache_creation.ephemeral_5m_input_tokens)
-        _put(usage, "cache_write_1h", new.cache_creation.ephemeral_1h_input_tokens)
+        into.cache_write_5m = _newer(into.cache_write_5m, new.cache_creation.ephemeral_5m_input_tokens)
+        into.cache_write_1h = _newer(into.cache_write_1h, new.cache_creation.ephemeral_1h_input_tokens)
     if new.server_tool_use is not None:
-        _put(usage, "web_searches", new.server_tool_use.web_search_requests)
-        _put(usage, "web_fetches", new.server_tool_use.web_fetch_requests)
-    usage.service_tier = new.service_tier or usage.service_tier
-    usage.inference_geo = new.inference_geo or usage.inference_geo
-    usage.speed = new.speed or usage.speed
-    return usage
+        into.web_searches = _newer(into.web_searches, new.server_tool_use.web_search_requests)
+        into.web_fetches = _newer(into.web_fetches, new.server_tool_use.web_fetch_requests)
+    into.service_tier = new.service_tier or into.service_tier
+    into.inference_geo = new.inference_geo or into.inference_geo
+    into.speed = new.speed or into.speed
+    return into
 
 
-def _put(usage: Usage, name: str, value: int | None) -> None:
-    if value is not None and (value or not getattr(usage, name)):
-        setattr(usage, name, value)
+def _newer(count: int | None, new: int | None) -> int | None:
+    return count if new is None or (count and not new) else new
 
 
 def _error(body: _Body) -> ErrorBody:

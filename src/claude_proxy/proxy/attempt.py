@@ -27,6 +27,10 @@ class Upstream:
         self.pool = pool
         self.credential = credential
         self.withheld = frozenset(h.CREDENTIALS) if credential is not None else frozenset()
+        self.prefix = pool.origin.target_prefix
+        self.host = pool.origin.host_header
+        proxy = pool.origin.proxy
+        self.proxy_authorization = None if proxy is None or pool.origin.tls else proxy.authorization
 
 
 async def attempt(call: Call, upstream: Upstream, target: Target) -> Connection:
@@ -62,17 +66,18 @@ def _send(call: Call, connection: Connection, upstream: Upstream, target: Target
     try:
         head = h.request_head(
             call.exchange.method.encode(),
-            upstream.pool.origin.target_prefix + target.path_and_query,
-            upstream.pool.origin.host_header,
+            upstream.prefix + target.path_and_query,
+            upstream.host,
             call.headers,
+            call.fields,
             credential=upstream.credential,
-            withheld=upstream.withheld | call.withheld,
+            withheld=upstream.withheld | call.withheld if call.withheld else upstream.withheld,
             framing=_framing(length, len(body), chunked=chunked),
         )
     except ValueError as error:
         raise BadRequest(f"The request's headers cannot be passed on: {error}. The client has to mend that.") from None
-    if upstream.pool.origin.proxy is not None and not upstream.pool.origin.tls and upstream.pool.origin.proxy.authorization:
-        head = head[:-2] + b"proxy-authorization: %b\r\n\r\n" % upstream.pool.origin.proxy.authorization
+    if upstream.proxy_authorization:
+        head = head[:-2] + b"proxy-authorization: %b\r\n\r\n" % upstream.proxy_authorization
     if chunked:
         body = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
         body += b"0\r\n\r\n" if call.client.done else b""

@@ -7,16 +7,36 @@ exchange's task wherever it waits; `Forward` turns that back into the reason. So
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from claude_proxy.errors import BodyTimeout, UpstreamTimeout
-from claude_proxy.exchange import Exchange, Tap
+from claude_proxy.exchange import Exchange
 from claude_proxy.proxy.answer import Answer
 from claude_proxy.proxy.client import Client, ClientGone, ClientStalled, Message, Scope, Send
 from claude_proxy.proxy.deadline import Deadline
+from claude_proxy.proxy.headers import CREDENTIALS
 from claude_proxy.settings import Settings
 from claude_proxy.upstream.connection import Connection
 
+EXTENSION = "claude_proxy"  # what our server has beyond ASGI: docs/serve.md, "ASGI extension"
+NONE: Mapping[str, Any] = {}
+NOTHING: frozenset[bytes] = frozenset()
 WATCH_AFTER = 0.03  # seconds after which an exchange is worth a task that watches for the client's leaving
+
+
+class Direct(Protocol):
+    """What our server offers for the exchange that it runs, beyond ASGI (docs/serve.md, "ASGI extension").
+
+    `respond` sends a whole response, `write` a piece of a body that is not the last, both at once and without a task: or
+    they return False and send nothing, while the client reads slowly and after it has left.
+    """
+
+    on_leaving: Callable[[], None] | None
+
+    def respond(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool: ...
+    def write(self, body: bytes) -> bool: ...
+    def abort(self) -> None: ...
 
 
 class Call:
@@ -32,30 +52,39 @@ class Call:
     """
 
     __slots__ = (
-        "_lasting", "_live", "_patience", "_send", "_task", "_unsent", "_watch", "answer",
+        "_direct", "_lasting", "_live", "_patience", "_send", "_task", "_unsent", "_watch", "answer",
          "body", "client", "connection", "deadline", "exchange", "fields",
-        "headers", "kept", "loop", "reason", "responded", "scope", "settings", "taps", "upload", "withheld",
+        "headers", "kept", "loop", "reason", "responded", "scope", "settings", "upload", "withheld",
     )  # fmt: skip
 
-    def __init__(self, exchange: Exchange, scope: Scope, client: Client, send: Send, settings: Settings) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        exchange: Exchange,
+        scope: Scope,
+        client: Client,
+        send: Send,
+        settings: Settings,
+    ) -> None:
         self.exchange = exchange
         self.scope = scope
         self.headers: list[tuple[bytes, bytes]] = scope["headers"]
         self.fields = dict(self.headers)
         self.client = client
         self.settings = settings
-        self.loop = asyncio.get_running_loop()
-        self.deadline = Deadline(self.loop, self._expired, self._lasts, WATCH_AFTER)
+        self.loop = loop
+        extension = scope.get("extensions", NONE).get(EXTENSION)
+        self._direct: Direct | None = extension["exchange"]() if extension is not None else None
+        self.deadline = Deadline(loop, self._expired, None if self._direct else self._lasts, WATCH_AFTER)
         self.body: list[bytes] = []
         self.answer: Answer | None = None
         self.connection: Connection | None = None
         self.responded = False
         self.kept = 0
         self.reason: Exception | None = None
-        self.taps: list[Tap] = []
-        self.withheld: frozenset[bytes] = frozenset()
+        self.withheld = NOTHING
         self._send = send
-        self._task = asyncio.current_task()
+        self._task = asyncio.current_task(loop)
         self._live = True
         self._unsent = 0
         self.upload: asyncio.Task[None] | None = None
@@ -65,23 +94,61 @@ class Call:
 
     # -- towards the client
 
+    async def respond(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """Send a whole response; waits as `send_body` does."""
+        exchange = self.exchange
+        if self._direct is not None and self._direct.respond(status, headers, body):
+            self.responded = True
+            exchange.status = status
+            exchange.bytes_out = len(body)
+            exchange.first_byte = self.loop.time() - exchange.started if body else None
+            return
+        await self.start_response(status, headers)
+        await self.send_body(body, more=False)
+
     async def start_response(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """Send status and headers: from here on there is no other answer."""
+        """Send status and headers: from here on there is no other answer. Waits as `send_body` does."""
         self.responded = True
+        self.deadline.arm("send", self._patience)
         self.exchange.status = status
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def send_body(self, data: bytes, *, more: bool) -> None:
         """Send bytes to the client; waits while it is slow, at most CLIENT_WRITE_TIMEOUT."""
+        now = self.loop.time()
         exchange = self.exchange
         exchange.bytes_out += len(data)
-        now = self.loop.time()
         if exchange.first_byte is None and data:
             exchange.first_byte = now - exchange.started
-        if more:
-            self.deadline.arm_from(now, "send", self._patience)
+        self.deadline.arm_from(now, "send", self._patience)
         message: Message = {"type": "http.response.body", "body": data, "more_body": more}
         await self._send(message)
+
+    @property
+    def sends_at_once(self) -> bool:
+        """Whether the server has a way to take bytes without being awaited (ours has)."""
+        return self._direct is not None
+
+    def send_at_once(self, data: bytes) -> bool:
+        """Send bytes that are not the last without waiting; False, and nothing is sent, where that cannot be."""
+        if self._direct is None or not self._direct.write(data):
+            return False
+        exchange = self.exchange
+        exchange.bytes_out += len(data)
+        if exchange.first_byte is None:
+            exchange.first_byte = self.loop.time() - exchange.started
+        return True
+
+    def release_headers(self) -> None:
+        """Let go of the request's headers, but for the credentials: an error in the answer may quote them."""
+        self.fields = {name: self.fields[name] for name in CREDENTIALS if name in self.fields}
+        if self._direct is not None:
+            self.headers.clear()
+
+    def drop_client(self) -> None:
+        """Close the client's connection without waiting until it has read what was sent."""
+        if self._direct is not None:
+            self._direct.abort()
 
     # -- interruption
 
@@ -93,13 +160,16 @@ class Call:
 
     def caught(self) -> Exception | None:
         """Called where the cancellation arrived: the reason if it was ours, None if somebody else cancelled us."""
-        if self.reason is not None and self._task is not None:
+        reason, self.reason = self.reason, None
+        if reason is not None and self._task is not None:
             self._task.uncancel()
-        return self.reason
+        return reason
 
     def watch_client(self) -> None:
         """Notice when the client leaves, once the exchange has lasted a little. The body must have been read."""
-        if self._lasting and self._watch is None and self._live:
+        if self._direct is not None:
+            self._direct.on_leaving = self._client_left
+        elif self._lasting and self._watch is None and self._live:
             self._watch = self.loop.create_task(self._await_leaving())
 
     def await_head(self, connection: Connection) -> None:
@@ -119,6 +189,8 @@ class Call:
         """Nothing interrupts any more; timers and tasks beside the exchange end."""
         self._live = False
         self.deadline.close()
+        if self._direct is not None:
+            self._direct.on_leaving = None
         for running in (self.upload, self._watch):
             if running is not None:
                 running.cancel()
@@ -131,6 +203,9 @@ class Call:
 
     async def _await_leaving(self) -> None:
         await self.client.gone()
+        self._client_left()
+
+    def _client_left(self) -> None:
         self.interrupt(ClientGone())
 
     def _expired(self, name: str) -> None:

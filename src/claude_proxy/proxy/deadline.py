@@ -37,6 +37,13 @@ class Deadline:
         """Start a wait; the one before is over."""
         self.arm_from(self._loop.time(), name, seconds)
 
+    def arm_at(self, at: float, name: str) -> None:
+        """The same for a wait that ends at a loop time, not the first one."""
+        self._name = name
+        self._at = at
+        if self._handle is None or at < self._wakes_at:
+            self._schedule(at)
+
     def arm_from(self, now: float, name: str, seconds: float) -> None:
         """The same, for a caller that knows what time it is."""
         self._name = name

@@ -33,7 +33,6 @@ from claude_proxy.settings import Settings
 from claude_proxy.upstream.connection import Connection
 
 KEEP = 1024 * 1024  # bytes of a request body that are kept for the peek and for sending again
-RELEASE = "claude_proxy.release_headers"  # the ASGI extension by which our server says that it needs them no more
 KEEP_ALL = 64 * 1024 * 1024  # the same, summed over all exchanges of this process
 
 log = structlog.get_logger("proxy")
@@ -50,7 +49,7 @@ class Gate(Protocol):
 
 
 class Forward:
-    """The ASGI application below `/api/anthropic`.
+    """The ASGI application below `/api/anthropic`: `serve` is it.
 
     Args:
         settings: time-outs, switches.
@@ -66,11 +65,11 @@ class Forward:
         self._listeners = listeners
         self._count_tokens = CountTokens(settings.count_tokens_memory)
         self._kept = 0
-        self._id_base = os.urandom(6).hex()
+        self._id_base = "cp_" + os.urandom(6).hex()
         self._ids = itertools.count(1)
         self.running = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         path = raw_path(scope)[len(PREFIX) :]
         if is_probe(scope["method"], path):
@@ -102,17 +101,17 @@ class Forward:
         try:
             connection = await self._attempts(call, target)
             self._release_body(call)
-            answer = call.answer = Answer(target, connection.status, dict(connection.headers), self._listeners.taps(exchange))
+            answer = call.answer = Answer(target, connection.status, connection.fields, self._listeners.taps(exchange))
             first = connection.take() if connection.complete else await opening(call, connection, answer)
             if probing:
-                is_missing = looks_missing(connection.status, first)
+                is_missing = looks_missing(connection.status, first, connection.fields.get(b"content-encoding"))
                 self._count_tokens.learn(call.loop.time(), is_missing=is_missing)
                 probing = False
                 if is_missing and connection.status == 400:
                     raise missing()
         finally:
             if probing:
-                self._count_tokens.learn(call.loop.time(), is_missing=None)
+                self._count_tokens.gave_up()
         await self._respond(call, target, connection, answer, first)
         exchange.outcome = Outcome.COMPLETED
 
@@ -131,19 +130,19 @@ class Forward:
     # -- 1: open and peek
 
     def _open(self, scope: Scope, receive: Receive, send: Send, path: bytes) -> Call:
-        loop_time = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
         client = scope.get("client")
         exchange = Exchange(
-            id=f"cp_{self._id_base}{next(self._ids):08x}",
+            id=f"{self._id_base}{next(self._ids):08x}",
             method=scope["method"],
             path=path.decode("latin-1")[:500],
             client=client[0] if client else "",
-            started=loop_time,
+            started=loop.time(),
             started_at=time.time(),
         )
         limit = self._gate.body_limit(exchange.path)
         self.running += 1
-        call = Call(exchange, scope, Client(receive, limit), send, self._settings)
+        call = Call(loop, exchange, scope, Client(receive, limit), send, self._settings)
         describe(exchange, call.fields)
         self._listeners.exchange_start(exchange)
         return call
@@ -200,32 +199,32 @@ class Forward:
         exchange = call.exchange
         headers = h.response_headers(connection.headers)
         exchange.stream = answer.is_stream
-        exchange.upstream_request_id = _text(h.get(connection.headers, b"request-id"))
+        if b"request-id" in connection.fields:
+            exchange.upstream_request_id = _text(connection.fields[b"request-id"])
         if target.batches and self._upstream.credential is not None and self._settings.rewrite_results_url:
-            headers, first = await self._rewrite(call, connection, headers, first)
-        if answer.is_stream and self._settings.accel_buffering and h.get(headers, b"x-accel-buffering") is None:
+            headers, first = await self._rewrite(call, target, connection, headers, first)
+        if answer.is_stream and self._settings.accel_buffering and b"x-accel-buffering" not in connection.fields:
             headers.append((b"x-accel-buffering", b"no"))
         if connection.status >= 400 and self._settings.retry_hints:
             headers += _hints(connection.status, headers, first)
         self._listeners.response_start(exchange)
+        complete = connection.finished and not answer.guarded
+        if complete:
+            answer.feed(first)
+            self._give_back(call)
+            await call.respond(connection.status, headers, first)
+            return
         await call.start_response(connection.status, headers)
         if answer.is_stream:  # it may last: what is not needed any more does not wait for its end
-            call.fields = {}
-            if RELEASE in call.scope.get("extensions", ()):
-                call.headers.clear()
-            connection.headers = [pair for pair in connection.headers if pair[0] == b"keep-alive"]
-        if connection.finished and not answer.guarded:
-            answer.feed(first)
-            await call.send_body(first, more=False)
-        else:
-            await Relay(call, connection, answer).run(first)
+            call.release_headers()
+            connection.release_headers()
+        await Relay(call, connection, answer, self._give_back).run(first)
 
     async def _rewrite(
-        self, call: Call, connection: Connection, headers: list[h.Header], first: bytes
+        self, call: Call, target: Target, connection: Connection, headers: list[h.Header], first: bytes
     ) -> tuple[list[h.Header], bytes]:
         """Point a batch's results_url back at us, where the whole answer is at hand and readable."""
-        is_json = b"json" in (h.get(headers, b"content-type") or b"")
-        if not is_json or h.get(headers, b"content-encoding") is not None:
+        if not results_url.may_hold(call.exchange.method, target.path, connection.fields):
             return headers, first
         body = await whole(call, connection, first, results_url.LIMIT)
         if body is None:
@@ -248,6 +247,7 @@ class Forward:
             return
         if isinstance(reason, ClientStalled):
             exchange.outcome = Outcome.CLIENT_STALLED
+            call.drop_client()
             return
         if not isinstance(reason, ProxyError):
             log.error("bug", request=exchange.id, exc_info=reason)
@@ -255,34 +255,45 @@ class Forward:
         exchange.outcome = Outcome.REFUSED if reason.side == "client" else Outcome.FAILED
         exchange.failure = Failure(reason.side, reason.code, reason.message)
         if not call.responded:
-            await self._answer_error(call, reason)
+            try:
+                await self._answer_error(call, reason)
+            except asyncio.CancelledError:
+                if call.caught() is None:
+                    raise  # else the client left, or read nothing, while it was told
 
     async def _answer_error(self, call: Call, error: ProxyError) -> None:
         answer = render(error, call.exchange.id, hints=self._settings.retry_hints)
         unread = not call.client.done  # then the connection cannot be used again
         if unread and call.scope["http_version"].startswith("1"):
             answer.headers.append((b"connection", b"close"))
-        await call.start_response(answer.status, answer.headers)
-        await call.send_body(b"" if call.exchange.method == "HEAD" else answer.body, more=False)
+        await call.respond(answer.status, answer.headers, b"" if call.exchange.method == "HEAD" else answer.body)
 
     def _finish(self, call: Call) -> None:
         """Exactly once per exchange, and never awaiting: nothing can interrupt it."""
-        exchange, connection = call.exchange, call.connection
+        exchange = call.exchange
         call.close()
-        self._release_body(call)
+        if call.body:
+            self._release_body(call)
         self.running -= 1
-        if connection is not None:
-            if connection.reusable and call.body_sent:
-                self._upstream.pool.release(connection, call.loop.time())
-            else:
-                connection.abort()
+        if call.connection is not None:
+            self._give_back(call)
+        if call.connection is not None:
+            call.connection.abort()
         if call.answer is not None:
-            reading = call.answer.report(exchange)
-            held = self._upstream.credential is not None
-            if exchange.failure is None and exchange.outcome is Outcome.COMPLETED:
-                exchange.failure = judge(exchange.status, reading.error, credential_held=held, secrets=self._secrets(call))
+            error = call.answer.report(exchange).error
+            failed = error is not None or exchange.status >= 400
+            if failed and exchange.failure is None and exchange.outcome is Outcome.COMPLETED:
+                held = self._upstream.credential is not None
+                exchange.failure = judge(exchange.status, error, credential_held=held, secrets=self._secrets(call))
         exchange.ended = call.loop.time()
         self._listeners.exchange_end(exchange)
+
+    def _give_back(self, call: Call) -> None:
+        """Let others use the upstream connection, if it can serve another request: the client may be slow to take the end."""
+        connection = call.connection
+        if connection is not None and connection.reusable and call.body_sent:
+            call.connection = None
+            self._upstream.pool.release(connection, call.loop.time())
 
     def _secrets(self, call: Call) -> list[str]:
         """The credentials of this exchange: an upstream that refuses one may quote it."""

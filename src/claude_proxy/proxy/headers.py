@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping, Sequence
 
 Header = tuple[bytes, bytes]
 
@@ -25,6 +25,7 @@ _FORWARDED = frozenset((b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b
 _NOT_UPSTREAM = HOP_BY_HOP | _FORWARDED | {b"host", b"expect", b"cookie", b"content-length"}
 _NOT_TO_CLIENT = HOP_BY_HOP | {b"date", b"server"}
 CREDENTIALS = (b"authorization", b"x-api-key")
+_line = b": ".join
 
 
 def get(headers: Iterable[Header], name: bytes) -> bytes | None:
@@ -44,7 +45,8 @@ def request_head(
     method: bytes,
     target: bytes,
     host: bytes,
-    headers: Iterable[Header],
+    headers: Sequence[Header],
+    fields: Mapping[bytes, bytes],
     *,
     credential: Header | None,
     withheld: frozenset[bytes],
@@ -53,6 +55,7 @@ def request_head(
     """The head of a request to the upstream.
 
     Args:
+        fields: the same headers by name.
         credential: the header that carries the proxy's own credential; then none of the client's leaves.
         withheld: names (lower-case) of fields that stay here besides the closed list.
         framing: the field that frames the body, with its line end, or b"".
@@ -60,35 +63,35 @@ def request_head(
     Raises:
         ValueError: a field holds a line break or a NUL, or two fields give the body different lengths.
     """
-    parts = [method, b" ", target, b" HTTP/1.1\r\nhost: ", host, b"\r\n"]
-    length: bytes | None = None
-    for name, value in headers:
-        if name in _NOT_UPSTREAM:
-            if name == b"connection":
-                withheld |= named_by_connection(value) - _NOT_UPSTREAM
-            elif name == b"content-length" and length not in (None, value):
-                raise ValueError("two lengths of one body")
-            elif name == b"content-length":
-                length = value
-        else:
-            parts += (name, b": ", value, b"\r\n")
-    head = b"".join(parts)
-    if withheld or b"x-forwarded-" in head:
-        parts = [*parts[:6], *_without(headers, withheld)]
-        head = b"".join(parts)
-    if credential is not None:
-        parts += (credential[0], b": ", credential[1], b"\r\n")
-        head += b"".join(parts[-4:])
-    lines = len(parts) // 4 + 1  # the request line and host are six parts and two lines, a field is four and one
-    if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
+    if len(fields) != len(headers) or fields.get(b"connection", b"keep-alive") != b"keep-alive":
+        withheld |= _named(headers)
+    held = [] if credential is None else [_line(credential)]
+    lines = [_line(pair) for pair in headers if pair[0] not in _NOT_UPSTREAM] + held
+    text = b"".join((target, *lines))
+    if withheld or b"x-forwarded-" in text:
+        lines = [_line(pair) for pair in headers if not _stays(pair[0], withheld)] + held
+    if b"\n" in text or b"\r" in text or b"\0" in text:
         raise ValueError("a line break or NUL inside a header field")
-    return b"%b%b\r\n" % (head, framing)
+    end = b"\r\n" if lines else b""
+    return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b%b\r\n" % (method, target, host, b"\r\n".join(lines), end, framing)
 
 
-def _without(headers: Iterable[Header], withheld: frozenset[bytes]) -> Iterator[bytes]:
+def _named(headers: Iterable[Header]) -> frozenset[bytes]:
+    """What Connection names. Two lengths of one body are refused here too: where a field stands twice, this is called."""
+    named: frozenset[bytes] = frozenset()
+    lengths = set()
     for name, value in headers:
-        if name not in _NOT_UPSTREAM and name not in withheld and not name.startswith(b"x-forwarded-"):
-            yield from (name, b": ", value, b"\r\n")
+        if name == b"connection":
+            named |= named_by_connection(value) - _NOT_UPSTREAM
+        elif name == b"content-length":
+            lengths.add(value)
+    if len(lengths) > 1:
+        raise ValueError("two lengths of one body")
+    return named
+
+
+def _stays(name: bytes, withheld: frozenset[bytes]) -> bool:
+    return name in _NOT_UPSTREAM or name in withheld or name.startswith(b"x-forwarded-")
 
 
 def response_headers(headers: list[Header]) -> list[Header]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+from collections.abc import Callable
 from typing import NoReturn
 
 from claude_proxy.errors import BadResponse, ConnectionLost, ProxyError, render
@@ -23,19 +26,21 @@ class Relay:
         call: the running exchange.
         connection: where the response comes from; its head has been read.
         answer: what is known of the response, and who looks at its bytes.
+        complete: called when the upstream has said all, before the client has got the last of it.
     """
 
-    def __init__(self, call: Call, connection: Connection, answer: Answer) -> None:
+    def __init__(self, call: Call, connection: Connection, answer: Answer, complete: Callable[[Call], None]) -> None:
         self._call = call
         self._connection = connection
         self._answer = answer
-        self._heard = call.loop.time()
-        self._spoke = self._looked = self._heard
+        self._feed = answer.way()
+        self._complete = complete
+        # When the upstream spoke last; when a ping was due last.
+        self._heard = self._pinged = call.exchange.attempts[-1].head_at or call.loop.time()
         self._done = False
         settings = call.settings
-        self._idle = settings.stream_idle_timeout
+        self._idle = settings.stream_idle_timeout if answer.watched else math.inf
         self._ping = settings.ping_interval if answer.pingable else 0.0
-        self._tick = min(self._ping, self._idle) if self._ping else self._idle
 
     async def run(self, first: bytes) -> None:
         """Relay everything, beginning with `first`, which has been read already.
@@ -46,33 +51,76 @@ class Relay:
         call, connection = self._call, self._connection
         if first:
             await self._pass(first)
-        while not connection.finished:
-            call.deadline.arm_from(self._looked, "silence", self._tick)
-            try:
-                chunk = await connection.read()
-            except (ConnectionLost, BadResponse) as error:
-                await self._broken(Outcome.CUT, "stream_cut", error.message)
-            if chunk is None:
-                await self._silent()
-            elif chunk:
-                await self._pass(chunk)
-        if not self._done:
-            await self._end(b"")
+        if call.sends_at_once:
+            connection.passing = self._pass_at_once
+        try:
+            while not (self._done or connection.finished):
+                await self._next()
+            if not self._done:
+                await self._end(b"")
+        finally:
+            if not self._done:
+                connection.passing = None
+
+    async def _next(self) -> None:
+        """Wait for the next chunk, or for the time to look at the silence."""
+        due = self._due()
+        if due < math.inf:
+            self._call.deadline.arm_at(due, "silence")
+        else:
+            self._call.deadline.disarm()
+        try:
+            chunk = await self._connection.read()
+        except (ConnectionLost, BadResponse) as error:
+            await self._broken(Outcome.CUT, "stream_cut", error.message)
+        except asyncio.CancelledError:  # the client may have left because of it
+            self._hear(self._call.loop.time())
+            raise
+        if chunk is None:
+            await self._silent()
+        elif chunk:
+            await self._pass(chunk)
+
+    def _due(self) -> float:
+        """When to look at the silence, should it last."""
+        idle = self._heard + self._idle
+        return min(idle, max(self._heard, self._pinged) + self._ping) if self._ping else idle
 
     async def _pass(self, chunk: bytes) -> None:
         """One chunk: to the client, then to the reader; the last one the other way round, for the end depends on it."""
-        call, answer = self._call, self._answer
-        now = call.loop.time()
-        if now - self._heard > call.exchange.longest_silence:
-            call.exchange.longest_silence = now - self._heard
+        call = self._call
+        self._hear(call.loop.time())
         if self._connection.finished:
-            answer.feed(chunk)
+            self._feed(chunk)
             await self._end(chunk)
             return
         await call.send_body(chunk, more=True)
-        answer.feed(chunk)
+        self._feed(chunk)
         # From here on it is the upstream that is silent: a slow client's time is not held against it.
-        self._heard = self._spoke = self._looked = call.loop.time()
+        self._heard = call.loop.time()
+
+    def _pass_at_once(self) -> None:
+        """The same for a chunk in the middle, in the turn of the loop that brought it: no task wakes for it.
+
+        The silence deadline stays as it was armed; when it comes, it is seen when something was heard last.
+        """
+        call, connection = self._call, self._connection
+        chunk = connection.take()
+        try:
+            if not call.send_at_once(chunk):  # the client reads slowly, or has left
+                connection.push_back(chunk)
+                connection.wake()
+                return
+            self._feed(chunk)
+        except Exception as error:  # what the loop calls must not raise
+            call.interrupt(error)
+        self._hear(call.loop.time())
+
+    def _hear(self, now: float) -> None:
+        exchange = self._call.exchange
+        if now - self._heard > exchange.longest_silence:
+            exchange.longest_silence = now - self._heard
+        self._heard = now
 
     async def _end(self, last: bytes) -> None:
         if self._answer.guarded and not self._answer.ended:
@@ -80,21 +128,23 @@ class Relay:
                 await self._call.send_body(last, more=True)
             await self._broken(Outcome.CUT, "stream_unfinished", "The upstream ended its stream without message_stop.")
         self._done = True
+        self._connection.passing = None
+        self._complete(self._call)  # from here on the connection may be another exchange's
         await self._call.send_body(last, more=False)
 
     async def _silent(self) -> None:
         """Nothing came for a while: the stream is dead, or gets a ping so that nobody in between takes it for dead."""
         call = self._call
         now = call.loop.time()
-        self._looked = now
-        silence = now - self._heard
-        if silence >= self._idle:
+        if now >= self._heard + self._idle:
+            silence = now - self._heard
             call.exchange.longest_silence = max(silence, call.exchange.longest_silence)
             await self._broken(Outcome.STALLED, "stream_idle", f"The upstream fell silent for {silence:.0f} s in its answer.")
-        if self._ping and now - self._spoke >= self._ping and self._answer.between:
-            self._spoke = now
-            call.exchange.pings += 1
-            await call.send_body(PING, more=True)
+        if self._ping and now >= max(self._heard, self._pinged) + self._ping:
+            self._pinged = now
+            if self._answer.between:
+                call.exchange.pings += 1
+                await call.send_body(PING, more=True)
 
     async def _broken(self, outcome: Outcome, kind: str, message: str) -> NoReturn:
         exchange = self._call.exchange

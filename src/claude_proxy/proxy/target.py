@@ -43,6 +43,8 @@ def raw_path(scope: Scope) -> bytes:
     taken away as often as it stands there (FACTS section 7).
     """
     raw: bytes = scope.get("raw_path") or quote(scope["path"], safe="/%:@!$&'()*+,;=~-._").encode()
+    if raw.startswith(_RAW_PREFIX):
+        return raw
     root = scope.get("root_path", "").rstrip("/").encode()
     while root and raw.startswith(root) and not raw.startswith(_RAW_PREFIX):
         raw = raw[len(root) :]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from claude_proxy.proxy.call import Call, read_timeout, write_timeout
+from claude_proxy.proxy.client import ClientGone
 from claude_proxy.proxy.deadline import Deadline
 from claude_proxy.upstream.connection import Connection
 
@@ -30,8 +31,7 @@ class Upload:
             if self._chunked:
                 connection.write(b"0\r\n\r\n")
         except Exception as error:  # passed on as the reason
-            if not connection.finished:  # an early answer needs no more of the body
-                call.interrupt(error)
+            self._fail(error)
             return
         finally:
             self._patience.close()
@@ -50,12 +50,17 @@ class Upload:
         self._patience.arm("write", call.settings.write_timeout)
         await connection.drained()
 
+    def _fail(self, error: Exception) -> None:
+        """The body will not be sent whole, which ends the exchange; but an answer that came early needs no more of it."""
+        if isinstance(error, ClientGone) or not self._connection.status:
+            self._call.interrupt(error)
+
     def _expired(self, name: str) -> None:
         call, unsent = self._call, self._connection.unsent
         if name == "read":
-            call.interrupt(read_timeout(call.settings))
+            self._fail(read_timeout(call.settings))
         elif unsent >= self._unsent:
-            call.interrupt(write_timeout(call.settings))
+            self._fail(write_timeout(call.settings))
         else:
             self._unsent = unsent
             self._patience.arm("write", call.settings.write_timeout)

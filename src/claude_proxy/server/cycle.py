@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -23,6 +23,7 @@ _COPY_BELOW = 16 * 1024
 
 # Headers of a response that are the server's to write, whatever the app says (RFC 9112 sections 6 and 9).
 _OURS = frozenset({b"content-length", b"connection", b"transfer-encoding", b"keep-alive", b"date", b"server"})
+_line = b": ".join
 _BODILESS = frozenset({204, 304})
 _DISCONNECT = {"type": "http.disconnect"}
 
@@ -42,18 +43,25 @@ class Cycle:
         "_queued",
         "_unsent_head",
         "_until_close",
+        "app",
         "body_complete",
         "chunked",
         "complete",
         "connection",
         "gone",
         "keep_alive",
+        "on_leaving",
         "scope",
         "started",
+        "task",
     )
 
-    def __init__(self, connection: HardenedProtocol, scope: dict[str, Any], *, keep_alive: bool, expects_continue: bool) -> None:
+    def __init__(
+        self, connection: HardenedProtocol, app: Any, scope: dict[str, Any], *, keep_alive: bool, expects_continue: bool
+    ) -> None:
         self.connection = connection
+        self.app = app
+        self.task: asyncio.Task[None] | None = None
         self.scope = scope
         self.keep_alive = keep_alive
         self.body_complete = False
@@ -68,6 +76,7 @@ class Cycle:
         self._queued = 0
         self._end_delivered = False
         self._event: asyncio.Event | None = None
+        self.on_leaving: Callable[[], None] | None = None  # called when the client leaves before the response's end
 
     # What the connection tells us
 
@@ -90,6 +99,9 @@ class Cycle:
         """The client is gone, or nothing more may be said to it."""
         self.gone = True
         self._wake()
+        leaving, self.on_leaving = self.on_leaving, None
+        if leaving is not None:
+            leaving()
 
     def _wake(self) -> None:
         if self._event is not None:
@@ -97,10 +109,10 @@ class Cycle:
 
     # What the app calls
 
-    async def run(self, app: Any) -> None:
+    async def run(self) -> None:
         """Call the app. One that returns early cuts the response on purpose: that is no error here."""
         try:
-            await app(self.scope, self.receive, self.send)
+            await self.app(self.scope, self.receive, self.send)
         except asyncio.CancelledError:
             self._abandon()
         except Exception:
@@ -111,6 +123,9 @@ class Cycle:
                 if not (self.started or self.gone):
                     log.error("app_gave_no_response", path=self.scope["path"])
                 self._abandon()
+        finally:
+            task, self.task = self.task, None
+            self.connection.on_task_end(task)
 
     def _abandon(self) -> None:
         if self.complete or self.gone:
@@ -162,6 +177,32 @@ class Cycle:
         else:
             raise RuntimeError(f"ASGI message {message['type']!r} came before 'http.response.start'")
 
+    def write(self, body: bytes) -> bool:
+        """A piece of the body that is not the last, without awaiting.
+
+        Returns False, and writes nothing, while the client reads slowly and after it has left: then `send` it.
+        """
+        if self.gone or self.complete or not self.started or self.connection.flow.write_paused:
+            return False
+        if self.chunked and body and not self._unsent_head and len(body) < _COPY_BELOW:  # as `_send_body` would
+            self.connection.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+        else:
+            self._send_body(body, True)
+        return True
+
+    def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
+        """A whole response, without awaiting. Returns False, and writes nothing, as `write` does, and if one has begun."""
+        if self.gone or self.complete or self.started or self.connection.flow.write_paused:
+            return False
+        self._unsent_head = self._head(status, headers)
+        self.started = True
+        self._send_body(body, False)
+        return True
+
+    def abort(self) -> None:
+        """Drop the client's connection at once."""
+        self.connection.abort()
+
     # The response on the wire
 
     def _send_head(self) -> None:
@@ -170,34 +211,27 @@ class Cycle:
         if head and not self.gone:
             self.connection.transport.write(head)
 
-    def _head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-        lines: list[bytes] = []
-        length: int | None = None
-        for name, value in headers:
-            name = name.lower()
-            if name in _OURS:
-                if name == b"connection" and b"close" in value.lower():
-                    self.keep_alive = False
-                if name != b"content-length" or length is not None:
-                    continue
-                length = int(value)
-            lines += (name, b": ", value, b"\r\n")
-        block = b"".join(lines)
-        count = len(lines) // 4
-        if block.count(b"\n") != count or block.count(b"\r") != count or b"\0" in block:
+    def _head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+        fields = dict(headers)
+        lines = [_line(pair) for pair in headers if pair[0] not in _OURS]
+        text = b"".join(lines)
+        if b"\n" in text or b"\r" in text or b"\0" in text:
             raise RuntimeError("a response header holds CR, LF or NUL")
-        framing = self._framing(status, length)
-        return b"".join((STATUS_LINE[status], self.connection.default_block(), block, framing))
+        if b"close" in fields.get(b"connection", b"").lower():
+            self.keep_alive = False
+        framing = self._framing(status, fields.get(b"content-length"))
+        lines.append(framing)
+        return b"".join((STATUS_LINE[status], self.connection.default_block(), b"\r\n".join(lines)))
 
-    def _framing(self, status: int, length: int | None) -> bytes:
+    def _framing(self, status: int, length: bytes | None) -> bytes:
         """Settle how the body ends (RFC 9112 section 6.3) and return the last lines of the head."""
         if self._expects_continue and not self.body_complete:
             self.keep_alive = False  # RFC 9110 section 10.1.1: nobody knows whether the body will follow
-        lines = b""
+        lines = b"" if length is None else b"content-length: %b\r\n" % length
         if self.scope["method"] == "HEAD" or status in _BODILESS:
             self._left = -1
         elif length is not None:
-            self._left = length
+            self._left = int(length)
         elif self._old_http:
             self._until_close = True
             self.keep_alive = False
@@ -227,6 +261,7 @@ class Cycle:
             self._send_head()  # no body belongs to it
         if not more:
             self.complete = True
+            self.on_leaving = None
             self._chunks.clear()
             self._wake()
             self.connection.on_response_complete(self)

@@ -9,13 +9,16 @@ answers all sit in its control flow (FACTS section 7).
 from __future__ import annotations
 
 import asyncio
+import inspect
 import socket
 import struct
+import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
 import structlog
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("server")
 
-_EXTENSIONS: dict[str, dict[str, object]] = {"claude_proxy.release_headers": {}}  # the app may empty scope["headers"]
+EXTENSION = "claude_proxy"  # docs/serve.md, "ASGI extension"
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, no time
 
@@ -53,7 +56,11 @@ class HardenedProtocol(asyncio.Protocol):
     ) -> None:
         if not config.loaded:
             config.load()
-        self.app = config.loaded_app
+        self.app = self.direct_app = config.loaded_app
+        if isinstance(self.app, ProxyHeadersMiddleware):  # does nothing without a forwarded header
+            self.direct_app = self.app.app
+        if not inspect.isroutine(self.direct_app):
+            self.direct_app = self.direct_app.__call__  # a method is quicker to call than an object that has one
         self.root_path = config.root_path
         self.limits: Limits = getattr(config, "limits", None) or Limits(keep_alive=config.timeout_keep_alive)
         self.loop = _loop or asyncio.get_running_loop()
@@ -64,6 +71,7 @@ class HardenedProtocol(asyncio.Protocol):
         self.running: Cycle | None = None
         self.waiting: deque[Cycle] = deque()
         self._receiving: Cycle | None = None
+        self._fresh: Cycle | None = None  # running, but not begun: the packet that brought it is still being read
         self._waiting_size = 0
         self._refusal: RefusedError | None = None  # to be said after the answers that come before it
         self._scope_base: dict[str, Any] = {}
@@ -84,7 +92,7 @@ class HardenedProtocol(asyncio.Protocol):
             "client": get_remote_addr(self.transport),
             "scheme": "https" if is_ssl(self.transport) else "http",
             "root_path": self.root_path,
-            "extensions": _EXTENSIONS,
+            "extensions": {EXTENSION: {"exchange": self._running_exchange}},
         }
         self._idle_since = self.loop.time()
         self._rearm(self.limits.keep_alive)
@@ -99,6 +107,7 @@ class HardenedProtocol(asyncio.Protocol):
         self.waiting.clear()
         self.reader.close()
         self.flow.resume_writing()
+        self._scope_base = {}  # holds a way back to us
 
     def pause_writing(self) -> None:
         self.flow.pause_writing()
@@ -116,6 +125,9 @@ class HardenedProtocol(asyncio.Protocol):
                 self._watch(len(data))
         except RefusedError as refused:
             self._refuse(refused)
+        cycle, self._fresh = self._fresh, None
+        if cycle is not None and not cycle.gone:
+            self._run(cycle, at_once=True)
 
     def _watch(self, size: int) -> None:
         """A packet did not end a request, or requests wait: keep both within bounds."""
@@ -140,12 +152,13 @@ class HardenedProtocol(asyncio.Protocol):
             self._head_timer = None
         cycle = self._receiving = Cycle(
             self,
+            self.app if head.forwarded else self.direct_app,
             self._scope(head.method, head.version, head.target, head.headers),
             keep_alive=head.keep_alive,
             expects_continue=head.expects_continue,
         )
         if self.running is None:
-            self._start(cycle)
+            self.running = self._fresh = cycle
         else:
             self.waiting.append(cycle)
         return cycle
@@ -171,11 +184,24 @@ class HardenedProtocol(asyncio.Protocol):
             "state": self.app_state.copy(),
         }
 
-    def _start(self, cycle: Cycle) -> None:
-        self.running = cycle
-        task = self.loop.create_task(cycle.run(self.app))
-        self.server_state.tasks.add(task)
-        task.add_done_callback(self.server_state.tasks.discard)
+    def _run(self, cycle: Cycle, *, at_once: bool) -> None:
+        """Call the app; `at_once`, as far as it comes without waiting, in this turn of the loop (from Python 3.12 on)."""
+        if sys.version_info >= (3, 12) and at_once:
+            task = asyncio.Task(cycle.run(), loop=self.loop, eager_start=True)
+        else:
+            task = self.loop.create_task(cycle.run())
+        if not task.done():
+            cycle.task = task
+            self.server_state.tasks.add(task)
+
+    def on_task_end(self, task: asyncio.Task[None] | None) -> None:
+        """The app has returned."""
+        if task is not None:
+            self.server_state.tasks.discard(task)
+
+    def _running_exchange(self) -> Cycle | None:
+        """For the ASGI extension, by which an app asks for it when it is called."""
+        return self.running
 
     def on_response_complete(self, cycle: Cycle) -> None:
         """The app has sent the last byte: the next request's turn, or the idle clock."""
@@ -187,7 +213,8 @@ class HardenedProtocol(asyncio.Protocol):
         deaf = self.reader.phase == DEAF
         if cycle.keep_alive and self.waiting:
             self._waiting_size = 0
-            self._start(self.waiting.popleft())
+            self.running = self.waiting.popleft()
+            self._run(self.running, at_once=False)
         elif cycle.keep_alive and self._refusal is not None:
             self._say(self._refusal, self.reader.method)
         elif deaf or not cycle.keep_alive:

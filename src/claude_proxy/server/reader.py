@@ -48,6 +48,7 @@ class RequestHead(NamedTuple):
     headers: Headers
     keep_alive: bool
     expects_continue: bool
+    forwarded: bool  # whether a front proxy says for whom it asks
 
 
 class BodySink(Protocol):
@@ -72,6 +73,7 @@ class RequestReader:
         self._sink: BodySink | None = None
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
+        self._collected: Headers = []
         self._headers: Headers = []
         self._upgrading = False
 
@@ -125,19 +127,21 @@ class RequestReader:
         self._surely_small = self._packet <= self._limits.head_bytes
         self.method = ""
         self._target = b""
-        self._headers = []
+        self._collected = []
         self._upgrading = False
 
     def on_url(self, url: bytes) -> None:
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.phase != HEAD:
-            return  # a trailer: it comes too late to be a header, and ASGI has no place for it
-        self._headers.append((name.lower(), value.rstrip(b" \t")))
+        """Collected here, read in `on_headers_complete`; what comes after it are trailers, for which ASGI has no place."""
+        self._collected.append((name, value))
 
     def on_headers_complete(self) -> None:
         parser = self._parser
+        # RFC 9112 section 5: white space after a value is none of it.
+        self._headers = [(name.lower(), value.rstrip(b" \t")) for name, value in self._collected]
+        self._collected = []
         self._check_size()
         noted = dict(self._headers)
         if len(noted) != len(self._headers):
@@ -160,7 +164,8 @@ class RequestReader:
         self._unframed = 0
         self._held_body = True  # this packet brought the head, so it is not idle talk
         expects_continue = noted.get(b"expect", b"").lower() == b"100-continue" and version == "1.1"
-        head = RequestHead(method, version, target, self._headers, parser.should_keep_alive(), expects_continue)
+        forwarded = b"x-forwarded-for" in noted or b"x-forwarded-proto" in noted
+        head = RequestHead(method, version, target, self._headers, parser.should_keep_alive(), expects_continue, forwarded)
         self._sink = self._take(head)
 
     def on_body(self, body: bytes) -> None:

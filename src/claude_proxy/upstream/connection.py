@@ -13,8 +13,10 @@ from typing import cast
 import httptools
 
 from claude_proxy.errors import BadResponse, ConnectionLost, ProxyError
+from claude_proxy.upstream.outbox import Outbox
 
 HIGH_WATER = 64 * 1024
+SMALL = 8 * 1024  # bytes that any socket's buffer has room for
 READ_AHEAD = 1024 * 1024
 MAX_HEAD = 256 * 1024
 Header = tuple[bytes, bytes]
@@ -27,15 +29,21 @@ class Connection(asyncio.Protocol):
     Args:
         loop: the running event loop.
         on_close: called once when the connection is gone.
+        outbox: shared by the connections of a pool; by default one of its own.
 
     Attributes:
         status, headers: of the response, once `head()` has returned; names lower-case, order kept.
+        fields: the same headers by name, the last of several.
         complete: whether the response has arrived whole.
         idle_since: loop time at which it was put back into the pool.
+        passing: called, in place of waking a `read()` that waits, when bytes of an unfinished body have come.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_close: Callable[[Connection], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, on_close: Callable[[Connection], None], outbox: Outbox | None = None
+    ) -> None:
         self._loop = loop
+        self._outbox = outbox or Outbox(loop)
         self._on_close = on_close
         self._transport = cast("asyncio.Transport", None)
         self._waiter: asyncio.Future[None] | None = None
@@ -46,8 +54,10 @@ class Connection(asyncio.Protocol):
         self.used = 0
         self.idle_since = 0.0
         self.idle_for: float | None = None
+        self.passing: Callable[[], None] | None = None
         self.local: Address | None = None
         self.peer: Address | None = None
+        self._collected: list[Header] = []
         self._parser = httptools.HttpResponseParser(self)
         self._begin(is_head=False)
         self.complete = True  # nothing is awaited before the first request
@@ -56,6 +66,7 @@ class Connection(asyncio.Protocol):
         """Ready for the next response."""
         self.status = 0
         self.headers: list[Header] = []
+        self.fields: dict[bytes, bytes] = {}
         self.complete = False
         self._is_head = is_head
         self._head_done = False
@@ -66,11 +77,14 @@ class Connection(asyncio.Protocol):
         self._error: ProxyError | None = None
         self._nudged = False
         self._keep_alive = False
+        self._request = b""  # not written yet
 
     # -- what an attempt does
 
     def send(self, head: bytes, body: bytes, *, is_head: bool = False) -> None:
         """Write a request's head and what there is of its body.
+
+        What the kernel takes in any case goes through the outbox, at the end of this turn of the event loop.
 
         Raises:
             ConnectionLost: the connection's close was seen before a byte was written.
@@ -79,7 +93,17 @@ class Connection(asyncio.Protocol):
             raise ConnectionLost(_LOST, code="stale_connection")
         self._begin(is_head=is_head)
         self.used += 1
-        self._transport.write(head + body if body else head)
+        data = head + body if body else head
+        if len(data) <= SMALL:
+            self._request = data
+            self._outbox.put(self._hand_over)
+        else:
+            self._transport.write(data)
+
+    def _hand_over(self) -> None:
+        data, self._request = self._request, b""
+        if data and not self.closed:
+            self._transport.write(data)
 
     def write(self, data: bytes) -> None:
         """Write more of the request body; does not wait.
@@ -89,6 +113,7 @@ class Connection(asyncio.Protocol):
         """
         if self.closed or self._transport.is_closing():
             raise ConnectionLost(_LOST)
+        self._hand_over()
         self._transport.write(data)
 
     async def drained(self) -> None:
@@ -112,7 +137,7 @@ class Connection(asyncio.Protocol):
         while not self._head_done:
             if self._error is not None:
                 raise self._error
-            await self._wait()
+            await self._arrival()
         return self.status
 
     async def read(self) -> bytes | None:
@@ -130,7 +155,7 @@ class Connection(asyncio.Protocol):
                 return b""
             if self._error is not None:
                 raise self._error
-            await self._wait()
+            await self._arrival()
         return self.take()
 
     def take(self) -> bytes:
@@ -149,11 +174,16 @@ class Connection(asyncio.Protocol):
     def nudge(self) -> None:
         """Wake a `read()` that waits, so that silence can be looked at."""
         self._nudged = True
-        self._wake()
+        self.wake()
 
     def push_back(self, data: bytes) -> None:
         """Give bytes back that were read too early: the next `read()` begins with them."""
         self._body.insert(0, data)
+
+    def release_headers(self) -> None:
+        """Let go of the response's headers, but for what the pool asks."""
+        self.headers = []
+        self.fields = {name: value for name, value in self.fields.items() if name == b"keep-alive"}
 
     @property
     def has_bytes(self) -> bool:
@@ -181,21 +211,19 @@ class Connection(asyncio.Protocol):
         sock = None if self.closed else self._transport.get_extra_info("socket")
         return -1 if sock is None else int(sock.fileno())
 
-    async def _wait(self) -> None:
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+    def _arrival(self) -> asyncio.Future[None]:
+        waiter = self._waiter = self._loop.create_future()
+        return waiter
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let a `read()` go on that waits."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def _fail(self, error: ProxyError) -> None:
+        self._keep_alive = False
         if not self.complete and self._error is None:
             self._error = error
-        self._wake()
 
     # -- what the transport tells us
 
@@ -211,24 +239,27 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             return
         try:
-            self._feed(data)
-        except ProxyError as error:
-            self._keep_alive = False
-            self._fail(error)
+            if self._head_done:
+                self._parser.feed_data(data)
+            else:
+                self._feed_head(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade, ProxyError) as error:
+            self._fail(_cause(error))
             self._transport.abort()
         if self._buffered > HIGH_WATER and not self._reading_paused and not self.closed:
             self._reading_paused = True
             self._transport.pause_reading()
-        self._wake()
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
+        if self.passing is not None and self._body and not self.complete and self._error is None:
+            self.passing()
+        else:
+            waiter.set_result(None)
 
-    def _feed(self, data: bytes) -> None:
-        if not self._head_done:
-            self._head_size += len(data)
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            cause = error.__context__
-            raise (cause if isinstance(cause, ProxyError) else _broken(error)) from None
+    def _feed_head(self, data: bytes) -> None:
+        self._head_size += len(data)
+        self._parser.feed_data(data)
         if self._head_size > MAX_HEAD and not self._head_done:
             raise _head_too_large()
 
@@ -237,15 +268,20 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
+        self._keep_alive = False
         if not self.complete:
             if self._head_done and not self._framed and exc is None:
                 self.complete = True  # RFC 9112 section 6.3, item 8: the close is the end
             else:
-                self._fail(ConnectionLost(_CUT if self._head_done else _LOST))
-        self._keep_alive = False
-        self._wake()
+                self._fail(self._lost())
         self.resume_writing()
         self._on_close(self)
+        self.wake()
+
+    def _lost(self) -> ConnectionLost:
+        if self._head_done:
+            return ConnectionLost(_CUT)
+        return ConnectionLost(_LOST, code="stale_connection") if self._request else ConnectionLost(_LOST)
 
     def pause_writing(self) -> None:
         self._write_paused = True
@@ -262,25 +298,29 @@ class Connection(asyncio.Protocol):
             raise BadResponse("The upstream sent an answer that nobody asked for; its side has to mend that.")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._head_done:
-            return  # a trailer: ASGI has no way to pass it on
-        name = name.lower()
-        if name in (b"content-length", b"transfer-encoding"):
-            self._framed = True
-        self.headers.append((name, value))
+        if not self._head_done:  # after it come trailers: ASGI has no way to pass them on
+            self._collected.append((name, value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
+        collected, self._collected = self._collected, []
         if status < 200:
             if status == 101:
                 raise BadResponse("The upstream switched protocols unasked; its side has to mend that.")
-            self.headers, self._framed = [], False  # an interim answer: the real one follows
-            return
+            return  # an interim answer: the real one follows
         if status > 599:
             raise BadResponse(f"The upstream answered with status {status}, which HTTP does not have; its side has to mend that.")
         # Packets may have brought body as well: only when they add up to too much are the fields themselves counted.
-        if self._head_size > MAX_HEAD and sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD:
+        if self._head_size > MAX_HEAD and sum(len(name) + len(value) for name, value in collected) > MAX_HEAD:
             raise _head_too_large()
+        self.headers = [(name.lower(), value) for name, value in collected]
+        self.fields = dict(self.headers)
+        self._framed = b"content-length" in self.fields
+        if b"transfer-encoding" in self.fields:
+            self._framed = True
+            codings = [value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"]
+            if codings != [b"chunked"]:
+                raise BadResponse("The upstream's answer has a Transfer-Encoding besides 'chunked'; its side has to mend that.")
         self.status = status
         self._head_done = True
         self._keep_alive = self._parser.should_keep_alive()
@@ -305,7 +345,11 @@ _LOST = "The upstream closed the connection before it answered. Nothing is wrong
 _CUT = "The upstream's answer broke off before its end."
 
 
-def _broken(error: Exception) -> BadResponse:
+def _cause(error: Exception) -> ProxyError:
+    """What to report of an answer that could not be read: our own refusal, which the parser wraps, or the parser's."""
+    for reason in (error, error.__context__):
+        if isinstance(reason, ProxyError):
+            return reason
     return BadResponse(f"The upstream's answer is not valid HTTP/1.1 ({error}); its side, or BASE_URL, has to be mended.")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from claude_proxy.errors import Unavailable, UpstreamTimeout
 from claude_proxy.upstream.connection import Address, Connection
 from claude_proxy.upstream.dial import Origin, dial, tls_context
+from claude_proxy.upstream.outbox import Outbox
 
 FRESH = 0.05  # seconds for which an idle connection is taken without asking the kernel whether the peer closed it
 
@@ -36,6 +37,7 @@ class Pool:
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
         self._dialing = 0
+        self._outbox: Outbox | None = None
         self._queue: deque[asyncio.Future[None]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
         self._closing = False
@@ -78,7 +80,8 @@ class Pool:
                 placed = True
                 if self.origin.tls and self._tls is None:
                     self._tls = tls_context(self._ca_file)
-                connection = await dial(loop, self.origin, self._tls, Connection(loop, self._closed))
+                self._outbox = self._outbox or Outbox(loop)
+                connection = await dial(loop, self.origin, self._tls, Connection(loop, self._closed, self._outbox))
         except TimeoutError:
             raise self._late() if placed else self._full() from None
         finally:
@@ -180,10 +183,8 @@ def _readable(descriptor: int) -> bool:
 
 def _keep_alive_timeout(connection: Connection) -> float | None:
     """Seconds the upstream says it keeps an idle connection (`Keep-Alive: timeout=5`), less one for the way."""
-    for name, value in connection.headers:
-        if name == b"keep-alive":
-            for part in value.split(b","):
-                key, _, number = part.strip().partition(b"=")
-                if key.lower() == b"timeout" and number.isdigit():
-                    return max(0.0, int(number) - 1.0)
+    for part in connection.fields.get(b"keep-alive", b"").split(b","):
+        key, _, number = part.strip().partition(b"=")
+        if key.lower() == b"timeout" and number.isdigit():
+            return max(0.0, int(number) - 1.0)
     return None

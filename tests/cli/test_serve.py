@@ -116,6 +116,20 @@ def test_the_files_host_and_port_reach_the_server(home: Path, monkeypatch: pytes
     assert (app, factory) == ("claude_proxy.app:create_app", True)
 
 
+@pytest.mark.parametrize(
+    ("environ", "warned"),
+    [
+        ({"UPSTREAM_API_KEY": "k"}, True),
+        ({"UPSTREAM_API_KEY": "k", "PROXY_API_KEY": "p"}, False),
+        ({"UPSTREAM_API_KEY": "k", "FORWARDED_ALLOW_IPS": "10.0.0.1"}, False),
+        ({}, False),
+    ],
+)
+def test_trusting_every_peer_with_a_held_credential_alone_earns_a_warning(environ: dict[str, str], warned: bool) -> None:
+    with serving(environ={"FORWARDED_ALLOW_IPS": "*", **environ}) as lines:
+        assert ("FORWARDED_ALLOW_IPS=*" in lines.get("option", {}).get("note", "")) is warned
+
+
 async def test_a_port_that_is_taken_is_a_sentence(program: Program) -> None:
     async with Simulator() as other:
         done = await anyio.to_thread.run_sync(lambda: program("serve", "--port", str(other.port)))

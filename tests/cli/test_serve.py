@@ -116,6 +116,20 @@ def test_the_files_host_and_port_reach_the_server(home: Path, monkeypatch: pytes
     assert (app, factory) == ("claude_proxy.app:create_app", True)
 
 
+def test_the_level_trace_counts_as_debug() -> None:
+    with serving(environ={"LOG_LEVEL": "trace"}) as lines:
+        assert get(lines, "/health")["status"] == "ok"
+
+
+async def test_the_level_critical_stops_no_start(program: Program) -> None:
+    """It hides `listening`, so the start is seen by what it stumbles over: a port that is taken."""
+    async with Simulator() as other:
+        environ = {"LOG_LEVEL": "critical"}
+        done = await anyio.to_thread.run_sync(lambda: program("serve", "--port", str(other.port), environ=environ))
+    assert (done.returncode, "LOG_LEVEL" in done.stderr) == (1, False)
+    assert str(other.port) in done.stderr
+
+
 @pytest.mark.parametrize(
     ("environ", "warned"),
     [

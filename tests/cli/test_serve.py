@@ -144,6 +144,19 @@ def test_trusting_every_peer_with_a_held_credential_alone_earns_a_warning(enviro
         assert ("FORWARDED_ALLOW_IPS=*" in lines.get("option", {}).get("note", "")) is warned
 
 
+def test_a_socket_in_the_environment_goes_before_the_files_port(home: Path) -> None:
+    (home / "claude-proxy.toml").write_text("port = 3055\n", encoding="utf-8")
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "claude_proxy", "serve"],
+        env=process_environ({"BIND": f"unix:{home}/s", "LOG_FORMAT": "json"}),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        lines = dict(until_listening(process.stderr))
+        process.send_signal(signal.SIGTERM)
+        assert (lines["listening"]["on"], process.wait(30)) == ([f"unix:{home}/s"], 0)
+
+
 async def test_a_port_that_is_taken_is_a_sentence(program: Program) -> None:
     async with Simulator() as other:
         done = await anyio.to_thread.run_sync(lambda: program("serve", "--port", str(other.port)))

@@ -71,6 +71,8 @@ def start(config: Path | None, workers: int | None, given: dict[str, Any]) -> in
     from claude_proxy.server import OptionError, ServerOptions, run
 
     stated = {name: getattr(loaded.settings, name) for name in SERVER_FIELDS if not is_from_environ(loaded.sources[name])}
+    if os.environ.get("BIND"):  # the environment goes before the file; a Unix socket there is no host and port of ours
+        stated = {name: value for name, value in stated.items() if name in given or name not in ("host", "port")}
     try:
         options = ServerOptions.from_environ(os.environ, workers=workers, **stated)
     except OptionError as error:

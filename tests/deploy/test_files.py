@@ -128,6 +128,24 @@ def test_the_stop_times_leave_room_for_the_grace_time() -> None:
     assert int(stop[1]) > int(grace[1])
 
 
+def test_nomads_template_waits_for_no_variable_and_writes_only_the_keys_that_are_there() -> None:
+    """consul-template: `nomadVar` blocks until its variable exists; a key that is missing is one with an empty Value."""
+    job = (DEPLOY / "nomad/claude-proxy.nomad.hcl").read_text()
+    guarded = '{{- if nomadVarExists "nomad/jobs/claude-proxy" }}\n          {{- with nomadVar "nomad/jobs/claude-proxy" }}'
+    assert job.count('{{- with nomadVar "') == job.count(guarded) == 1
+    written = re.findall(r"\{\{- with \.(\w+)\.Value \}\}\n +([A-Z_]+)=\{\{ \. \}\}\n +\{\{- end \}\}", job)
+    assert [variable for _, variable in written] == re.findall(r"([A-Z_]+)=\{\{", job)
+    assert [name.upper() for name, _ in written] == [variable for _, variable in written]
+    assert {variable for _, variable in written} <= KNOWN
+
+
+def test_nomads_job_says_which_limit_of_the_client_its_stop_needs() -> None:
+    job = (DEPLOY / "nomad/claude-proxy.nomad.hcl").read_text()
+    named = re.findall(r'(max_kill_timeout| kill_timeout|GRACEFUL_TIMEOUT) += "(\d+)s?"', job)
+    seconds = {name.strip(): int(value) for name, value in named}
+    assert seconds["max_kill_timeout"] >= seconds["kill_timeout"] > seconds["GRACEFUL_TIMEOUT"]
+
+
 @contextmanager
 def answering(answer: bytes) -> Iterator[int]:
     """A server on a free port that gives one connection this answer."""

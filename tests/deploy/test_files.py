@@ -128,6 +128,11 @@ def test_the_stop_times_leave_room_for_the_grace_time() -> None:
     assert int(stop[1]) > int(grace[1])
 
 
+def test_the_line_of_the_plain_manifests_that_the_docs_say_to_change_is_there_once() -> None:
+    (line,) = re.findall(r"put your image into the line `([^`]+)`", (ROOT / "docs/kubernetes.md").read_text())
+    assert (DEPLOY / "kubernetes/claude-proxy.yaml").read_text().count(line) == 1
+
+
 def test_nomads_template_waits_for_no_variable_and_writes_only_the_keys_that_are_there() -> None:
     """consul-template: `nomadVar` blocks until its variable exists; a key that is missing is one with an empty Value."""
     job = (DEPLOY / "nomad/claude-proxy.nomad.hcl").read_text()

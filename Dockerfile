@@ -25,7 +25,7 @@ RUN for file in /app/requirements*.txt; do set -- "$@" -r "$file"; done \
 
 # Bytecode for what a start imports, and for nothing else: the image's own standard library comes without, a read-only
 # root could not keep it, and compiling at each start takes 1.4 s longer. Then the user and the folder for data.
-COPY --chmod=644 deploy/docker/*.py /app/
+COPY --chmod=644 deploy/docker/*.py gunicorn_conf.py /app/
 RUN env -u PYTHONDONTWRITEBYTECODE python /app/warm.py \
  && printf '#!/usr/local/bin/python\nimport sys\nfrom claude_proxy.cli import main\nsys.exit(main())\n' >/usr/local/bin/claude-proxy \
  && chmod 755 /usr/local/bin/claude-proxy \

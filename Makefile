@@ -14,7 +14,7 @@ help: ## list the targets
 # Two stamps: what the proxy needs, and what its tests need on top. A changed lock remakes them.
 $(VENV)/.run: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "claude-proxy needs Python 3.11 or newer; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || { echo "No virtual environment could be made in $(VENV). On Debian and Ubuntu: apt install python3-venv, then again."; exit 1; }
 	$(PIP) install -q --require-hashes -r requirements.txt
 	$(PIP) install -q --no-deps -e .
 	@touch $@

@@ -69,6 +69,12 @@ def toml(tmp_path: Path, text: str) -> Path:
     return path
 
 
+@pytest.mark.parametrize(("level", "counts_as"), [("critical", "error"), ("TRACE", "debug"), ("Warning", "warning")])
+def test_levels_that_only_gunicorn_and_uvicorn_know_count_as_their_neighbours(level: str, counts_as: str) -> None:
+    assert load({"LOG_LEVEL": level}).settings.log_level == counts_as
+    assert load({}, log_level=level).settings.log_level == counts_as
+
+
 def test_every_field_has_a_value_here_and_a_description() -> None:
     assert set(VALUES) == set(Settings.model_fields)
     assert all(field.description for field in Settings.model_fields.values())
@@ -187,6 +193,14 @@ def test_an_unknown_name_in_the_file_is_refused_with_the_likely_one(name: str, m
 def test_an_unknown_name_like_no_other_is_refused_without_a_guess(tmp_path: Path) -> None:
     path = toml(tmp_path, "[zzzz]\nqqqq = 1\n")
     assert sentence(config=path) == f"{path}: unknown setting 'zzzz'. `claude-proxy config show` lists them."
+
+
+@pytest.mark.parametrize("name", ["keep_alive", "bind", "FORWARDED_ALLOW_IPS", "web_concurrency", "pre_start_path"])
+def test_a_name_in_the_file_that_only_the_server_knows_is_sent_to_the_environment(name: str, tmp_path: Path) -> None:
+    path = toml(tmp_path, f'{name} = "5"\n')
+    assert sentence(config=path) == (
+        f"{path}: {name!r} is read from the environment only: set {name.upper()} there (docs/serve.md)."
+    )
 
 
 # -- secrets

@@ -50,7 +50,7 @@ debian_rootfs() {            # -> $CACHE/debian-$SUITE-$RECIPE.tar
 python_tree() {              # $1 = X.Y, $2 = destination root
     local v=$1 dst=$2 src
     src=$(ls -d "$PYENV"/versions/"$v".* 2>/dev/null | sort -V | tail -1)
-    [ -n "$src" ] || { say "no CPython $v under $PYENV/versions"; return 1; }
+    [ -n "$src" ] || { say "no registry answers, and there is no CPython $v under $PYENV/versions to make a stand-in of: pyenv install $v"; return 1; }
     mkdir -p "$dst/usr/local"
     tar -C "$src" -cf - \
         --exclude='__pycache__' --exclude='./lib/python*/test' --exclude='./lib/python*/*/tests' \

@@ -6,6 +6,7 @@ for cmd in \
     'uvicorn proxy:app --host 0.0.0.0 --port 3000' \
     'gunicorn -k uvicorn.workers.UvicornWorker -w 2 proxy:app -b 0.0.0.0:3000' \
     'gunicorn -k asgi -w 2 proxy:app -b 0.0.0.0:3000' \
+    'gunicorn -c /app/gunicorn_conf.py proxy:app' \
     'hypercorn proxy:app --bind 0.0.0.0:3000' \
     'claude-proxy serve --workers 2'
 do

@@ -23,7 +23,7 @@ if [ ! -x "$TOOLS/venv/bin/kubernetes-validate" ]; then
 fi
 
 plain() {
-    echo '# The chart (claude-proxy/) with its default values, for kubectl apply -f. Put your keys into the Secret first.'
+    echo '# The chart (claude-proxy/) with its default values, for kubectl apply -f. Put your image and your keys in first.'
     $helm template claude-proxy "$CHART" --no-hooks --kube-version 1.33 | grep -v '^# Source:' | sed '/managed-by:/d; /helm.sh\/chart:/d'
 }
 if [ "${1:-}" = --write ]; then plain >"$PLAIN"; fi
@@ -40,10 +40,16 @@ for values in "" "$CHART"/ci/*-values.yaml; do for v in $VERSIONS; do
     ok "$(basename "${values:-defaults}") @ $v: $(grep -c '^kind:' "$OUT/all.yaml") objects valid"
 done; done
 
+everything=$($helm template ci "$CHART" -f "$CHART/ci/everything-values.yaml" --kube-version 1.33)
+for line in 'MAX_BODY: "67108864"' 'CONNECT_TIMEOUT: "2.5"'; do grep -qF "$line" <<<"$everything" || die "the ConfigMap has no '$line'"; done
+ok "numbers arrive as they were written"
+testing=$($helm template ci "$CHART" --kube-version 1.33 -s templates/tests/ready.yaml)
+if grep -q 'app.kubernetes.io/name: claude-proxy$' <<<"$testing"; then die "the test's pod would be taken for a proxy"; fi
+ok "the test's pod is not selected as a proxy"
 older=$($helm template ci "$CHART" -f "$CHART/ci/everything-values.yaml" --kube-version 1.20)
 for api in policy/v1beta1 autoscaling/v2beta2; do grep -q "apiVersion: $api$" <<<"$older" || die "1.20 needs $api"; done
 ok "Kubernetes 1.20 gets the APIs it has"
-for wrong in replicaCount=many 'config.lower=x' 'image.pullPolicy=Sometimes' 'rootPath=claude/' 'unknownThing=1' 'config.PORT=8080'; do
+for wrong in replicaCount=many 'config.lower=x' 'image.pullPolicy=Sometimes' 'rootPath=claude/' 'unknownThing=1' 'config.PORT=8080' 'config.BIND=:80' 'autoscaling.cpuPercent=0'; do
     if $helm template ci "$CHART" --set "$wrong" >/dev/null 2>&1; then die "the schema takes $wrong"; fi
 done
 ok "the schema refuses wrong values"

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # nomad-check.sh : Nomad's own parser reads the job file, strictly. Built once from the Go module proxy (about a minute), kept
-# in the user's cache. Exit 77 with the reason where there is no Go.
+# in the user's cache. Exit 77 with the reason where there is no Go and none can be had.
 set -euo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd)
 KEEP=${XDG_CACHE_HOME:-$HOME/.cache}/claude-proxy/nomad-jobcheck-1.7.2
 if [ ! -x "$KEEP" ]; then
-    command -v go >/dev/null || { echo "nomad-check: no Go on this machine"; exit 77; }
+    go=$("$HERE/../go-binary.sh") || { echo "nomad-check: no Go on this machine, and none can be had"; exit 77; }
     work=$(mktemp -d); trap 'rm -rf "$work"' EXIT; cd "$work"
     printf 'module jobcheck\n\ngo 1.24\n' >go.mod
     cat >main.go <<'GO'
@@ -29,8 +29,8 @@ func main() {
 	}
 }
 GO
-    go get github.com/hashicorp/nomad@v1.7.2 github.com/hashicorp/nomad/api@v0.0.0-20231213195942-64e3dca9274b >log 2>&1 || { tail -3 log; exit 77; }
-    nice -n 10 go build -o jobcheck .
+    "$go" get github.com/hashicorp/nomad@v1.7.2 github.com/hashicorp/nomad/api@v0.0.0-20231213195942-64e3dca9274b >log 2>&1 || { tail -3 log; exit 77; }
+    nice -n 10 "$go" build -o jobcheck .
     mkdir -p "$(dirname "$KEEP")"; mv jobcheck "$KEEP"
 fi
 cd "$HERE/../.."

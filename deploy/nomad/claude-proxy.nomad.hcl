@@ -1,5 +1,8 @@
-# nomad job run deploy/nomad/claude-proxy.nomad.hcl
 # nomad job run -var image=registry.example.com/claude-proxy:0.1.0 -var count=2 deploy/nomad/claude-proxy.nomad.hcl
+# The image is one that you built and pushed; docs/kubernetes.md begins with that. Nomad 1.4 or newer.
+#
+# Each client that runs it needs this in its own configuration, or streams are cut after 30 seconds at a stop, whatever kill_timeout says:
+#   client { max_kill_timeout = "620s" }
 
 variable "image" {
   type    = string
@@ -76,18 +79,28 @@ job "claude-proxy" {
       }
 
       # A credential that the proxy sends instead of the client's: nomad var put nomad/jobs/claude-proxy upstream_api_key=... proxy_api_key=...
+      # Without nomadVarExists a start would wait for ever for a variable that is not there.
       template {
         destination = "${NOMAD_SECRETS_DIR}/keys.env"
         env         = true
         data        = <<-EOF
+          {{- if nomadVarExists "nomad/jobs/claude-proxy" }}
           {{- with nomadVar "nomad/jobs/claude-proxy" }}
-          UPSTREAM_API_KEY={{ .upstream_api_key }}
-          PROXY_API_KEY={{ .proxy_api_key }}
+          {{- with .upstream_api_key.Value }}
+          UPSTREAM_API_KEY={{ . }}
+          {{- end }}
+          {{- with .proxy_api_key.Value }}
+          PROXY_API_KEY={{ . }}
+          {{- end }}
+          {{- with .ntfy_token.Value }}
+          NTFY_TOKEN={{ . }}
+          {{- end }}
+          {{- end }}
           {{- end }}
         EOF
       }
 
-      # First it is taken out of the catalogue, then stopped; then its streams may finish.
+      # First it is taken out of the catalogue, then stopped; then its streams may finish (max_kill_timeout: see the top).
       shutdown_delay = "5s"
       kill_timeout   = "620s"
 

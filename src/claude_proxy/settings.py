@@ -25,6 +25,12 @@ CONFIG_FILE = "claude-proxy.toml"
 _UNITS = {"": 1, "k": 1000, "kb": 1000, "m": 1000**2, "mb": 1000**2, "g": 1000**3, "gb": 1000**3}
 _UNITS |= {"ki": 1024, "kib": 1024, "mi": 1024**2, "mib": 1024**2, "gi": 1024**3, "gib": 1024**3}
 MIB = 1024**2
+_LEVELS = {"critical": "error", "trace": "debug"}  # those of gunicorn and uvicorn, as their neighbours
+# What only `serve` and gunicorn_conf.py read, from the environment (docs/serve.md).
+_SERVERS_OWN = {
+    *("bind", "web_concurrency", "workers_per_core", "max_workers", "keep_alive", "forwarded_allow_ips", "pre_start_path"),
+    *("app_module", "module_name", "variable_name"),
+}
 _CREDENTIALS = re.compile(r"//.*@")  # of a URL that is refused for having them
 
 
@@ -43,6 +49,12 @@ def parse_list(value: object) -> object:
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
+
+
+def parse_level(value: object) -> str:
+    """A log level in any case; levels that only gunicorn and uvicorn know count as their neighbours."""
+    level = str(value).lower()
+    return _LEVELS.get(level, level)
 
 
 def parse_prefix(value: object) -> object:
@@ -125,8 +137,8 @@ class Settings(BaseModel):
         description="More host names under which the proxy may be called; * allows all. Addresses and local names always may.",
     )
     allowed_origins: Names = Field((), description="Web origins that may call it, such as https://app.example; * allows all.")
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lambda v: str(v).lower())] = Field(
-        "info", description="debug, info, warning or error."
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(parse_level)] = Field(
+        "info", description="debug, info, warning or error; trace counts as debug, critical as error."
     )
     log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, JSON elsewhere.")
     data_dir: Path = Field(default_factory=default_data_dir, description="Where the proxy keeps its files.")
@@ -259,6 +271,9 @@ def _from_toml(environ: Mapping[str, str], config: Path | None) -> dict[str, tup
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: not valid TOML: {error}.") from None
     unknown = sorted(set(table) - set(Settings.model_fields))
+    if unknown and unknown[0].lower() in _SERVERS_OWN:
+        name = unknown[0].upper()
+        raise SettingsError(f"{path}: {unknown[0]!r} is read from the environment only: set {name} there (docs/serve.md).")
     if unknown:
         raise SettingsError(f"{path}: unknown setting {unknown[0]!r}{_meant(unknown[0])} `claude-proxy config show` lists them.")
     return {name: (value, str(path)) for name, value in table.items()}

@@ -120,6 +120,7 @@ def test_a_held_credential_without_a_key_serves_this_machine_only() -> None:
     assert error.code == "key_needed"
     assert "PROXY_API_KEY" in error.message
     assert refusal(which, ("x-forwarded-for", "203.0.113.9")).code == "key_needed"
+    assert refusal(which, ("x-forwarded-for", "127.0.0.1")).code == "key_needed"
 
 
 def test_with_a_key_too_it_serves_the_world() -> None:

@@ -116,6 +116,47 @@ def test_the_files_host_and_port_reach_the_server(home: Path, monkeypatch: pytes
     assert (app, factory) == ("claude_proxy.app:create_app", True)
 
 
+def test_the_level_trace_counts_as_debug() -> None:
+    with serving(environ={"LOG_LEVEL": "trace"}) as lines:
+        assert get(lines, "/health")["status"] == "ok"
+
+
+async def test_the_level_critical_stops_no_start(program: Program) -> None:
+    """It hides `listening`, so the start is seen by what it stumbles over: a port that is taken."""
+    async with Simulator() as other:
+        environ = {"LOG_LEVEL": "critical"}
+        done = await anyio.to_thread.run_sync(lambda: program("serve", "--port", str(other.port), environ=environ))
+    assert (done.returncode, "LOG_LEVEL" in done.stderr) == (1, False)
+    assert str(other.port) in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("environ", "warned"),
+    [
+        ({"UPSTREAM_API_KEY": "k"}, True),
+        ({"UPSTREAM_API_KEY": "k", "PROXY_API_KEY": "p"}, False),
+        ({"UPSTREAM_API_KEY": "k", "FORWARDED_ALLOW_IPS": "10.0.0.1"}, False),
+        ({}, False),
+    ],
+)
+def test_trusting_every_peer_with_a_held_credential_alone_earns_a_warning(environ: dict[str, str], warned: bool) -> None:
+    with serving(environ={"FORWARDED_ALLOW_IPS": "*", **environ}) as lines:
+        assert ("FORWARDED_ALLOW_IPS=*" in lines.get("option", {}).get("note", "")) is warned
+
+
+def test_a_socket_in_the_environment_goes_before_the_files_port(home: Path) -> None:
+    (home / "claude-proxy.toml").write_text("port = 3055\n", encoding="utf-8")
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "claude_proxy", "serve"],
+        env=process_environ({"BIND": f"unix:{home}/s", "LOG_FORMAT": "json"}),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        lines = dict(until_listening(process.stderr))
+        process.send_signal(signal.SIGTERM)
+        assert (lines["listening"]["on"], process.wait(30)) == ([f"unix:{home}/s"], 0)
+
+
 async def test_a_port_that_is_taken_is_a_sentence(program: Program) -> None:
     async with Simulator() as other:
         done = await anyio.to_thread.run_sync(lambda: program("serve", "--port", str(other.port)))

@@ -43,6 +43,14 @@ def test_the_shipped_unit_is_the_one_that_install_writes_for_opt() -> None:
     assert directives(SHIPPED.read_text()) == directives(systemd_unit(OPT, system=True))
 
 
+@pytest.mark.parametrize("system", [True, False])
+def test_it_is_started_again_for_ever_unless_its_settings_are_wrong(system: bool) -> None:
+    """systemd.unit(5): StartLimitIntervalSec= belongs into [Unit]; elsewhere it is ignored with a warning."""
+    unit, service = systemd_unit(OPT, system=system).split("[Service]")
+    assert "\nStartLimitIntervalSec=0\n" in unit
+    assert {"Restart=always", "RestartPreventExitStatus=2"} <= set(directives(service))
+
+
 def test_a_users_unit_asks_for_nothing_that_needs_root() -> None:
     """systemd.exec(5): these need capabilities or namespaces, which a user's manager may not have."""
     unit = systemd_unit(OPT, system=False)

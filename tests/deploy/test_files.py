@@ -116,7 +116,9 @@ def test_the_stop_times_leave_room_for_the_grace_time() -> None:
     default = Settings.model_fields["graceful_timeout"].default
     assert default < 10  # Docker's
     compose = load("docker-compose.yml")["services"]["claude-proxy"]
-    assert int(compose["stop_grace_period"].removesuffix("s")) > default
+    period = re.fullmatch(r"\$\{STOP_GRACE_PERIOD:-(\d+)s\}", compose["stop_grace_period"])
+    assert period is not None, "GRACEFUL_TIMEOUT may be raised in .env, so this must be too"
+    assert int(period[1]) > default
     stack = load("deploy/swarm/stack.yml")["services"]["proxy"]
     assert int(stack["stop_grace_period"].removesuffix("s")) > int(stack["environment"]["GRACEFUL_TIMEOUT"])
     unit = (DEPLOY / "systemd/claude-proxy.service").read_text()
@@ -124,6 +126,29 @@ def test_the_stop_times_leave_room_for_the_grace_time() -> None:
     assert grace is not None
     assert stop is not None
     assert int(stop[1]) > int(grace[1])
+
+
+def test_the_line_of_the_plain_manifests_that_the_docs_say_to_change_is_there_once() -> None:
+    (line,) = re.findall(r"put your image into the line `([^`]+)`", (ROOT / "docs/kubernetes.md").read_text())
+    assert (DEPLOY / "kubernetes/claude-proxy.yaml").read_text().count(line) == 1
+
+
+def test_nomads_template_waits_for_no_variable_and_writes_only_the_keys_that_are_there() -> None:
+    """consul-template: `nomadVar` blocks until its variable exists; a key that is missing is one with an empty Value."""
+    job = (DEPLOY / "nomad/claude-proxy.nomad.hcl").read_text()
+    guarded = '{{- if nomadVarExists "nomad/jobs/claude-proxy" }}\n          {{- with nomadVar "nomad/jobs/claude-proxy" }}'
+    assert job.count('{{- with nomadVar "') == job.count(guarded) == 1
+    written = re.findall(r"\{\{- with \.(\w+)\.Value \}\}\n +([A-Z_]+)=\{\{ \. \}\}\n +\{\{- end \}\}", job)
+    assert [variable for _, variable in written] == re.findall(r"([A-Z_]+)=\{\{", job)
+    assert [name.upper() for name, _ in written] == [variable for _, variable in written]
+    assert {variable for _, variable in written} <= KNOWN
+
+
+def test_nomads_job_says_which_limit_of_the_client_its_stop_needs() -> None:
+    job = (DEPLOY / "nomad/claude-proxy.nomad.hcl").read_text()
+    named = re.findall(r'(max_kill_timeout| kill_timeout|GRACEFUL_TIMEOUT) += "(\d+)s?"', job)
+    seconds = {name.strip(): int(value) for name, value in named}
+    assert seconds["max_kill_timeout"] >= seconds["kill_timeout"] > seconds["GRACEFUL_TIMEOUT"]
 
 
 @contextmanager

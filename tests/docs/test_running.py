@@ -111,6 +111,15 @@ async def test_the_server_starts_and_streams(command: Command, folder: Path, sim
     assert simulator.requests[-1].header("x-api-key") == KEY
 
 
+async def test_fastapi_run_finds_the_app_without_a_path(folder: Path, simulator: Simulator) -> None:
+    """FastAPI's documents write it so; pyproject.toml names the app."""
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    port = free_port()
+    command = Command('fastapi run --host 127.0.0.1 --port 8000 --forwarded-allow-ips="*"')
+    async with serving(command, folder, simulator, port) as program:
+        await program.until(lambda: streams(f"http://127.0.0.1:{port}"))
+
+
 @pytest.mark.parametrize("command", of_kind("simulator", commands()), ids=text)
 async def test_the_simulator_starts_and_answers(command: Command, folder: Path) -> None:
     port = free_port()

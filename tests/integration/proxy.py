@@ -94,9 +94,13 @@ async def running_proxy(
     prepare: Callable[[App], None] | None = None,
     root_path: str = "",
     sock: socket.socket | None = None,
+    trusted: str | None = None,
     **settings: Any,
 ) -> AsyncIterator[RunningProxy]:
-    """Serve the application in front of `base_url`, on a free port or on a socket that listens already."""
+    """Serve the application in front of `base_url`, on a free port or on a socket that listens already.
+
+    `trusted`: peers whose forwarded headers the server believes; None for a server that reads none.
+    """
     recorder = Recorder()
     loaded = load({}, base_url=base_url, log_level="error", **settings)
     app = create_app(loaded.settings, listeners=[recorder])
@@ -104,8 +108,9 @@ async def running_proxy(
         prepare(app)
     sock = sock or socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        app, http=http, ws="none", lifespan="on", log_config=None, access_log=False, root_path=root_path, proxy_headers=False
-    )
+        app, http=http, ws="none", lifespan="on", log_config=None, access_log=False, root_path=root_path,
+        proxy_headers=trusted is not None, forwarded_allow_ips=trusted,
+    )  # fmt: skip
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[sock]))
     await server.up.wait()

@@ -160,6 +160,15 @@ async def test_a_front_on_this_machine_does_not_make_the_world_local(simulator: 
     assert simulator.connections == 0
 
 
+@pytest.mark.parametrize("trusted", [None, "127.0.0.0/8", "*"])
+async def test_a_forged_header_does_not_make_a_stranger_local(simulator: Simulator, trusted: str | None) -> None:
+    """Where its peer is trusted, the server itself puts the forged 127.0.0.1 in the peer's place."""
+    forged = (b"X-Forwarded-For", b"127.0.0.1")
+    async with running_proxy(simulator.base_url, upstream_api_key="sk-held", trusted=trusted) as proxy:
+        refused(await ask(proxy.port, "POST", MESSAGES, [JSON, forged], body()), "key_needed", "PROXY_API_KEY")
+        assert (await ask(proxy.port, "GET", MODELS)).status == 200
+
+
 @pytest.mark.parametrize(
     "header",
     [(b"Host", b"evil.example"), (b"Origin", b"https://evil.example"), (b"Sec-Fetch-Site", b"cross-site")],

@@ -47,6 +47,7 @@ def test_an_empty_environment_gives_the_defaults() -> None:
         ({"WORKERS_PER_CORE": "0.5"}, "workers", 2),
         ({"WORKERS_PER_CORE": "0.01"}, "workers", 1),
         ({"WORKERS_PER_CORE": "2", "MAX_WORKERS": "5"}, "workers", 5),
+        ({"WORKERS_PER_CORE": "2", "MAX_WORKERS": "0"}, "workers", 8),
         ({"MAX_WORKERS": "5"}, "workers", 1),
         ({"PORT": ""}, "port", 3000),
     ],
@@ -75,7 +76,7 @@ def test_a_name_of_the_documents_is_read(environ: dict[str, str], option: str, v
         {"WEB_CONCURRENCY": "0"},
         {"WEB_CONCURRENCY": "many"},
         {"WORKERS_PER_CORE": "0"},
-        {"WORKERS_PER_CORE": "1", "MAX_WORKERS": "0"},
+        {"WORKERS_PER_CORE": "1", "MAX_WORKERS": "-1"},
         {"APP_MODULE": "a.b"},
     ],
 )
@@ -115,7 +116,15 @@ def test_a_name_that_means_nothing_here_earns_a_note(name: str) -> None:
 
 
 def test_what_is_true_here_anyway_earns_no_note() -> None:
-    assert read(ACCESS_LOG="-", ERROR_LOG="-", TIMEOUT="").notes == ()
+    assert read(ACCESS_LOG="-", ERROR_LOG="-", TIMEOUT="", MAX_WORKERS="0").notes == ()
+
+
+def test_the_clients_base_url_earns_a_note_that_names_the_proxys() -> None:
+    """The documents' compose file gives it to the proxy. It may hold a password, so it is not shown."""
+    (note,) = read(ANTHROPIC_BASE_URL="http://u:secret@127.0.0.1:3000/api/anthropic").notes
+    assert note.startswith("ANTHROPIC_BASE_URL is for clients")
+    assert " BASE_URL " in note
+    assert "secret" not in note
 
 
 @pytest.mark.parametrize("environ", [{"MAX_WORKERS": "2"}, {"WEB_CONCURRENCY": "1", "MAX_WORKERS": "2"}])

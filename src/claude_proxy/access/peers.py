@@ -20,17 +20,13 @@ def is_loopback(address: str) -> bool:
 
 
 def is_local(scope: MutableMapping[str, Any]) -> bool:
-    """Whether the client is on this machine: a loopback peer, or a Unix socket.
+    """Whether the client is on this machine: a loopback peer or a Unix socket, and no front that speaks for others.
 
-    A front on this machine that is not trusted with forwarded headers (FORWARDED_ALLOW_IPS) is a loopback peer for anybody in
-    the world; its forwarded header gives it away, so such a request does not count as local.
+    A request with a forwarded header never is, whatever the header says. A front on this machine is a loopback peer for anybody
+    in the world. And a server that trusts its peer (FORWARDED_ALLOW_IPS) has put the header's address in the peer's place,
+    so that the address is whatever the sender wrote.
     """
     client = scope.get("client")
     if client is not None and client[0] and not is_loopback(client[0]):
         return False
-    return not any(name in _TOLD_BY_A_FRONT and not _names_loopback(value) for name, value in scope["headers"])
-
-
-def _names_loopback(value: bytes) -> bool:
-    parts = [part.strip() for part in value.decode("latin-1").split(",")]
-    return bool(parts) and all(is_loopback(part) for part in parts)
+    return not any(name in _TOLD_BY_A_FRONT for name, _ in scope["headers"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +13,14 @@ import typer
 from claude_proxy.cli.arguments import ConfigFile
 from claude_proxy.cli.project import app_target, read_settings
 from claude_proxy.errors import SettingsError
+from claude_proxy.settings import Settings
 
 SERVER_FIELDS = ("host", "port", "root_path", "log_level", "log_format", "graceful_timeout")  # what the server itself needs
+
+TRUSTS_ALL = (
+    "FORWARDED_ALLOW_IPS=* believes whatever address a request states, while UPSTREAM_API_KEY is held and PROXY_API_KEY is not. "
+    "Requests with a forwarded header are refused: set PROXY_API_KEY, or name the front's address instead of *."
+)
 
 
 def serve(
@@ -64,14 +71,23 @@ def start(config: Path | None, workers: int | None, given: dict[str, Any]) -> in
     from claude_proxy.server import OptionError, ServerOptions, run
 
     stated = {name: getattr(loaded.settings, name) for name in SERVER_FIELDS if not is_from_environ(loaded.sources[name])}
+    if os.environ.get("BIND"):  # the environment goes before the file; a Unix socket there is no host and port of ours
+        stated = {name: value for name, value in stated.items() if name in given or name not in ("host", "port")}
     try:
         options = ServerOptions.from_environ(os.environ, workers=workers, **stated)
     except OptionError as error:
         raise SettingsError(str(error)) from None
+    if options.trusted == "*" and held_alone(loaded.settings):
+        options = replace(options, notes=(*options.notes, TRUSTS_ALL))
     logs.configure(loaded.settings.log_level, loaded.settings.log_format)
     sys.path.insert(0, str(Path.cwd()))  # a console script does not look for proxy.py here by itself
     target, factory = app_target() if options.app is None else (options.app, False)
     return run(options, target, factory=factory)
+
+
+def held_alone(settings: Settings) -> bool:
+    """Whether a credential of ours is spent without a key of ours being asked for."""
+    return settings.upstream_api_key is not None and settings.proxy_api_key is None
 
 
 def is_from_environ(source: str) -> bool:

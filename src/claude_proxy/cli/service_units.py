@@ -43,6 +43,8 @@ HEAD = """\
 # Settings: {env_file}
 [Unit]
 Description=claude-proxy, a self-hosted proxy for the Anthropic API
+# However often it fails in a row, it is started again (systemd gives up after five times in ten seconds).
+StartLimitIntervalSec=0
 {network}
 [Service]
 Type=exec
@@ -57,6 +59,8 @@ Environment=GRACEFUL_TIMEOUT={grace}
 TimeoutStopSec={stop}
 Restart=always
 RestartSec=1
+# 2: a setting that cannot be used. The next start would say the same.
+RestartPreventExitStatus=2
 
 # What it does not need, it does not get.
 """

@@ -115,9 +115,8 @@ class _Reading:
 
     def _per_core(self, per_core: float, cpus: float) -> int:
         workers = max(math.floor(per_core * cpus), 1)
-        if (most := self.text("MAX_WORKERS")) is not None:
-            workers = min(workers, _count("MAX_WORKERS", most))
-        return workers
+        most = self.text("MAX_WORKERS") or "0"
+        return workers if most == "0" else min(workers, _count("MAX_WORKERS", most))  # 0 is "no limit" in the documents' image
 
     def _app(self) -> tuple[str, str] | None:
         """APP_MODULE, or MODULE_NAME and VARIABLE_NAME, with the name it came from."""
@@ -136,8 +135,11 @@ class _Reading:
             for name, instead in _ELSEWHERE.items()
             if (value := self.text(name)) is not None and (name, value) not in _HARMLESS
         ]
-        if self.text("MAX_WORKERS") and not (self.text("WORKERS_PER_CORE") and not self.text("WEB_CONCURRENCY")):
+        counted = self.text("WORKERS_PER_CORE") and not self.text("WEB_CONCURRENCY")
+        if self.text("MAX_WORKERS") not in (None, "0") and not counted:
             said.append("MAX_WORKERS only bounds the count that WORKERS_PER_CORE gives; it has no effect here.")
+        if self.text("ANTHROPIC_BASE_URL"):
+            said.append("ANTHROPIC_BASE_URL is for clients and has no effect on the proxy: BASE_URL names its upstream.")
         if self.text("BIND") and (self.text("HOST") or self.text("PORT")):
             said.append("BIND is set, so HOST and PORT have no effect.")
         return said

@@ -18,6 +18,7 @@ from uvicorn.importer import ImportFromStringError
 from claude_proxy import logs
 from claude_proxy.errors import ProxyError
 
+from .leftovers import unused_files
 from .limits import Limits
 from .options import ServerOptions
 from .prestart import run_prestart
@@ -40,7 +41,7 @@ def run(options: ServerOptions, app: Any = None, *, factory: bool = False) -> in
     if app is None:
         app, factory = (options.app, False) if options.app else (DEFAULT_APP, True)
     _configure_logs(options)
-    for note in options.notes:
+    for note in (*options.notes, *unused_files()):
         log.warning("option", note=note)
     with _leaving_early():
         if code := run_prestart(options.prestart):

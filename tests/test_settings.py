@@ -1,17 +1,20 @@
 """Settings: every field from every source, precedence, and sentences for what cannot be used."""
 
 import re
+import ssl
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from pydantic import SecretStr, ValidationError
 
 from claude_proxy import settings as module
 from claude_proxy.errors import SettingsError
 from claude_proxy.settings import CONFIG_FILE, MIB, SECRETS, Loaded, Settings, load
 
-PEM = __file__  # any file that can be read
+PEM = "ca.pem"  # in the working directory of each test
+AUTHORITY = trustme.CA().cert_pem.bytes()
 # For each field: text as the environment has it, a TOML value, and what both come to.
 VALUES: dict[str, tuple[str, str, Any]] = {
     "base_url": ("https://api.anthropic.com/", '"https://api.anthropic.com"', "https://api.anthropic.com"),
@@ -56,6 +59,7 @@ VALUES: dict[str, tuple[str, str, Any]] = {
 @pytest.fixture(autouse=True)
 def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / PEM).write_bytes(AUTHORITY)
 
 
 def sentence(environ: dict[str, str] | None = None, **given: Any) -> str:
@@ -283,7 +287,8 @@ def test_the_cause_of_a_settings_error_is_not_chained_where_it_would_show_values
         ("log_format", "yaml", "expected auto, console or json"),
         ("log_level", "loud", "expected debug, info, warning or error"),
         ("root_path", "gw", "expected a plain path such as /claude"),
-        ("upstream_ca_file", "/gone", "expected a file that can be read"),
+        ("upstream_ca_file", "/gone", "expected a PEM file that can be read"),
+        ("upstream_ca_file", "/", "expected a PEM file that can be read"),
         ("base_url", "api.z.ai", "expected a URL such as https://api.z.ai/api/anthropic"),
         ("base_url", "http://h:x", "expected a URL such as https://api.z.ai/api/anthropic"),
         ("ntfy_server", "ntfy.sh", "expected a URL such as https://ntfy.sh"),
@@ -419,6 +424,103 @@ def test_the_password_of_a_refused_url_is_not_shown(url: str) -> None:
         assert message.startswith(f"{name}=")
         assert "hush" not in message
         assert "hu/sh" not in message
+
+
+@pytest.mark.parametrize(
+    ("url", "short"),
+    [
+        ("https://api.anthropic.com/v1", "https://api.anthropic.com"),
+        ("https://api.anthropic.com/v1/", "https://api.anthropic.com"),
+        ("https://gw.example/anthropic/v1/messages", "https://gw.example/anthropic"),
+    ],
+)
+def test_a_base_url_with_what_clients_add_is_refused_and_the_right_one_is_told(url: str, short: str) -> None:
+    expected = f"expected the URL without /v1, since clients add that themselves: {short}."
+    assert sentence({"BASE_URL": url}) == f"BASE_URL={url} (env BASE_URL): {expected}"
+    assert load({"BASE_URL": short}).settings.base_url == short
+
+
+@pytest.mark.parametrize(
+    "url", ["https://gw.example/v1/account/anthropic", "https://gw.example/xv1", "https://gw.example/messages"]
+)
+def test_a_base_url_may_have_v1_elsewhere(url: str) -> None:
+    assert load({"BASE_URL": url}).settings.base_url == url
+    assert load({"NTFY_SERVER": "https://ntfy.example/v1"}).settings.ntfy_server == "https://ntfy.example/v1"
+
+
+# -- files, hosts, origins
+
+
+def broken(pem: bytes) -> bytes:
+    """The same with a few letters too few."""
+    return pem[:200] + pem[260:]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"# Read me\n",
+        b"",
+        ssl.PEM_cert_to_DER_cert(AUTHORITY.decode()),
+        trustme.CA().private_key_pem.bytes(),
+        broken(AUTHORITY),
+        AUTHORITY + broken(AUTHORITY),
+    ],
+    ids=["text", "empty", "DER", "key", "broken", "second broken"],
+)
+def test_a_ca_file_without_usable_certificates_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "other.pem").write_bytes(content)
+    assert sentence({"UPSTREAM_CA_FILE": "other.pem"}) == (
+        "UPSTREAM_CA_FILE=other.pem (env UPSTREAM_CA_FILE): expected a PEM file with whole certificates, "
+        "each from -----BEGIN CERTIFICATE----- to its END."
+    )
+
+
+def test_a_ca_file_may_hold_several_certificates_and_a_remark(tmp_path: Path) -> None:
+    (tmp_path / "other.pem").write_bytes(b"# ours\n" + AUTHORITY + b"\n# theirs\n" + trustme.CA().cert_pem.bytes())
+    assert load({"UPSTREAM_CA_FILE": "other.pem"}).settings.upstream_ca_file == Path("other.pem")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://a.example, http://localhost:5173/", ("https://a.example", "http://localhost:5173")),
+        ("https://a.example:443,http://b.example:80/", ("https://a.example", "http://b.example")),
+        ("http://a.example:443,https://[::1]:8443", ("http://a.example:443", "https://[::1]:8443")),
+        ("chrome-extension://abcdef,app://obsidian.md", ("chrome-extension://abcdef", "app://obsidian.md")),
+        ("*", ("*",)),
+        ("null", ("null",)),
+    ],
+)
+def test_origins_are_kept_as_a_browser_sends_them(text: str, expected: tuple[str, ...]) -> None:
+    assert load({"ALLOWED_ORIGINS": text}).settings.allowed_origins == expected
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["app.example", "https://", "https://a.example/page", "https://*.example", "https://u@a", "https://a b", "//a", "https://ä"],
+)
+def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
+    assert sentence({"ALLOWED_ORIGINS": f"https://ok.example,{origin}"}).endswith(
+        "expected origins such as https://app.example or http://localhost:5173, "
+        f"with scheme and without path, or *; {origin!r} is none."
+    )
+
+
+@pytest.mark.parametrize("host", ["https://a.example", "a.example/", "*a.example", "a.*", "u@a.example", "a b"])
+def test_a_host_that_no_request_names_is_refused(host: str) -> None:
+    assert sentence({"ALLOWED_HOSTS": f"ok.example,{host}"}).endswith(
+        f"expected host names such as proxy.example or *.example.com, or *; {host!r} is none."
+    )
+
+
+def test_hosts_may_have_a_port_and_be_addresses() -> None:
+    assert load({"ALLOWED_HOSTS": "a_b.example:80,[::1]:3000,::1,10.0.0.1"}).settings.allowed_hosts == (
+        "a_b.example:80",
+        "[::1]:3000",
+        "::1",
+        "10.0.0.1",
+    )
 
 
 # -- what follows from them

@@ -31,6 +31,9 @@ _UNITS = {"": 1, "k": 1000, "kb": 1000, "m": 1000**2, "mb": 1000**2, "g": 1000**
 _UNITS |= {"ki": 1024, "kib": 1024, "mi": 1024**2, "mib": 1024**2, "gi": 1024**3, "gib": 1024**3}
 MIB = 1024**2
 _CREDENTIALS = re.compile(r"//.*@")  # of a URL that is refused for having them
+_HOST_NAME = re.compile(r"\*|(\*\.)?[^\s/*@?#]+")
+_ORIGIN = re.compile(r"(?ai)\*|null|[a-z][a-z0-9+.-]*://([\w.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?/?")  # null: a page from a file
+_USUAL_PORT = re.compile(r"(?i)(?<=^http://)(.*):80$|(?<=^https://)(.*):443$")
 _LISTED = "`claude-proxy config show --docs` lists them."
 _SIZE = "expected a number of bytes, 1 or more, such as 67108864 or 64MiB"
 _KEY = "expected one line of printable ASCII without spaces around it, such as sk-4f1c9b27"
@@ -101,11 +104,47 @@ def check_token(value: SecretStr) -> SecretStr:
     return value
 
 
-def check_file(value: Path) -> Path:
-    """A file that can be read."""
+def check_ca_file(value: Path) -> Path:
+    """A file from which TLS can take certificates."""
+    import ssl  # only where the setting is used
+
     if not value.is_file() or not os.access(value, os.R_OK):
-        raise ValueError("expected a file that can be read")
+        raise ValueError("expected a PEM file that can be read")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(value)
+        usable = context.cert_store_stats()["x509"] > 0
+    except OSError:  # also TLS's own: one of them is broken
+        usable = False
+    if not usable:
+        raise ValueError("expected a PEM file with whole certificates, each from -----BEGIN CERTIFICATE----- to its END")
     return value
+
+
+def check_base_url(value: str) -> str:
+    """The same for the upstream. Clients add /v1, so it would be asked for /v1/v1/messages."""
+    url = check_url(value)
+    short = url.removesuffix("/messages").removesuffix("/v1")
+    if short != url.removesuffix("/messages"):
+        raise ValueError(f"expected the URL without /v1, since clients add that themselves: {short}")
+    return url
+
+
+def check_hosts(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Host names as a Host field may have them."""
+    for name in names:
+        if not _HOST_NAME.fullmatch(name):
+            raise ValueError(f"expected host names such as proxy.example or *.example.com, or *; {name!r} is none")
+    return names
+
+
+def check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    """Web origins as a browser sends them: without path, and without the scheme's usual port."""
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            example = "https://app.example or http://localhost:5173"
+            raise ValueError(f"expected origins such as {example}, with scheme and without path, or *; {origin!r} is none")
+    return tuple(_USUAL_PORT.sub(r"\1\2", origin.rstrip("/")) for origin in origins)
 
 
 def default_data_dir() -> Path:
@@ -116,12 +155,10 @@ def default_data_dir() -> Path:
 
 
 Size = Annotated[int, BeforeValidator(parse_size), Field(ge=1), expecting(_SIZE)]
-Names = Annotated[
-    tuple[str, ...],
-    BeforeValidator(parse_list),
-    expecting('expected names separated by commas, or in TOML a list such as ["one", "two"]'),
-]
-Url = Annotated[str, AfterValidator(check_url), expecting(f"expected a URL such as {DEFAULT_BASE_URL}")]
+_LIST = expecting('expected names separated by commas, or in TOML a list such as ["one", "two"]')
+Hosts = Annotated[tuple[str, ...], BeforeValidator(parse_list), AfterValidator(check_hosts), _LIST]
+Origins = Annotated[tuple[str, ...], BeforeValidator(parse_list), AfterValidator(check_origins), _LIST]
+BaseUrl = Annotated[str, AfterValidator(check_base_url), expecting(f"expected a URL such as {DEFAULT_BASE_URL}")]
 NtfyUrl = Annotated[
     str, AfterValidator(partial(check_url, example=DEFAULT_NTFY)), expecting(f"expected a URL such as {DEFAULT_NTFY}")
 ]
@@ -139,7 +176,7 @@ Prefix = Annotated[str, BeforeValidator(parse_prefix), expecting("expected a pla
 Count = Annotated[int, Field(ge=1), expecting("expected a whole number, 1 or more, such as 1000")]
 Folder = Annotated[Path, expecting("expected the path of a folder, such as /var/lib/claude-proxy")]
 CaFile = Annotated[
-    Path, AfterValidator(check_file), expecting("expected the path of a PEM file, such as /etc/ssl/company-ca.pem")
+    Path, AfterValidator(check_ca_file), expecting("expected the path of a PEM file, such as /etc/ssl/company-ca.pem")
 ]
 Topic = Annotated[
     str,
@@ -153,7 +190,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False)
 
-    base_url: Url = Field(DEFAULT_BASE_URL, description="Upstream: where requests go, without /v1.")
+    base_url: BaseUrl = Field(DEFAULT_BASE_URL, description="Upstream: where requests go, without /v1.")
     upstream_api_key: Secret | None = Field(
         None,
         description="Credential the proxy sends upstream instead of the client's. Also UPSTREAM_API_KEY_FILE.",
@@ -170,11 +207,11 @@ class Settings(BaseModel):
     root_path: Prefix = Field(
         "", description="Path prefix under which a front serves the proxy, such as /claude, stripped or not."
     )
-    allowed_hosts: Names = Field(
+    allowed_hosts: Hosts = Field(
         (),
         description="More host names under which the proxy may be called; * allows all. Addresses and local names always may.",
     )
-    allowed_origins: Names = Field((), description="Web origins that may call it, such as https://app.example; * allows all.")
+    allowed_origins: Origins = Field((), description="Web origins that may call it, such as https://app.example; * allows all.")
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lambda v: str(v).lower())] = Field(
         "info", description="debug, info, warning or error."
     )

@@ -256,11 +256,27 @@ def test_no_proxy_and_this_machine_are_left_out(monkeypatch: pytest.MonkeyPatch,
     assert (parse_origin(url).proxy is not None) is through
 
 
-@pytest.mark.parametrize("url", ["socks5://p:1", "https://p:1"])
-def test_a_proxy_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("socks5://p:1", "socks5://p:1"),
+        ("https://me:secret@p:1", "https://***@p:1"),
+        ("http://me:secret@p:http", "http://***@p:http"),
+        ("me:secret@p:99999", "http://***@p:99999"),
+        ("http://", "http://"),
+        ("http://[::1", "http://[::1"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_refused(monkeypatch: pytest.MonkeyPatch, url: str, shown: str) -> None:
     monkeypatch.setenv("HTTPS_PROXY", url)
-    with pytest.raises(SettingsError, match="HTTPS_PROXY: only http://"):
+    with pytest.raises(SettingsError) as caught:
         parse_origin("https://api.example")
+    assert caught.value.message == (
+        f"HTTPS_PROXY={shown}: expected an http:// proxy, such as http://proxy.example:3128. "
+        "For an upstream that needs none, name it in NO_PROXY."
+    )
+    monkeypatch.setenv("NO_PROXY", "api.example")
+    assert parse_origin("https://api.example").proxy is None
 
 
 def tunnel_to(port: int, answer: bytes = b"HTTP/1.1 200 Connection established\r\n\r\n") -> Handler:

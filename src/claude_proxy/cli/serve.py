@@ -62,12 +62,15 @@ def start(config: Path | None, workers: int | None, given: dict[str, Any]) -> in
     hand_down(config, given)
     from claude_proxy import logs
     from claude_proxy.server import OptionError, ServerOptions, run
+    from claude_proxy.upstream.dial import parse_origin
 
     stated = {name: getattr(loaded.settings, name) for name in SERVER_FIELDS if not is_from_environ(loaded.sources[name])}
     try:
         options = ServerOptions.from_environ(os.environ, workers=workers, **stated)
     except OptionError as error:
         raise SettingsError(str(error)) from None
+    if options.app is None:
+        parse_origin(loaded.settings.base_url)  # the proxy variables too: said once, not by each worker
     logs.configure(loaded.settings.log_level, loaded.settings.log_format)
     sys.path.insert(0, str(Path.cwd()))  # a console script does not look for proxy.py here by itself
     target, factory = app_target() if options.app is None else (options.app, False)

@@ -30,6 +30,7 @@ _SAID = {  # where the system's own words differ from system to system, or say t
     errno.EACCES: "not permitted, perhaps by a firewall on this machine",
     errno.EPERM: "not permitted, perhaps by a firewall on this machine",
 }
+_CREDENTIALS = re.compile(r"//.*@")  # of a proxy that is refused
 _NUMBERS = re.compile(r"\[Errno (\d+)\]")  # in the one error that several addresses have left
 P = TypeVar("P", bound=asyncio.Protocol)
 
@@ -94,14 +95,22 @@ def _proxy_for(scheme: str, host: str, port: int) -> OutboundProxy | None:
     if not url or urllib.request.proxy_bypass(f"{host}:{port}") or host in ("localhost", "127.0.0.1", "::1"):
         return None
     variable = f"{scheme.upper()}_PROXY"
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    if parts.scheme != "http" or not parts.hostname:
-        raise SettingsError(f"{variable}: only http:// proxies can be used to reach the upstream, not {parts.scheme}://.")
+    full = url if "://" in url else f"http://{url}"
+    try:
+        parts = urlsplit(full)
+        proxy, number = parts.hostname, parts.port or 80
+    except ValueError:  # a port that is none
+        proxy = None
+    if not proxy or parts.scheme != "http":
+        raise SettingsError(
+            f"{variable}={_CREDENTIALS.sub('//***@', full)}: expected an http:// proxy, such as http://proxy.example:3128. "
+            "For an upstream that needs none, name it in NO_PROXY."
+        )
     authorization = None
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         authorization = b"Basic " + base64.b64encode(pair.encode())
-    return OutboundProxy(parts.hostname, parts.port or 80, authorization)
+    return OutboundProxy(proxy, number, authorization)
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:

@@ -162,13 +162,19 @@ async def test_a_taken_port_is_one_sentence_and_exit_1() -> None:
 
 @pytest.mark.parametrize(
     ("host", "part"),
-    [("203.0.113.1", "No interface of this machine has the address"), ("no such host", "neither an address nor a name")],
+    [
+        ("203.0.113.1", "No interface of this machine has the address"),
+        ("no such host", "neither an address nor a name"),
+        ("a" * 64, "(no valid name)"),
+    ],
 )
 async def test_a_host_that_cannot_be_listened_on_is_one_sentence(host: str, part: str) -> None:
     async with start(HOST=host) as process:
         assert (await process.end())[0] == 1
         (sentence,) = process.words
         assert part in sentence
+        assert "HOST or --host" in sentence
+        assert "Errno" not in sentence
 
 
 async def test_a_value_that_cannot_be_used_names_itself() -> None:

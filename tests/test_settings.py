@@ -1,16 +1,20 @@
 """Settings: every field from every source, precedence, and sentences for what cannot be used."""
 
+import re
+import ssl
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from pydantic import SecretStr, ValidationError
 
 from claude_proxy import settings as module
 from claude_proxy.errors import SettingsError
 from claude_proxy.settings import CONFIG_FILE, MIB, SECRETS, Loaded, Settings, load
 
-PEM = __file__  # any file that can be read
+PEM = "ca.pem"  # in the working directory of each test
+AUTHORITY = trustme.CA().cert_pem.bytes()
 # For each field: text as the environment has it, a TOML value, and what both come to.
 VALUES: dict[str, tuple[str, str, Any]] = {
     "base_url": ("https://api.anthropic.com/", '"https://api.anthropic.com"', "https://api.anthropic.com"),
@@ -55,6 +59,7 @@ VALUES: dict[str, tuple[str, str, Any]] = {
 @pytest.fixture(autouse=True)
 def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / PEM).write_bytes(AUTHORITY)
 
 
 def sentence(environ: dict[str, str] | None = None, **given: Any) -> str:
@@ -186,13 +191,13 @@ def test_a_file_that_is_not_toml_or_not_text_is_an_error(tmp_path: Path) -> None
 def test_an_unknown_name_in_the_file_is_refused_with_the_likely_one(name: str, meant: str, tmp_path: Path) -> None:
     path = toml(tmp_path, f'{name} = "x"\n')
     assert sentence(config=path) == (
-        f"{path}: unknown setting {name!r}; did you mean {meant!r}? `claude-proxy config show` lists them."
+        f"{path}: unknown setting {name!r}; did you mean {meant!r}? `claude-proxy config show --docs` lists them."
     )
 
 
 def test_an_unknown_name_like_no_other_is_refused_without_a_guess(tmp_path: Path) -> None:
     path = toml(tmp_path, "[zzzz]\nqqqq = 1\n")
-    assert sentence(config=path) == f"{path}: unknown setting 'zzzz'. `claude-proxy config show` lists them."
+    assert sentence(config=path) == f"{path}: unknown setting 'zzzz'. `claude-proxy config show --docs` lists them."
 
 
 @pytest.mark.parametrize("name", ["keep_alive", "bind", "FORWARDED_ALLOW_IPS", "web_concurrency", "pre_start_path"])
@@ -246,7 +251,9 @@ def test_a_secret_file_that_is_missing_is_an_error() -> None:
 @pytest.mark.parametrize("value", ["hush-hush\n", "hush\0hush", "hush hush ", "비밀hush", "hush\x7f"])
 def test_a_bad_secret_is_never_shown(name: str, value: str) -> None:
     message = sentence(**{name: value})
-    assert message == f"{name.upper()} (command line): expected printable ASCII without spaces around it."
+    assert message == (
+        f"{name.upper()} (command line): expected one line of printable ASCII without spaces around it, such as sk-4f1c9b27."
+    )
 
 
 def test_a_secret_of_a_wrong_type_is_never_shown(tmp_path: Path) -> None:
@@ -276,24 +283,52 @@ def test_the_cause_of_a_settings_error_is_not_chained_where_it_would_show_values
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("port", "70000", "PORT=70000 (env PORT): input should be less than or equal to 65535."),
-        ("port", "http", "PORT=http (env PORT): input should be a valid integer, unable to parse string as an integer."),
-        ("port", "-1", "PORT=-1 (env PORT): input should be greater than or equal to 0."),
-        ("max_body", "lots", "MAX_BODY=lots (env MAX_BODY): expected a number of bytes, such as 67108864 or 64MiB."),
-        ("max_body", "1 parsec", "MAX_BODY=1 parsec (env MAX_BODY): expected a number of bytes, such as 67108864 or 64MiB."),
-        ("max_body", "0", "MAX_BODY=0 (env MAX_BODY): input should be greater than or equal to 1."),
-        ("connect_timeout", "0", "CONNECT_TIMEOUT=0 (env CONNECT_TIMEOUT): input should be greater than 0."),
-        ("connect_timeout", "nan", "CONNECT_TIMEOUT=nan (env CONNECT_TIMEOUT): input should be less than or equal to 86400."),
-        ("connect_timeout", "inf", "CONNECT_TIMEOUT=inf (env CONNECT_TIMEOUT): input should be less than or equal to 86400."),
-        ("ping_interval", "-1", "PING_INTERVAL=-1 (env PING_INTERVAL): input should be greater than or equal to 0."),
-        ("stream_cut", "cat", "STREAM_CUT=cat (env STREAM_CUT): input should be 'cut' or 'error-event'."),
-        ("log_level", "loud", "LOG_LEVEL=loud (env LOG_LEVEL): input should be 'debug', 'info', 'warning' or 'error'."),
-        ("upstream_ca_file", "/gone", "UPSTREAM_CA_FILE=/gone (env UPSTREAM_CA_FILE): expected a file that can be read."),
-        ("base_url", "api.z.ai", "BASE_URL=api.z.ai (env BASE_URL): expected a URL such as https://api.z.ai/api/anthropic."),
+        ("port", "70000", "expected a whole number from 0 to 65535, such as 3000"),
+        ("port", "http", "expected a whole number from 0 to 65535, such as 3000"),
+        ("port", "-1", "expected a whole number from 0 to 65535, such as 3000"),
+        ("max_body", "lots", "expected a number of bytes, 1 or more, such as 67108864 or 64MiB"),
+        ("max_body", "1 parsec", "expected a number of bytes, 1 or more, such as 67108864 or 64MiB"),
+        ("max_body", "0", "expected a number of bytes, 1 or more, such as 67108864 or 64MiB"),
+        ("max_body", "9" * 400, "expected a number of bytes, 1 or more, such as 67108864 or 64MiB"),
+        ("max_connections", "0", "expected a whole number, 1 or more, such as 1000"),
+        ("connect_timeout", "0", "expected a number of seconds above 0, 86400 at most, such as 2.5 or 60"),
+        ("connect_timeout", "nan", "expected a number of seconds above 0, 86400 at most, such as 2.5 or 60"),
+        ("connect_timeout", "inf", "expected a number of seconds above 0, 86400 at most, such as 2.5 or 60"),
+        ("connect_timeout", "1m", "expected a number of seconds above 0, 86400 at most, such as 2.5 or 60"),
+        ("ping_interval", "-1", "expected a number of seconds from 0 to 86400, such as 2.5 or 60"),
+        ("retry_hints", "maybe", "expected true or false"),
+        ("stream_cut", "cat", "expected cut or error-event"),
+        ("log_format", "yaml", "expected auto, console or json"),
+        ("log_level", "loud", "expected debug, info, warning or error"),
+        ("root_path", "gw", "expected a plain path such as /claude"),
+        ("upstream_ca_file", "/gone", "expected a PEM file that can be read"),
+        ("upstream_ca_file", "/", "expected a PEM file that can be read"),
+        ("base_url", "api.z.ai", "expected a URL such as https://api.z.ai/api/anthropic"),
+        ("base_url", "http://h:x", "expected a URL such as https://api.z.ai/api/anthropic"),
+        ("ntfy_server", "ntfy.sh", "expected a URL such as https://ntfy.sh"),
+        ("ntfy_topic", "a b", "expected 1 to 64 letters, digits, hyphens or underscores, such as claude-7f3a9c"),
     ],
 )
 def test_a_bad_value_is_one_sentence_with_name_value_source_and_expectation(name: str, value: str, expected: str) -> None:
-    assert sentence({name.upper(): value}) == expected
+    variable = name.upper()
+    assert sentence({variable: value}) == f"{variable}={value} (env {variable}): {expected}."
+
+
+WRONG = ["[1, 2]", "{ a = 1 }", "1979-05-27", "-1", '"\\n"']
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_value_of_a_wrong_type_is_told_in_our_words_too(name: str, tmp_path: Path) -> None:
+    refused = 0
+    for wrong in WRONG:
+        try:
+            load({}, config=toml(tmp_path, f"{name} = {wrong}\n"))
+        except SettingsError as error:
+            refused += 1
+            (line,) = error.message.splitlines() if wrong != WRONG[-1] else [error.message]
+            assert re.search(r" \(\S+\): expected [^\n]*\.$", line), line
+            assert not re.search(r"\b(input|string|valid|pattern|parse|type|tuple|integer)\b", line.rpartition("): ")[2]), line
+    assert refused >= 2
 
 
 def test_every_bad_value_has_its_own_line(tmp_path: Path) -> None:
@@ -394,13 +429,112 @@ def test_other_urls_are_refused(url: str) -> None:
     assert message.endswith(".")
 
 
-@pytest.mark.parametrize("url", ["https://user:hush@h/x", "https://hush@h", "https://u:hu/sh@h", "http://u:hush@[::1"])
+@pytest.mark.parametrize(
+    "url", ["https://user:hush@h/x", "https://hush@h", "https://u:hu/sh@h", "https://u:hush/x@h", "http://u:hush@[::1"]
+)
 def test_the_password_of_a_refused_url_is_not_shown(url: str) -> None:
     for name in ("BASE_URL", "NTFY_SERVER"):
         message = sentence({name: url})
         assert message.startswith(f"{name}=")
         assert "hush" not in message
         assert "hu/sh" not in message
+
+
+@pytest.mark.parametrize(
+    ("url", "short"),
+    [
+        ("https://api.anthropic.com/v1", "https://api.anthropic.com"),
+        ("https://api.anthropic.com/v1/", "https://api.anthropic.com"),
+        ("https://gw.example/anthropic/v1/messages", "https://gw.example/anthropic"),
+    ],
+)
+def test_a_base_url_with_what_clients_add_is_refused_and_the_right_one_is_told(url: str, short: str) -> None:
+    expected = f"expected the URL without /v1, since clients add that themselves: {short}."
+    assert sentence({"BASE_URL": url}) == f"BASE_URL={url} (env BASE_URL): {expected}"
+    assert load({"BASE_URL": short}).settings.base_url == short
+
+
+@pytest.mark.parametrize(
+    "url", ["https://gw.example/v1/account/anthropic", "https://gw.example/xv1", "https://gw.example/messages"]
+)
+def test_a_base_url_may_have_v1_elsewhere(url: str) -> None:
+    assert load({"BASE_URL": url}).settings.base_url == url
+    assert load({"NTFY_SERVER": "https://ntfy.example/v1"}).settings.ntfy_server == "https://ntfy.example/v1"
+
+
+# -- files, hosts, origins
+
+
+def broken(pem: bytes) -> bytes:
+    """The same with a few letters too few."""
+    return pem[:200] + pem[260:]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"# Read me\n",
+        b"",
+        ssl.PEM_cert_to_DER_cert(AUTHORITY.decode()),
+        trustme.CA().private_key_pem.bytes(),
+        broken(AUTHORITY),
+        AUTHORITY + broken(AUTHORITY),
+    ],
+    ids=["text", "empty", "DER", "key", "broken", "second broken"],
+)
+def test_a_ca_file_without_usable_certificates_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "other.pem").write_bytes(content)
+    assert sentence({"UPSTREAM_CA_FILE": "other.pem"}) == (
+        "UPSTREAM_CA_FILE=other.pem (env UPSTREAM_CA_FILE): expected a PEM file with whole certificates, "
+        "each from -----BEGIN CERTIFICATE----- to its END."
+    )
+
+
+def test_a_ca_file_may_hold_several_certificates_and_a_remark(tmp_path: Path) -> None:
+    (tmp_path / "other.pem").write_bytes(b"# ours\n" + AUTHORITY + b"\n# theirs\n" + trustme.CA().cert_pem.bytes())
+    assert load({"UPSTREAM_CA_FILE": "other.pem"}).settings.upstream_ca_file == Path("other.pem")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://a.example, http://localhost:5173/", ("https://a.example", "http://localhost:5173")),
+        ("https://a.example:443,http://b.example:80/", ("https://a.example", "http://b.example")),
+        ("http://a.example:443,https://[::1]:8443", ("http://a.example:443", "https://[::1]:8443")),
+        ("chrome-extension://abcdef,app://obsidian.md", ("chrome-extension://abcdef", "app://obsidian.md")),
+        ("*", ("*",)),
+        ("null", ("null",)),
+    ],
+)
+def test_origins_are_kept_as_a_browser_sends_them(text: str, expected: tuple[str, ...]) -> None:
+    assert load({"ALLOWED_ORIGINS": text}).settings.allowed_origins == expected
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["app.example", "https://", "https://a.example/page", "https://*.example", "https://u@a", "https://a b", "//a", "https://ä"],
+)
+def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
+    assert sentence({"ALLOWED_ORIGINS": f"https://ok.example,{origin}"}).endswith(
+        "expected origins such as https://app.example or http://localhost:5173, "
+        f"with scheme and without path, or *; {origin!r} is none."
+    )
+
+
+@pytest.mark.parametrize("host", ["https://a.example", "a.example/", "*a.example", "a.*", "u@a.example", "a b"])
+def test_a_host_that_no_request_names_is_refused(host: str) -> None:
+    assert sentence({"ALLOWED_HOSTS": f"ok.example,{host}"}).endswith(
+        f"expected host names such as proxy.example or *.example.com, or *; {host!r} is none."
+    )
+
+
+def test_hosts_may_have_a_port_and_be_addresses() -> None:
+    assert load({"ALLOWED_HOSTS": "a_b.example:80,[::1]:3000,::1,10.0.0.1"}).settings.allowed_hosts == (
+        "a_b.example:80",
+        "[::1]:3000",
+        "::1",
+        "10.0.0.1",
+    )
 
 
 # -- what follows from them
@@ -424,7 +558,9 @@ def test_the_credential_goes_in_the_header_the_upstream_documents(url: str, auth
 def test_settings_cannot_be_changed_and_take_no_unknown_name() -> None:
     with pytest.raises(ValidationError):
         Settings().port = 1  # type: ignore[misc] # that is the point
-    assert "UNHEARD_OF" in sentence(unheard_of="x")
+    assert sentence(unheard_of="x") == (
+        "UNHEARD_OF=x (command line): there is no such setting. `claude-proxy config show --docs` lists them."
+    )
     assert isinstance(load({}), Loaded)
 
 

@@ -15,12 +15,12 @@ import anyio.to_thread
 import pytest
 from rich.console import Console
 
-from claude_proxy.cli.demo import cancel_time, logged, proxy
+from claude_proxy.cli.demo import cancel_time, logged, over, proxy
 from claude_proxy.cli.demo.client import Refused, converse, once
 from claude_proxy.cli.demo.proxy import NotStarted, clean, running
 from claude_proxy.cli.demo.screen import numbers, shown, stage, tail
 from claude_proxy.cli.demo.story import Talk, answer, script, talks
-from claude_proxy.simulator import Scenario, Simulator, error
+from claude_proxy.simulator import Scenario, Simulator, error, faults
 from tests.cli.conftest import Program, process_environ
 
 
@@ -125,6 +125,28 @@ async def test_the_client_can_leave_in_the_middle() -> None:
         assert cancel_time([one], simulator).startswith(" The cancel reached the upstream after ")
         assert cancel_time([talk("other")], simulator) == ""
     assert one.state == "left by its client"
+
+
+async def test_the_upstreams_word_that_a_client_left_is_waited_for() -> None:
+    one = talk("t", answer("word " * 200).but(pace=0.001), leave_after=5)
+    async with Simulator(script([one])) as simulator:
+        await converse(simulator.url, one)
+        assert cancel_time([one], simulator) == ""  # the simulator shares our loop: it has not had its turn
+        assert simulator.reported.output_tokens == 0
+        await over(simulator)
+        assert cancel_time([one], simulator).startswith(" The cancel reached the upstream after ")
+        assert simulator.reported.output_tokens > 0
+
+
+async def test_an_upstream_that_never_ends_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("claude_proxy.cli.demo.END_LIMIT", 0.01)
+    one = talk("t", Scenario(fault=faults.stall("head")))
+    async with Simulator(script([one])) as simulator:
+        asking = asyncio.create_task(converse(simulator.url, one))
+        await simulator.hold.wait()
+        await over(simulator)
+        assert simulator.requests[0].outcome is None
+        asking.cancel()
 
 
 async def test_a_broken_connection_is_an_error() -> None:

@@ -270,12 +270,6 @@ async def test_https_where_only_http_is_spoken() -> None:
     assert found["tls"].detail.startswith("no TLS with localhost")
 
 
-async def test_a_ca_file_without_certificates(home: Path) -> None:
-    (home / "empty.pem").write_text("nothing\n", encoding="utf-8")
-    found = await look("https://localhost:1/api", upstream_ca_file=home / "empty.pem")
-    assert "UPSTREAM_CA_FILE" in found["upstream"].detail
-
-
 async def test_an_unencrypted_upstream_elsewhere_is_worth_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(way, "LOOPBACK", ())
     async with Simulator() as simulator:

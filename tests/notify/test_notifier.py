@@ -161,7 +161,7 @@ async def test_a_title_names_the_upstream(upstream: str, base_url: str, label: s
 async def test_no_secret_and_no_private_host_is_pushed() -> None:
     secrets = {"upstream_api_key": "upstream-hush", "proxy_api_key": "proxy-hush", "ntfy_token": "ntfy-hush"}
     told = "upstream-hush proxy-hush ntfy-hush llm.corp.example:8443 llm.corp.example sk-ant-abcdef123 http://u:pw@host/"
-    base = settings(base_url="https://llm.corp.example:8443/v1", **secrets)
+    base = settings(base_url="https://llm.corp.example:8443/llm", **secrets)
     sent = Sent()
     notifier = Notifier(base, send=sent, clock=Clock())
     await notifier.start()

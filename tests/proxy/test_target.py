@@ -165,7 +165,14 @@ def test_raw_bytes_that_no_url_may_hold_are_refused(bad: bytes) -> None:
         assert caught.value.code == "bad_path"
 
 
-@pytest.mark.parametrize("path", [b"/v1/a%00b", b"/v1/a#b"])
-def test_an_encoded_nul_and_a_fragment_are_refused(path: bytes) -> None:
-    with pytest.raises(BadRequest):
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        (b"/v1/a%00b", "The request path holds %00, a NUL, which no path of the API has. The client has to leave it out."),
+        (b"/v1/a#b", "The request path holds characters that no URL may hold. The client has to encode them."),
+    ],
+)
+def test_an_encoded_nul_and_a_fragment_are_refused_each_in_its_own_words(path: bytes, said: str) -> None:
+    with pytest.raises(BadRequest) as caught:
         parse("GET", path, b"")
+    assert (caught.value.message, caught.value.code) == (said, "bad_path")

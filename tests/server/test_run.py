@@ -162,13 +162,19 @@ async def test_a_taken_port_is_one_sentence_and_exit_1() -> None:
 
 @pytest.mark.parametrize(
     ("host", "part"),
-    [("203.0.113.1", "No interface of this machine has the address"), ("no such host", "neither an address nor a name")],
+    [
+        ("203.0.113.1", "No interface of this machine has the address"),
+        ("no such host", "neither an address nor a name"),
+        ("a" * 64, "(no valid name)"),
+    ],
 )
 async def test_a_host_that_cannot_be_listened_on_is_one_sentence(host: str, part: str) -> None:
     async with start(HOST=host) as process:
         assert (await process.end())[0] == 1
         (sentence,) = process.words
         assert part in sentence
+        assert "HOST or --host" in sentence
+        assert "Errno" not in sentence
 
 
 async def test_a_value_that_cannot_be_used_names_itself() -> None:
@@ -181,19 +187,19 @@ async def test_a_value_that_cannot_be_used_names_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "sentence", "traceback"),
+    ("name", "sentence", "traceback", "code"),
     [
-        ("broken_factory", "claude-proxy: BASE_URL=x is not a URL.", False),
-        ("buggy_factory", "claude-proxy: The app failed to load; the log above says where.", True),
-        ("missing", "claude-proxy: The app tests.server.program:missing cannot be loaded:", False),
+        ("broken_factory", "claude-proxy: BASE_URL=x is not a URL.", False, 2),
+        ("buggy_factory", "claude-proxy: The app failed to load; the log above says where.", True, 1),
+        ("missing", "claude-proxy: The app tests.server.program:missing cannot be loaded:", False, 1),
     ],
 )
 @pytest.mark.parametrize("workers", ["1", "2"])
-async def test_an_app_that_does_not_load_is_a_sentence_and_exit_1(
-    name: str, sentence: str, traceback: bool, workers: str
+async def test_an_app_that_does_not_load_is_a_sentence_and_exit_1_or_2_for_a_setting(
+    name: str, sentence: str, traceback: bool, code: int, workers: str
 ) -> None:
     async with start(TEST_APP=name, WEB_CONCURRENCY=workers) as process:
-        assert (await process.end())[0] == 1
+        assert (await process.end())[0] == code
         assert process.words[0].startswith(sentence)
         assert bool(process.events("app_failed_to_load")) is traceback
 

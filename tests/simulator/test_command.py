@@ -121,5 +121,20 @@ async def test_a_taken_port_is_one_sentence() -> None:
         port = taken.getsockname()[1]
         code, out, err = await output("--port", str(port))
     assert (code, out) == (1, "")
-    assert err.startswith(f"cannot listen on 127.0.0.1:{port}: ")
+    assert err == f"Port {port} on 127.0.0.1 is taken: stop what listens there, or choose another with --port.\n"
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("203.0.113.1", "No interface of this machine has the address 203.0.113.1: choose another with --host.\n"),
+        ("no such host", "no such host is neither an address nor a name that resolves here ("),
+        ("a" * 64, f"{'a' * 64} is neither an address nor a name that resolves here (no valid name): choose another with --host"),
+    ],
+)
+async def test_a_host_that_cannot_be_listened_on_is_one_sentence(host: str, said: str) -> None:
+    code, out, err = await output("--host", host, "--port", "0")
+    assert (code, out) == (1, "")
+    assert err.startswith(said)
+    assert "Errno" not in err
     assert len(err.splitlines()) == 1

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import base64
 import datetime
+import errno
+import os
 import ssl
 from pathlib import Path
 
 import pytest
 import trustme
+import uvloop
 
 from claude_proxy.errors import ConnectFailed, SettingsError
 from claude_proxy.simulator import Simulator
 from claude_proxy.upstream.connection import Connection
-from claude_proxy.upstream.dial import OutboundProxy, dial, parse_origin, tls_context
+from claude_proxy.upstream.dial import OutboundProxy, dial, parse_origin, tls_context, unreachable
 from tests.integration.leftovers import until
 from tests.integration.listeners import Handler, listening, saying, silent
 
@@ -171,6 +174,48 @@ async def test_a_name_that_is_none(url: str) -> None:
     assert "BASE_URL" in error.message
 
 
+# -- connections that do not come about
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+def test_a_refused_connection_is_called_so_whatever_the_loop_calls_it(loop: str, name: str) -> None:
+    async def main() -> str:
+        async with Simulator() as sim:
+            await sim.refuse()
+            message = (await refused(f"http://{name}:{sim.port}")).message
+            return message.replace(str(sim.port), "PORT")
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop if loop == "uvloop" else None) as runner:
+        said = runner.run(main())
+    assert said == (
+        f"The upstream {name}:PORT does not accept connections (connection refused). Check that it is up and reachable."
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENETUNREACH, "Connect call failed ('192.0.2.1', 80)"), "cannot be reached (no route to that network)"),
+        (OSError(errno.EHOSTUNREACH, "Connect call failed ('192.0.2.1', 80)"), "cannot be reached (no route to that host)"),
+        (ConnectionResetError(errno.ECONNRESET, "x"), "cannot be reached (connection reset)"),
+        (TimeoutError(errno.ETIMEDOUT, "x"), "cannot be reached (no answer)"),
+        (PermissionError(errno.EACCES, "x"), "cannot be reached (not permitted, perhaps by a firewall on this machine)"),
+        (OSError(errno.EMFILE, "x"), f"cannot be reached ({os.strerror(errno.EMFILE).lower()})"),
+        (RuntimeError("closing"), "cannot be reached (closing)"),
+        (
+            OSError(
+                f"Multiple exceptions: [Errno {errno.ENETUNREACH}] Connect call failed ('::1', 80, 0, 0), "
+                f"[Errno {errno.ECONNREFUSED}] Connect call failed ('127.0.0.1', 80)"
+            ),
+            "cannot be reached (no route to that network and connection refused)",
+        ),
+    ],
+)
+def test_other_failures_are_told_by_their_number(error: Exception, said: str) -> None:
+    assert unreachable("upstream h:80", error) == f"The upstream h:80 {said}. Check that it is up and reachable."
+
+
 # -- outbound proxies
 
 
@@ -211,11 +256,27 @@ def test_no_proxy_and_this_machine_are_left_out(monkeypatch: pytest.MonkeyPatch,
     assert (parse_origin(url).proxy is not None) is through
 
 
-@pytest.mark.parametrize("url", ["socks5://p:1", "https://p:1"])
-def test_a_proxy_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("socks5://p:1", "socks5://p:1"),
+        ("https://me:secret@p:1", "https://***@p:1"),
+        ("http://me:secret@p:http", "http://***@p:http"),
+        ("me:secret@p:99999", "http://***@p:99999"),
+        ("http://", "http://"),
+        ("http://[::1", "http://[::1"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_refused(monkeypatch: pytest.MonkeyPatch, url: str, shown: str) -> None:
     monkeypatch.setenv("HTTPS_PROXY", url)
-    with pytest.raises(SettingsError, match="HTTPS_PROXY: only http://"):
+    with pytest.raises(SettingsError) as caught:
         parse_origin("https://api.example")
+    assert caught.value.message == (
+        f"HTTPS_PROXY={shown}: expected an http:// proxy, such as http://proxy.example:3128. "
+        "For an upstream that needs none, name it in NO_PROXY."
+    )
+    monkeypatch.setenv("NO_PROXY", "api.example")
+    assert parse_origin("https://api.example").proxy is None
 
 
 def tunnel_to(port: int, answer: bytes = b"HTTP/1.1 200 Connection established\r\n\r\n") -> Handler:

@@ -69,6 +69,7 @@ def start(config: Path | None, workers: int | None, given: dict[str, Any]) -> in
     hand_down(config, given)
     from claude_proxy import logs
     from claude_proxy.server import OptionError, ServerOptions, run
+    from claude_proxy.upstream.dial import parse_origin
 
     stated = {name: getattr(loaded.settings, name) for name in SERVER_FIELDS if not is_from_environ(loaded.sources[name])}
     if os.environ.get("BIND"):  # the environment goes before the file; a Unix socket there is no host and port of ours
@@ -79,6 +80,8 @@ def start(config: Path | None, workers: int | None, given: dict[str, Any]) -> in
         raise SettingsError(str(error)) from None
     if options.trusted == "*" and held_alone(loaded.settings):
         options = replace(options, notes=(*options.notes, TRUSTS_ALL))
+    if options.app is None:
+        parse_origin(loaded.settings.base_url)  # the proxy variables too: said once, not by each worker
     logs.configure(loaded.settings.log_level, loaded.settings.log_format)
     sys.path.insert(0, str(Path.cwd()))  # a console script does not look for proxy.py here by itself
     target, factory = app_target() if options.app is None else (options.app, False)

@@ -53,8 +53,10 @@ def simulate(
     except ScriptError as problem:
         typer.echo(str(problem), err=True)
         raise typer.Exit(2) from None
-    except OSError as problem:
-        typer.echo(f"cannot listen on {host}:{port}: {problem.strerror or problem}; choose another with --port", err=True)
+    except (OSError, UnicodeError) as problem:
+        from claude_proxy.server.sockets import why  # brings the whole server along
+
+        typer.echo(why(host, port, problem, set_host="--host", set_port="--port"), err=True)
         raise typer.Exit(1) from None
 
 

@@ -71,9 +71,13 @@ def parse(method: str, path: bytes, query: bytes) -> Target:
     Raises:
         BadRequest: it holds what no URL may hold, or would leave the base path.
     """
-    if _UNPRINTABLE.search(path) or _UNPRINTABLE.search(query) or b"%00" in path or b"#" in path:
+    if _UNPRINTABLE.search(path) or _UNPRINTABLE.search(query) or b"#" in path:
         raise BadRequest(
             "The request path holds characters that no URL may hold. The client has to encode them.", code="bad_path"
+        )
+    if b"%00" in path:
+        raise BadRequest(
+            "The request path holds %00, a NUL, which no path of the API has. The client has to leave it out.", code="bad_path"
         )
     if b"." in path or b"%2" in path:
         _refuse_dots(path)

@@ -16,14 +16,14 @@ import structlog
 from uvicorn.importer import ImportFromStringError
 
 from claude_proxy import logs
-from claude_proxy.errors import ProxyError
+from claude_proxy.errors import ProxyError, SettingsError
 
 from .leftovers import unused_files
 from .limits import Limits
 from .options import ServerOptions
 from .prestart import run_prestart
 from .sockets import CannotListenError, describe, listen
-from .supervisor import Supervisor
+from .supervisor import BAD_SETTING, Supervisor
 from .worker import STOP_SIGNALS, Worker, WorkerConfig
 
 log = structlog.get_logger("server")
@@ -59,10 +59,10 @@ def run(options: ServerOptions, app: Any = None, *, factory: bool = False) -> in
                 Path(options.uds).unlink(missing_ok=True)
 
 
-def complain(sentence: str) -> int:
+def complain(sentence: str, code: int = 1) -> int:
     """Say why there is no start, and return its exit code."""
     sys.stderr.write(f"claude-proxy: {sentence}\n")
-    return 1
+    return code
 
 
 def _configure_logs(options: ServerOptions) -> None:
@@ -123,6 +123,8 @@ def _serve_one(
     )
     try:
         config.load()
+    except SettingsError as error:
+        return complain(error.message, BAD_SETTING)
     except ProxyError as error:
         return complain(error.message)
     except ImportFromStringError as error:

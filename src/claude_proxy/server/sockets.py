@@ -50,7 +50,7 @@ def _tcp(host: str, port: int, backlog: int) -> list[socket.socket]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
-        raise CannotListenError(f"HOST={host} is neither an address nor a name that resolves here ({error}).") from None
+        raise CannotListenError(why(host, port, error)) from None
     listeners: list[socket.socket] = []
     missing: OSError | None = None
     for family, _, _, _, address in dict.fromkeys(found):
@@ -62,9 +62,9 @@ def _tcp(host: str, port: int, backlog: int) -> list[socket.socket]:
                 continue
             for listener in listeners:
                 listener.close()
-            raise CannotListenError(_why(host, port, error)) from None
+            raise CannotListenError(why(host, port, error)) from None
     if not listeners and missing is not None:
-        raise CannotListenError(_why(host, port, missing)) from None
+        raise CannotListenError(why(host, port, missing)) from None
     return listeners
 
 
@@ -83,13 +83,22 @@ def _listener(family: int, address: object, backlog: int) -> socket.socket:
     return listener
 
 
-def _why(host: str, port: int, error: OSError) -> str:
+def why(
+    host: str, port: int, error: OSError | UnicodeError, *, set_host: str = "HOST or --host", set_port: str = "PORT or --port"
+) -> str:
+    """The sentence on an address that cannot be listened on. `set_host`, `set_port`: what the user chooses them with."""
+    if isinstance(error, (socket.gaierror, UnicodeError)):
+        words = (error.strerror or "").lower() if isinstance(error, OSError) else "no valid name"
+        return (
+            f"{host} is neither an address nor a name that resolves here ({words}): "
+            f"choose another with {set_host}, such as 127.0.0.1."
+        )
     if error.errno == errno.EADDRINUSE:
-        return f"Port {port} on {host} is taken: stop what listens there, or choose another with PORT or --port."
+        return f"Port {port} on {host} is taken: stop what listens there, or choose another with {set_port}."
     if error.errno in (errno.EACCES, errno.EPERM):
-        return f"This user may not listen on port {port}: choose one above 1023 with PORT or --port."
+        return f"This user may not listen on port {port}: choose one above 1023 with {set_port}."
     if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-        return f"No interface of this machine has the address {host}: choose another with HOST or --host."
+        return f"No interface of this machine has the address {host}: choose another with {set_host}."
     return f"Cannot listen on {host} port {port}: {error.strerror}."
 
 

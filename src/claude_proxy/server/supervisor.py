@@ -19,6 +19,8 @@ log = structlog.get_logger("server")
 # Serves until it is done and returns an exit code. Given: what to call once it listens, and the lifeline.
 Serve = Callable[[Callable[[], None], int], int]
 
+BAD_SETTING = 2  # exit code of a process that a setting kept from starting
+
 _NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGCHLD")
 _SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]  # Windows lacks most, and fork
 # A worker that dies younger than this is replaced only after as long (seconds).
@@ -61,7 +63,7 @@ class Supervisor:
         self._to_replace: list[int] = []
         self._spawn_after = 0.0
         self._served = False  # whether any worker has ever listened
-        self._failed = False
+        self._failed = 0  # what a worker's failure makes of the exit code
         self._stopped_by: int | None = None
         self._deadline = 0.0
         self._killed_by: int | None = None
@@ -70,7 +72,10 @@ class Supervisor:
         self._lifeline, self._life = os.pipe()
 
     def run(self) -> int:
-        """Serve until told to stop. Returns 0, 1 if a worker failed, 128 + signal if a second signal came."""
+        """Serve until told to stop.
+
+        Returns 0, 1 if a worker failed, 2 if a setting kept the first from starting, 128 + signal if a second signal came.
+        """
         for end in (self._bell, self._ring):
             end.setblocking(False)
         self._selector.register(self._bell, selectors.EVENT_READ)
@@ -89,8 +94,8 @@ class Supervisor:
             os.close(self._lifeline)
         if self._killed_by is not None:
             return 128 + self._killed_by
-        log.info("stopped", failed=self._failed)
-        return 1 if self._failed else 0
+        log.info("stopped", failed=self._failed > 0)
+        return self._failed
 
     # Starting
 
@@ -150,7 +155,7 @@ class Supervisor:
         self._reap()
         if self._stopped_by is not None and time.monotonic() > self._deadline:
             log.error("worker_stuck", pids=list(self._workers))
-            self._failed = True
+            self._failed = 1
             self._signal_all(signal.SIGKILL)
             self._deadline += _PATIENCE
 
@@ -233,14 +238,14 @@ class Supervisor:
     def _on_death(self, worker: _Worker, code: int) -> None:
         if worker.retiring or self._stopped_by is not None:
             log.debug("worker_ended", pid=worker.pid, code=code)
-            self._failed = self._failed or code not in (0, -signal.SIGTERM, -signal.SIGKILL)
+            self._failed = self._failed or int(code not in (0, -signal.SIGTERM, -signal.SIGKILL))
             return
         log.error("worker_died", pid=worker.pid, code=code, listening=worker.ready)
         if not worker.ready and self._to_replace:
             log.error("replacing_failed", reason="the new worker did not start, so the old ones stay")
             self._to_replace = []
         elif not self._served:
-            self._failed = True
+            self._failed = BAD_SETTING if code == BAD_SETTING else 1
             self._stop(signal.SIGTERM)
         if time.monotonic() - worker.born < _TOO_YOUNG:
             self._spawn_after = time.monotonic() + _TOO_YOUNG

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
+import os
+import re
 import socket
 import ssl
 import urllib.request
@@ -18,6 +21,17 @@ from claude_proxy.errors import ConnectFailed, SettingsError
 
 HAPPY_EYEBALLS_DELAY = 0.25  # seconds, RFC 8305 section 8
 MAX_CONNECT_ANSWER = 16 * 1024
+_SAID = {  # where the system's own words differ from system to system, or say too little
+    errno.ECONNREFUSED: "connection refused",
+    errno.ECONNRESET: "connection reset",
+    errno.EHOSTUNREACH: "no route to that host",
+    errno.ENETUNREACH: "no route to that network",
+    errno.ETIMEDOUT: "no answer",
+    errno.EACCES: "not permitted, perhaps by a firewall on this machine",
+    errno.EPERM: "not permitted, perhaps by a firewall on this machine",
+}
+_CREDENTIALS = re.compile(r"//.*@")  # of a proxy that is refused
+_NUMBERS = re.compile(r"\[Errno (\d+)\]")  # in the one error that several addresses have left
 P = TypeVar("P", bound=asyncio.Protocol)
 
 
@@ -81,14 +95,22 @@ def _proxy_for(scheme: str, host: str, port: int) -> OutboundProxy | None:
     if not url or urllib.request.proxy_bypass(f"{host}:{port}") or host in ("localhost", "127.0.0.1", "::1"):
         return None
     variable = f"{scheme.upper()}_PROXY"
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    if parts.scheme != "http" or not parts.hostname:
-        raise SettingsError(f"{variable}: only http:// proxies can be used to reach the upstream, not {parts.scheme}://.")
+    full = url if "://" in url else f"http://{url}"
+    try:
+        parts = urlsplit(full)
+        proxy, number = parts.hostname, parts.port or 80
+    except ValueError:  # a port that is none
+        proxy = None
+    if not proxy or parts.scheme != "http":
+        raise SettingsError(
+            f"{variable}={_CREDENTIALS.sub('//***@', full)}: expected an http:// proxy, such as http://proxy.example:3128. "
+            "For an upstream that needs none, name it in NO_PROXY."
+        )
     authorization = None
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         authorization = b"Basic " + base64.b64encode(pair.encode())
-    return OutboundProxy(parts.hostname, parts.port or 80, authorization)
+    return OutboundProxy(proxy, number, authorization)
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
@@ -142,9 +164,14 @@ async def _reach(loop: asyncio.AbstractEventLoop, origin: Origin) -> socket.sock
     try:
         return await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY, loop=loop)
     except (OSError, RuntimeError) as error:
-        raise ConnectFailed(
-            f"The {what} {host}:{port} does not accept connections ({_words(error)}). Check that it is up and reachable.",
-        ) from None
+        raise ConnectFailed(unreachable(f"{what} {host}:{port}", error)) from None
+
+
+def unreachable(what: str, error: BaseException) -> str:
+    """The sentence on an address to which no connection could be made."""
+    words = _words(error)
+    failed = "does not accept connections" if words == _SAID[errno.ECONNREFUSED] else "cannot be reached"
+    return f"The {what} {failed} ({words}). Check that it is up and reachable."
 
 
 async def _tunnel(loop: asyncio.AbstractEventLoop, sock: socket.socket, origin: Origin, proxy: OutboundProxy) -> None:
@@ -181,8 +208,13 @@ def _handshake(origin: Origin, error: Exception) -> str:
 
 
 def _words(error: BaseException) -> str:
+    """A failure in a few words. By number: asyncio's own words for a refused connection are "Connect call failed"."""
     if isinstance(error, ssl.SSLError) and error.reason:
         return error.reason.replace("_", " ").lower()
+    if isinstance(error, OSError) and not isinstance(error, (ssl.SSLError, socket.gaierror)):
+        numbers = [error.errno] if error.errno else map(int, _NUMBERS.findall(str(error)))
+        if said := " and ".join(dict.fromkeys(_SAID.get(number) or os.strerror(number).lower() for number in numbers)):
+            return said
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     return str(error) or type(error).__name__

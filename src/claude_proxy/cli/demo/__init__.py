@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LOG_LIMIT = 3.0  # seconds for the last log line to arrive
+END_LIMIT = 3.0  # seconds for the upstream to learn that a client has left
 
 
 def demo(
@@ -62,6 +64,7 @@ async def perform(screen: Console, port: int, *, keep: bool) -> None:
         with shown(screen, cast):
             await asyncio.gather(*(converse(url, talk) for talk in cast))
             await logged(cast, arrived)
+        await over(simulator)
         screen.print(summary(cast, simulator, time.monotonic() - started), soft_wrap=True)
         if keep:
             screen.print(invitation(url), soft_wrap=True)
@@ -77,6 +80,15 @@ async def logged(cast: list[Talk], arrived: asyncio.Event) -> None:
                 await arrived.wait()
     except TimeoutError:
         return
+
+
+async def over(simulator: Simulator) -> None:
+    """Wait until the upstream has written down the end of each request, for a while.
+
+    The proxy's log may be first: it knows that a client has left before the upstream does.
+    """
+    with contextlib.suppress(TimeoutError):
+        await simulator.wait_for(lambda sim: all(request.outcome for request in sim.requests), END_LIMIT)
 
 
 def summary(cast: list[Talk], simulator: Simulator, seconds: float) -> str:

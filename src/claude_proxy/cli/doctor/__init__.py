@@ -53,7 +53,7 @@ def examine(config: Path | None) -> list[Check]:
     try:
         loaded = read_settings(config)
     except SettingsError as error:
-        broken = fail("settings", error.message, "Correct it there; claude-proxy config show lists all settings.")
+        broken = fail("settings", error.message, "Correct it there; claude-proxy config show --docs lists all settings.")
         return [*run_all(groups, LIMIT), broken]
     found = loaded.settings
     groups |= {

@@ -58,10 +58,7 @@ def settings(loaded: Loaded) -> Checks:
     stated = {name: source for name, source in loaded.sources.items() if source != "default"}
     sources = ", ".join(sorted({"environment" if s.startswith("env ") else s for s in stated.values()}))
     yield ok("settings", f"{len(stated)} set ({sources})" if stated else "all defaults")
-    found = loaded.settings
-    if urlsplit(found.base_url).path.endswith("/v1"):
-        yield warn("settings", f"BASE_URL={found.base_url} ends in /v1, and clients add that themselves", "Leave /v1 out.")
-    yield from exposure(found)
+    yield from exposure(loaded.settings)
 
 
 def exposure(found: Settings) -> Checks:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -283,7 +284,7 @@ async def test_a_named_origin_may_read_answers_and_the_upstreams_cors_fields_giv
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"x"})
 
-    app.forward = upstreams  # type: ignore[assignment] # a hand-written path
+    app.forward = SimpleNamespace(serve=upstreams)  # type: ignore[assignment] # a hand-written path
     answer = await call(app, "/api/anthropic/v1/models", ("origin", "https://app.example"))
     assert [value for name, value in answer.headers if name == b"access-control-allow-origin"] == [b"https://app.example"]
     assert answer[b"access-control-allow-credentials"] is None

@@ -55,6 +55,7 @@ class App(FastAPI):
                 await answer(send, 204, preflight_headers(scope, origin), b"")
                 return
             send = with_cors(send, origin)
+            scope["extensions"] = {}  # no way past `send`
         if under_prefix(raw_path(scope)):
             await self.forward.serve(scope, receive, send)
         else:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from claude_proxy.simulator import Recorded, Scenario, Simulator, raw
+from tests.integration.messages import JSON, MESSAGES, body
 from tests.integration.proxy import running_proxy
 from tests.integration.wire import Header, Reply, ask
 
@@ -214,3 +215,10 @@ async def test_interim_answers_and_trailers_do_not_disturb_the_answer(simulator:
             assert (reply.status, reply.body) == (200, b'{"a":1}')
             assert reply.get("x-checksum") is None
     assert {r.connection for r in simulator.requests} == {1}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_page_of_an_allowed_origin_may_read_an_answer(simulator: Simulator, stream: bool) -> None:
+    async with running_proxy(simulator.base_url, allowed_origins=("https://app.example",)) as proxy:
+        reply = await ask(proxy.port, "POST", MESSAGES, [JSON, (b"origin", b"https://app.example")], body(stream=stream))
+    assert (reply.status, reply.whole, reply.all("access-control-allow-origin")) == (200, True, ["https://app.example"])

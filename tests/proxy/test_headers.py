@@ -69,6 +69,10 @@ def head(
     return request_head(b"POST", target, b"api.z.ai", headers, named, credential=credential, withheld=withheld, framing=framing)
 
 
+def passed(headers: list[Header]) -> list[Header]:
+    return response_headers(headers, dict(headers))
+
+
 def sent(raw: bytes) -> list[Header]:
     """The fields of a head, without request line and host."""
     assert raw.endswith(b"\r\n\r\n")
@@ -196,18 +200,18 @@ UPSTREAMS: list[Header] = [
 
 
 def test_what_an_upstream_sends_comes_back_unchanged_and_in_order() -> None:
-    assert response_headers(UPSTREAMS) == UPSTREAMS
+    assert passed(UPSTREAMS) == UPSTREAMS
 
 
 @pytest.mark.parametrize("name", sorted(HOP_BY_HOP | {b"date", b"server"}))
 def test_hop_by_hop_fields_date_and_server_do_not_come_back(name: bytes) -> None:
-    assert response_headers([(name, b"x"), *UPSTREAMS, (name, b"y")]) == UPSTREAMS
+    assert passed([(name, b"x"), *UPSTREAMS, (name, b"y")]) == UPSTREAMS
 
 
 def test_fields_that_the_upstreams_connection_names_do_not_come_back() -> None:
     headers = [*UPSTREAMS, (b"connection", b"close, CF-Ray"), (b"connection", b"via")]
-    assert response_headers(headers) == [pair for pair in UPSTREAMS if pair[0] not in (b"cf-ray", b"via")]
-    assert response_headers([*UPSTREAMS, (b"connection", b"keep-alive")]) == UPSTREAMS
+    assert passed(headers) == [pair for pair in UPSTREAMS if pair[0] not in (b"cf-ray", b"via")]
+    assert passed([*UPSTREAMS, (b"connection", b"keep-alive")]) == UPSTREAMS
 
 
 # -- reading

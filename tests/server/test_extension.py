@@ -59,6 +59,12 @@ class Direct(Recorder):
         assert not running(seen.scope).respond(200, [], b"nobody reads it")
         seen.left.set()
 
+    async def do_bodied(self, seen: Seen, receive: Receive, send: Send) -> None:
+        first = running(seen.scope).body()
+        second = running(seen.scope).body() if first is not None else await read(receive)
+        text = b" then ".join(b"None" if part is None else part for part in (first, second))
+        assert running(seen.scope).respond(200, [], text)
+
     async def do_drop(self, seen: Seen, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         running(seen.scope).abort()
@@ -122,3 +128,13 @@ async def ended(wire: Wire) -> Any:
         return not await wire.reader.read()
     except ConnectionError:
         return True
+
+
+async def test_a_body_that_is_there_needs_no_receive(serve: Serve) -> None:
+    async with direct(serve) as (serving, _), connect(serving.port) as wire:
+        await wire.send(post("/bodied", b"hello"))
+        assert (await wire.response()).body == b"hello then None"
+        await wire.send(b"POST /bodied HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhe")
+        await serving.app.request(2)
+        await wire.send(b"llo")
+        assert (await wire.response()).body == b"None then hello"

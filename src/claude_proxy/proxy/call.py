@@ -28,12 +28,14 @@ WATCH_AFTER = 0.03  # seconds after which an exchange is worth a task that watch
 class Direct(Protocol):
     """What our server offers for the exchange that it runs, beyond ASGI (docs/serve.md, "ASGI extension").
 
-    `respond` sends a whole response, `write` a piece of a body that is not the last, both at once and without a task: or
-    they return False and send nothing, while the client reads slowly and after it has left.
+    `body` gives the request's whole body, if it is there already. `respond` sends a whole response, `write` a piece of a body
+    that is not the last, both at once and without a task: or they return False and send nothing, while the client reads
+    slowly and after it has left.
     """
 
     on_leaving: Callable[[], None] | None
 
+    def body(self) -> bytes | None: ...
     def respond(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool: ...
     def write(self, body: bytes) -> bool: ...
     def abort(self) -> None: ...
@@ -91,6 +93,10 @@ class Call:
         self._watch: asyncio.Task[None] | None = None
         self._lasting = False
         self._patience = settings.client_write_timeout
+
+    def body_at_once(self) -> bytes | None:
+        """The request's whole body, if it has come already and the server can give it without being awaited."""
+        return self._direct.body() if self._direct is not None else None
 
     # -- towards the client
 

@@ -68,9 +68,16 @@ class Client:
         message = await self._receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
-        data: bytes = message.get("body", b"")
+        return self.took(message.get("body", b""), done=not message.get("more_body", False))
+
+    def took(self, data: bytes, *, done: bool) -> bytes:
+        """Count a part that has come.
+
+        Raises:
+            BodyTooLarge, BadRequest: as `part` does.
+        """
         self.size += len(data)
-        self.done = not message.get("more_body", False)
+        self.done = done
         if self.size > self._limit:
             raise self._too_large()
         if self._announced is not None and (self.size > self._announced or (self.done and self.size != self._announced)):

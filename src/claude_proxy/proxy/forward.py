@@ -155,16 +155,13 @@ class Forward:
         client, exchange = call.client, call.exchange
         client.announce(call.fields.get(b"content-length"))
         wanted = KEEP if target.messages or target.count_tokens else 1
-        call.deadline.arm("read", self._settings.client_read_timeout)
+        whole = call.body_at_once()
+        if whole is not None:
+            self._keep(call, client.took(whole, done=True))
         while not client.done and client.size < wanted and (self._kept < KEEP_ALL or not client.size):
-            data = await client.part()
-            if data:
-                call.body.append(data)
-                self._kept += len(data)
-                call.kept += len(data)
-            if not client.done:
-                call.deadline.arm("read", self._settings.client_read_timeout)
-        call.deadline.disarm()
+            call.deadline.arm("read", self._settings.client_read_timeout)
+            self._keep(call, await client.part())
+            call.deadline.disarm()
         exchange.bytes_in = client.size
         if not client.done:
             return
@@ -172,6 +169,12 @@ class Forward:
         if wanted == KEEP and b"content-encoding" not in call.fields:
             seen = peek(call.body[0] if len(call.body) == 1 else b"".join(call.body))
             exchange.model, exchange.stream = seen.model, seen.stream
+
+    def _keep(self, call: Call, data: bytes) -> None:
+        if data:
+            call.body.append(data)
+            self._kept += len(data)
+            call.kept += len(data)
 
     # -- 2 and 3: choose and attempt
 
@@ -197,7 +200,7 @@ class Forward:
 
     async def _respond(self, call: Call, target: Target, connection: Connection, answer: Answer, first: bytes) -> None:
         exchange = call.exchange
-        headers = h.response_headers(connection.headers)
+        headers = h.response_headers(connection.headers, connection.fields)
         exchange.stream = answer.is_stream
         if b"request-id" in connection.fields:
             exchange.upstream_request_id = _text(connection.fields[b"request-id"])

@@ -94,13 +94,11 @@ def _stays(name: bytes, withheld: frozenset[bytes]) -> bool:
     return name in _NOT_UPSTREAM or name in withheld or name.startswith(b"x-forwarded-")
 
 
-def response_headers(headers: list[Header]) -> list[Header]:
-    """The fields of an upstream's response that go on to the client."""
-    kept = []
-    named: frozenset[bytes] = frozenset()
-    for pair in headers:
-        if pair[0] not in _NOT_TO_CLIENT:
-            kept.append(pair)
-        elif pair[0] == b"connection":
-            named |= named_by_connection(pair[1]) - HOP_BY_HOP
-    return [pair for pair in kept if pair[0] not in named] if named else kept
+def response_headers(headers: Sequence[Header], fields: Mapping[bytes, bytes]) -> list[Header]:
+    """The fields of an upstream's response that go on to the client; `fields` are the same by name."""
+    stays = _NOT_TO_CLIENT
+    if len(fields) != len(headers) or fields.get(b"connection", b"close") not in (b"keep-alive", b"close"):
+        for name, value in headers:
+            if name == b"connection":
+                stays |= named_by_connection(value)
+    return [pair for pair in headers if pair[0] not in stays]

@@ -190,6 +190,16 @@ class Cycle:
             self._send_body(body, True)
         return True
 
+    def body(self) -> bytes | None:
+        """The request's whole body if it has come already and nothing of it was received, without awaiting; else None."""
+        if not self.body_complete or self._end_delivered or self.gone or self.complete or self._expects_continue:
+            return None
+        chunks, self._chunks = self._chunks, []
+        self._queued = 0
+        self._end_delivered = True
+        self.connection.flow.resume_reading()
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
     def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
         """A whole response, without awaiting. Returns False, and writes nothing, as `write` does, and if one has begun."""
         if self.gone or self.complete or self.started or self.connection.flow.write_paused:

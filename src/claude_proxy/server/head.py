@@ -7,6 +7,7 @@ beside Content-Length, and `chunked` that is not last (tests/server/test_hostile
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from .refusal import RefusedError
@@ -42,6 +43,7 @@ def check_version(version: str) -> None:
         raise refuse(505, "http_version", f"The request says HTTP/{version}, this server speaks HTTP/1.1 and HTTP/1.0.")
 
 
+@lru_cache(maxsize=64)
 def check_target(method: str, target: bytes) -> Target:
     """Split an origin-form target; repair the absolute form (RFC 9112 section 3.2.2), refuse the others."""
     if b"#" in target:
@@ -72,6 +74,7 @@ def check_framing(version: str, noted: Mapping[bytes, bytes]) -> None:
         raise refuse(501, "transfer_encoding", "The request's Transfer-Encoding is not 'chunked' alone, the only one known here.")
 
 
+@lru_cache(maxsize=64)
 def check_host(version: str, host: bytes | None) -> None:
     """Exactly one Host with a valid value (RFC 9112 section 3.2); HTTP/1.0 may leave it out."""
     if host is None:

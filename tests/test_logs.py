@@ -206,3 +206,29 @@ async def test_the_lines_of_one_turn_are_written_together_and_in_order(stream: i
     finally:
         logs.gather(None)
     assert json.loads(written(stream).splitlines()[-1])["n"] == 5
+
+
+class Pieces(io.RawIOBase):
+    """Remembers what each write brought."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.pieces.append(bytes(data))
+        return len(data)
+
+
+async def test_lines_that_are_written_together_are_no_more_than_a_pipe_takes_whole() -> None:
+    raw = Pieces()
+    logs.configure("info", "json", io.TextIOWrapper(io.BufferedWriter(raw)))
+    logs.gather(asyncio.get_running_loop())
+    for n in range(100):
+        logs.line("info", "exchange", {"n": n, "reason": "x" * (5000 if n == 50 else 300)})
+    logs.gather(None)
+    assert [json.loads(line)["n"] for line in b"".join(raw.pieces).splitlines()] == list(range(100))
+    assert all(piece.endswith(b"\n") and (len(piece) <= 4096 or piece.count(b"\n") == 1) for piece in raw.pieces)
+    assert len(raw.pieces) < 20

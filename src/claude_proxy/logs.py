@@ -10,7 +10,6 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -20,6 +19,7 @@ from structlog.typing import EventDict, WrappedLogger
 
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
 _straight: int | None = None  # the least level of JSON lines; None on a console
+WHOLE = 4096  # bytes that a pipe takes as one piece, so that lines of several workers do not mix (PIPE_BUF, pipe(7))
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -44,10 +44,7 @@ class Sink:
         """Write one line."""
         if self._waiting:
             self.flush()
-        if isinstance(line, str):
-            self._write(lambda stream: stream.write(line + "\n"), 1)
-        else:
-            self._write(lambda stream: stream.buffer.write(line + b"\n"), 1)
+        self._write(line + "\n" if isinstance(line, str) else line + b"\n", 1)
 
     debug = info = warning = error = critical = exception = log = msg
 
@@ -61,15 +58,25 @@ class Sink:
         self._waiting.append(line)
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write what waits, in pieces that a pipe takes whole."""
         lines, self._waiting = self._waiting, []
-        if lines:
-            self._write(lambda stream: stream.buffer.write(b"\n".join(lines) + b"\n"), len(lines))
+        piece, count = b"", 0
+        for line in lines:
+            if count and len(piece) + len(line) >= WHOLE:
+                self._write(piece, count)
+                piece, count = b"", 0
+            piece += line + b"\n"
+            count += 1
+        if count:
+            self._write(piece, count)
 
-    def _write(self, put: Callable[[TextIO], object], lines: int) -> None:
+    def _write(self, text: str | bytes, lines: int) -> None:
         stream = self.stream or sys.stderr
         try:
-            put(stream)
+            if isinstance(text, str):
+                stream.write(text)
+            else:
+                stream.buffer.write(text)
             stream.flush()
         except (OSError, ValueError):  # its reader is gone, the disk is full, or it is closed
             self.lost += lines

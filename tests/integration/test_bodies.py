@@ -309,3 +309,17 @@ async def test_a_body_that_will_be_refused_is_not_asked_for(simulator: Simulator
         status, headers = await wire.head()
     assert status == 413
     assert (b"connection", b"close") in headers
+
+
+async def test_an_upload_that_grows_too_large_behind_an_early_answer_leaves_no_connection_for_others(
+    simulator: Simulator,
+) -> None:
+    """The upstream still waits for the rest of the body there: the next request would become part of it."""
+    simulator.scenario = Scenario("raw", body=b"x" * 40, pace=0.01, drip=0.005, fault=faults.early(1000))
+    async with running_proxy(simulator.base_url, max_body_files=100_000) as proxy, connect(proxy.port) as wire:
+        wire.send(head("POST", FILES, CHUNKED) + b"%x\r\n%b\r\n" % (2000, b"x" * 2000))
+        await wire.head()
+        wire.send(b"%x\r\n%b\r\n0\r\n\r\n" % (99_000, b"x" * 99_000))
+        assert await wire.reader.readexactly(40) == b"x" * 40
+        await proxy.recorder.wait_for(1)
+        assert proxy.app.forward._upstream.pool.idle == 0

@@ -11,6 +11,7 @@ import pytest
 
 from claude_proxy.exchange import Exchange, Outcome
 from claude_proxy.simulator import Scenario, Simulator, faults
+from claude_proxy.upstream.connection import READ_AHEAD
 from tests.integration.leftovers import Leftovers, until
 from tests.integration.listeners import listening, not_accepting, silent
 from tests.integration.messages import FILES, MESSAGES, MODELS, body, head, length, post
@@ -281,3 +282,34 @@ async def test_after_a_storm_of_leaving_clients_nothing_is_left(simulator: Simul
         assert {exchange.outcome for exchange in exchanges} == {Outcome.COMPLETED, Outcome.CANCELLED, Outcome.CUT}
         assert sum(exchange.outcome is Outcome.CANCELLED for exchange in exchanges) > clients / 4
     assert all(one.outcome for one in simulator.requests)
+
+
+async def test_a_client_that_leaves_while_the_last_of_its_body_waits_for_the_upstream(simulator: Simulator) -> None:
+    simulator.scenario = Scenario(fault=faults.stop_reading())
+    async with running_proxy(simulator.base_url) as proxy, connect(proxy.port) as wire:
+        wire.send(head("POST", FILES, (b"Transfer-Encoding", b"chunked")))
+        upstreams = proxy.app.forward._upstream.pool._open
+        piece = b"4000\r\n%b\r\n" % (b"x" * 0x4000)
+        while not any(connection.unsent > READ_AHEAD - 2 * 0x4000 for connection in upstreams):
+            wire.send(piece)
+            await wire.writer.drain()
+            await asyncio.sleep(0)
+        wire.send(b"f000\r\n%b\r\n0\r\n\r\n" % (b"y" * 0xF000))
+        await until(lambda: any(connection._write_paused for connection in upstreams))
+        wire.leave()
+        (exchange,) = await proxy.recorder.wait_for(1)
+        simulator.release()
+    assert exchange.outcome is Outcome.CANCELLED
+
+
+async def test_a_client_that_leaves_an_early_stream_whose_upload_failed(simulator: Simulator) -> None:
+    events = b"data: 1\n\n" * 200
+    simulator.scenario = Scenario("raw", body=events, content_type="text/event-stream", pace=0.02, fault=faults.early(1000))
+    async with running_proxy(simulator.base_url, client_read_timeout=0.1) as proxy, connect(proxy.port) as wire:
+        wire.send(head("POST", FILES, length(200_000)) + b"x" * 1000)
+        await wire.head()
+        for _ in range(15):  # well past CLIENT_READ_TIMEOUT
+            assert await wire.chunk()
+        wire.leave()
+        (exchange,) = await proxy.recorder.wait_for(1, 2)
+    assert exchange.outcome is Outcome.CANCELLED

@@ -59,7 +59,7 @@ async def test_a_silent_stream_gets_pings_and_then_goes_on_unchanged(simulator: 
     assert b"".join(part for part in parts if part != PING) == (await direct(scenario.but(fault=None))).body
     assert exchange.pings == parts.count(PING) >= 3
     assert exchange.outcome is Outcome.COMPLETED
-    assert exchange.longest_silence >= 0.09
+    assert exchange.longest_silence >= 0.09 - 1e-6  # the sum of three intervals, to a rounding
 
 
 async def test_a_ping_comes_no_sooner_than_its_interval(simulator: Simulator) -> None:

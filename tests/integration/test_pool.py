@@ -274,3 +274,13 @@ async def test_plain_http_through_an_outbound_proxy(monkeypatch: pytest.MonkeyPa
         assert head.lower().count(b"proxy-authorization: basic ") == 1
         assert b"Basic " + pair in head
     assert len(upstream.heads) == 2
+
+
+@pytest.mark.parametrize("scenario", [Scenario(), Scenario(pace=0.01), Scenario("raw", body=b"{}")])
+async def test_an_idle_connection_holds_nothing_of_the_exchange_before(simulator: Simulator, scenario: Scenario) -> None:
+    simulator.scenario = scenario
+    async with running_proxy(simulator.base_url) as proxy:
+        await ask(proxy.port, "POST", MESSAGES, [JSON], body())
+        await proxy.recorder.wait_for(1)
+        (connection,) = proxy.app.forward._upstream.pool._idle
+        assert connection.passing is None

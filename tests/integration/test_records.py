@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import socket
 from typing import Any
 
 import pytest
 
+from claude_proxy.app import create_app
 from claude_proxy.exchange import Exchange, Outcome
+from claude_proxy.server.limits import Limits
+from claude_proxy.server.worker import Worker, WorkerConfig
+from claude_proxy.settings import load
 from claude_proxy.simulator import Scenario, Simulator, faults
 from tests.integration.leftovers import Leftovers, until
 from tests.integration.messages import JSON, MESSAGES, MODELS, body, post
-from tests.integration.proxy import RunningProxy, running_proxy
+from tests.integration.proxy import Recorder, RunningProxy, running_proxy
 from tests.integration.wire import Header, ask, connect
 
 CLAUDE_CODE: list[Header] = [
@@ -94,6 +99,27 @@ async def test_a_process_that_is_stopped_records_what_it_breaks_off(simulator: S
     assert exchange.outcome is Outcome.ABORTED
     assert exchange.usage is not None
     assert exchange.usage.input
+
+
+async def test_what_outlasts_the_grace_time_is_recorded_as_broken_off_by_us(simulator: Simulator) -> None:
+    """Not as a client that left, although its connection ends too."""
+    simulator.scenario = Scenario(fault=faults.stall("events", 3))
+    recorder = Recorder()
+    given = load({}, base_url=simulator.base_url).settings
+    config = WorkerConfig(
+        create_app(given, listeners=[recorder]), factory=False, limits=Limits(), grace=0.1, root_path="", trusted=""
+    )
+    ready = asyncio.Event()
+    worker = Worker(config, on_ready=ready.set)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = asyncio.create_task(worker.serve([listener]))
+        await ready.wait()
+        async with connect(listener.getsockname()[1]) as wire:
+            wire.send(post())
+            await wire.head()
+            worker.stop()
+            await serving
+    assert [exchange.outcome for exchange in recorder.ended] == [Outcome.ABORTED]
 
 
 async def rest(wire: Any) -> bytes:

@@ -54,7 +54,7 @@ class Direct(Recorder):
     async def do_told(self, seen: Seen, receive: Receive, send: Send) -> None:
         await read(receive)
         self.left = asyncio.Event()
-        running(seen.scope).on_leaving = self.left.set
+        running(seen.scope).watch(self.left.set)
         await self.left.wait()
         assert not running(seen.scope).respond(200, [], b"nobody reads it")
         seen.left.set()

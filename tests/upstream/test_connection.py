@@ -302,9 +302,24 @@ async def test_a_small_request_goes_out_at_the_end_of_the_turn_and_a_large_one_a
 
 
 async def test_a_close_that_is_seen_before_a_request_goes_out_leaves_it_to_be_sent_again() -> None:
-    async with connected(silent) as (connection, _):
+    async with connected(silent) as (connection, upstream):
         connection.send(ASK, b"")
-        connection.connection_lost(None)
+        connection._transport.close()  # as the transport does itself when the peer's end is read in this turn
         with pytest.raises(ConnectionLost) as caught:
             await connection.head()
         assert caught.value.code == "stale_connection"
+        assert upstream.heads == []
+
+
+async def test_an_answer_that_was_not_read_to_its_end_leaves_no_connection_for_others() -> None:
+    """Its reading may be paused, and the next answer would never be seen."""
+    piece = b"7530\r\n" + b"x" * 30_000 + b"\r\n"
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with connected(saying(head + piece * 3 + b"0\r\n\r\n")) as (connection, _):
+        connection.send(ASK, b"")
+        await connection.head()
+        await until(lambda: connection.complete or connection._reading_paused)
+        assert not connection.reusable
+        while not connection.finished:
+            await connection.read()
+        assert connection.reusable

@@ -378,3 +378,31 @@ async def test_plain_http_through_a_proxy_is_asked_for_in_absolute_form(monkeypa
         origin = parse_origin("http://api.example:8080/base")
         assert origin.target_prefix == b"http://api.example:8080/base"
         assert (await connect("http://api.example:8080/base")).peer == ("127.0.0.1", proxy.port)
+
+
+def test_a_connect_that_is_cancelled_as_its_handshake_ends_takes_no_descriptor_from_others(
+    authority: trustme.CA, ca_file: Path
+) -> None:
+    """On asyncio's own loop: a socket that is closed under its transport gives its number to the next one."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        server = await asyncio.start_server(silent, "127.0.0.1", 0, ssl=serving(authority.issue_cert("127.0.0.1")))
+        port = server.sockets[0].getsockname()[1]
+
+        class Cancelling(Connection):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                super().connection_made(transport)
+                dialing.cancel()
+
+        connection = Cancelling(loop, lambda _: None)
+        origin = parse_origin(f"https://127.0.0.1:{port}")
+        dialing = loop.create_task(dial(loop, origin, tls_context(ca_file), connection))
+        with pytest.raises(asyncio.CancelledError):
+            await dialing
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.transport.abort()
+        await until(lambda: connection.closed)
+        server.close()
+
+    asyncio.run(main())

@@ -30,11 +30,10 @@ class Direct(Protocol):
 
     `body` gives the request's whole body, if it is there already. `respond` sends a whole response, `write` a piece of a body
     that is not the last, both at once and without a task: or they return False and send nothing, while the client reads
-    slowly and after it has left.
+    slowly and after it has left. `watch` names what is to be called when the client leaves.
     """
 
-    on_leaving: Callable[[], None] | None
-
+    def watch(self, leaving: Callable[[], None] | None, /) -> None: ...
     def body(self) -> bytes | None: ...
     def respond(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool: ...
     def write(self, body: bytes) -> bool: ...
@@ -51,12 +50,13 @@ class Call:
         connection: the upstream connection of the running attempt.
         responded: whether the response's head has gone to the client: the point of no return.
         reason: why the exchange was interrupted, if it was.
+        upload: the task that sends the rest of a body; `uploaded` once it has sent all of it.
     """
 
     __slots__ = (
         "_direct", "_lasting", "_live", "_patience", "_send", "_task", "_unsent", "_watch", "answer",
          "body", "client", "connection", "deadline", "exchange", "fields",
-        "headers", "kept", "loop", "reason", "responded", "scope", "settings", "upload", "withheld",
+        "headers", "kept", "loop", "reason", "responded", "scope", "settings", "upload", "uploaded", "withheld",
     )  # fmt: skip
 
     def __init__(
@@ -90,9 +90,12 @@ class Call:
         self._live = True
         self._unsent = 0
         self.upload: asyncio.Task[None] | None = None
+        self.uploaded = False
         self._watch: asyncio.Task[None] | None = None
         self._lasting = False
         self._patience = settings.client_write_timeout
+        if self._direct is not None:
+            self._direct.watch(self._client_left)
 
     def body_at_once(self) -> bytes | None:
         """The request's whole body, if it has come already and the server can give it without being awaited."""
@@ -172,10 +175,8 @@ class Call:
         return reason
 
     def watch_client(self) -> None:
-        """Notice when the client leaves, once the exchange has lasted a little. The body must have been read."""
-        if self._direct is not None:
-            self._direct.on_leaving = self._client_left
-        elif self._lasting and self._watch is None and self._live:
+        """Notice when the client leaves, once the exchange has lasted a little; what comes of the body is thrown away."""
+        if self._direct is None and self._lasting and self._watch is None and self._live:
             self._watch = self.loop.create_task(self._await_leaving())
 
     def await_head(self, connection: Connection) -> None:
@@ -189,14 +190,14 @@ class Call:
     @property
     def body_sent(self) -> bool:
         """Whether the whole body has been handed to the upstream connection."""
-        return self.client.done and (self.upload is None or self.upload.done())
+        return self.client.done if self.upload is None else self.uploaded
 
     def close(self) -> None:
         """Nothing interrupts any more; timers and tasks beside the exchange end."""
         self._live = False
         self.deadline.close()
         if self._direct is not None:
-            self._direct.on_leaving = None
+            self._direct.watch(None)
         for running in (self.upload, self._watch):
             if running is not None:
                 running.cancel()

@@ -77,14 +77,14 @@ class Client:
             BodyTooLarge, BadRequest: as `part` does.
         """
         self.size += len(data)
-        self.done = done
         if self.size > self._limit:
             raise self._too_large()
-        if self._announced is not None and (self.size > self._announced or (self.done and self.size != self._announced)):
+        if self._announced is not None and (self.size > self._announced or (done and self.size != self._announced)):
             raise BadRequest(
                 f"The request announced {self._announced} bytes of body and sent {self.size}. The client has to mend that.",
                 code="body_length",
             )
+        self.done = done
         return data
 
     async def gone(self) -> None:

@@ -51,6 +51,8 @@ class Relay:
         call, connection = self._call, self._connection
         if first:
             await self._pass(first)
+        if self._done:
+            return
         if call.sends_at_once:
             connection.passing = self._pass_at_once
         try:

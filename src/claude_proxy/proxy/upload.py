@@ -23,21 +23,21 @@ class Upload:
         self._patience = Deadline(call.loop, self._expired)
 
     async def run(self) -> None:
-        """Until the body is sent, or the exchange is interrupted."""
+        """Until the body is sent, or cannot be any more. From then on the client's leaving is watched as without a body."""
         call, connection = self._call, self._connection
         try:
             while not call.client.done:
                 await self._step()
             if self._chunked:
                 connection.write(b"0\r\n\r\n")
+            call.uploaded = True
+            if not connection.status:
+                call.await_head(connection)
         except Exception as error:  # passed on as the reason
             self._fail(error)
-            return
         finally:
             self._patience.close()
-        if not connection.status:
-            call.await_head(connection)
-        call.watch_client()
+            call.watch_client()
 
     async def _step(self) -> None:
         call, connection = self._call, self._connection
@@ -52,8 +52,11 @@ class Upload:
 
     def _fail(self, error: Exception) -> None:
         """The body will not be sent whole, which ends the exchange; but an answer that came early needs no more of it."""
+        call = self._call
         if isinstance(error, ClientGone) or not self._connection.status:
-            self._call.interrupt(error)
+            call.interrupt(error)
+        elif call.upload is not None:
+            call.upload.cancel()
 
     def _expired(self, name: str) -> None:
         call, unsent = self._call, self._connection.unsent

@@ -38,6 +38,7 @@ class Cycle:
         "_end_delivered",
         "_event",
         "_expects_continue",
+        "_leaving",
         "_left",
         "_old_http",
         "_queued",
@@ -50,7 +51,6 @@ class Cycle:
         "connection",
         "gone",
         "keep_alive",
-        "on_leaving",
         "scope",
         "started",
         "task",
@@ -76,7 +76,7 @@ class Cycle:
         self._queued = 0
         self._end_delivered = False
         self._event: asyncio.Event | None = None
-        self.on_leaving: Callable[[], None] | None = None  # called when the client leaves before the response's end
+        self._leaving: Callable[[], None] | None = None
 
     # What the connection tells us
 
@@ -99,7 +99,7 @@ class Cycle:
         """The client is gone, or nothing more may be said to it."""
         self.gone = True
         self._wake()
-        leaving, self.on_leaving = self.on_leaving, None
+        leaving, self._leaving = self._leaving, None
         if leaving is not None:
             leaving()
 
@@ -190,6 +190,13 @@ class Cycle:
             self._send_body(body, True)
         return True
 
+    def watch(self, leaving: Callable[[], None] | None) -> None:
+        """Call `leaving` when the client leaves before the response's end, now if it has; None: not any more."""
+        if leaving is not None and self.gone:
+            leaving()
+        elif not self.complete:
+            self._leaving = leaving
+
     def body(self) -> bytes | None:
         """The request's whole body if it has come already and nothing of it was received, without awaiting; else None."""
         if not self.body_complete or self._end_delivered or self.gone or self.complete or self._expects_continue:
@@ -271,7 +278,7 @@ class Cycle:
             self._send_head()  # no body belongs to it
         if not more:
             self.complete = True
-            self.on_leaving = None
+            self._leaving = None
             self._chunks.clear()
             self._wake()
             self.connection.on_response_complete(self)
@@ -281,7 +288,7 @@ class Cycle:
         if self._unsent_head:
             before = self._unsent_head + before
             self._unsent_head = b""
-        if len(body) < _COPY_BELOW:
+        if len(body) < _COPY_BELOW or not self.connection.vectored:
             self.connection.transport.write(b"".join((before, body, after)))
         else:
             self.connection.transport.writelines((before, body, after) if before else (body, after))

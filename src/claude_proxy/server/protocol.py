@@ -84,6 +84,8 @@ class HardenedProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its bases
         self.flow = FlowControl(self.transport)
+        # That of some asyncio versions (3.13.0) never pauses the writer.
+        self.vectored = type(transport).__module__.startswith("uvloop")
         self.server_state.connections.add(self)  # type: ignore[arg-type]  # uvicorn's union of its own protocols
         self._scope_base = {
             "type": "http",
@@ -104,6 +106,7 @@ class HardenedProtocol(asyncio.Protocol):
                 timer.cancel()
         if self.running is not None:
             self.running.disconnect()
+        self._receiving = None
         self.waiting.clear()
         self.reader.close()
         self.flow.resume_writing()
@@ -292,6 +295,12 @@ class HardenedProtocol(asyncio.Protocol):
         self.transport.close()
         if self.transport.get_write_buffer_size():
             self._rearm(self.limits.keep_alive)
+
+    def end(self) -> None:
+        """The grace time is over: drop the connection. That is not the client's leaving."""
+        if self.running is not None:
+            self.running.watch(None)
+        self.transport.abort()
 
     def shutdown(self) -> None:
         """The server drains: an idle connection closes now, a busy one after its answer."""

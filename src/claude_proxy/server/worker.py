@@ -162,8 +162,8 @@ class Worker(uvicorn.Server):
     async def _abort_rest(self) -> None:
         state = self.server_state
         log.warning("grace_over", aborted=len(state.tasks), connections=len(state.connections))
-        for connection in list(state.connections):
-            connection.transport.abort()
         for task in list(state.tasks):
             task.cancel()
+        for connection in list(state.connections):
+            connection.end()  # type: ignore[union-attr]  # they are all HardenedProtocol
         await self._emptied(_LAST_WORDS)

@@ -101,8 +101,8 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
 
     def _hand_over(self) -> None:
-        data, self._request = self._request, b""
-        if data and not self.closed:
+        if self._request and not self._transport.is_closing():  # else it stays: not a byte of it has gone out
+            data, self._request = self._request, b""
             self._transport.write(data)
 
     def write(self, data: bytes) -> None:
@@ -198,11 +198,12 @@ class Connection(asyncio.Protocol):
     @property
     def reusable(self) -> bool:
         """Whether another request may follow on this connection."""
-        return self.complete and self._keep_alive and not self.closed and not self._write_paused and not self.unsent
+        quiet = not (self._reading_paused or self._write_paused or self.unsent)
+        return self.finished and self._keep_alive and not self.closed and quiet
 
     def abort(self) -> None:
         """Close now; what is still to be written is dropped."""
-        if not self.closed:
+        if not self.closed and self._transport is not None:
             self._transport.abort()
 
     @property
@@ -275,6 +276,7 @@ class Connection(asyncio.Protocol):
             else:
                 self._fail(self._lost())
         self.resume_writing()
+        self.passing = None
         self._on_close(self)
         self.wake()
 

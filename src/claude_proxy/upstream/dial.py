@@ -10,15 +10,18 @@ import re
 import socket
 import ssl
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import aiohappyeyeballs
 
 from claude_proxy.errors import ConnectFailed, SettingsError
+from claude_proxy.upstream.connection import Connection
 
+AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]  # what getaddrinfo gives
 HAPPY_EYEBALLS_DELAY = 0.25  # seconds, RFC 8305 section 8
 MAX_CONNECT_ANSWER = 16 * 1024
 _SAID = {  # where the system's own words differ from system to system, or say too little
@@ -32,7 +35,6 @@ _SAID = {  # where the system's own words differ from system to system, or say t
 }
 _CREDENTIALS = re.compile(r"//.*@")  # of a proxy that is refused
 _NUMBERS = re.compile(r"\[Errno (\d+)\]")  # in the one error that several addresses have left
-P = TypeVar("P", bound=asyncio.Protocol)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,40 +129,66 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
     return context
 
 
-async def dial(loop: asyncio.AbstractEventLoop, origin: Origin, tls: ssl.SSLContext | None, protocol: P) -> P:
-    """Connect `protocol` to `origin`.
+async def dial(loop: asyncio.AbstractEventLoop, origin: Origin, tls: ssl.SSLContext | None, connection: Connection) -> Connection:
+    """Connect `connection` to `origin`.
 
     Raises:
         ConnectFailed: a sentence on what did not work and what to do.
     """
-    sock = await _reach(loop, origin)
+    addresses = await _resolve(loop, origin)
+    if tls is None and origin.proxy is None and len(addresses) == 1 and len(addresses[0][4]) == 2:
+        return await _straight(loop, origin, addresses[0][4], connection)
+    sock = await _reach(loop, origin, addresses)
+    drop = sock.close
     try:
         if origin.proxy is not None and origin.tls:
             await _tunnel(loop, sock, origin, origin.proxy)
         name = origin.host if tls is not None else None
-        await loop.create_connection(lambda: protocol, sock=sock, ssl=tls, server_hostname=name)
+        drop = connection.abort  # the socket is the transport's now: closed under it, its number would soon be another's
+        await loop.create_connection(lambda: connection, sock=sock, ssl=tls, server_hostname=name)
     except ssl.SSLCertVerificationError as error:
-        sock.close()
+        drop()
         raise ConnectFailed(_certificate(origin, error), code="tls_failed") from None
     except (ssl.SSLError, ConnectionError, OSError) as error:
-        sock.close()
+        drop()
         raise ConnectFailed(_handshake(origin, error), code="tls_failed") from None
     except BaseException:
-        sock.close()
+        drop()
         raise
-    return protocol
+    return connection
 
 
-async def _reach(loop: asyncio.AbstractEventLoop, origin: Origin) -> socket.socket:
-    host, port = (origin.proxy.host, origin.proxy.port) if origin.proxy else (origin.host, origin.port)
-    what = "outbound proxy" if origin.proxy else "upstream"
+async def _straight(
+    loop: asyncio.AbstractEventLoop, origin: Origin, address: tuple[Any, ...], connection: Connection
+) -> Connection:
+    """One address, and nothing between: the loop's own way, which costs a third."""
     try:
-        addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        await loop.create_connection(lambda: connection, *address)
+    except OSError as error:
+        raise ConnectFailed(unreachable(f"upstream {origin.host}:{origin.port}", error)) from None
+    return connection
+
+
+def _first_hop(origin: Origin) -> tuple[str, str, int]:
+    """What it is, and where."""
+    if origin.proxy is not None:
+        return "outbound proxy", origin.proxy.host, origin.proxy.port
+    return "upstream", origin.host, origin.port
+
+
+async def _resolve(loop: asyncio.AbstractEventLoop, origin: Origin) -> Sequence[AddressInfo]:
+    what, host, port = _first_hop(origin)
+    try:
+        return await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
         raise ConnectFailed(
             f"The {what}'s name {host} cannot be resolved ({_words(error)}). Check BASE_URL and this machine's DNS.",
             code="name_not_found",
         ) from None
+
+
+async def _reach(loop: asyncio.AbstractEventLoop, origin: Origin, addresses: Sequence[AddressInfo]) -> socket.socket:
+    what, host, port = _first_hop(origin)
     try:
         return await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY, loop=loop)
     except (OSError, RuntimeError) as error:

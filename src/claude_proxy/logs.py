@@ -128,21 +128,22 @@ def line(level: str, event: str, fields: dict[str, Any]) -> None:
         fields["event"] = event
         fields["level"] = level
         fields["timestamp"] = _clock()
-        _sink.soon(msgspec.json.encode(fields, enc_hook=str))
+        _sink.soon(_encode(fields))
 
 
-_millisecond = 0
+_encode = msgspec.json.Encoder(enc_hook=str).encode  # what JSON cannot hold becomes its `str`
+_second = 0
 _rendered = ""
 
 
 def _clock() -> str:
-    """The time as ISO 8601 in UTC, to the millisecond, rendered once for each."""
-    global _millisecond, _rendered
-    now = int(time.time() * 1000)
-    if now != _millisecond:
-        seconds, rest = divmod(now, 1000)
-        _millisecond, _rendered = now, f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
-    return _rendered
+    """The time as ISO 8601 in UTC, to the millisecond; all but those are rendered once a second."""
+    global _second, _rendered
+    now = time.time()
+    second = int(now)
+    if second != _second:
+        _second, _rendered = second, f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}."
+    return f"{_rendered}{int((now - second) * 1000):03d}Z"
 
 
 def _rendering(console: bool, *, colors: bool) -> list[structlog.typing.Processor]:
@@ -164,8 +165,8 @@ def show_controls(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def render_json(_: WrappedLogger, __: str, event: EventDict) -> bytes:
-    """One JSON object; what JSON cannot hold becomes its `str`."""
-    return msgspec.json.encode(event, enc_hook=str)
+    """One JSON object."""
+    return _encode(event)
 
 
 class _Handler(logging.Handler):

@@ -14,7 +14,7 @@ from claude_proxy.errors import BodyTimeout, UpstreamTimeout
 from claude_proxy.exchange import Exchange
 from claude_proxy.proxy.answer import Answer
 from claude_proxy.proxy.client import Client, ClientGone, ClientStalled, Message, Scope, Send
-from claude_proxy.proxy.deadline import Deadline
+from claude_proxy.proxy.deadline import Deadline, Far
 from claude_proxy.proxy.headers import CREDENTIALS
 from claude_proxy.settings import Settings
 from claude_proxy.upstream.connection import Connection
@@ -30,8 +30,10 @@ class Direct(Protocol):
 
     `body` gives the request's whole body, if it is there already. `respond` sends a whole response, `write` a piece of a body
     that is not the last, both at once and without a task: or they return False and send nothing, while the client reads
-    slowly and after it has left. `watch` names what is to be called when the client leaves.
+    slowly and after it has left. `watch` names what is to be called when the client leaves. `fields` are the headers by name.
     """
+
+    fields: dict[bytes, bytes]
 
     def watch(self, leaving: Callable[[], None] | None, /) -> None: ...
     def body(self) -> bytes | None: ...
@@ -67,17 +69,18 @@ class Call:
         client: Client,
         send: Send,
         settings: Settings,
+        far: Far | None = None,
     ) -> None:
         self.exchange = exchange
         self.scope = scope
         self.headers: list[tuple[bytes, bytes]] = scope["headers"]
-        self.fields = dict(self.headers)
         self.client = client
         self.settings = settings
         self.loop = loop
         extension = scope.get("extensions", NONE).get(EXTENSION)
         self._direct: Direct | None = extension["exchange"]() if extension is not None else None
-        self.deadline = Deadline(loop, self._expired, None if self._direct else self._lasts, WATCH_AFTER)
+        self.fields = dict(self.headers) if self._direct is None else self._direct.fields
+        self.deadline = Deadline(loop, self._expired, None if self._direct else self._lasts, WATCH_AFTER, far)
         self.body: list[bytes] = []
         self.answer: Answer | None = None
         self.connection: Connection | None = None
@@ -105,15 +108,19 @@ class Call:
 
     async def respond(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         """Send a whole response; waits as `send_body` does."""
-        exchange = self.exchange
-        if self._direct is not None and self._direct.respond(status, headers, body):
-            self.responded = True
-            exchange.status = status
-            exchange.bytes_out = len(body)
-            exchange.first_byte = self.loop.time() - exchange.started if body else None
-            return
         await self.start_response(status, headers)
         await self.send_body(body, more=False)
+
+    def respond_at_once(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
+        """The same without waiting; False, and nothing is sent, where that cannot be."""
+        if self._direct is None or not self._direct.respond(status, headers, body):
+            return False
+        exchange = self.exchange
+        self.responded = True
+        exchange.status = status
+        exchange.bytes_out = len(body)
+        exchange.first_byte = self.loop.time() - exchange.started if body else None
+        return True
 
     async def start_response(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """Send status and headers: from here on there is no other answer. Waits as `send_body` does."""
@@ -153,6 +160,7 @@ class Call:
         self.fields = {name: self.fields[name] for name in CREDENTIALS if name in self.fields}
         if self._direct is not None:
             self.headers.clear()
+            self._direct.fields = {}
 
     def drop_client(self) -> None:
         """Close the client's connection without waiting until it has read what was sent."""

@@ -25,6 +25,7 @@ from claude_proxy.proxy.attempt import Upstream, attempt, own_address
 from claude_proxy.proxy.call import Call
 from claude_proxy.proxy.client import Client, ClientGone, ClientStalled, Receive, Scope, Send
 from claude_proxy.proxy.count_tokens import CountTokens, looks_missing, missing
+from claude_proxy.proxy.deadline import Far
 from claude_proxy.proxy.opening import opening, whole
 from claude_proxy.proxy.relay import Relay, StreamBroken
 from claude_proxy.proxy.target import PREFIX, Target, is_probe, parse, raw_path
@@ -64,6 +65,7 @@ class Forward:
         self._gate = gate
         self._listeners = listeners
         self._count_tokens = CountTokens(settings.count_tokens_memory)
+        self._far = Far()
         self._kept = 0
         self._id_base = "cp_" + os.urandom(6).hex()
         self._ids = itertools.count(1)
@@ -96,7 +98,13 @@ class Forward:
         target = parse(exchange.method, path, call.scope["query_string"])
         if self._is_own(call.scope):
             raise own_address()
-        await self._read_ahead(call, target)
+        call.client.announce(call.fields.get(b"content-length"))
+        body = call.body_at_once()
+        if body is None:
+            await self._read_ahead(call, target)
+        else:
+            self._keep(call, call.client.took(body, done=True))
+        self._peek(call, target)
         probing = target.count_tokens and await self._count_tokens.enter(call.loop)
         try:
             connection = await self._attempts(call, target)
@@ -142,31 +150,31 @@ class Forward:
         )
         limit = self._gate.body_limit(exchange.path)
         self.running += 1
-        call = Call(loop, exchange, scope, Client(receive, limit), send, self._settings)
+        call = Call(loop, exchange, scope, Client(receive, limit), send, self._settings, self._far)
         describe(exchange, call.fields)
         self._listeners.exchange_start(exchange)
         return call
 
     async def _read_ahead(self, call: Call, target: Target) -> None:
-        """Read the body of a Messages call as far as it is kept, of any other its first part; then peek.
+        """Read the body of a Messages call as far as it is kept, of any other its first part.
 
         One part is read in any case: it tells whether there is a body at all.
         """
-        client, exchange = call.client, call.exchange
-        client.announce(call.fields.get(b"content-length"))
+        client = call.client
         wanted = KEEP if target.messages or target.count_tokens else 1
-        whole = call.body_at_once()
-        if whole is not None:
-            self._keep(call, client.took(whole, done=True))
         while not client.done and client.size < wanted and (self._kept < KEEP_ALL or not client.size):
             call.deadline.arm("read", self._settings.client_read_timeout)
             self._keep(call, await client.part())
             call.deadline.disarm()
+
+    def _peek(self, call: Call, target: Target) -> None:
+        """What the request says of itself, if its body has been read whole."""
+        client, exchange = call.client, call.exchange
         exchange.bytes_in = client.size
         if not client.done:
             return
         call.watch_client()
-        if wanted == KEEP and b"content-encoding" not in call.fields:
+        if (target.messages or target.count_tokens) and b"content-encoding" not in call.fields:
             seen = peek(call.body[0] if len(call.body) == 1 else b"".join(call.body))
             exchange.model, exchange.stream = seen.model, seen.stream
 
@@ -215,7 +223,8 @@ class Forward:
         if complete:
             answer.feed(first)
             self._give_back(call)
-            await call.respond(connection.status, headers, first)
+            if not call.respond_at_once(connection.status, headers, first):
+                await call.respond(connection.status, headers, first)
             return
         await call.start_response(connection.status, headers)
         if answer.is_stream:  # it may last: what is not needed any more does not wait for its end

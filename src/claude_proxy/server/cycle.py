@@ -31,7 +31,11 @@ _FAILED = "The proxy failed inside; its log has the reason. Please report it."
 
 
 class Cycle:
-    """The two ends of one exchange. The connection feeds it; the app calls `receive` and `send`."""
+    """The two ends of one exchange. The connection feeds it; the app calls `receive` and `send`.
+
+    Attributes:
+        fields: the request's headers by name, the last of several.
+    """
 
     __slots__ = (
         "_chunks",
@@ -49,6 +53,7 @@ class Cycle:
         "chunked",
         "complete",
         "connection",
+        "fields",
         "gone",
         "keep_alive",
         "scope",
@@ -57,18 +62,25 @@ class Cycle:
     )
 
     def __init__(
-        self, connection: HardenedProtocol, app: Any, scope: dict[str, Any], *, keep_alive: bool, expects_continue: bool
+        self,
+        connection: HardenedProtocol,
+        app: Any,
+        scope: dict[str, Any],
+        fields: dict[bytes, bytes],
+        *,
+        keep_alive: bool,
     ) -> None:
         self.connection = connection
         self.app = app
         self.task: asyncio.Task[None] | None = None
         self.scope = scope
+        self.fields = fields
         self.keep_alive = keep_alive
         self.body_complete = False
         self.started = self.complete = self.gone = False
         self.chunked = False
-        self._expects_continue = expects_continue
         self._old_http = scope["http_version"] == "1.0"
+        self._expects_continue = b"expect" in fields and fields[b"expect"].lower() == b"100-continue" and not self._old_http
         self._until_close = False
         self._left = 0
         self._unsent_head = b""

@@ -23,9 +23,9 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 
 from .cycle import Cycle
-from .head import Target, refuse
+from .head import refuse
 from .limits import Limits
-from .reader import BETWEEN, BODY, DEAF, HEAD, RequestHead, RequestReader
+from .reader import BETWEEN, BODY, DEAF, HEAD, RequestReader
 from .refusal import RefusedError, as_response
 
 if TYPE_CHECKING:
@@ -148,26 +148,24 @@ class HardenedProtocol(asyncio.Protocol):
 
     # Requests in turn
 
-    def _take(self, head: RequestHead) -> Cycle:
+    def _take(self) -> Cycle:
         """The reader has a request: run it, or let it wait for the one before."""
+        reader = self.reader
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
-        cycle = self._receiving = Cycle(
-            self,
-            self.app if head.forwarded else self.direct_app,
-            self._scope(head.method, head.version, head.target, head.headers),
-            keep_alive=head.keep_alive,
-            expects_continue=head.expects_continue,
-        )
+        fields = reader.fields
+        forwarded = b"x-forwarded-for" in fields or b"x-forwarded-proto" in fields  # a front says for whom it asks
+        app = self.app if forwarded else self.direct_app
+        cycle = self._receiving = Cycle(self, app, self._scope(reader), fields, keep_alive=reader.keep_alive)
         if self.running is None:
             self.running = self._fresh = cycle
         else:
             self.waiting.append(cycle)
         return cycle
 
-    def _scope(self, method: str, version: str, target: Target, headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
-        raw_path = target.path
+    def _scope(self, reader: RequestReader) -> dict[str, Any]:
+        raw_path = reader.target.path
         path = raw_path.decode("ascii")
         if "%" in path:
             path = unquote(path)
@@ -178,12 +176,12 @@ class HardenedProtocol(asyncio.Protocol):
             raw_path = root.encode("ascii") + raw_path
         return {
             **self._scope_base,
-            "http_version": version,
-            "method": method,
+            "http_version": reader.version,
+            "method": reader.method,
             "path": path,
             "raw_path": raw_path,
-            "query_string": target.query,
-            "headers": headers,
+            "query_string": reader.target.query,
+            "headers": reader.headers,
             "state": self.app_state.copy(),
         }
 

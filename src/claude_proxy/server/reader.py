@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import httptools
 
@@ -35,20 +35,9 @@ class Phase(IntEnum):
     DEAF = 3
 
 
+NOWHERE = Target(b"", b"", None)
 # An enum member costs a look-up twice as long as a global, and these are compared for every packet.
 BETWEEN, HEAD, BODY, DEAF = Phase
-
-
-class RequestHead(NamedTuple):
-    """A request whose headers are complete and checked."""
-
-    method: str
-    version: str
-    target: Target
-    headers: Headers
-    keep_alive: bool
-    expects_continue: bool
-    forwarded: bool  # whether a front proxy says for whom it asks
 
 
 class BodySink(Protocol):
@@ -59,11 +48,22 @@ class BodySink(Protocol):
 
 
 class RequestReader:
-    """Reads one connection. `take` is called for each request head and returns where its body goes."""
+    """Reads one connection. `take` is called for each request whose head is complete and checked, and returns where its
+    body goes.
 
-    def __init__(self, limits: Limits, take: Callable[[RequestHead], BodySink]) -> None:
+    Attributes:
+        method, version, target, headers, keep_alive: of the request for which `take` is called; names of headers lower-case.
+        fields: the same headers by name, the last of several.
+    """
+
+    def __init__(self, limits: Limits, take: Callable[[], BodySink]) -> None:
         self.phase = BETWEEN
         self.method = ""
+        self.version = "1.1"
+        self.target = NOWHERE
+        self.headers: Headers = []
+        self.fields: dict[bytes, bytes] = {}
+        self.keep_alive = False
         self._unframed = 0  # bytes in packets that completed no head and held no body
         self._held_body = False
         self._packet = 0
@@ -74,7 +74,6 @@ class RequestReader:
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
         self._collected: Headers = []
-        self._headers: Headers = []
         self._upgrading = False
 
     def feed(self, data: bytes) -> None:
@@ -139,34 +138,33 @@ class RequestReader:
 
     def on_headers_complete(self) -> None:
         parser = self._parser
-        # RFC 9112 section 5: white space after a value is none of it.
-        self._headers = [(name.lower(), value.rstrip(b" \t")) for name, value in self._collected]
+        # RFC 9112 section 5: white space after a value is none of it (llhttp lets no other through than these two).
+        headers = self.headers = [(name.lower(), value.rstrip()) for name, value in self._collected]
         self._collected = []
         self._check_size()
-        noted = dict(self._headers)
-        if len(noted) != len(self._headers):
+        fields = self.fields = dict(headers)
+        if len(fields) != len(headers):
             self._check_single()
         method = self.method = parser.get_method().decode("ascii")
-        version = parser.get_http_version()
-        target = check_target(method, self._target)
+        version = self.version = parser.get_http_version()
+        target = self.target = check_target(method, self._target)
         check_version(version)
-        check_framing(version, noted)
-        check_host(version, noted.get(b"host"))
+        check_framing(version, fields)
+        check_host(version, fields.get(b"host"))
         if parser.should_upgrade():
-            if wants_websocket(self._headers):
+            if wants_websocket(headers):
                 raise refuse(400, "websocket", "The request asks for a WebSocket, and this server has none.")
             self._upgrading = True
             return
         if target.authority is not None:
-            rest = [header for header in self._headers if header[0] != b"host"]
-            self._headers = [(b"host", target.authority), *rest]
+            self.headers = [(b"host", target.authority), *[pair for pair in headers if pair[0] != b"host"]]
+            fields[b"host"] = target.authority
         self.phase = BODY
         self._unframed = 0
         self._held_body = True  # this packet brought the head, so it is not idle talk
-        expects_continue = noted.get(b"expect", b"").lower() == b"100-continue" and version == "1.1"
-        forwarded = b"x-forwarded-for" in noted or b"x-forwarded-proto" in noted
-        head = RequestHead(method, version, target, self._headers, parser.should_keep_alive(), expects_continue, forwarded)
-        self._sink = self._take(head)
+        self.keep_alive = parser.should_keep_alive()
+        self._sink = self._take()
+        self.headers, self.fields = [], {}  # the sink's from here on, and not ours to hold
 
     def on_body(self, body: bytes) -> None:
         self._held_body = True
@@ -185,7 +183,7 @@ class RequestReader:
     def _head_without_upgrade(self) -> bytes:
         self._parser = httptools.HttpRequestParser(self)
         lines = [self.method.encode("ascii"), b" ", self._target, b" HTTP/1.1\r\n"]
-        for name, value in without_upgrade(self._headers):
+        for name, value in without_upgrade(self.headers):
             lines += (name, b": ", value, b"\r\n")
         lines.append(b"\r\n")
         return b"".join(lines)
@@ -193,7 +191,7 @@ class RequestReader:
     def _check_single(self) -> None:
         """Some field stands twice: none of those that may stand only once?"""
         seen: set[bytes] = set()
-        for name, _ in self._headers:
+        for name, _ in self.headers:
             if name in SINGLE and name in seen:
                 raise doubled(name)
             seen.add(name)
@@ -202,11 +200,11 @@ class RequestReader:
         limits = self._limits
         if len(self._target) > limits.target_bytes:
             raise self._target_too_long()
-        if len(self._headers) > limits.header_count:
+        if len(self.headers) > limits.header_count:
             raise refuse(431, "too_many_headers", f"The request has more than {limits.header_count} headers.")
         if self._surely_small:
             return
-        if sum([len(name) + len(value) + 4 for name, value in self._headers]) > limits.head_bytes:
+        if sum([len(name) + len(value) + 4 for name, value in self.headers]) > limits.head_bytes:
             raise self._head_too_large()
 
     def _target_too_long(self) -> RefusedError:

@@ -102,7 +102,7 @@ class Pool:
             connection.abort()
             return
         connection.idle_since = now
-        connection.idle_for = _keep_alive_timeout(connection)
+        connection.idle_for = _keep_alive_timeout(connection) if b"keep-alive" in connection.fields else None
         self._idle.append(connection)
         self._next_turn()
         if self._sweeper is None:
@@ -183,7 +183,7 @@ def _readable(descriptor: int) -> bool:
 
 def _keep_alive_timeout(connection: Connection) -> float | None:
     """Seconds the upstream says it keeps an idle connection (`Keep-Alive: timeout=5`), less one for the way."""
-    for part in connection.fields.get(b"keep-alive", b"").split(b","):
+    for part in connection.fields[b"keep-alive"].split(b","):
         key, _, number = part.strip().partition(b"=")
         if key.lower() == b"timeout" and number.isdigit():
             return max(0.0, int(number) - 1.0)

@@ -21,7 +21,7 @@ from claude_proxy.observe.line import ExchangeLog
 from claude_proxy.proxy.attempt import Upstream
 from claude_proxy.proxy.client import Message, Receive, Scope, Send
 from claude_proxy.proxy.forward import Forward
-from claude_proxy.proxy.target import PREFIX, raw_path, under_prefix
+from claude_proxy.proxy.target import PREFIX, below_prefix
 from claude_proxy.settings import Settings, load
 from claude_proxy.signals import on_stop_signal
 from claude_proxy.upstream.dial import parse_origin
@@ -56,10 +56,11 @@ class App(FastAPI):
                 return
             send = with_cors(send, origin)
             scope["extensions"] = {}  # no way past `send`
-        if under_prefix(raw_path(scope)):
-            await self.forward.serve(scope, receive, send)
-        else:
+        path = below_prefix(scope)
+        if path is None:
             await self._page(scope, receive, send)
+        else:
+            await self.forward.serve(scope, receive, send, path)
 
     async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
         unrepeat_root_path(scope)

@@ -132,18 +132,20 @@ def line(level: str, event: str, fields: dict[str, Any]) -> None:
 
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode  # what JSON cannot hold becomes its `str`
-_second = 0
-_rendered = ""
+_second = _millisecond = 0
+_rendered = _stamp = ""
 
 
 def _clock() -> str:
-    """The time as ISO 8601 in UTC, to the millisecond; all but those are rendered once a second."""
-    global _second, _rendered
-    now = time.time()
-    second = int(now)
-    if second != _second:
-        _second, _rendered = second, f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}."
-    return f"{_rendered}{int((now - second) * 1000):03d}Z"
+    """The time as ISO 8601 in UTC, to the millisecond; rendered no more often than it changes."""
+    global _second, _millisecond, _rendered, _stamp
+    now = int(time.time() * 1000)
+    if now != _millisecond:
+        second, rest = divmod(now, 1000)
+        if second != _second:
+            _second, _rendered = second, f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}."
+        _millisecond, _stamp = now, f"{_rendered}{rest:03d}Z"
+    return _stamp
 
 
 def _rendering(console: bool, *, colors: bool) -> list[structlog.typing.Processor]:

@@ -121,8 +121,8 @@ def from_afar(address: str) -> Any:
     def prepare(app: App) -> None:
         forward = app.forward
 
-        async def elsewhere(scope: Any, receive: Any, send: Any) -> None:
-            await forward.serve({**scope, "client": (address, 40000)}, receive, send)
+        async def elsewhere(scope: Any, receive: Any, send: Any, path: bytes) -> None:
+            await forward.serve({**scope, "client": (address, 40000)}, receive, send, path)
 
         app.forward = SimpleNamespace(serve=elsewhere, close=forward.close, running=0)  # type: ignore[assignment]
 

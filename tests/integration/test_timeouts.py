@@ -194,7 +194,7 @@ async def test_a_client_that_does_not_take_the_end_holds_no_upstream_connection(
     scope = {"type": "http", "http_version": "1.1", "method": "POST", "query_string": b"", "headers": [JSON], "root_path": ""}
     scope |= {"path": MESSAGES, "raw_path": MESSAGES.encode(), "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2)}
     async with running_proxy(simulator.base_url, max_connections=1, connect_timeout=1) as proxy:
-        slow = asyncio.create_task(proxy.app.forward.serve(scope, receive, send))
+        slow = asyncio.create_task(proxy.app.forward.serve(scope, receive, send, b"/v1/messages"))
         await reached.wait()
         assert (await ask(proxy.port, "POST", MESSAGES, [JSON], body())).status == 200
         assert proxy.upstream_connections == 1

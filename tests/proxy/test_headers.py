@@ -10,6 +10,7 @@ from claude_proxy.proxy.headers import (
     Header,
     get,
     named_by_connection,
+    refuse_breaks,
     request_head,
     response_headers,
 )
@@ -147,20 +148,14 @@ def test_the_framing_is_ours() -> None:
 
 
 @pytest.mark.parametrize("evil", [b"\r\nx: y", b"\n", b"\r", b"a\r\n\r\nGET / HTTP/1.1", b"\0", b"x\0y"])
-@pytest.mark.parametrize("place", ["name", "value", "target"])
-def test_a_line_break_in_a_field_is_refused(evil: bytes, place: str) -> None:
-    headers = [*CLIENTS]
-    target = b"/v1/messages"
-    if place == "name":
-        headers.append((b"x" + evil, b"v"))
-    elif place == "value":
-        headers.append((b"x", b"v" + evil))
-    else:
-        target += evil
+@pytest.mark.parametrize("field", [(b"x%b", b"v"), (b"x", b"v%b")], ids=["name", "value"])
+def test_a_line_break_in_a_field_is_refused(evil: bytes, field: Header) -> None:
+    name, value = (part % evil if b"%" in part else part for part in field)
+    refuse_breaks(CLIENTS)
     with pytest.raises(ValueError, match="line break"):
-        head(headers, target=target)
+        refuse_breaks([*CLIENTS, (name, value)])
     with pytest.raises(ValueError, match="line break"):
-        head([(b"connection", b"x-app"), *headers], target=target)
+        refuse_breaks([(name, value), *CLIENTS])
 
 
 def test_two_lengths_of_one_body_are_refused_and_the_same_twice_is_one() -> None:
@@ -174,9 +169,10 @@ def test_two_lengths_of_one_body_are_refused_and_the_same_twice_is_one() -> None
 def test_no_field_can_make_a_second_one(fields: list[Header]) -> None:
     headers = [(b"x-" + name, value) for name, value in fields]
     try:
-        raw = head(headers)
+        refuse_breaks(headers)
     except ValueError:
         return
+    raw = head(headers)
     assert raw.count(b"\r\n") == len(headers) + 3
     assert raw.count(b"\r\n\r\n") == 1
     assert raw.count(b"\n") == raw.count(b"\r") == len(headers) + 3

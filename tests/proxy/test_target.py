@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from claude_proxy.errors import BadRequest
-from claude_proxy.proxy.target import PREFIX, Target, is_probe, parse, raw_path, under_prefix
+from claude_proxy.proxy.target import PREFIX, Target, below_prefix, is_probe, parse, raw_path
 
 
 def scope(raw: bytes | None, root: str = "", path: str = "/unused") -> dict[str, Any]:
@@ -48,7 +48,7 @@ def test_a_server_without_raw_path_gets_the_path_encoded_again() -> None:
 
 @pytest.mark.parametrize("raw", [b"/api/anthropic", b"/api/anthropic/", b"/api/anthropic/v1/messages", b"/api/anthropic//x"])
 def test_below_the_prefix(raw: bytes) -> None:
-    assert under_prefix(raw)
+    assert below_prefix(scope(raw)) == raw[len(PREFIX) :]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_below_the_prefix(raw: bytes) -> None:
     [b"", b"/", b"/api", b"/api/anthropicx", b"/api/anthropic%2Fv1", b"/API/anthropic", b"/x/api/anthropic", b"/api//anthropic"],
 )
 def test_beside_the_prefix(raw: bytes) -> None:
-    assert not under_prefix(raw)
+    assert below_prefix(scope(raw)) is None
 
 
 def test_the_prefix_is_what_the_documents_say() -> None:

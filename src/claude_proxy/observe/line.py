@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from claude_proxy import logs
-from claude_proxy.exchange import Exchange, Listener, Outcome
+from claude_proxy.exchange import Exchange, Failure, Listener, Outcome, Usage
 
 _QUIET = frozenset((Outcome.COMPLETED, Outcome.CANCELLED))
 
@@ -41,8 +41,10 @@ def fields(exchange: Exchange) -> dict[str, Any]:
         line["pings"] = exchange.pings
     if len(exchange.attempts) > 1:
         line["attempts"] = len(exchange.attempts)
-    _add_usage(line, exchange)
-    _add_failure(line, exchange)
+    if exchange.usage is not None:
+        _add_usage(line, exchange.usage)
+    if exchange.failure is not None:
+        _add_failure(line, exchange.failure)
     return line
 
 
@@ -62,10 +64,7 @@ def _add_names(line: dict[str, Any], exchange: Exchange) -> None:
         line["upstream_request_id"] = exchange.upstream_request_id
 
 
-def _add_usage(line: dict[str, Any], exchange: Exchange) -> None:
-    usage = exchange.usage
-    if usage is None:
-        return
+def _add_usage(line: dict[str, Any], usage: Usage) -> None:
     if usage.input is not None:
         line["tokens_input"] = usage.input
     if usage.output is not None:
@@ -76,10 +75,7 @@ def _add_usage(line: dict[str, Any], exchange: Exchange) -> None:
         line["tokens_cache_write"] = usage.cache_write
 
 
-def _add_failure(line: dict[str, Any], exchange: Exchange) -> None:
-    failure = exchange.failure
-    if failure is None:
-        return
+def _add_failure(line: dict[str, Any], failure: Failure) -> None:
     line["side"] = failure.side
     line["error"] = failure.kind
     if failure.provider_code is not None:

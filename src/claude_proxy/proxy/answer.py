@@ -29,7 +29,7 @@ class Answer:
 
     def __init__(self, target: Target, status: int, fields: dict[bytes, bytes], taps: list[Tap]) -> None:
         kind = fields.get(b"content-type", b"").lower()
-        coding = fields.get(b"content-encoding", b"identity").strip().lower()
+        coding = fields[b"content-encoding"].strip().lower() if b"content-encoding" in fields else b"identity"
         encoded = coding != b"identity"
         readable = target.messages or target.count_tokens or status >= 400
         self.status = status

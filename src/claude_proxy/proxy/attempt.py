@@ -1,9 +1,8 @@
-"""One try at one upstream: a connection, the request written, the answer's head awaited."""
+"""One try at one upstream: what is sent there, and on which connection it must not go."""
 
 from __future__ import annotations
 
-from claude_proxy.errors import BadRequest, ProxyError, UpstreamIsSelf
-from claude_proxy.exchange import Attempt, Failure
+from claude_proxy.errors import BadRequest, UpstreamIsSelf
 from claude_proxy.proxy import headers as h
 from claude_proxy.proxy.call import Call
 from claude_proxy.proxy.target import Target
@@ -33,37 +32,19 @@ class Upstream:
         self.proxy_authorization = None if proxy is None or pool.origin.tls else proxy.authorization
 
 
-async def attempt(call: Call, upstream: Upstream, target: Target) -> Connection:
-    """Send the request and await status and headers. The connection is in `call.connection`, also on a failure.
+def send_request(call: Call, connection: Connection, upstream: Upstream, target: Target) -> None:
+    """Write a request's head and what has been read of its body; what is still to come of it follows in a task (`Upload`).
 
     Raises:
-        ProxyError: no answer came; see the tree in errors.py.
+        ConnectionLost: the connection's close was seen before a byte was written.
+        BadRequest: the request cannot be passed on.
     """
-    record = Attempt(upstream.name, call.loop.time())
-    call.exchange.upstream = upstream.name
-    call.exchange.attempts.append(record)
-    try:
-        connection = upstream.pool.take(record.started)
-        record.reused = connection is not None
-        if connection is None:
-            connection = await upstream.pool.connect(call.loop)
-            _refuse_self(call, connection)
-        call.connection = connection
-        _send(call, connection, upstream, target)
-        record.status = await connection.head()
-    except ProxyError as error:
-        record.failure = Failure("proxy" if error.side == "proxy" else "upstream", error.code, error.message)
-        raise
-    call.deadline.disarm()
-    record.head_at = call.loop.time()
-    return connection
-
-
-def _send(call: Call, connection: Connection, upstream: Upstream, target: Target) -> None:
     body = b"".join(call.body) if len(call.body) != 1 else call.body[0]
     length = call.fields.get(b"content-length")
     chunked = length is None and (b"transfer-encoding" in call.fields or not call.client.done)
     try:
+        if not call.fields_checked:
+            h.refuse_breaks(call.headers)
         head = h.request_head(
             call.exchange.method.encode(),
             upstream.prefix + target.path_and_query,
@@ -96,8 +77,12 @@ def _framing(length: bytes | None, size: int, *, chunked: bool) -> bytes:
     return b"content-length: %d\r\n" % size if size else b""
 
 
-def _refuse_self(call: Call, connection: Connection) -> None:
-    """An upstream address that is the very address this request came in on is this proxy."""
+def refuse_self(call: Call, connection: Connection) -> None:
+    """An upstream address that is the very address this request came in on is this proxy.
+
+    Raises:
+        UpstreamIsSelf: so it is.
+    """
     server = call.scope.get("server")
     if server is not None and connection.peer == tuple(server)[:2]:
         connection.abort()

@@ -104,6 +104,11 @@ class Call:
         """The request's whole body, if it has come already and the server can give it without being awaited."""
         return self._direct.body() if self._direct is not None else None
 
+    @property
+    def fields_checked(self) -> bool:
+        """Whether the server has refused what no header field may hold (ours has; FACTS section 7 says what others let pass)."""
+        return self._direct is not None
+
     # -- towards the client
 
     async def respond(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
@@ -206,9 +211,10 @@ class Call:
         self.deadline.close()
         if self._direct is not None:
             self._direct.watch(None)
-        for running in (self.upload, self._watch):
-            if running is not None:
-                running.cancel()
+        if self.upload is not None:
+            self.upload.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
 
     def _lasts(self) -> None:
         """The exchange has lasted WATCH_AFTER: now a task that watches for the client's leaving is worth its price."""

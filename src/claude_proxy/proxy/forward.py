@@ -14,21 +14,21 @@ from typing import Protocol
 import structlog
 
 from claude_proxy.errors import ProxyError, render
-from claude_proxy.exchange import Exchange, Failure, Listeners, Outcome
+from claude_proxy.exchange import Attempt, Exchange, Failure, Listeners, Outcome
 from claude_proxy.protocol.peek import peek
 from claude_proxy.protocol.provider import judge, retry_hint
 from claude_proxy.protocol.usage import read_answer
 from claude_proxy.proxy import headers as h
 from claude_proxy.proxy import results_url
 from claude_proxy.proxy.answer import Answer
-from claude_proxy.proxy.attempt import Upstream, attempt, own_address
+from claude_proxy.proxy.attempt import Upstream, own_address, refuse_self, send_request
 from claude_proxy.proxy.call import Call
 from claude_proxy.proxy.client import Client, ClientGone, ClientStalled, Receive, Scope, Send
 from claude_proxy.proxy.count_tokens import CountTokens, looks_missing, missing
 from claude_proxy.proxy.deadline import Far
 from claude_proxy.proxy.opening import opening, whole
 from claude_proxy.proxy.relay import Relay, StreamBroken
-from claude_proxy.proxy.target import PREFIX, Target, is_probe, parse, raw_path
+from claude_proxy.proxy.target import Target, is_probe, parse
 from claude_proxy.routing.retry import Verdict, decide
 from claude_proxy.settings import Settings
 from claude_proxy.upstream.connection import Connection
@@ -71,9 +71,8 @@ class Forward:
         self._ids = itertools.count(1)
         self.running = 0
 
-    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        path = raw_path(scope)[len(PREFIX) :]
+    async def serve(self, scope: Scope, receive: Receive, send: Send, path: bytes) -> None:
+        """Serve one request; `path` is its raw path below the prefix."""
         if is_probe(scope["method"], path):
             await answer_probe(scope["method"], send)
             return
@@ -141,12 +140,12 @@ class Forward:
         loop = asyncio.get_running_loop()
         client = scope.get("client")
         exchange = Exchange(
-            id=f"{self._id_base}{next(self._ids):08x}",
-            method=scope["method"],
-            path=path.decode("latin-1")[:500],
-            client=client[0] if client else "",
-            started=loop.time(),
-            started_at=time.time(),
+            f"{self._id_base}{next(self._ids):08x}",
+            scope["method"],
+            path.decode("latin-1")[:500],
+            client[0] if client else "",
+            loop.time(),
+            time.time(),
         )
         limit = self._gate.body_limit(exchange.path)
         self.running += 1
@@ -187,16 +186,34 @@ class Forward:
     # -- 2 and 3: choose and attempt
 
     async def _attempts(self, call: Call, target: Target) -> Connection:
-        exchange = call.exchange
+        """Send the request and await status and headers. The connection is in `call.connection`, also on a failure.
+
+        Raises:
+            ProxyError: no answer came; see the tree in errors.py.
+        """
+        exchange, upstream = call.exchange, self._upstream
         while True:
+            attempt = Attempt(upstream.name, call.loop.time())
+            exchange.upstream = upstream.name
+            exchange.attempts.append(attempt)
             try:
-                connection = await attempt(call, self._upstream, target)
+                connection = upstream.pool.take(attempt.started)
+                attempt.reused = connection is not None
+                if connection is None:
+                    connection = await upstream.pool.connect(call.loop)
+                    refuse_self(call, connection)
+                call.connection = connection
+                send_request(call, connection, upstream, target)
+                attempt.status = await connection.head()
             except ProxyError as error:
-                self._listeners.attempt(exchange, exchange.attempts[-1])
+                attempt.failure = Failure("proxy" if error.side == "proxy" else "upstream", error.code, error.message)
+                self._listeners.attempt(exchange, attempt)
                 if decide(error, tries=len(exchange.attempts), can_resend=bool(call.body) or call.client.done) is Verdict.GIVE_UP:
                     raise
             else:
-                self._listeners.attempt(exchange, exchange.attempts[-1])
+                call.deadline.disarm()
+                attempt.head_at = call.loop.time()
+                self._listeners.attempt(exchange, attempt)
                 return connection
 
     def _release_body(self, call: Call) -> None:
@@ -301,9 +318,9 @@ class Forward:
         self._listeners.exchange_end(exchange)
 
     def _give_back(self, call: Call) -> None:
-        """Let others use the upstream connection, if it can serve another request: the client may be slow to take the end."""
+        """Let others use the upstream connection, or close it: its answer is complete, and the client may be slow to take it."""
         connection = call.connection
-        if connection is not None and connection.reusable and call.body_sent:
+        if connection is not None and connection.finished and call.body_sent:
             call.connection = None
             self._upstream.pool.release(connection, call.loop.time())
 

@@ -61,19 +61,27 @@ def request_head(
         framing: the field that frames the body, with its line end, or b"".
 
     Raises:
-        ValueError: a field holds a line break or a NUL, or two fields give the body different lengths.
+        ValueError: two fields give the body different lengths.
     """
     if len(fields) != len(headers) or fields.get(b"connection", b"keep-alive") != b"keep-alive":
         withheld |= _named(headers)
     held = [] if credential is None else [_line(credential)]
-    lines = [_line(pair) for pair in headers if pair[0] not in _NOT_UPSTREAM] + held
-    text = b"".join((target, *lines))
-    if withheld or b"x-forwarded-" in text:
-        lines = [_line(pair) for pair in headers if not _stays(pair[0], withheld)] + held
+    block = b"\r\n".join([_line(pair) for pair in headers if pair[0] not in _NOT_UPSTREAM] + held)
+    if withheld or b"x-forwarded-" in block:
+        block = b"\r\n".join([_line(pair) for pair in headers if not _stays(pair[0], withheld)] + held)
+    end = b"\r\n" if block else b""
+    return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b%b\r\n" % (method, target, host, block, end, framing)
+
+
+def refuse_breaks(headers: Iterable[Header]) -> None:
+    """For what came through a server that may let them pass (ours does not).
+
+    Raises:
+        ValueError: a field holds a line break or a NUL.
+    """
+    text = b"".join([_line(pair) for pair in headers])
     if b"\n" in text or b"\r" in text or b"\0" in text:
         raise ValueError("a line break or NUL inside a header field")
-    end = b"\r\n" if lines else b""
-    return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b%b\r\n" % (method, target, host, b"\r\n".join(lines), end, framing)
 
 
 def _named(headers: Iterable[Header]) -> frozenset[bytes]:

@@ -51,9 +51,13 @@ def raw_path(scope: Scope) -> bytes:
     return raw
 
 
-def under_prefix(raw: bytes) -> bool:
-    """Whether a path belongs to the proxied API."""
-    return raw.startswith(_RAW_PREFIX) and raw[len(_RAW_PREFIX) : len(_RAW_PREFIX) + 1] in (b"", b"/")
+def below_prefix(scope: Scope) -> bytes | None:
+    """The path as it came, from the prefix on: empty or beginning with "/". None if it is not the proxied API's."""
+    raw = raw_path(scope)
+    if not raw.startswith(_RAW_PREFIX):
+        return None
+    path = raw[len(_RAW_PREFIX) :]
+    return path if not path or path.startswith(b"/") else None
 
 
 def is_probe(method: str, path: bytes) -> bool:

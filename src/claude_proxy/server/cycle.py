@@ -101,23 +101,22 @@ class Cycle:
         # Behind a running request the connection bounds the sum, and reads on to see the client leave.
         if self._queued > HIGH_WATER and self.connection.running is self:
             self.connection.flow.pause_reading()
-        self._wake()
+        if self._event is not None:
+            self._event.set()
 
     def end_of_body(self) -> None:
         self.body_complete = True
-        self._wake()
+        if self._event is not None:
+            self._event.set()
 
     def disconnect(self) -> None:
         """The client is gone, or nothing more may be said to it."""
         self.gone = True
-        self._wake()
+        if self._event is not None:
+            self._event.set()
         leaving, self._leaving = self._leaving, None
         if leaving is not None:
             leaving()
-
-    def _wake(self) -> None:
-        if self._event is not None:
-            self._event.set()
 
     # What the app calls
 
@@ -216,7 +215,8 @@ class Cycle:
         chunks, self._chunks = self._chunks, []
         self._queued = 0
         self._end_delivered = True
-        self.connection.flow.resume_reading()
+        if self.connection.flow.read_paused:
+            self.connection.flow.resume_reading()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
@@ -292,7 +292,8 @@ class Cycle:
             self.complete = True
             self._leaving = None
             self._chunks.clear()
-            self._wake()
+            if self._event is not None:
+                self._event.set()
             self.connection.on_response_complete(self)
 
     def _write(self, before: bytes, body: bytes, after: bytes) -> None:

@@ -6,7 +6,6 @@ beside Content-Length, and `chunked` that is not last (tests/server/test_hostile
 """
 
 import re
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -63,11 +62,8 @@ def check_target(method: str, target: bytes) -> Target:
     return Target(path or b"/", query, authority)
 
 
-def check_framing(version: str, noted: Mapping[bytes, bytes]) -> None:
-    """A body is framed by Content-Length or by exactly `chunked` (RFC 9112 section 6.1)."""
-    coding = noted.get(b"transfer-encoding")
-    if coding is None:
-        return
+def check_framing(version: str, coding: bytes) -> None:
+    """Transfer-Encoding is exactly `chunked`, and HTTP/1.0 has none (RFC 9112 section 6.1)."""
     if version == "1.0":
         raise refuse(400, "bad_framing", "The request has Transfer-Encoding although it is HTTP/1.0.")
     if coding.lower() != b"chunked":

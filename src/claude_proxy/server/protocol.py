@@ -38,6 +38,8 @@ log = structlog.get_logger("server")
 
 EXTENSION = "claude_proxy"  # docs/serve.md, "ASGI extension"
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
+_OF_REQUEST = ("http_version", "method", "path", "raw_path", "query_string", "headers", "state")
+_EXCHANGE = "exchange"
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, no time
 
 
@@ -95,6 +97,7 @@ class HardenedProtocol(asyncio.Protocol):
             "scheme": "https" if is_ssl(self.transport) else "http",
             "root_path": self.root_path,
             "extensions": {EXTENSION: {"exchange": self._running_exchange}},
+            **dict.fromkeys(_OF_REQUEST),  # so that a copy has room for them
         }
         self._idle_since = self.loop.time()
         self._rearm(self.limits.keep_alive)
@@ -174,23 +177,22 @@ class HardenedProtocol(asyncio.Protocol):
         if root and not (path == root or path.startswith(root + "/")):
             path = root + path
             raw_path = root.encode("ascii") + raw_path
-        return {
-            **self._scope_base,
-            "http_version": reader.version,
-            "method": reader.method,
-            "path": path,
-            "raw_path": raw_path,
-            "query_string": reader.target.query,
-            "headers": reader.headers,
-            "state": self.app_state.copy(),
-        }
+        scope = self._scope_base.copy()
+        scope["http_version"] = reader.version
+        scope["method"] = reader.method
+        scope["path"] = path
+        scope["raw_path"] = raw_path
+        scope["query_string"] = reader.target.query
+        scope["headers"] = reader.headers
+        scope["state"] = self.app_state.copy()
+        return scope
 
     def _run(self, cycle: Cycle, *, at_once: bool) -> None:
         """Call the app; `at_once`, as far as it comes without waiting, in this turn of the loop (from Python 3.12 on)."""
         if sys.version_info >= (3, 12) and at_once:
-            task = asyncio.Task(cycle.run(), loop=self.loop, eager_start=True)
+            task = asyncio.Task(cycle.run(), loop=self.loop, name=_EXCHANGE, eager_start=True)
         else:
-            task = self.loop.create_task(cycle.run())
+            task = asyncio.Task(cycle.run(), loop=self.loop, name=_EXCHANGE)  # to number it costs more than to name it
         if not task.done():
             cycle.task = task
             self.server_state.tasks.add(task)
@@ -210,7 +212,8 @@ class HardenedProtocol(asyncio.Protocol):
         self.running = None
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         deaf = self.reader.phase == DEAF
         if cycle.keep_alive and self.waiting:
             self._waiting_size = 0

@@ -133,13 +133,15 @@ class RequestReader:
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Collected here, read in `on_headers_complete`; what comes after it are trailers, for which ASGI has no place."""
-        self._collected.append((name, value))
+        """Collected here, read in `on_headers_complete`; what comes after it are trailers, for which ASGI has no place.
+
+        White space after a value is none of it (RFC 9112 section 5); llhttp lets no other through than blank and tab.
+        """
+        self._collected.append((name.lower(), value.rstrip()))
 
     def on_headers_complete(self) -> None:
         parser = self._parser
-        # RFC 9112 section 5: white space after a value is none of it (llhttp lets no other through than these two).
-        headers = self.headers = [(name.lower(), value.rstrip()) for name, value in self._collected]
+        headers = self.headers = self._collected
         self._collected = []
         self._check_size()
         fields = self.fields = dict(headers)
@@ -148,8 +150,10 @@ class RequestReader:
         method = self.method = parser.get_method().decode("ascii")
         version = self.version = parser.get_http_version()
         target = self.target = check_target(method, self._target)
-        check_version(version)
-        check_framing(version, fields)
+        if version != "1.1":
+            check_version(version)
+        if b"transfer-encoding" in fields:
+            check_framing(version, fields[b"transfer-encoding"])
         check_host(version, fields.get(b"host"))
         if parser.should_upgrade():
             if wants_websocket(headers):

@@ -301,7 +301,7 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._head_done:  # after it come trailers: ASGI has no way to pass them on
-            self._collected.append((name, value))
+            self._collected.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -315,8 +315,8 @@ class Connection(asyncio.Protocol):
         # Packets may have brought body as well: only when they add up to too much are the fields themselves counted.
         if self._head_size > MAX_HEAD and sum(len(name) + len(value) for name, value in collected) > MAX_HEAD:
             raise _head_too_large()
-        self.headers = [(name.lower(), value) for name, value in collected]
-        self.fields = dict(self.headers)
+        self.headers = collected
+        self.fields = dict(collected)
         self._framed = b"content-length" in self.fields
         if b"transfer-encoding" in self.fields:
             self._framed = True

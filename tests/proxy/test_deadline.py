@@ -1,18 +1,21 @@
 """One timer for all waits, on a loop whose clock only moves when it is told to."""
 
 import asyncio
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from claude_proxy.proxy.deadline import Deadline
+from claude_proxy.proxy.deadline import LOOK_EVERY, Deadline, Far
 
 
 class Handle:
-    def __init__(self, at: float, callback: Callable[[], None]) -> None:
+    def __init__(self, at: float, callback: Callable[..., None], args: tuple[Any, ...]) -> None:
         self.at = at
-        self.callback = callback
+        self.callback = functools.partial(callback, *args)
         self.cancelled = False
 
     def cancel(self) -> None:
@@ -29,8 +32,8 @@ class Clock:
     def time(self) -> float:
         return self.now
 
-    def call_at(self, at: float, callback: Callable[[], None]) -> Handle:
-        handle = Handle(at, callback)
+    def call_at(self, at: float, callback: Callable[..., None], *args: Any) -> Handle:
+        handle = Handle(at, callback, args)
         self.handles.append(handle)
         return handle
 
@@ -227,3 +230,115 @@ async def test_on_a_real_loop_it_calls_back() -> None:
     deadline.arm("soon", 0.001)
     assert await asyncio.wait_for(done, 10) == "soon"
     deadline.close()
+
+
+# -- waits that end far from now, and the timer that they share
+
+
+class Shared:
+    """Deadlines on one clock with one `Far`."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.far = Far()
+        self.expired: list[tuple[int, str, float]] = []
+        self.made = 0
+
+    def deadline(self, far: bool = True, **more: Any) -> Deadline:
+        number, self.made = self.made, self.made + 1
+        loop: Any = self.clock
+        return Deadline(
+            loop, lambda name: self.expired.append((number, name, self.clock.now)), far=self.far if far else None, **more
+        )
+
+
+def test_exchanges_that_are_over_soon_set_one_timer_between_them() -> None:
+    shared = Shared()
+    for _ in range(100):
+        deadline = shared.deadline()
+        deadline.arm("head", 600)
+        shared.clock.advance(0.001)
+        deadline.close()
+    assert len(shared.clock.handles) == 1
+    shared.clock.advance(10 * LOOK_EVERY)
+    assert (len(shared.clock.handles), shared.clock.live) == (1, [])  # and it is not set again while there is nothing to look at
+    shared.deadline().arm("head", 600)
+    assert len(shared.clock.live) == 1
+
+
+def test_far_waits_expire_at_their_time_all_the_same() -> None:
+    shared = Shared()
+    for seconds in (600, 30, 600.25):
+        shared.deadline().arm("head", seconds)
+    shared.clock.advance(700)
+    assert shared.expired == [(1, "head", 130.0), (0, "head", 700.0), (2, "head", 700.25)]
+
+
+def test_a_far_wait_that_gets_short_expires_in_time() -> None:
+    shared = Shared()
+    deadline = shared.deadline()
+    deadline.arm("head", 600)
+    shared.clock.advance(0.9)
+    deadline.arm("silence", 0.05)
+    shared.clock.advance(5)
+    assert shared.expired == [(0, "silence", pytest.approx(100.95))]
+    deadline.arm("silence", 0.1)
+    shared.clock.advance(5)
+    assert len(shared.expired) == 2
+
+
+def test_a_closed_far_wait_never_expires() -> None:
+    shared = Shared()
+    gone, kept = shared.deadline(), shared.deadline()
+    gone.arm("head", 10)
+    kept.arm("head", 10)
+    shared.clock.advance(2.5)
+    gone.close()
+    shared.clock.advance(100)
+    assert shared.expired == [(1, "head", 110.0)]
+    assert shared.clock.live == []
+
+
+def test_a_new_event_loop_gets_a_timer_of_its_own() -> None:
+    """As under servers that make a loop for each request (Starlette's TestClient)."""
+    shared = Shared()
+    shared.deadline().arm("head", 10)
+    old, shared.clock = shared.clock, Clock()
+    shared.deadline().arm("head", 10)
+    shared.clock.advance(20)
+    assert shared.expired == [(1, "head", 110.0)]
+    old.advance(20)
+    assert shared.clock.live == []
+
+
+_STEP = st.one_of(
+    st.tuples(st.just("arm"), st.integers(0, 2), st.sampled_from([0.0, 0.3, 1.0, 1.7, 5.0, 600.0])),
+    st.tuples(st.just("disarm"), st.integers(0, 2), st.just(0.0)),
+    st.tuples(st.just("close"), st.integers(0, 2), st.just(0.0)),
+    st.tuples(st.just("advance"), st.just(0), st.sampled_from([0.1, 0.9, 1.0, 2.6, 700.0])),
+)
+
+
+def expiries(steps: list[tuple[str, int, float]], *, far: bool) -> list[tuple[int, str, float]]:
+    shared = Shared()
+    deadlines = [shared.deadline(far), shared.deadline(far), shared.deadline(far, early=lambda: None, early_after=0.5)]
+    closed: set[int] = set()
+    for what, which, seconds in steps:
+        if what == "advance":
+            shared.clock.advance(seconds)
+        elif which not in closed:
+            if what == "arm":
+                deadlines[which].arm("wait", seconds)
+            elif what == "disarm":
+                deadlines[which].disarm()
+            else:
+                deadlines[which].close()
+                closed.add(which)
+    shared.clock.advance(1300)
+    return sorted((which, name, round(at, 6)) for which, name, at in shared.expired)
+
+
+@settings(derandomize=True, deadline=None, max_examples=500)
+@given(st.lists(_STEP, max_size=25))
+def test_with_and_without_the_shared_timer_the_same_expires_at_the_same_time(steps: list[tuple[str, int, float]]) -> None:
+    assert expiries(steps, far=True) == expiries(steps, far=False)

@@ -12,7 +12,7 @@ import pytest
 from claude_proxy.server.cycle import Cycle
 from tests.server.apps import Receive, Recorder, Scope, Seen, Send, read
 from tests.server.conftest import Serve, Serving
-from tests.server.wire import Wire, connect, get, post, wait_until
+from tests.server.wire import HOST, Wire, connect, get, post, wait_until
 
 
 def running(scope: Scope) -> Cycle:
@@ -64,6 +64,12 @@ class Direct(Recorder):
         second = running(seen.scope).body() if first is not None else await read(receive)
         text = b" then ".join(b"None" if part is None else part for part in (first, second))
         assert running(seen.scope).respond(200, [], text)
+
+    async def do_fields(self, seen: Seen, receive: Receive, send: Send) -> None:
+        await read(receive)
+        lines = [b"%b=%b" % pair for pair in running(seen.scope).fields.items()]
+        assert running(seen.scope).fields == dict(seen.scope["headers"])
+        assert running(seen.scope).respond(200, [], b" ".join(lines))
 
     async def do_drop(self, seen: Seen, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -138,3 +144,12 @@ async def test_a_body_that_is_there_needs_no_receive(serve: Serve) -> None:
         await serving.app.request(2)
         await wire.send(b"llo")
         assert (await wire.response()).body == b"None then hello"
+
+
+async def test_the_headers_by_name_are_each_requests_own(serve: Serve) -> None:
+    async with direct(serve) as (serving, _), connect(serving.port) as wire:
+        await wire.send(
+            get("/fields", b"X-Twice: 1", b"x-twice: 2 \t"), b"GET http://other/fields HTTP/1.1\r\nHost: first\r\n\r\n"
+        )
+        assert (await wire.response()).body == b"host=%b x-twice=2" % HOST.strip().partition(b": ")[2]
+        assert (await wire.response()).body == b"host=other"

@@ -22,6 +22,9 @@ class OriginRules:
     Args:
         hosts: more names under which we may be called; `*` allows all; `*.example.org` and below.
         origins: web origins that may call us, such as `https://app.example`; `*` allows all.
+
+    Attributes:
+        any_named: whether any web origin may.
     """
 
     def __init__(self, hosts: Iterable[str] = (), origins: Iterable[str] = ()) -> None:
@@ -30,6 +33,7 @@ class OriginRules:
         self._hosts = frozenset(name for name in names if not name.startswith("*"))
         self._host_suffixes = tuple(name[1:] for name in names if name.startswith("*."))
         self._origins = frozenset(origin.lower().rstrip("/") for origin in origins)
+        self.any_named = bool(self._origins)
 
     def check(self, scope: Scope) -> None:
         """Refuse a request under a foreign host name or from a foreign web page.
@@ -72,11 +76,6 @@ class OriginRules:
             if name == b"origin":
                 return value if self._names(value) else None
         return None
-
-    @property
-    def any_named(self) -> bool:
-        """Whether ALLOWED_ORIGINS names any origin at all."""
-        return bool(self._origins)
 
     def _names(self, origin: bytes) -> bool:
         return "*" in self._origins or origin.decode("latin-1").lower() in self._origins

@@ -33,6 +33,7 @@ class Direct(Protocol):
     slowly and after it has left. `watch` names what is to be called when the client leaves. `fields` are the headers by name.
     """
 
+    loop: asyncio.AbstractEventLoop
     fields: dict[bytes, bytes]
 
     def watch(self, leaving: Callable[[], None] | None, /) -> None: ...
@@ -40,6 +41,15 @@ class Direct(Protocol):
     def respond(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool: ...
     def write(self, body: bytes) -> bool: ...
     def abort(self) -> None: ...
+
+
+def direct_of(scope: Scope) -> Direct | None:
+    """What our server offers for a request; None under another server."""
+    extension = scope.get("extensions", NONE).get(EXTENSION)
+    if extension is None:
+        return None
+    direct: Direct = extension["exchange"]()
+    return direct
 
 
 class Call:
@@ -69,7 +79,8 @@ class Call:
         client: Client,
         send: Send,
         settings: Settings,
-        far: Far | None = None,
+        direct: Direct | None,
+        far: Far,
     ) -> None:
         self.exchange = exchange
         self.scope = scope
@@ -77,10 +88,9 @@ class Call:
         self.client = client
         self.settings = settings
         self.loop = loop
-        extension = scope.get("extensions", NONE).get(EXTENSION)
-        self._direct: Direct | None = extension["exchange"]() if extension is not None else None
-        self.fields = dict(self.headers) if self._direct is None else self._direct.fields
-        self.deadline = Deadline(loop, self._expired, None if self._direct else self._lasts, WATCH_AFTER, far)
+        self._direct = direct
+        self.fields = dict(self.headers) if direct is None else direct.fields
+        self.deadline = Deadline(loop, self._expired, None if direct else self._lasts, WATCH_AFTER, far)
         self.body: list[bytes] = []
         self.answer: Answer | None = None
         self.connection: Connection | None = None
@@ -97,8 +107,8 @@ class Call:
         self._watch: asyncio.Task[None] | None = None
         self._lasting = False
         self._patience = settings.client_write_timeout
-        if self._direct is not None:
-            self._direct.watch(self._client_left)
+        if direct is not None:
+            direct.watch(self._client_left)
 
     def body_at_once(self) -> bytes | None:
         """The request's whole body, if it has come already and the server can give it without being awaited."""
@@ -141,7 +151,7 @@ class Call:
         exchange.bytes_out += len(data)
         if exchange.first_byte is None and data:
             exchange.first_byte = now - exchange.started
-        self.deadline.arm_from(now, "send", self._patience)
+        self.deadline.arm_at(now + self._patience, "send")
         message: Message = {"type": "http.response.body", "body": data, "more_body": more}
         await self._send(message)
 

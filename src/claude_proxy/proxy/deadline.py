@@ -84,21 +84,17 @@ class Deadline:
 
     def arm(self, name: str, seconds: float) -> None:
         """Start a wait; the one before is over."""
-        self.arm_from(self._loop.time(), name, seconds)
+        self._name = name
+        self._at = at = self._loop.time() + seconds
+        if at < self._wakes_at:
+            self._schedule(at)
 
     def arm_at(self, at: float, name: str) -> None:
-        """The same for a wait that ends at a loop time, not the first one."""
+        """The same for a wait that ends at a loop time."""
         self._name = name
         self._at = at
         if at < self._wakes_at:
             self._schedule(at)
-
-    def arm_from(self, now: float, name: str, seconds: float) -> None:
-        """The same, for a caller that knows what time it is."""
-        self._name = name
-        self._at = at = now + seconds
-        if at < self._wakes_at:
-            self._schedule(at if self._early is None else min(at, now + self._early_after))
 
     def disarm(self) -> None:
         """No wait is running."""
@@ -127,11 +123,14 @@ class Deadline:
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
-        looked_at = None if self._far is None or self._early is not None else self._far.add(self, at, self._loop)
-        if looked_at is None:
-            self._set_timer(at)
-        else:
-            self._wakes_at = looked_at
+        if self._early is not None:
+            at = min(at, self._loop.time() + self._early_after)
+        elif self._far is not None:
+            looked_at = self._far.add(self, at, self._loop)
+            if looked_at is not None:
+                self._wakes_at = looked_at
+                return
+        self._set_timer(at)
 
     def _set_timer(self, at: float) -> None:
         self._wakes_at = at

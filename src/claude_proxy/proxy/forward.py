@@ -22,7 +22,7 @@ from claude_proxy.proxy import headers as h
 from claude_proxy.proxy import results_url
 from claude_proxy.proxy.answer import Answer
 from claude_proxy.proxy.attempt import Upstream, own_address, refuse_self, send_request
-from claude_proxy.proxy.call import Call
+from claude_proxy.proxy.call import Call, direct_of
 from claude_proxy.proxy.client import Client, ClientGone, ClientStalled, Receive, Scope, Send
 from claude_proxy.proxy.count_tokens import CountTokens, looks_missing, missing
 from claude_proxy.proxy.deadline import Far
@@ -97,9 +97,9 @@ class Forward:
         target = parse(exchange.method, path, call.scope["query_string"])
         if self._is_own(call.scope):
             raise own_address()
-        call.client.announce(call.fields.get(b"content-length"))
         body = call.body_at_once()
         if body is None:
+            call.client.announce(call.fields.get(b"content-length"))
             await self._read_ahead(call, target)
         else:
             self._keep(call, call.client.took(body, done=True))
@@ -137,7 +137,8 @@ class Forward:
     # -- 1: open and peek
 
     def _open(self, scope: Scope, receive: Receive, send: Send, path: bytes) -> Call:
-        loop = asyncio.get_running_loop()
+        direct = direct_of(scope)
+        loop = asyncio.get_running_loop() if direct is None else direct.loop
         client = scope.get("client")
         exchange = Exchange(
             f"{self._id_base}{next(self._ids):08x}",
@@ -149,7 +150,7 @@ class Forward:
         )
         limit = self._gate.body_limit(exchange.path)
         self.running += 1
-        call = Call(loop, exchange, scope, Client(receive, limit), send, self._settings, self._far)
+        call = Call(loop, exchange, scope, Client(receive, limit), send, self._settings, direct, self._far)
         describe(exchange, call.fields)
         self._listeners.exchange_start(exchange)
         return call

@@ -35,6 +35,7 @@ class Cycle:
 
     Attributes:
         fields: the request's headers by name, the last of several.
+        loop: the event loop it runs in.
     """
 
     __slots__ = (
@@ -56,6 +57,7 @@ class Cycle:
         "fields",
         "gone",
         "keep_alive",
+        "loop",
         "scope",
         "started",
         "task",
@@ -71,6 +73,7 @@ class Cycle:
         keep_alive: bool,
     ) -> None:
         self.connection = connection
+        self.loop = connection.loop
         self.app = app
         self.task: asyncio.Task[None] | None = None
         self.scope = scope
@@ -184,7 +187,7 @@ class Cycle:
         elif message["type"] == "http.response.start":
             self._unsent_head = self._head(message["status"], message.get("headers", ()))
             self.started = True
-            self.connection.loop.call_soon(self._send_head)  # unless the first of the body comes with it
+            self.loop.call_soon(self._send_head)  # unless the first of the body comes with it
         else:
             raise RuntimeError(f"ASGI message {message['type']!r} came before 'http.response.start'")
 
@@ -223,9 +226,14 @@ class Cycle:
         """A whole response, without awaiting. Returns False, and writes nothing, as `write` does, and if one has begun."""
         if self.gone or self.complete or self.started or self.connection.flow.write_paused:
             return False
-        self._unsent_head = self._head(status, headers)
+        head = self._head(status, headers)
         self.started = True
-        self._send_body(body, False)
+        if self._left == len(body) < _COPY_BELOW and not (self.chunked or self._until_close):
+            self.connection.transport.write(head + body)
+            self._end()
+        else:
+            self._unsent_head = head
+            self._send_body(body, False)
         return True
 
     def abort(self) -> None:
@@ -289,12 +297,15 @@ class Cycle:
         else:
             self._send_head()  # no body belongs to it
         if not more:
-            self.complete = True
-            self._leaving = None
-            self._chunks.clear()
-            if self._event is not None:
-                self._event.set()
-            self.connection.on_response_complete(self)
+            self._end()
+
+    def _end(self) -> None:
+        self.complete = True
+        self._leaving = None
+        self._chunks.clear()
+        if self._event is not None:
+            self._event.set()
+        self.connection.on_response_complete(self)
 
     def _write(self, before: bytes, body: bytes, after: bytes) -> None:
         """In one write, and with the head if that still waits; a large body is not copied for it."""

@@ -340,16 +340,13 @@ class HardenedProtocol(asyncio.Protocol):
 
     def default_block(self) -> bytes:
         """The `date` and `server` lines, rendered once a second."""
-        return _rendered(self.server_state.default_headers)
+        global _last_block, _last_headers
+        headers = self.server_state.default_headers
+        if headers is not _last_headers:
+            _last_block = b"".join([b"%b: %b\r\n" % header for header in headers])
+            _last_headers = headers
+        return _last_block
 
 
 _last_headers: list[tuple[bytes, bytes]] = []
 _last_block = b""
-
-
-def _rendered(headers: list[tuple[bytes, bytes]]) -> bytes:
-    global _last_block, _last_headers
-    if headers is not _last_headers:
-        _last_block = b"".join([b"%b: %b\r\n" % header for header in headers])
-        _last_headers = headers
-    return _last_block

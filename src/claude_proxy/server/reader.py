@@ -143,7 +143,9 @@ class RequestReader:
         parser = self._parser
         headers = self.headers = self._collected
         self._collected = []
-        self._check_size()
+        limits = self._limits
+        if not self._surely_small or len(headers) > limits.header_count or len(self._target) > limits.target_bytes:
+            self._check_size()
         fields = self.fields = dict(headers)
         if len(fields) != len(headers):
             self._check_single()

@@ -104,7 +104,8 @@ class Pool:
         connection.idle_since = now
         connection.idle_for = _keep_alive_timeout(connection) if b"keep-alive" in connection.fields else None
         self._idle.append(connection)
-        self._next_turn()
+        if self._queue:
+            self._next_turn()
         if self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().call_later(self._expiry, self._sweep)
 

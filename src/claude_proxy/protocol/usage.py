@@ -17,7 +17,7 @@ from claude_proxy.protocol.sse import Event, Splitter, holding, parse
 
 # An event we want to read contains one of these; text that merely mentions them costs a parse, nothing else.
 # A bare `data:` of an upstream that has no envelope is told by its `code` (FACTS section 2, "In-stream errors").
-_MARKS = (b"message_", b"error", b'"code"')
+_MARKS = _MESSAGE, _ERROR, _CODE = (b"message_", b"error", b'"code"')
 
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 _Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]  # what a database and a JSON number hold; other numbers are no counts
@@ -204,7 +204,7 @@ class StreamReader(Reading):
     def feed(self, chunk: bytes) -> None:
         """Look at the next chunk."""
         whole = self._splitter.feed(chunk)
-        if whole and (_MARKS[0] in whole or _MARKS[1] in whole or _MARKS[2] in whole):
+        if whole and (_MESSAGE in whole or _ERROR in whole or _CODE in whole):
             for block in holding(whole, _MARKS):
                 for event in parse(block):
                     self._take(event)

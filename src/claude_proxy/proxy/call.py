@@ -155,20 +155,10 @@ class Call:
         message: Message = {"type": "http.response.body", "body": data, "more_body": more}
         await self._send(message)
 
-    @property
-    def sends_at_once(self) -> bool:
-        """Whether the server has a way to take bytes without being awaited (ours has)."""
-        return self._direct is not None
-
-    def send_at_once(self, data: bytes) -> bool:
-        """Send bytes that are not the last without waiting; False, and nothing is sent, where that cannot be."""
-        if self._direct is None or not self._direct.write(data):
-            return False
-        exchange = self.exchange
-        exchange.bytes_out += len(data)
-        if exchange.first_byte is None:
-            exchange.first_byte = self.loop.time() - exchange.started
-        return True
+    def way(self) -> Callable[[bytes], bool] | None:
+        """What sends bytes that are not the last without waiting, where the server has it; it returns False and sends nothing
+        while the client reads slowly, and after it has left."""
+        return None if self._direct is None else self._direct.write
 
     def release_headers(self) -> None:
         """Let go of the request's headers, but for the credentials: an error in the answer may quote them."""

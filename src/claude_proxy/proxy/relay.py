@@ -33,7 +33,10 @@ class Relay:
         self._call = call
         self._connection = connection
         self._answer = answer
+        self._exchange = call.exchange
         self._feed = answer.way()
+        self._write = call.way() or _nowhere
+        self._now = call.loop.time
         self._complete = complete
         # When the upstream spoke last; when a ping was due last.
         self._heard = self._pinged = call.exchange.attempts[-1].head_at or call.loop.time()
@@ -48,21 +51,12 @@ class Relay:
         Raises:
             StreamBroken: the response broke off, stalled, or ended without its end.
         """
-        call, connection = self._call, self._connection
         if first:
             await self._pass(first)
-        if self._done:
-            return
-        if call.sends_at_once:
-            connection.passing = self._pass_at_once
-        try:
-            while not (self._done or connection.finished):
-                await self._next()
-            if not self._done:
-                await self._end(b"")
-        finally:
-            if not self._done:
-                connection.passing = None
+        while not (self._done or self._connection.finished):
+            await self._next()
+        if not self._done:
+            await self._end(b"")
 
     async def _next(self) -> None:
         """Wait for the next chunk, or for the time to look at the silence."""
@@ -71,13 +65,18 @@ class Relay:
             self._call.deadline.arm_at(due, "silence")
         else:
             self._call.deadline.disarm()
+        connection = self._connection
+        if self._write is not _nowhere and self._exchange.first_byte is not None:
+            connection.passing = self._pass_at_once
         try:
-            chunk = await self._connection.read()
+            chunk = await connection.read()
         except (ConnectionLost, BadResponse) as error:
             await self._broken(Outcome.CUT, "stream_cut", error.message)
         except asyncio.CancelledError:  # the client may have left because of it
             self._hear(self._call.loop.time())
             raise
+        finally:
+            connection.passing = None
         if chunk is None:
             await self._silent()
         elif chunk:
@@ -101,25 +100,30 @@ class Relay:
         # From here on it is the upstream that is silent: a slow client's time is not held against it.
         self._heard = call.loop.time()
 
-    def _pass_at_once(self) -> None:
+    def _pass_at_once(self, chunk: bytes) -> bool:
         """The same for a chunk in the middle, in the turn of the loop that brought it: no task wakes for it.
 
-        The silence deadline stays as it was armed; when it comes, it is seen when something was heard last.
+        The silence deadline stays as it was armed; when it comes, it is seen when something was heard last. Returns False if
+        the client reads slowly, or has left. This runs for each event of each stream, mostly after the processor has slept and
+        forgotten all: what counts is how few steps it has.
         """
-        call, connection = self._call, self._connection
-        chunk = connection.take()
+        exchange = self._exchange
         try:
-            if not call.send_at_once(chunk):  # the client reads slowly, or has left
-                connection.push_back(chunk)
-                connection.wake()
-                return
+            if not self._write(chunk):
+                return False
+            exchange.bytes_out += len(chunk)
             self._feed(chunk)
         except Exception as error:  # what the loop calls must not raise
-            call.interrupt(error)
-        self._hear(call.loop.time())
+            self._call.interrupt(error)
+        now = self._now()
+        silence = now - self._heard
+        if silence > exchange.longest_silence:
+            exchange.longest_silence = silence
+        self._heard = now
+        return True
 
     def _hear(self, now: float) -> None:
-        exchange = self._call.exchange
+        exchange = self._exchange
         if now - self._heard > exchange.longest_silence:
             exchange.longest_silence = now - self._heard
         self._heard = now
@@ -130,7 +134,6 @@ class Relay:
                 await self._call.send_body(last, more=True)
             await self._broken(Outcome.CUT, "stream_unfinished", "The upstream ended its stream without message_stop.")
         self._done = True
-        self._connection.passing = None
         self._complete(self._call)  # from here on the connection may be another exchange's
         await self._call.send_body(last, more=False)
 
@@ -155,3 +158,8 @@ class Relay:
         if self._call.settings.stream_cut == "error-event" and self._answer.pingable and self._answer.between:
             await self._call.send_body(encode("error", render(ProxyError(message)).body), more=False)
         raise StreamBroken(message)
+
+
+def _nowhere(_: bytes) -> bool:
+    """Where a chunk goes at once under servers that know no such way."""
+    return False

@@ -36,7 +36,8 @@ class Connection(asyncio.Protocol):
         fields: the same headers by name, the last of several.
         complete: whether the response has arrived whole.
         idle_since: loop time at which it was put back into the pool.
-        passing: called, in place of waking a `read()` that waits, when bytes of an unfinished body have come.
+        passing: set by who waits in `read()`: called with bytes of a body that goes on. It returns True if it has taken them;
+            then nothing wakes.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Connection(asyncio.Protocol):
         self.used = 0
         self.idle_since = 0.0
         self.idle_for: float | None = None
-        self.passing: Callable[[], None] | None = None
+        self.passing: Callable[[bytes], bool] | None = None
         self.local: Address | None = None
         self.peer: Address | None = None
         self._collected: list[Header] = []
@@ -179,6 +180,7 @@ class Connection(asyncio.Protocol):
     def push_back(self, data: bytes) -> None:
         """Give bytes back that were read too early: the next `read()` begins with them."""
         self._body.insert(0, data)
+        self._buffered += len(data)
 
     def release_headers(self) -> None:
         """Let go of the response's headers, but for what the pool asks."""
@@ -223,6 +225,7 @@ class Connection(asyncio.Protocol):
 
     def _fail(self, error: ProxyError) -> None:
         self._keep_alive = False
+        self.passing = None
         if not self.complete and self._error is None:
             self._error = error
 
@@ -247,15 +250,20 @@ class Connection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade, ProxyError) as error:
             self._fail(_cause(error))
             self._transport.abort()
+        body = self._body
+        if self.passing is not None and body:
+            chunk = body[0] if len(body) == 1 else b"".join(body)
+            self._body = []
+            if self.passing(chunk):
+                return
+            self.push_back(chunk)
+        elif body:
+            self._buffered += len(data)
         if self._buffered > HIGH_WATER and not self._reading_paused and not self.closed:
             self._reading_paused = True
             self._transport.pause_reading()
         waiter = self._waiter
-        if waiter is None or waiter.done():
-            return
-        if self.passing is not None and self._body and not self.complete and self._error is None:
-            self.passing()
-        else:
+        if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
     def _feed_head(self, data: bytes) -> None:
@@ -336,11 +344,11 @@ class Connection(asyncio.Protocol):
             self._keep_alive = False
         else:
             self._body.append(data)
-            self._buffered += len(data)
 
     def on_message_complete(self) -> None:
         if self._head_done:
             self.complete = True
+            self.passing = None
 
 
 _LOST = "The upstream closed the connection before it answered. Nothing is wrong with the request; try again."

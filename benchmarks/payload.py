@@ -12,7 +12,7 @@ PREFIX = "/api/anthropic"
 
 JSON_ANSWER_SIZE = 2048
 FAST_EVENTS = 53
-PACED_EVENTS = 60
+PACED_EVENTS = 100
 HELD_EVENTS = 4  # message_start, content_block_start, ping and one delta, then silence
 
 # Claude Code 2.1's own, in its order; the credential is a dummy.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from claude_proxy.app import App
 from claude_proxy.exchange import Outcome
 from claude_proxy.simulator import Scenario, Simulator, error, faults
 from tests.integration.listeners import listening, saying
@@ -156,3 +159,23 @@ async def test_a_mistake_of_ours_is_an_answer_too_and_says_nothing_of_the_inside
     assert exchange.failure is not None
     assert (exchange.outcome, exchange.failure.side) == (Outcome.FAILED, "proxy")
     assert exchange.id in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("added", "status"), [((b"x-user", b"me"), 200), ((b"x-user", b"me\r\nx-evil: 1"), 400)])
+async def test_headers_that_an_app_around_ours_put_in_are_those_that_count(
+    simulator: Simulator, added: tuple[bytes, bytes], status: int
+) -> None:
+    """Also under our own server, whose extension knows the headers as they came."""
+
+    def prepare(app: App) -> None:
+        forward = app.forward
+
+        async def wrapped(scope: Any, receive: Any, send: Any, path: bytes) -> None:
+            await forward.serve({**scope, "headers": [*scope["headers"], added]}, receive, send, path)
+
+        app.forward = SimpleNamespace(serve=wrapped, close=forward.close, running=0)  # type: ignore[assignment]
+
+    async with running_proxy(simulator.base_url, prepare=prepare) as proxy:
+        reply = await ask(proxy.port, "POST", MESSAGES, [JSON], body())
+    assert reply.status == status
+    assert [(b"x-user", b"me") in it.headers for it in simulator.requests] == [True] * (status == 200)

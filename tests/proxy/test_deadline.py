@@ -23,14 +23,18 @@ class Handle:
 
 
 class Clock:
-    """What Deadline uses of an event loop: time and call_at."""
+    """What Deadline uses of an event loop."""
 
     def __init__(self) -> None:
         self.now = 100.0
+        self.closed = False
         self.handles: list[Handle] = []
 
     def time(self) -> float:
         return self.now
+
+    def is_closed(self) -> bool:
+        return self.closed
 
     def call_at(self, at: float, callback: Callable[..., None], *args: Any) -> Handle:
         handle = Handle(at, callback, args)
@@ -303,12 +307,22 @@ def test_a_new_event_loop_gets_a_timer_of_its_own() -> None:
     """As under servers that make a loop for each request (Starlette's TestClient)."""
     shared = Shared()
     shared.deadline().arm("head", 10)
-    old, shared.clock = shared.clock, Clock()
+    shared.clock.closed = True
+    shared.clock = Clock()
     shared.deadline().arm("head", 10)
     shared.clock.advance(20)
     assert shared.expired == [(1, "head", 110.0)]
-    old.advance(20)
     assert shared.clock.live == []
+
+
+def test_two_event_loops_at_once_do_not_lose_each_others_waits() -> None:
+    shared = Shared()
+    shared.deadline().arm("head", 10)
+    first, shared.clock = shared.clock, Clock()
+    shared.deadline().arm("head", 10)
+    shared.clock.advance(20)
+    first.advance(20)
+    assert [(number, name) for number, name, _ in shared.expired] == [(1, "head"), (0, "head")]
 
 
 _STEP = st.one_of(

@@ -323,3 +323,90 @@ async def test_an_answer_that_was_not_read_to_its_end_leaves_no_connection_for_o
         while not connection.finished:
             await connection.read()
         assert connection.reusable
+
+
+# -- bytes that pass in the turn that brought them
+
+
+class Passing:
+    """What a relay sets: takes what it is given, or not."""
+
+    def __init__(self, *, takes: bool = True) -> None:
+        self.takes = takes
+        self.got: list[bytes] = []
+
+    def __call__(self, chunk: bytes) -> bool:
+        if self.takes:
+            self.got.append(chunk)
+        return self.takes
+
+
+CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@asynccontextmanager
+async def reading(passing: Passing) -> AsyncIterator[tuple[Connection, asyncio.Task[bytes | None]]]:
+    """A connection whose chunked body somebody waits for, with `passing` set; packets come from the test."""
+    async with connected(silent) as (connection, _):
+        connection.send(ASK, b"")
+        connection.data_received(CHUNKED_HEAD)
+        connection.passing = passing
+        waiting = asyncio.create_task(connection.read())
+        await asyncio.sleep(0)
+        yield connection, waiting
+        waiting.cancel()
+
+
+async def test_bytes_in_the_middle_pass_at_once_and_wake_nobody() -> None:
+    passing = Passing()
+    async with reading(passing) as (connection, waiting):
+        connection.data_received(b"3\r\nabc\r\n2\r\nde\r\n")
+        connection.data_received(b"1")
+        connection.data_received(b"\r\nf\r\n")
+        await asyncio.sleep(0)
+        assert (passing.got, waiting.done()) == ([b"abcde", b"f"], False)
+
+
+@pytest.mark.parametrize("end", [b"3\r\nend\r\n0\r\n\r\n", b"3\r\nend\r\nBROKEN\r\n"])
+async def test_the_last_bytes_are_for_the_reader(end: bytes) -> None:
+    passing = Passing()
+    async with reading(passing) as (connection, waiting):
+        connection.data_received(b"3\r\nabc\r\n")
+        connection.data_received(end)
+        assert await waiting == b"end"
+        assert passing.got == [b"abc"]
+        if b"BROKEN" in end:
+            with pytest.raises(BadResponse):
+                await connection.read()
+        else:
+            assert connection.finished
+
+
+async def test_what_cannot_pass_is_read_in_order_and_counts_as_buffered_once() -> None:
+    passing = Passing(takes=False)
+    async with reading(passing) as (connection, waiting):
+        for number in range(2):
+            connection.data_received(b"3\r\n%03d\r\n" % number)
+        assert await waiting == b"000001"
+        passing.takes = True
+        for _ in range(10):  # refused, and taken with the next before the reader has come to it
+            waiting = asyncio.create_task(connection.read())
+            await asyncio.sleep(0)
+            passing.takes = False
+            connection.data_received(b"2000\r\n" + b"x" * 0x2000 + b"\r\n")
+            passing.takes = True
+            connection.data_received(b"1\r\ny\r\n")
+            waiting.cancel()
+        assert passing.got == [b"x" * 0x2000 + b"y"] * 10
+        assert not connection._reading_paused
+
+
+async def test_a_reader_that_takes_nothing_pauses_the_upstream() -> None:
+    passing = Passing(takes=False)
+    async with reading(passing) as (connection, _):
+        for _ in range(1 + HIGH_WATER // 0x2000):
+            connection.data_received(b"2000\r\n" + b"x" * 0x2000 + b"\r\n")
+        assert connection._reading_paused
+        connection.passing = None
+        assert len(await connection.read() or b"") == HIGH_WATER + 0x2000
+        assert not connection._reading_paused

@@ -30,10 +30,11 @@ class Direct(Protocol):
 
     `body` gives the request's whole body, if it is there already. `respond` sends a whole response, `write` a piece of a body
     that is not the last, both at once and without a task: or they return False and send nothing, while the client reads
-    slowly and after it has left. `watch` names what is to be called when the client leaves. `fields` are the headers by name.
+    slowly and after it has left. `watch` names what is to be called when the client leaves. `fields` are `headers` by name.
     """
 
     loop: asyncio.AbstractEventLoop
+    headers: list[tuple[bytes, bytes]]
     fields: dict[bytes, bytes]
 
     def watch(self, leaving: Callable[[], None] | None, /) -> None: ...
@@ -58,6 +59,8 @@ class Call:
     Attributes:
         answer: what is known of the response, once there is one.
         body: the parts of the request body that have been read, until the upstream answers.
+        fields: the request's headers by name, the last of several.
+        fields_checked: whether the server has refused line breaks in them (FACTS section 7 says which let them pass).
         kept: bytes in `body`, as counted against what all exchanges together may keep.
         connection: the upstream connection of the running attempt.
         responded: whether the response's head has gone to the client: the point of no return.
@@ -68,7 +71,7 @@ class Call:
     __slots__ = (
         "_direct", "_lasting", "_live", "_patience", "_send", "_task", "_unsent", "_watch", "answer",
          "body", "client", "connection", "deadline", "exchange", "fields",
-        "headers", "kept", "loop", "reason", "responded", "scope", "settings", "upload", "uploaded", "withheld",
+        "fields_checked", "headers", "kept", "loop", "reason", "responded", "scope", "settings", "upload", "uploaded", "withheld",
     )  # fmt: skip
 
     def __init__(
@@ -89,7 +92,9 @@ class Call:
         self.settings = settings
         self.loop = loop
         self._direct = direct
-        self.fields = dict(self.headers) if direct is None else direct.fields
+        # Ours has refused what no field may hold; what stands between may have put other headers in place of those.
+        self.fields_checked = direct is not None and direct.headers is self.headers
+        self.fields = direct.fields if direct is not None and self.fields_checked else dict(self.headers)
         self.deadline = Deadline(loop, self._expired, None if direct else self._lasts, WATCH_AFTER, far)
         self.body: list[bytes] = []
         self.answer: Answer | None = None
@@ -113,11 +118,6 @@ class Call:
     def body_at_once(self) -> bytes | None:
         """The request's whole body, if it has come already and the server can give it without being awaited."""
         return self._direct.body() if self._direct is not None else None
-
-    @property
-    def fields_checked(self) -> bool:
-        """Whether the server has refused what no header field may hold (ours has; FACTS section 7 says what others let pass)."""
-        return self._direct is not None
 
     # -- towards the client
 

@@ -26,6 +26,8 @@ class Far:
     def add(self, deadline: Deadline, at: float, loop: asyncio.AbstractEventLoop) -> float | None:
         """Look after a deadline that ends `at`. Returns when it will be looked at; None if that is too late, then it is not."""
         if self._loop is not loop:
+            if self._loop is not None and not self._loop.is_closed():
+                return None
             self._deadlines.clear()
             self._loop = loop
             self._look_after(loop, loop.time())

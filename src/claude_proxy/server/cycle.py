@@ -34,7 +34,8 @@ class Cycle:
     """The two ends of one exchange. The connection feeds it; the app calls `receive` and `send`.
 
     Attributes:
-        fields: the request's headers by name, the last of several.
+        headers: of the request, as the scope has them from the start.
+        fields: the same by name, the last of several.
         loop: the event loop it runs in.
     """
 
@@ -57,6 +58,7 @@ class Cycle:
         "connection",
         "fields",
         "gone",
+        "headers",
         "keep_alive",
         "loop",
         "scope",
@@ -78,6 +80,7 @@ class Cycle:
         self.app = app
         self.task: asyncio.Task[None] | None = None
         self.scope = scope
+        self.headers: list[tuple[bytes, bytes]] = scope["headers"]
         self.fields = fields
         self.keep_alive = keep_alive
         self.body_complete = False

@@ -254,6 +254,7 @@ class Connection(asyncio.Protocol):
         if self.passing is not None and body:
             chunk = body[0] if len(body) == 1 else b"".join(body)
             self._body = []
+            self._buffered = 0
             if self.passing(chunk):
                 return
             self.push_back(chunk)

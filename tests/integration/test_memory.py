@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from claude_proxy.simulator import Scenario, Simulator, faults
-from tests.integration.messages import FILES, MODELS, head, length
+from tests.integration.messages import FILES, JSON, MESSAGES, MODELS, body, head, length
+from tests.integration.proxy import running_proxy
 from tests.integration.served import Served, served
 from tests.integration.wire import ask, connect, request
 
@@ -105,3 +108,52 @@ async def test_a_reader_that_pauses_holds_the_upstream_back(tmp_path: Path) -> N
             got += len(await reader.read(65536))
         assert process.peak() - before < GROWTH
         writer.transport.abort()
+
+
+class Whole:
+    """The extension of our server for a request whose body has come (docs/serve.md)."""
+
+    def __init__(self, headers: list[tuple[bytes, bytes]], content: bytes) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.headers = headers
+        self.fields = dict(headers)
+        self.content: bytes | None = content
+
+    def body(self) -> bytes | None:
+        content, self.content = self.content, None
+        return content
+
+    def watch(self, leaving: Any) -> None: ...
+
+    def write(self, data: bytes) -> bool:
+        return False
+
+
+async def test_an_open_stream_holds_nothing_of_its_requests_body(simulator: Simulator) -> None:
+    simulator.scenario = Scenario(fault=faults.stall("events", 3, until="release"))
+    content = body(stream=True)
+    held = sys.getrefcount(content)
+    whole = Whole([JSON], content)
+    began = asyncio.Event()
+
+    async def send(message: Any) -> None:
+        if message.get("body"):
+            began.set()
+
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "query_string": b"",
+        "headers": whole.headers,
+        "root_path": "",
+    }
+    scope |= {"path": MESSAGES, "raw_path": MESSAGES.encode(), "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2)}
+    scope["extensions"] = {"claude_proxy": {"exchange": lambda: whole}}
+    async with running_proxy(simulator.base_url) as proxy:
+        streaming = asyncio.create_task(proxy.app.forward.serve(scope, asyncio.Event().wait, send, b"/v1/messages"))  # type: ignore[arg-type]
+        await began.wait()
+        assert sys.getrefcount(content) == held
+        simulator.release()
+        await streaming
+    assert simulator.requests[0].body == content

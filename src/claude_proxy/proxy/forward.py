@@ -97,12 +97,8 @@ class Forward:
         target = parse(exchange.method, path, call.scope["query_string"])
         if self._is_own(call.scope):
             raise own_address()
-        body = call.body_at_once()
-        if body is None:
-            call.client.announce(call.fields.get(b"content-length"))
+        if not self._read_at_once(call):
             await self._read_ahead(call, target)
-        else:
-            self._keep(call, call.client.took(body, done=True))
         self._peek(call, target)
         probing = target.count_tokens and await self._count_tokens.enter(call.loop)
         try:
@@ -155,12 +151,21 @@ class Forward:
         self._listeners.exchange_start(exchange)
         return call
 
+    def _read_at_once(self, call: Call) -> bool:
+        """Take a body that has come whole already, if the server can give it without being awaited."""
+        body = call.body_at_once()
+        if body is None:
+            return False
+        self._keep(call, call.client.took(body, done=True))
+        return True
+
     async def _read_ahead(self, call: Call, target: Target) -> None:
         """Read the body of a Messages call as far as it is kept, of any other its first part.
 
         One part is read in any case: it tells whether there is a body at all.
         """
         client = call.client
+        client.announce(call.fields.get(b"content-length"))
         wanted = KEEP if target.messages or target.count_tokens else 1
         while not client.done and client.size < wanted and (self._kept < KEEP_ALL or not client.size):
             call.deadline.arm("read", self._settings.client_read_timeout)

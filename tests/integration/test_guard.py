@@ -227,6 +227,17 @@ async def test_an_error_event_can_be_sent_before_the_end_instead(simulator: Simu
     assert exchange.outcome in (Outcome.CUT, Outcome.STALLED)
 
 
+@pytest.mark.parametrize("pace", [0.0, 0.002])
+async def test_a_stream_that_breaks_off_before_its_end_is_counted_to_the_last_event(simulator: Simulator, pace: float) -> None:
+    """Small events are looked at several at a time: what passed last must not be forgotten."""
+    reply, exchange = await recorded(simulator, Scenario("text", deltas=50, pace=pace, fault=faults.no_stop()))
+    reported = simulator.requests[0].usage
+    assert (exchange.outcome, exchange.bytes_out) == (Outcome.CUT, len(reply.body))
+    assert exchange.usage is not None
+    assert exchange.usage.output == reported.output_tokens > 0
+    assert exchange.stop_reason == "end_turn"
+
+
 async def test_no_error_event_is_put_into_an_event_that_was_cut(simulator: Simulator) -> None:
     reply = await through(simulator, Scenario(fault=faults.cut("mid-event", 4)), stream_cut="error-event")
     assert (reply.whole, b"event: error" in reply.body) == (False, False)

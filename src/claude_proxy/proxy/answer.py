@@ -44,6 +44,11 @@ class Answer:
         self._size = 0
         self._decompressor: Decompressor | None = decompressor(coding) if encoded and readable else None
 
+    @property
+    def unseen(self) -> bool:
+        """Whether nobody but us looks at it: then it need not be in the moment in which it passes."""
+        return not self._taps
+
     def way(self) -> Callable[[bytes], None]:
         """`feed`, or what does the same with fewer steps: for each chunk of a stream."""
         if self._stream is not None and not self._taps and self._decompressor is None:

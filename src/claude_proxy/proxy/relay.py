@@ -14,6 +14,9 @@ from claude_proxy.proxy.answer import Answer
 from claude_proxy.proxy.call import Call
 from claude_proxy.upstream.connection import Connection
 
+READ_EVERY = 12  # chunks that pass before they are looked at
+READ_AT_ONCE = 512  # bytes of a chunk that is looked at as it passes, with those before
+
 
 class StreamBroken(Exception):
     """The answer cannot be brought to an honest end: it is passed on as a cut, by not completing the response."""
@@ -36,6 +39,8 @@ class Relay:
         self._exchange = call.exchange
         self._feed = answer.way()
         self._write = call.way() or _nowhere
+        self._unread: list[bytes] = []  # passed on, not looked at yet
+        self._read_every = READ_EVERY if answer.unseen else 1
         self._now = call.loop.time
         self._complete = complete
         # When the upstream spoke last; when a ping was due last.
@@ -65,22 +70,28 @@ class Relay:
             self._call.deadline.arm_at(due, "silence")
         else:
             self._call.deadline.disarm()
-        connection = self._connection
-        if self._write is not _nowhere and self._exchange.first_byte is not None:
-            connection.passing = self._pass_at_once
         try:
-            chunk = await connection.read()
+            chunk = await self._read()
         except (ConnectionLost, BadResponse) as error:
             await self._broken(Outcome.CUT, "stream_cut", error.message)
         except asyncio.CancelledError:  # the client may have left because of it
             self._hear(self._call.loop.time())
             raise
-        finally:
-            connection.passing = None
         if chunk is None:
             await self._silent()
         elif chunk:
             await self._pass(chunk)
+
+    async def _read(self) -> bytes | None:
+        """The next bytes that cannot pass at once."""
+        connection = self._connection
+        if self._write is not _nowhere and self._exchange.first_byte is not None:
+            connection.passing = self._pass_at_once
+        try:
+            return await connection.read()
+        finally:
+            connection.passing = None
+            self._catch_up()
 
     def _due(self) -> float:
         """When to look at the silence, should it last."""
@@ -111,8 +122,9 @@ class Relay:
         try:
             if not self._write(chunk):
                 return False
-            exchange.bytes_out += len(chunk)
-            self._feed(chunk)
+            self._unread.append(chunk)
+            if len(self._unread) >= self._read_every or len(chunk) >= READ_AT_ONCE:
+                self._catch_up()
         except Exception as error:  # what the loop calls must not raise
             self._call.interrupt(error)
         now = self._now()
@@ -121,6 +133,14 @@ class Relay:
             exchange.longest_silence = silence
         self._heard = now
         return True
+
+    def _catch_up(self) -> None:
+        """Look at what has passed: small pieces together, which costs hardly more than each."""
+        if self._unread:
+            passed = b"".join(self._unread)
+            self._unread.clear()
+            self._exchange.bytes_out += len(passed)
+            self._feed(passed)
 
     def _hear(self, now: float) -> None:
         exchange = self._exchange

@@ -279,7 +279,7 @@ async def test_a_preflight_of_a_named_origin_is_answered_on_the_path_and_beside_
 async def test_a_named_origin_may_read_answers_and_the_upstreams_cors_fields_give_way() -> None:
     app = made(allowed_origins=["https://app.example"])
 
-    async def upstreams(scope: Any, receive: Any, send: Any) -> None:
+    async def upstreams(scope: Any, receive: Any, send: Any, _: bytes) -> None:
         headers = [(b"access-control-allow-origin", b"*"), (b"access-control-allow-credentials", b"true"), (b"x-a", b"1")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"x"})

@@ -135,9 +135,9 @@ async def test_the_idle_deadline_does_not_wait_for_a_ping(simulator: Simulator) 
 
 async def test_the_wait_for_the_first_event_is_silence_too(simulator: Simulator) -> None:
     scenario = Scenario(fault=faults.stall("events", 0))
-    _, exchange = await recorded(simulator, scenario, first_event_wait=0.3, ping_interval=0.1, stream_idle_timeout=0.4)
+    _, exchange = await recorded(simulator, scenario, first_event_wait=0.3, ping_interval=0.1, stream_idle_timeout=0.35)
     assert (exchange.outcome, exchange.pings) == (Outcome.STALLED, 1)  # after 0.3 s, when the head goes out
-    assert 0.39 <= exchange.longest_silence < 0.6  # to a rounding
+    assert 0.35 - 1e-6 <= exchange.longest_silence < 0.6  # times are floats
 
 
 async def test_the_silence_that_a_client_left_in_is_recorded(simulator: Simulator) -> None:
@@ -150,7 +150,7 @@ async def test_the_silence_that_a_client_left_in_is_recorded(simulator: Simulato
         wire.leave()
         (exchange,) = await proxy.recorder.wait_for(1)
     assert exchange.outcome is Outcome.CANCELLED
-    assert exchange.longest_silence >= 0.1
+    assert exchange.longest_silence >= 0.1 - 1e-6  # times are floats
 
 
 async def test_no_ping_is_sent_where_none_is_wanted(simulator: Simulator) -> None:

@@ -64,7 +64,7 @@ async def test_what_it_took(simulator: Simulator, stream: bool) -> None:
     assert (attempt.upstream, attempt.status, attempt.failure) == ("default", 200, None)
     if stream:
         assert exchange.longest_silence >= 0.02
-        assert exchange.duration >= 0.2
+        assert exchange.duration >= 0.2 - 1e-6  # times are floats
 
 
 async def test_a_compressed_request_says_nothing_but_its_answer_does(simulator: Simulator) -> None:

@@ -162,7 +162,7 @@ async def test_client_write(simulator: Simulator, kind: str) -> None:
             await simulator.wait_for(lambda sim: not sim.open_connections)
     assert (exchange.outcome, exchange.failure) == (Outcome.CLIENT_STALLED, None)
     assert exchange.bytes_out < 600 * 65536
-    assert exchange.duration >= 0.3
+    assert exchange.duration >= 0.3 - 1e-6  # times are floats
 
 
 @pytest.mark.parametrize("pieces", [40, 46, 47, 48, 49])

@@ -64,7 +64,7 @@ class RunningProxy:
 
     @property
     def upstream_connections(self) -> int:
-        return len(self.app.forward._upstream.pool)
+        return len(self.app.forward.config.upstreams[0].pool)
 
     async def last(self) -> Exchange:
         """The first exchange to finish."""

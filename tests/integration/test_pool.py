@@ -122,7 +122,7 @@ async def test_a_close_seen_before_a_byte_was_written_is_tried_again(
 ) -> None:
     async with running_proxy(simulator.base_url) as proxy:
         await message(proxy.port)
-        pool = proxy.app.forward._upstream.pool
+        pool = proxy.app.forward.config.upstreams[0].pool
         take = pool.take
 
         def closing(now: float) -> Connection | None:
@@ -282,5 +282,5 @@ async def test_an_idle_connection_holds_nothing_of_the_exchange_before(simulator
     async with running_proxy(simulator.base_url) as proxy:
         await ask(proxy.port, "POST", MESSAGES, [JSON], body())
         await proxy.recorder.wait_for(1)
-        (connection,) = proxy.app.forward._upstream.pool._idle
+        (connection,) = proxy.app.forward.config.upstreams[0].pool._idle
         assert connection.passing is None

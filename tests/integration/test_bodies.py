@@ -322,3 +322,19 @@ async def test_an_upload_that_grows_too_large_behind_an_early_answer_leaves_no_c
         assert await wire.reader.readexactly(40) == b"x" * 40
         await proxy.recorder.wait_for(1)
         assert proxy.app.forward.config.upstreams[0].pool.idle == 0
+
+
+@pytest.mark.parametrize(
+    "first", [b'"model":"glm-5.3","stream":true,', b'"metadata":{"model":"not-this"},"stream": true ,"model": "glm-5.3",']
+)
+async def test_of_a_body_too_large_to_be_kept_model_and_stream_are_read_from_its_beginning(
+    simulator: Simulator, first: bytes
+) -> None:
+    data = b"{" + first + b'"max_tokens":100,"messages":[{"role":"user","content":"' + b"x" * LARGE + b'"}]}'
+    simulator.scenario = Scenario("raw", body=b"{}")
+    simulator.keep_body = 2 * LARGE
+    async with running_proxy(simulator.base_url) as proxy:
+        reply = await ask(proxy.port, "POST", MESSAGES, [JSON], data)
+        (exchange,) = await proxy.recorder.wait_for(1)
+    assert (reply.status, simulator.requests[0].body == data) == (200, True)
+    assert (exchange.model, exchange.bytes_in) == ("glm-5.3", len(data))

@@ -30,7 +30,7 @@ def test_everything_else_is_the_clients_to_repeat(kind: Kind) -> None:
 
 @pytest.mark.parametrize("kind", [Kind.ANSWERED, Kind.REFUSED, Kind.BROKE_OFF])
 def test_what_the_upstream_said_is_passed_on(kind: Kind) -> None:
-    assert decide(kind, stale=False, tries=1, can_resend=True) is Verdict.PASS_ON
+    assert decide(kind, stale=False, tries=1, can_resend=True) is Verdict.RELAY
 
 
 @pytest.mark.parametrize("kind", [Kind.NOT_SENT, Kind.FAILED])

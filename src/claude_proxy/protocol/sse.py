@@ -48,10 +48,13 @@ class Splitter:
             return chunk
         return self._join(chunk)
 
-    def rest(self) -> bytes:
-        """What came behind the last whole event, at the end of the stream: an event that nothing has ended."""
-        rest, self._rest = bytes(self._rest), bytearray()
-        return b"" if self._skipping else rest
+    def pending(self, mark: bytes) -> bool:
+        """Whether the event that has begun contains `mark` so far. Of a long one only the end is searched."""
+        return self._rest.find(mark, max(0, len(self._rest) - 512)) >= 0
+
+    def so_far(self) -> bytes:
+        """The event that has begun; b"" of one that is skipped. At the end of the stream, one that nothing has ended."""
+        return b"" if self._skipping else bytes(self._rest)
 
     def _join(self, chunk: bytes) -> bytes:
         rest = self._rest

@@ -18,6 +18,7 @@ from claude_proxy.protocol.sse import BYTE_ORDER_MARK, Event, Splitter, holding,
 # An event we want to read contains one of these; text that merely mentions them costs a parse, nothing else.
 # A bare `data:` of an upstream that has no envelope is told by its `code` (FACTS section 2, "In-stream errors").
 _MARKS = _MESSAGE, _ERROR, _CODE = (b"message_", b"error", b'"code"')
+_STOP = b'"message_stop"'
 
 _FIELDS = (b"event:", b"data:", b":", b"id:", b"retry:")  # how an event stream may begin
 MAX_JSON = 4 * 1024 * 1024  # bytes of an unstreamed answer that are kept to be read at its end
@@ -222,10 +223,18 @@ class StreamReader(Reading):
             for block in holding(whole, _MARKS):
                 for event in parse(block):
                     self._take(event)
+        if not self._splitter.between and self._splitter.pending(_STOP):
+            self._take_unended()
+
+    def _take_unended(self) -> None:
+        """See a last event that is all there, though nothing has ended it yet: an upstream may wait for us to leave."""
+        for event in parse(self._splitter.so_far()):
+            body = _read(event.data)
+            self.stopped = self.stopped or (body is not None and body.type == "message_stop")
 
     def finish(self) -> None:
         """Look at what stands behind the last empty line: an event that was not ended, or JSON that is no event at all."""
-        rest = self._splitter.rest()
+        rest = self._splitter.so_far()
         if is_json(rest):
             self._take(Event("message", rest))
         for event in parse(rest):

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from claude_proxy.errors import BadRequest, BadResponse, ProxyError, RequestError, UpstreamIsSelf
-from claude_proxy.exchange import Attempt, Failure, Listeners, State
+from claude_proxy.exchange import Attempt, Failure, State
 from claude_proxy.proxy import headers as h
 from claude_proxy.proxy.answer import Answer
 from claude_proxy.proxy.call import Call
@@ -39,7 +39,7 @@ class Result:
         return self.error is not None and self.error.code == "stale_connection"
 
 
-async def attempt(call: Call, listeners: Listeners) -> Result:
+async def attempt(call: Call) -> Result:
     """Try once to get an answer from `call.upstream`. The connection is in `call.connection`, also after a failure.
 
     Raises:
@@ -61,24 +61,24 @@ async def attempt(call: Call, listeners: Listeners) -> Result:
         record.status = await connection.head()
         call.deadline.disarm()
         record.head_at = call.loop.time()
-        result = await _open_answer(call, connection, listeners)
+        result = await _open_answer(call, connection)
     except RequestError:
         raise
     except ProxyError as error:
         record.failure = Failure("proxy" if error.side == "proxy" else "upstream", error.code, error.message)
         written = sent and error.code != "stale_connection"
         result = Result(Kind.FAILED if written else Kind.NOT_SENT, error)
-    listeners.attempt(exchange, record)
+    call.listeners.attempt(exchange, record)
     return result
 
 
-async def _open_answer(call: Call, response: Connection, listeners: Listeners) -> Result:
+async def _open_answer(call: Call, response: Connection) -> Result:
     """Read as much of the answer as tells what it is.
 
     Raises:
         BadResponse: it cannot be parsed, and nothing of it has gone to the client.
     """
-    answer = Answer(call.request.target, response.status, response.fields, call.tap, listeners.contain)
+    answer = Answer(call.request.target, response.status, response.fields, call.tap, call.listeners.contain)
     first = response.take() if response.finished else await opening(call, response, answer)
     if isinstance(response.broken, BadResponse) and not first:
         raise response.broken

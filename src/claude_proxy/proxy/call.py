@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from claude_proxy.errors import BodyTimeout, UpstreamTimeout
-from claude_proxy.exchange import Exchange, Tap
+from claude_proxy.exchange import Exchange, Listeners, Tap
 from claude_proxy.proxy.answer import Answer
 from claude_proxy.proxy.client import Client, ClientGone, ClientStalled, Receive, Scope, Send
 from claude_proxy.proxy.config import Config, Upstream
@@ -28,6 +28,7 @@ class Call:
 
     Attributes:
         config: what is in force for it, whatever is reloaded meanwhile.
+        listeners: who is told of it.
         client: its body and its leaving.
         request, reply: what it asked, and the way back to it.
         deadline: the one wait that is running.
@@ -39,20 +40,28 @@ class Call:
 
     __slots__ = (
         "_direct", "_lasts_timer", "_live", "_reason", "_task", "_unsent", "_watch", "answer", "client", "config", "connection",
-        "deadline", "exchange", "loop", "reply", "request", "scope", "tap", "timers", "upload", "uploaded", "upstream",
+        "deadline", "exchange", "listeners", "loop", "reply", "request", "scope", "tap", "upload", "uploaded", "upstream",
     )  # fmt: skip
 
     upstream: Upstream
 
     def __init__(
-        self, config: Config, exchange: Exchange, scope: Scope, receive: Receive, send: Send, timers: Timers, shelf: Shelf
+        self,
+        config: Config,
+        listeners: Listeners,
+        exchange: Exchange,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        timers: Timers,
+        shelf: Shelf,
     ) -> None:
         self._direct = direct = direct_of(scope)
         self.loop = loop = asyncio.get_running_loop() if direct is None else direct.loop
         self.config = config
+        self.listeners = listeners
         self.exchange = exchange
         self.scope = scope
-        self.timers = timers
         self.deadline = Deadline(loop, timers, self._expired)
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         # Ours has refused what no field may hold; what stands between may have put other headers in place of those.

@@ -6,6 +6,7 @@ Each edit is one function. None of them decides about attempts: that is the retr
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from claude_proxy.cleaning import clean
@@ -21,6 +22,7 @@ from claude_proxy.proxy.count_tokens import looks_missing, missing
 from claude_proxy.proxy.opening import whole
 from claude_proxy.proxy.response import Response
 
+_T = TypeVar("_T")
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 
 
@@ -41,8 +43,17 @@ async def edited(call: Call, result: Result) -> tuple[list[h.Header], bytes]:
     if result.answer.is_stream and settings.accel_buffering and b"x-accel-buffering" not in response.fields:
         headers.append((b"x-accel-buffering", b"no"))
     if response.status >= 400 and settings.retry_hints:
-        headers += _hints(response, first)
+        headers += contained(call, "hints", [], lambda: _hints(response, first))
     return headers, first
+
+
+def contained(call: Call, what: str, otherwise: _T, read: Callable[[], _T]) -> _T:
+    """What `read` says of an answer; `otherwise` if it fails, which must not cost the client the answer."""
+    try:
+        return read()
+    except Exception as error:  # whatever it is, it is ours
+        call.listeners.contain(what, error)
+        return otherwise
 
 
 def _redirect(call: Call, response: Response) -> UpstreamRedirect:
@@ -77,7 +88,7 @@ async def _with_our_results_url(
     body, is_whole = await whole(call, response, first, results_url.LIMIT)
     if not is_whole:
         return headers, body
-    body = results_url.rewrite(body, results_url.own_base(call.scope))
+    body = contained(call, "results_url", body, lambda: results_url.rewrite(body, results_url.own_base(call.scope)))
     headers = [pair for pair in headers if pair[0] != b"content-length"]
     headers.append((b"content-length", b"%d" % len(body)))
     return headers, body
@@ -97,7 +108,9 @@ async def counted(call: Call, attempts: Callable[[Call], Awaitable[Result]]) -> 
         result = await attempts(call)
         response = result.response
         if response is not None:
-            is_missing = looks_missing(response.status, result.first, response.fields.get(b"content-encoding"))
+            coding = response.fields.get(b"content-encoding")
+            status, first = response.status, result.first
+            is_missing = contained(call, "count_tokens", None, lambda: looks_missing(status, first, coding))
             memory.learn(call.loop.time(), is_missing=is_missing)
             learned = True
             if is_missing and response.status == 400:

@@ -103,7 +103,7 @@ class Forward:
             time.time(),
         )
         self.running += 1
-        call = Call(self.config, exchange, scope, receive, send, self._timers, self._shelf)
+        call = Call(self.config, self._listeners, exchange, scope, receive, send, self._timers, self._shelf)
         exchange.started = call.loop.time()
         describe(exchange, call.request.fields)
         self._listeners.exchange_start(exchange)
@@ -160,10 +160,10 @@ class Forward:
         while True:
             exchange.state = State.WAITING
             exchange.upstream = call.upstream.name
-            result = await attempt(call, self._listeners)
+            result = await attempt(call)
             can_resend = call.request.kept == call.client.size
             verdict = decide(result.kind, stale=result.stale, tries=len(exchange.attempts), can_resend=can_resend)
-            if verdict is Verdict.PASS_ON:
+            if verdict is Verdict.RELAY:
                 call.request.release_body()
                 call.answer = result.answer
                 return result
@@ -185,7 +185,7 @@ class Forward:
         self._listeners.response_start(exchange)
         if call.tap is not None:
             call.tap.on_response(response.status, response.headers)
-        if response.finished and not answer.guarded:
+        if response.finished and not answer.is_stream:
             answer.feed(first)
             answer.finish()
             call.give_back()

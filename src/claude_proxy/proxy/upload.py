@@ -22,7 +22,7 @@ class Upload:
         self._connection = connection
         self._chunked = chunked
         self._unsent = 0
-        self._patience = Deadline(call.loop, call.timers, self._expired)
+        self._patience = Deadline(call.loop, call.deadline.timers, self._expired)
 
     async def run(self) -> None:
         """Until the body is sent, or cannot be any more. From then on the client's leaving is watched as without a body."""

@@ -25,15 +25,15 @@ class Kind(enum.Enum):
 class Verdict(enum.Enum):
     """What to do next."""
 
-    PASS_ON = "pass on"  # the answer goes to the client as it is
+    RELAY = "relay"  # the answer goes to the client as it is
     AGAIN = "again"
     GIVE_UP = "give up"
 
 
 _TABLE = {
-    Kind.ANSWERED: Verdict.PASS_ON,
-    Kind.REFUSED: Verdict.PASS_ON,
-    Kind.BROKE_OFF: Verdict.PASS_ON,
+    Kind.ANSWERED: Verdict.RELAY,
+    Kind.REFUSED: Verdict.RELAY,
+    Kind.BROKE_OFF: Verdict.RELAY,
     Kind.FAILED: Verdict.GIVE_UP,
     Kind.NOT_SENT: Verdict.GIVE_UP,
 }

@@ -348,8 +348,11 @@ class Connection(asyncio.Protocol):
             collected = without_nul(collected)
         fields = dict(collected)
         chunked = b"transfer-encoding" in fields and is_chunked(collected)
+        self._keep_alive = self._parser.should_keep_alive()
         self._ends_with_connection = not chunked and b"content-length" not in fields
-        self._keep_alive = self._parser.should_keep_alive() and not (chunked and b"content-length" in fields)
+        if chunked and fields.pop(b"content-length", None) is not None:  # RFC 9112 section 6.3, item 3
+            collected = [pair for pair in collected if pair[0] != b"content-length"]
+            self._keep_alive = False
         self.headers = collected
         self.fields = fields
         self.status = status

@@ -273,7 +273,7 @@ async def test_plain_http_through_an_outbound_proxy(monkeypatch: pytest.MonkeyPa
     for sent in upstream.heads:
         assert sent.startswith(b"GET http://api.example:8080/base/v1/models?limit=1 HTTP/1.1\r\nhost: api.example:8080\r\n")
         assert sent.lower().count(b"proxy-authorization: basic ") == 1
-        assert b"Basic " + pair in head
+        assert b"Basic " + pair in sent
     assert len(upstream.heads) == 2
 
 

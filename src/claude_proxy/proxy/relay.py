@@ -22,6 +22,7 @@ READ_AT_ONCE = 512  # bytes of a chunk that is looked at as it passes
 NEWLINE = 10
 GRACE = 1.0  # seconds for the upstream to end its answer behind the last event
 MARK = b"message_"  # in the events that say how an answer stands: start, delta with the stop reason, stop
+ERROR = b"error"
 
 
 class StreamBroken(Exception):
@@ -113,7 +114,8 @@ class Relay:
             if not self._write(chunk):
                 return False
             self._unread.append(chunk)
-            if len(self._unread) >= self._read_every or len(chunk) >= READ_AT_ONCE or MARK in chunk or chunk[-1] != NEWLINE:
+            small = len(chunk) < READ_AT_ONCE and len(self._unread) < self._read_every and chunk[-1] == NEWLINE
+            if not small or MARK in chunk or ERROR in chunk:
                 self._look()
         except Exception as error:  # what the event loop calls must not raise
             self._call.interrupt(error)

@@ -18,6 +18,7 @@ from claude_proxy.access.origin import OriginRules, cors_headers, preflight_head
 from claude_proxy.errors import ProxyError, render
 from claude_proxy.exchange import Listener, Listeners
 from claude_proxy.observe.line import ExchangeLog
+from claude_proxy.protocol.providers import find_at
 from claude_proxy.proxy.attempt import Upstream
 from claude_proxy.proxy.client import Message, Receive, Scope, Send
 from claude_proxy.proxy.forward import Forward
@@ -126,7 +127,7 @@ def make_upstream(settings: Settings) -> Upstream:
     if key is None:
         return Upstream("default", pool, None)
     secret = key.get_secret_value().encode()
-    bearer = settings.auth_scheme == "bearer"
+    bearer = (settings.upstream_auth or find_at(settings.base_url).auth) == "bearer"
     return Upstream("default", pool, (b"authorization", b"Bearer " + secret) if bearer else (b"x-api-key", secret))
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 from collections.abc import Mapping
 
-from claude_proxy.notify.answer import Answer, Verdict, judge
+from claude_proxy.notify.answer import Answer, Verdict, foreign, is_page, judge
 from claude_proxy.notify.notice import Notice, plain, scrub
 from claude_proxy.settings import Settings
 
@@ -16,7 +17,7 @@ _HANDED_ON = re.compile(
     r"(?i)PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TMPDIR|TEMP|TMP|XDG_CONFIG_HOME|SSL_CERT_(FILE|DIR)|(https?|no|all)_proxy"
     r"|SYSTEMROOT|APPDATA|LOCALAPPDATA|USERPROFILE|NTFY_(CONFIG|USER)"
 )
-_REPLY = re.compile(rb'\{"code":\d+,"http":(\d{3})\b[^\n]*\}')
+MAX_SAID = 64 * 1024  # bytes of its output that are looked at: the end, where the reason stands
 
 
 class Command:
@@ -74,8 +75,22 @@ class Command:
 
 def _failed(said: bytes) -> Answer:
     """Why a run failed: a server's reply is printed as it came, all else is a sentence of the command's own."""
-    reply = _REPLY.search(said)
-    if reply is not None:
-        return judge(int(reply[1]), {}, reply[0])
+    said = said[-MAX_SAID:]
+    for line in reversed(said.splitlines()):
+        reply = _reply(line)
+        if reply is not None:
+            return judge(reply[0], {}, reply[1])
+    if any(is_page(line) for line in said.splitlines()):
+        return Answer(Verdict.AGAIN, foreign(None, b"<html"))
     last = said.decode("utf-8", "replace").strip().rpartition("\n")[2]
     return Answer(Verdict.AGAIN, f"The ntfy command failed: {scrub(plain(last, 200)) or 'it said nothing'}.")
+
+
+def _reply(line: bytes) -> tuple[int, bytes] | None:
+    """The status and the text of a server's error in a line of output; None if there is none."""
+    text = line[line.find(b'{"code":') :] if b'{"code":' in line else b""
+    try:
+        status = json.loads(text)["http"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return (status, text) if type(status) is int else None

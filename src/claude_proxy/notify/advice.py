@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from claude_proxy.exchange import Failure
+from claude_proxy.notify.notice import plain
 from claude_proxy.protocol.judge import explain
 from claude_proxy.protocol.providers import GENERIC, Class, Code, Provider, Text, by_name
 from claude_proxy.protocol.providers.base import WAIT, Scope
@@ -167,7 +168,7 @@ def advise(failure: Failure, provider: Provider = GENERIC) -> Advice:
     own = OWN.get(failure.kind)
     if own is not None:
         return own._replace(do=provider.fixes.get(failure.kind, own.do))
-    words = failure.kind.removesuffix("_error").replace("http_", "HTTP ").replace("_", " ")
+    words = plain(failure.kind, 40).removesuffix("_error").replace("http_", "HTTP ").replace("_", " ")
     return Advice(Text(words, words), WAIT)
 
 

@@ -33,7 +33,7 @@ def text_of(error: ErrorBody, secrets: Iterable[str] = (), provider: Provider = 
         text = text.rpartition(" ")[0]  # the last word may be the beginning of a secret, and would not be known as one
     for secret in secrets:
         text = text.replace(secret, "[redacted]")
-    return _SECRET.sub("[redacted]", text)[:MAX_MESSAGE].strip()
+    return _SECRET.sub("[redacted]", text)[:MAX_MESSAGE]
 
 
 def judge(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+from claude_proxy.protocol.claude_code import GLM_MODELS
 
 OWN_KEY = "<your key>"
 PROXY_KEY = "<PROXY_API_KEY>"
@@ -53,7 +56,7 @@ class PageFacts:
         """What a client puts into `Authorization: Bearer`, a placeholder in `<>` where only its user knows it."""
         if self.holds_credential:
             return PROXY_KEY if self.needs_key else ANY_KEY
-        return self._proxy_key if self._upstream_reads_x_api_key else OWN_KEY
+        return self._proxy_key if self._is_anthropic else OWN_KEY
 
     @property
     def x_api_key(self) -> str | None:
@@ -64,19 +67,29 @@ class PageFacts:
         """
         if self.holds_credential:
             return None
-        return OWN_KEY if self._upstream_reads_x_api_key else self._proxy_key
+        return OWN_KEY if self._is_anthropic else self._proxy_key
 
     @property
     def sample_model(self) -> str:
-        """A model name that the first upstream knows (FACTS section 2)."""
+        """A model name that the first upstream knows."""
+        return self.client_models.get("ANTHROPIC_DEFAULT_SONNET_MODEL", "claude-sonnet-5-5")
+
+    @property
+    def client_models(self) -> Mapping[str, str]:
+        """The variables that tell Claude Code which models the first upstream has; empty where we know none."""
         host = f".{self.upstreams[0].host}"
-        return "glm-5.3" if host.endswith((".z.ai", ".bigmodel.cn")) else "claude-sonnet-5-5"
+        return GLM_MODELS if host.endswith((".z.ai", ".bigmodel.cn")) else {}
+
+    @property
+    def checks_tools(self) -> bool:
+        """Whether the first upstream answers the safety check of Claude Code's auto mode: only Anthropic does."""
+        return self._is_anthropic
 
     @property
     def _proxy_key(self) -> str | None:
         return PROXY_KEY if self.needs_key else None
 
     @property
-    def _upstream_reads_x_api_key(self) -> bool:
-        """Anthropic takes API keys so (https://docs.anthropic.com/en/api/overview), the others bearer tokens."""
+    def _is_anthropic(self) -> bool:
+        """Anthropic reads API keys from `x-api-key` (https://docs.anthropic.com/en/api/overview), the others bearer tokens."""
         return self.upstreams[0].host == "api.anthropic.com"

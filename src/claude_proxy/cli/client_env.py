@@ -1,41 +1,39 @@
-"""The environment in which Claude Code works well through the proxy (FACTS section 1, code.claude.com/docs env-vars)."""
+"""The environment in which Claude Code works well through the proxy (https://code.claude.com/docs/en/env-vars)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
 from claude_proxy.cli.address import LOOPBACK
-from claude_proxy.protocol.providers import PROVIDERS, Provider, by_name, find_at
+from claude_proxy.protocol.claude_code import (
+    AUTO_MODE,
+    CHECKING_MODEL,
+    DISCOVERY,
+    DISCOVERY_TIMEOUT,
+    HINTS,
+    MODEL_NAMES,
+    TIMEOUTS,
+    Variable,
+    model_variables,
+    needed,
+)
+from claude_proxy.protocol.providers import PROVIDERS, by_name, find_at
 from claude_proxy.proxy.target import PREFIX
 from claude_proxy.settings import Settings
 
 Models = Literal["glm", "claude", "none"]
 
 PLACEHOLDER = "claude-proxy"  # Claude Code wants some token; the proxy replaces it with its own
-API_TIMEOUT = "3000000"
-STREAM_IDLE_TIMEOUT = "1800000"
+ALIASES = ("default", "best", "fable", "opus", "sonnet", "haiku", "opusplan")  # Claude Code's own, no names on the wire
 CREDENTIALS = ("ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")
-MODEL_NAMES = tuple(f"ANTHROPIC_DEFAULT_{role}_MODEL" for role in ("FABLE", "OPUS", "SONNET", "HAIKU"))
 PLAIN_NAMES = (
     "ANTHROPIC_BASE_URL",
-    "API_TIMEOUT_MS",
-    "CLAUDE_STREAM_IDLE_TIMEOUT_MS",
-    "CLAUDE_CODE_GATEWAY_HINT_HEADERS",
+    *(variable.name for variable in (*TIMEOUTS, HINTS, AUTO_MODE, DISCOVERY_TIMEOUT)),
     "CLAUDE_CODE_ATTRIBUTION_HEADER",
     "ENABLE_TOOL_SEARCH",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """One variable to set, or with `value` None one to remove; `why` is a sentence for a comment."""
-
-    name: str
-    value: str | None
-    why: str
 
 
 def variables(settings: Settings, environ: Mapping[str, str], url: str, models: Models | None = None) -> list[Variable]:
@@ -46,29 +44,26 @@ def variables(settings: Settings, environ: Mapping[str, str], url: str, models: 
         url: the proxy's address, without the prefix.
         models: which model names; by default those of the upstream's host, and names already set stay.
     """
+    native = find_at(settings.base_url).native
     found = [
         Variable("ANTHROPIC_BASE_URL", url + PREFIX, "Claude Code talks to the proxy."),
         *credential(settings, environ),
-        Variable("API_TIMEOUT_MS", API_TIMEOUT, "Long answers are not given up after ten minutes (Z.ai's advice)."),
-        Variable(
-            "CLAUDE_STREAM_IDLE_TIMEOUT_MS",
-            STREAM_IDLE_TIMEOUT,
-            "The proxy notices a stalled stream (STREAM_IDLE_TIMEOUT); this is only the outer limit.",
-        ),
-        Variable("CLAUDE_CODE_GATEWAY_HINT_HEADERS", "1", "Each request says what it is for; the proxy's log shows it."),
+        *needed(checks_tools=native),
     ]
-    if find_at(settings.base_url).native:
+    if native:
         found.append(Variable("ENABLE_TOOL_SEARCH", "true", "Off by default behind a proxy; this one passes its blocks on."))
     else:
         why = "Without a changing line at its start the prompt is cached better."
         found.append(Variable("CLAUDE_CODE_ATTRIBUTION_HEADER", "0", why))
+    if environ.get(DISCOVERY):
+        found.append(DISCOVERY_TIMEOUT)
     return [*found, *model_names(settings, environ, models), *around_outbound_proxy(environ, url)]
 
 
 def credential(settings: Settings, environ: Mapping[str, str]) -> list[Variable]:
     """What Claude Code has to show besides, or instead of, the credential it has.
 
-    It sends ANTHROPIC_AUTH_TOKEN as bearer and ANTHROPIC_API_KEY as x-api-key, both if both are set (measured, 2.1.330).
+    It sends ANTHROPIC_AUTH_TOKEN as bearer and ANTHROPIC_API_KEY as x-api-key, both if both are set (measured, 2.1.332).
     Without a held credential the proxy's key takes the header that the client's own does not need.
     """
     if settings.proxy_api_key is None:
@@ -111,16 +106,25 @@ def model_names(settings: Settings, environ: Mapping[str, str], models: Models |
     if models == "claude" or (models is None and provider.native):
         left = [name for name in MODEL_NAMES if is_foreign(environ.get(name, ""))]
         return [Variable(name, None, "Another provider's model, which this upstream does not know.") for name in left]
-    return [
+    if models == "none":
+        return []
+    found = [
         Variable(name, model, f"What Claude Code means by {name.split('_')[2].lower()}.")
         for name, model in model_variables(provider).items()
-        if models == "glm" or (models is None and environ.get(name, model) in (model, ""))
+        if models == "glm" or environ.get(name, model) in (model, "")
     ]
+    return found if provider.models else checking_model(environ)
 
 
-def model_variables(provider: Provider) -> dict[str, str]:
-    """The variables with the models that `provider` suggests for Claude Code."""
-    return {f"ANTHROPIC_DEFAULT_{role}_MODEL": model for role, model in provider.models.items()}
+def checking_model(environ: Mapping[str, str]) -> list[Variable]:
+    """For an upstream whose models we do not know: auto mode's check goes to the model that the user chose.
+
+    Without a sonnet model Claude Code would ask such an upstream for one of Anthropic's.
+    """
+    chosen = environ.get("ANTHROPIC_MODEL", "").removesuffix("[1m]")
+    if not chosen or chosen in ALIASES or environ.get(CHECKING_MODEL, chosen) not in (chosen, ""):
+        return []
+    return [Variable(CHECKING_MODEL, chosen, "Auto mode's check of tool calls goes to the model that you chose.")]
 
 
 def is_foreign(model: str) -> bool:

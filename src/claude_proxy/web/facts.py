@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from claude_proxy.protocol.claude_code import model_variables
 from claude_proxy.protocol.providers import Provider, find_at
 
 OWN_KEY = "<your key>"
@@ -77,6 +79,16 @@ class PageFacts:
     def sample_model(self) -> str:
         """A model name that the first upstream knows."""
         return self.upstreams[0].provider.sample_model
+
+    @property
+    def client_models(self) -> Mapping[str, str]:
+        """The variables that tell Claude Code which models the first upstream has; empty where we know none."""
+        return model_variables(self.upstreams[0].provider)
+
+    @property
+    def checks_tools(self) -> bool:
+        """Whether the first upstream answers the safety check of Claude Code's auto mode: only Anthropic does."""
+        return self.upstreams[0].provider.native
 
     @property
     def _proxy_key(self) -> str | None:

@@ -222,6 +222,9 @@ class Provider:
         peak: when it charges more.
         credits: how its plan counts.
         models: what Claude Code should ask for, by role (OPUS ...).
+        resembles: models that Claude Code does not know, each with a known one that it may take it for. That one must not be
+            an Opus, Fable or Mythos (a 529 is given up after three attempts for those), and must take as long prompts and
+            answers; else Claude Code warns about the model at each start.
         families: how names of its models begin, in lower case.
         sample_model: for the lines to copy on the start page.
         native: Anthropic itself: Claude Code may be logged in there, and all its features and model names are known.
@@ -246,6 +249,7 @@ class Provider:
     peak: Peak | None = None
     credits: Credits | None = None
     models: Mapping[str, str] = field(default_factory=dict)
+    resembles: Mapping[str, str] = field(default_factory=dict)
     families: tuple[str, ...] = ()
     sample_model: str = "claude-sonnet-5-5"
     native: bool = False

@@ -151,6 +151,9 @@ ZAI = Provider(
         allowances={"lite": (2_000, 10_000), "pro": (12_000, 60_000), "max": (28_000, 140_000)},
     ),
     models={"FABLE": "glm-5.3", "OPUS": "glm-5.3", "SONNET": "glm-5.3", "HAIKU": "glm-5.3-flash"},
+    # Of all ids that Claude Code knows only this one takes long prompts and 128,000 tokens of output, as both GLM models
+    # do, sends the short system prompt, as for an unknown model, and is no Opus.
+    resembles={"glm-5.3": "claude-sonnet-5-5", "glm-5.3-flash": "claude-sonnet-5-5"},
     families=("glm-",),
     sample_model="glm-5.3",
     sources=("docs.z.ai/api-reference/api-code", "docs.z.ai/devpack/overview", "docs.bigmodel.cn/cn/faq/api-code"),

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import datetime
-import errno
-import os
 import ssl
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import pytest
 import trustme
 import uvloop
 
-from claude_proxy.errors import ConnectFailed, SettingsError
+from claude_proxy.errors import ConnectFailed
 from claude_proxy.simulator import Simulator
 from claude_proxy.upstream.connection import Connection
 from claude_proxy.upstream.dial import Dialer, parse_origin
@@ -87,9 +85,29 @@ async def test_an_authority_that_is_not_ours(authority: trustme.CA) -> None:
     assert "UPSTREAM_CA_FILE" in error.message
 
 
+async def test_an_authority_of_the_environments_certificate_file(
+    authority: trustme.CA, ca_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca_file))
+    async with Simulator(tls=serving(authority.issue_cert("localhost"))) as sim:
+        await connect(f"https://localhost:{sim.port}")
+
+
+async def test_a_certificate_file_of_the_environment_that_is_missing_is_named(
+    authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
+    async with Simulator(tls=serving(authority.issue_cert("localhost"))) as sim:
+        error = await refused(f"https://localhost:{sim.port}")
+    assert error.code == "tls_failed"
+    assert f"SSL_CERT_FILE={tmp_path / 'gone.pem'} does not exist" in error.message
+
+
 async def test_our_authority_replaces_the_systems(ca_file: Path) -> None:
     async with Simulator(tls=serving(trustme.CA().issue_cert("localhost"))) as sim:
-        assert "not trusted" in (await refused(f"https://localhost:{sim.port}", ca_file)).message
+        message = (await refused(f"https://localhost:{sim.port}", ca_file)).message
+    assert "not trusted" in message
+    assert f"UPSTREAM_CA_FILE={ca_file} replaces the system's authorities" in message
 
 
 async def test_a_self_signed_certificate(tmp_path: Path) -> None:

@@ -37,7 +37,9 @@ def test_failures_are_told_by_their_number(error: Exception, said: str) -> None:
     assert unreachable("upstream h:80", error) == f"The upstream h:80 {said}. Check that it is up and reachable."
 
 
-MIXED = OSError(f"Multiple exceptions: [Errno {errno.ECONNREFUSED}] Connect call failed, [Errno {errno.EMFILE}] Too many open files")
+MIXED = OSError(
+    f"Multiple exceptions: [Errno {errno.ECONNREFUSED}] Connect call failed, [Errno {errno.EMFILE}] Too many open files"
+)
 
 
 @pytest.mark.parametrize(

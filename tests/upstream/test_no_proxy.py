@@ -31,7 +31,11 @@ from claude_proxy.upstream.no_proxy import is_exempt
         ("fe80::1", ["fe80::1", "fe80::1%eth0"], ["fe80::2%eth0"]),
         ("10.1.2.3", ["::ffff:10.1.2.3"], ["::ffff:10.1.2.4"]),
         # networks
-        ("10.0.0.0/8", ["10.0.0.0", "10.1.2.3", "10.255.255.255", "::ffff:10.1.2.3"], ["11.0.0.0", "9.255.255.255", "10.example"]),
+        (
+            "10.0.0.0/8",
+            ["10.0.0.0", "10.1.2.3", "10.255.255.255", "::ffff:10.1.2.3"],
+            ["11.0.0.0", "9.255.255.255", "10.example"],
+        ),
         ("10.1.2.3/8", ["10.9.9.9"], ["11.1.2.3"]),
         ("192.168.16.0/20", ["192.168.16.0", "192.168.31.255"], ["192.168.15.255", "192.168.32.0"]),
         ("10.1.2.3/32", ["10.1.2.3"], ["10.1.2.2"]),
@@ -84,7 +88,9 @@ def test_any_entry_of_a_list_exempts(separator: str, around: str) -> None:
     assert [is_exempt(no_proxy, host, port) for host, port in hosts] == [True, True, True, False, False]
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "localhost.", "app.localhost", "127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST", "localhost.", "app.localhost", "127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"]
+)
 def test_this_machine_is_always_exempt(host: str) -> None:
     assert is_exempt("", host, 80)
 

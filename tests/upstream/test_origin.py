@@ -109,7 +109,7 @@ def test_a_proxy_that_cannot_be_used_is_refused(variable: str, url: str, shown: 
 
 
 def test_an_all_proxy_that_is_broken_is_refused_by_its_name() -> None:
-    with pytest.raises(SettingsError, match="^ALL_PROXY=http://p:x: expected"):
+    with pytest.raises(SettingsError, match=r"^ALL_PROXY=http://p:x: expected"):
         parse_origin("https://api.example", {"all_proxy": "http://p:x"})
 
 

@@ -51,7 +51,7 @@ def test_a_certificate_file_of_the_environment_that_is_no_use_is_named(tmp_path:
         file.write_text(content)
     assert untrusted("h", refusal(NO_ISSUER), None, {"SSL_CERT_FILE": str(file)}) == (
         f"The certificate of h is not trusted: it is said why. "
-        f"SSL_CERT_FILE={file} {fault}, so the authorities in it are not known: correct or unset it."
+        f"SSL_CERT_FILE={file} {fault}, so its authorities are not known: correct or unset it."
     )
 
 
@@ -61,7 +61,7 @@ def test_a_certificate_file_that_is_a_folder_is_named(tmp_path: Path) -> None:
 
 def test_a_certificate_file_that_lacks_the_authority_is_named(good: Path) -> None:
     said = untrusted("h", refusal(NO_ISSUER), None, {"SSL_CERT_FILE": str(good)})
-    assert f"SSL_CERT_FILE={good} replaces the system's file of authorities and lacks this one" in said
+    assert f"SSL_CERT_FILE={good} replaces the system's file and lacks this authority" in said
     assert "UPSTREAM_CA_FILE" in said
 
 
@@ -76,9 +76,9 @@ def test_the_proxys_own_setting_is_named_before_the_environments(good: Path) -> 
     assert "SSL_CERT_FILE" not in said
 
 
-@pytest.mark.parametrize("environ", [{}, {"SSL_CERT_FILE": ""}])
+@pytest.mark.parametrize("environ", [{}, {"SSL_CERT_FILE": "", "SSL_CERT_DIR": ""}])
 def test_without_a_setting_the_remedy_is_general(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, good: Path) -> None:
-    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths(str(good), None))
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths(good, good.parent))
     assert untrusted("h", refusal(NO_ISSUER), None, environ).endswith(GENERAL)
 
 
@@ -86,15 +86,16 @@ def test_an_expired_certificate_is_no_settings_fault(good: Path) -> None:
     assert untrusted("h", refusal(EXPIRED), good, {"SSL_CERT_FILE": "/nowhere"}).endswith(GENERAL)
 
 
-@pytest.mark.parametrize("folder", [None, "missing", "."])
-def test_a_system_without_authorities_is_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: str | None) -> None:
+@pytest.mark.parametrize("folder", ["missing", "."])
+def test_a_system_without_authorities_is_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: str) -> None:
     """As in a slim container image without ca-certificates."""
-    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths(None, None if folder is None else str(tmp_path / folder)))
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths(tmp_path / "none.pem", tmp_path / folder))
     assert "has no certificate authorities" in (missing_authority(None, {}) or "")
+    assert missing_authority(None, {"SSL_CERT_DIR": str(tmp_path)}) is None
     (tmp_path / "one.pem").touch()
     assert (missing_authority(None, {}) is None) is (folder == ".")
 
 
-def paths(file: str | None, folder: str | None) -> ssl.DefaultVerifyPaths:
-    """Where OpenSSL looks."""
-    return ssl.DefaultVerifyPaths(file, folder, "SSL_CERT_FILE", "", "SSL_CERT_DIR", "")
+def paths(file: Path, folder: Path) -> ssl.DefaultVerifyPaths:
+    """Where OpenSSL looks if nothing else is set."""
+    return ssl.DefaultVerifyPaths(None, None, "SSL_CERT_FILE", str(file), "SSL_CERT_DIR", str(folder))

@@ -74,7 +74,8 @@ class Dialer:
         except (OSError, UnicodeError, RuntimeError) as error:
             setting = "BASE_URL" if self.origin.proxy is None else "HTTPS_PROXY"
             sentence = f"The {what}'s name {host} cannot be resolved ({words(error)}). Check {setting} and this machine's DNS."
-            raise self._failure(error, ConnectFailed(sentence, code="name_not_found")) from None
+            short = shortage(error, host, looking_up=True)
+            raise short or ConnectFailed(sentence, code="name_not_found") from None
 
     async def _straight(self, loop: asyncio.AbstractEventLoop, address: tuple[Any, ...], connection: Connection) -> None:
         """One address, and no TLS: the loop's own way, which costs a third."""
@@ -113,9 +114,7 @@ class Dialer:
         origin = self.origin
         if isinstance(error, ssl.SSLCertVerificationError):
             return untrusted(origin.host, error, self._ca_file)
-        return (
-            f"No connection to {origin.host}:{origin.port}: {words(error)}. Check BASE_URL (http or https?) and the upstream."
-        )
+        return f"No connection to {origin.host}:{origin.port}: {words(error)}. Check BASE_URL (http or https?) and the upstream."
 
     def _unreachable(self, error: Exception) -> ProxyError:
         what, host, port = self.origin.first_hop

@@ -47,14 +47,20 @@ def unreachable(what: str, error: BaseException) -> str:
     return f"The {what} {failed} ({said}). Check that it is up and reachable."
 
 
-def shortage(error: BaseException, host: str) -> Unavailable | None:
+def shortage(error: BaseException, host: str, *, looking_up: bool = False) -> Unavailable | None:
     """Our own side's error if this process or machine has run out of something, so that nobody blames the upstream; else None.
 
-    A name lookup or a handshake that could not open a file reports something else, such as an unknown name or an untrusted
-    certificate. So for these it is tried whether a descriptor is left.
+    A name lookup or a TLS handshake that could not open a file reports something else: an unknown name, an untrusted
+    certificate, or an error number left over from before. So for these it is tried whether a descriptor is left.
+
+    Args:
+        error: what failed.
+        host: what was to be reached.
+        looking_up: whether it was a name lookup.
     """
     numbers = _numbers(error)
-    if errno.EMFILE in numbers or (isinstance(error, (socket.gaierror, ssl.SSLError)) and out_of_descriptors()):
+    opens_files = looking_up or isinstance(error, ssl.SSLError)
+    if errno.EMFILE in numbers or (opens_files and out_of_descriptors()):
         return no_descriptor(host)
     if errno.ENFILE in numbers:
         return Unavailable(
@@ -81,8 +87,8 @@ def no_descriptor(host: str) -> Unavailable:
     """This process may open no more files and sockets."""
     limit = "" if resource is None else f" (RLIMIT_NOFILE is {resource.getrlimit(resource.RLIMIT_NOFILE)[0]})"
     return Unavailable(
-        f"The proxy has used up its file descriptors{limit}, so it cannot connect to {host}. Raise the limit (`ulimit -n`; systemd: "
-        "LimitNOFILE; Docker: --ulimit nofile), or send fewer requests at once.",
+        f"The proxy has used up its file descriptors{limit}, so it cannot connect to {host}. Raise the limit "
+        "(`ulimit -n`; systemd: LimitNOFILE; Docker: --ulimit nofile), or send fewer requests at once.",
         code="out_of_descriptors",
     )
 

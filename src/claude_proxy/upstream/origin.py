@@ -113,8 +113,9 @@ def _parse_proxy(variable: str, url: str) -> OutboundProxy:
     except ValueError:  # the port is not a number, or too large
         host = None
     if not host or not port or parts.scheme != "http":
+        shown = _CREDENTIALS.sub("//***@", url)
         raise SettingsError(
-            f"{variable.upper()}={_CREDENTIALS.sub('//***@', url)}: expected an http:// proxy, such as http://proxy.example:3128. "
+            f"{variable.upper()}={shown}: expected an http:// proxy, such as http://proxy.example:3128. "
             "For an upstream that needs none, name it in NO_PROXY."
         )
     authorization = None

@@ -45,14 +45,15 @@ def missing_authority(ca_file: Path | None, environ: Mapping[str, str] = os.envi
     """
     if ca_file is not None:
         return f"UPSTREAM_CA_FILE={ca_file} replaces the system's authorities and lacks this one: add it there, or unset it."
-    paths = ssl.get_default_verify_paths()
-    if name := environ.get(paths.openssl_cafile_env):
-        if fault := _file_fault(Path(name)):
-            return f"{paths.openssl_cafile_env}={name} {fault}, so the authorities in it are not known: correct or unset it."
-        return f"{paths.openssl_cafile_env}={name} replaces the system's file of authorities and lacks this one: add it there, or set UPSTREAM_CA_FILE."
-    if (name := environ.get(paths.openssl_capath_env)) and not any(Path(part).is_dir() for part in name.split(os.pathsep)):
-        return f"{paths.openssl_capath_env}={name} is not a directory, so the authorities in it are not known: correct or unset it."
-    if paths.cafile is None and _is_empty(paths.capath):
+    if file := environ.get("SSL_CERT_FILE"):
+        if fault := _file_fault(Path(file)):
+            return f"SSL_CERT_FILE={file} {fault}, so its authorities are not known: correct or unset it."
+        return f"SSL_CERT_FILE={file} replaces the system's file and lacks this authority: add it there, or set UPSTREAM_CA_FILE."
+    folders = environ.get("SSL_CERT_DIR")
+    if folders and not any(Path(folder).is_dir() for folder in folders.split(os.pathsep)):
+        return f"SSL_CERT_DIR={folders} is not a directory, so its authorities are not known: correct or unset it."
+    system = ssl.get_default_verify_paths()
+    if not folders and not Path(system.openssl_cafile).is_file() and _is_empty(Path(system.openssl_capath)):
         return "This system has no certificate authorities: install them (package ca-certificates), or set UPSTREAM_CA_FILE."
     return None
 
@@ -70,8 +71,8 @@ def _file_fault(file: Path) -> str | None:
     return None if context.cert_store_stats()["x509"] else "holds no certificate"
 
 
-def _is_empty(folder: str | None) -> bool:
+def _is_empty(folder: Path) -> bool:
     try:
-        return folder is None or not any(Path(folder).iterdir())
+        return not any(folder.iterdir())
     except OSError:
         return True

@@ -13,7 +13,7 @@ import aiohappyeyeballs
 
 from claude_proxy.errors import ConnectFailed, ProxyError
 from claude_proxy.upstream.connection import Connection
-from claude_proxy.upstream.failures import no_descriptor, out_of_descriptors, shortage, unreachable, words
+from claude_proxy.upstream.failures import descriptors_used_up, out_of_descriptors, out_of_memory, shortage, unreachable, words
 from claude_proxy.upstream.liveness import PROBING, Probing, probe
 from claude_proxy.upstream.origin import Origin, OutboundProxy, parse_origin
 from claude_proxy.upstream.trust import tls_context, untrusted
@@ -54,16 +54,16 @@ class Dialer:
                 await self._straight(loop, addresses[0][4], connection)
             else:
                 await self._secure(loop, await self._reach(loop, addresses), tls, connection)
-        except MemoryError as error:
+        except MemoryError:
             connection.abort()
-            raise self._failure(error, ConnectFailed("")) from None
+            raise out_of_memory(self.origin.host) from None
         probe(connection.fileno, self.probing)
 
     def _context(self) -> ssl.SSLContext:
         """Reading the system's authorities takes some 20 ms, so the context is kept."""
         if self._tls is None:
-            if out_of_descriptors():  # OpenSSL would find no file of authorities, and trust nobody from then on
-                raise no_descriptor(self.origin.host)
+            if descriptors_used_up():  # OpenSSL would find no file of authorities, and trust nobody from then on
+                raise out_of_descriptors(self.origin.host)
             self._tls = tls_context(self._ca_file)
         return self._tls
 

@@ -60,8 +60,8 @@ def shortage(error: BaseException, host: str, *, looking_up: bool = False) -> Un
     """
     numbers = _numbers(error)
     opens_files = looking_up or isinstance(error, ssl.SSLError)
-    if errno.EMFILE in numbers or (opens_files and out_of_descriptors()):
-        return no_descriptor(host)
+    if errno.EMFILE in numbers or (opens_files and descriptors_used_up()):
+        return out_of_descriptors(host)
     if errno.ENFILE in numbers:
         return Unavailable(
             f"This machine has used up its file descriptors (fs.file-max), so the proxy cannot connect to {host}. "
@@ -74,16 +74,13 @@ def shortage(error: BaseException, host: str, *, looking_up: bool = False) -> Un
             "pids limit) or its memory.",
             code="out_of_threads",
         )
-    no_memory = isinstance(error, MemoryError) or (isinstance(error, socket.gaierror) and error.errno == socket.EAI_MEMORY)
-    if no_memory or errno.ENOMEM in numbers or errno.ENOBUFS in numbers:
-        return Unavailable(
-            f"This machine has no memory left for a connection to {host}. Free some, or raise the container's memory limit.",
-            code="out_of_memory",
-        )
+    lookup_had_none = isinstance(error, socket.gaierror) and error.errno == socket.EAI_MEMORY
+    if isinstance(error, MemoryError) or lookup_had_none or errno.ENOMEM in numbers or errno.ENOBUFS in numbers:
+        return out_of_memory(host)
     return None
 
 
-def no_descriptor(host: str) -> Unavailable:
+def out_of_descriptors(host: str) -> Unavailable:
     """This process may open no more files and sockets."""
     limit = "" if resource is None else f" (RLIMIT_NOFILE is {resource.getrlimit(resource.RLIMIT_NOFILE)[0]})"
     return Unavailable(
@@ -93,7 +90,15 @@ def no_descriptor(host: str) -> Unavailable:
     )
 
 
-def out_of_descriptors() -> bool:
+def out_of_memory(host: str) -> Unavailable:
+    """There is no memory for another connection."""
+    return Unavailable(
+        f"This machine has no memory left for a connection to {host}. Free some, or raise the container's memory limit.",
+        code="out_of_memory",
+    )
+
+
+def descriptors_used_up() -> bool:
     """Whether this process can open nothing at the moment."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))

@@ -16,7 +16,7 @@ ProxyError
 │   ├── UpstreamTimeout      504 timeout_error  (connect, write, response head)
 │   ├── UpstreamRedirect     502 api_error      (BASE_URL leads elsewhere)
 │   └── UpstreamIsSelf       508 api_error
-└── Unavailable       503    our own side: draining, or full
+└── Unavailable       503    our own side: draining, full, or out of descriptors, memory or threads
 
 The types are Anthropic's (https://docs.anthropic.com/en/api/errors), the envelope too: a client shows our sentence
 as it would show theirs. `x-claude-proxy-error` marks it as ours.
@@ -166,7 +166,7 @@ class UpstreamIsSelf(UpstreamError):
 
 
 class Unavailable(ProxyError):
-    """503: this process is draining or has no free connection."""
+    """503: this process is draining, has no free connection, or this machine lacks something (`upstream/failures.py`)."""
 
     status = 503
     type = "overloaded_error"

@@ -301,13 +301,15 @@ class Connection(asyncio.Protocol):
         if self.state is State.BODY and self._ends_with_connection and exc is None:
             self.state = State.COMPLETE  # RFC 9112 section 6.3, item 8: the close is the end
         else:
-            self._fail(self._lost())
+            self._fail(self._lost(exc))
         self.resume_writing()
         self.passing = None
         self._on_close(self)
         self.wake()
 
-    def _lost(self) -> ConnectionLost:
+    def _lost(self, cause: Exception | None = None) -> ConnectionLost:
+        if isinstance(cause, TimeoutError):
+            return ConnectionLost(_SILENT)
         if self.status:
             return ConnectionLost(_CUT)
         return ConnectionLost(_LOST, code="stale_connection" if self.state is State.QUEUED else None)
@@ -375,6 +377,7 @@ class Connection(asyncio.Protocol):
 
 
 _LOST = "The upstream closed the connection before it answered. Nothing is wrong with the request; try again."
+_SILENT = "The upstream, or the network to it, is gone without a word. Nothing is wrong with the request; try again."
 _CUT = "The upstream's answer broke off before its end."
 
 

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import structlog
 
+from claude_proxy.admission import Admission
 from claude_proxy.errors import ProxyError, render
 from claude_proxy.exchange import Attempt, Exchange, Failure, Listeners, Outcome
 from claude_proxy.protocol.peek import peek
@@ -42,8 +43,8 @@ log = structlog.get_logger("proxy")
 class Gate(Protocol):
     """Who may pass, and with how much (`access/`)."""
 
-    def admit(self, scope: Scope) -> frozenset[bytes]:
-        """Names of header fields that were meant for us and stay here. Raises ProxyError."""
+    def admit(self, scope: Scope) -> Admission:
+        """The terms on which a request passes. Raises ProxyError."""
 
     def body_limit(self, path: str) -> int:
         """Bytes a request body may have at this path (below the prefix)."""
@@ -93,7 +94,7 @@ class Forward:
     async def _serve(self, call: Call, path: bytes) -> None:
         """The ladder. Leaves through an exception, or with the response relayed whole."""
         exchange = call.exchange
-        call.withheld = self._gate.admit(call.scope)
+        call.withheld = self._gate.admit(call.scope).withheld
         target = parse(exchange.method, path, call.scope["query_string"])
         if self._is_own(call.scope):
             raise own_address()

@@ -12,6 +12,7 @@ from claude_proxy.notify.notice import Notice, plain, scrub
 from claude_proxy.settings import Settings
 
 TIMEOUT = 30.0  # seconds for one run
+MOST_SAID = 8192  # bytes of what the command prints that are read, from the end: a server's reply has a few hundred
 _HANDED_ON = re.compile(
     r"(?i)PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TMPDIR|TEMP|TMP|XDG_CONFIG_HOME|SSL_CERT_(FILE|DIR)|(https?|no|all)_proxy"
     r"|SYSTEMROOT|APPDATA|LOCALAPPDATA|USERPROFILE|NTFY_(CONFIG|USER)"
@@ -74,6 +75,7 @@ class Command:
 
 def _failed(said: bytes) -> Answer:
     """Why a run failed: a server's reply is printed as it came, all else is a sentence of the command's own."""
+    said = said[-MOST_SAID:]
     reply = _REPLY.search(said)
     if reply is not None:
         return judge(int(reply[1]), {}, reply[0])

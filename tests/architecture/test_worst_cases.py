@@ -1,0 +1,77 @@
+"""No expression and no scan can be made to take long: neither quadratic in what it is sent, nor worse."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+import pytest
+
+from tests.architecture.hostile import CASES, MIB, OWN, SLOW, Case
+from tests.architecture.source import modules
+
+# The goal is 50 ms for 1 MiB on a quiet machine. The bound is ten times that, so that a busy one does not fail; a quadratic scan
+# exceeds it by orders of magnitude. Small sizes go first: what is worse than linear fails there, before it could run for minutes.
+SECONDS = 0.5
+SIZES = (4 * 1024, 16 * 1024, 64 * 1024, MIB // 4, MIB)
+
+
+def named(tree: ast.Module) -> dict[ast.AST, str]:
+    """The expressions that get a name in their module, by the call that compiles them."""
+    return {
+        node.value: target.id
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def uses_of_re() -> Iterator[tuple[str, str, str | None]]:
+    """Each call of a function of `re` in the source: where, which, and the name that its result gets in the module."""
+    for file, tree in modules().items():
+        names = named(tree)
+        for node in ast.walk(tree):
+            match node:
+                case ast.Call(func=ast.Attribute(value=ast.Name(id="re"), attr=function)):
+                    yield file, function, names.get(node)
+
+
+def test_every_expression_has_a_worst_case() -> None:
+    covered = {name for case in CASES for name in case.covers} | set(OWN)
+    found = {f"{file}:{name}" for file, function, name in uses_of_re() if function == "compile"}
+    assert found - covered == set(), "put these into tests/architecture/hostile.py"
+    assert covered - found == set(), "these are no more"
+    assert len(found) > 20
+
+
+def test_only_the_command_line_and_the_settings_compile_where_they_use() -> None:
+    """An expression inside a function has no name here, so it is not seen above: settings are the user's own."""
+    loose = {file for file, function, name in uses_of_re() if function != "escape" and name is None}
+    assert {file for file in loose if not file.startswith("cli/")} <= {"settings.py"}
+
+
+def test_expressions_are_called_through_the_module() -> None:
+    """`from re import compile` would hide from these tests."""
+    hidden = [f for f, tree in modules().items() for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module == "re"]
+    assert hidden == []
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(
+            case, id=case.name, marks=[pytest.mark.xfail(run=False, reason=SLOW[case.name])] if case.name in SLOW else []
+        )
+        for case in CASES
+    ],
+)
+def test_the_worst_that_can_be_sent_takes_little_time(case: Case) -> None:
+    for size in SIZES:
+        if size > case.most:
+            break
+        for value in case.inputs(size):
+            seconds = case.seconds(value)
+            if seconds > SECONDS:  # once more: the machine may have been away
+                seconds = case.seconds(value)
+            assert seconds < SECONDS, f"{size} bytes of {value[:60]!r} took {seconds:.2f} s"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import unicodedata
 
 import pytest
@@ -114,14 +113,3 @@ def test_any_bytes_give_a_bounded_harmless_text(data: bytes, limit: int) -> None
 def test_a_printable_text_is_never_changed(text: str, limit: int) -> None:
     assert clean(text, limit) == text
     assert clean(text.encode(), limit) == text
-
-
-@pytest.mark.parametrize("hostile", ["\x00", "\u202e", "\ud800", "\x00\u202e", "a\n", "é", " "], ids=ascii)
-def test_the_time_depends_on_the_limit_and_not_on_what_was_sent(hostile: str) -> None:
-    """16 MiB would take tens of milliseconds if they were looked at."""
-    text = hostile * (16 * 1024 * 1024 // len(hostile))
-    for value in (text, text.encode("utf-8", "surrogatepass")):
-        began = time.thread_time()
-        for _ in range(20):
-            clean(value, 300)
-        assert time.thread_time() - began < 0.05

@@ -14,6 +14,7 @@ ProxyError
 │   ├── ConnectionLost       502 api_error      (closed before an answer)
 │   ├── BadResponse          502 api_error      (not HTTP, or not what was asked)
 │   ├── UpstreamTimeout      504 timeout_error  (connect, write, response head)
+│   ├── UpstreamRedirect     502 api_error      (BASE_URL leads elsewhere)
 │   └── UpstreamIsSelf       508 api_error
 └── Unavailable       503    our own side: draining, or full
 
@@ -145,6 +146,14 @@ class UpstreamTimeout(UpstreamError):
     status = 504
     type = "timeout_error"
     code = "upstream_timeout"
+
+
+class UpstreamRedirect(UpstreamError):
+    """502: the upstream answered with a redirect, so BASE_URL is not the API's address."""
+
+    code = "upstream_redirect"
+    side: Side = "proxy"
+    should_retry = False
 
 
 class UpstreamIsSelf(UpstreamError):

@@ -28,7 +28,7 @@ from claude_proxy.notify import advice, command, notice
 from claude_proxy.notify import answer as ntfy
 from claude_proxy.protocol import provider, sse
 from claude_proxy.protocol.decoding import decompressor
-from claude_proxy.protocol.peek import peek
+from claude_proxy.protocol.peek import peek, peek_prefix
 from claude_proxy.protocol.usage import ErrorBody, StreamReader, read_answer
 from claude_proxy.proxy import headers, results_url, target
 from claude_proxy.proxy.count_tokens import looks_missing
@@ -210,6 +210,22 @@ CASES = (
     Case("events parsed", lambda data: list(sse.parse(data)), EVENTS, ("protocol/sse.py:_END_OF_LINE",)),
     Case("events sought", lambda data: list(sse.holding(data, (b"message_", b"error", b'"code"'))), EVENTS),
     Case("a request peeked at", peek, JSON),
+    Case(
+        "the beginning of a request",
+        peek_prefix,
+        (
+            *JSON,
+            '"model"',
+            '{"model":',
+            ('{"model"', " ", ""),
+            ('{"', "\\a", ""),
+            ('{"', "\\", ""),
+            '"\\""',
+            ('{"model":"', "a", ""),
+            "}",
+        ),
+        ("protocol/peek.py:_QUOTED", "protocol/peek.py:_STRING", "protocol/peek.py:_STEP"),
+    ),
     Case("an answer read", read_answer, JSON),
     Case("a missing endpoint", lambda data: looks_missing(400, data), JSON),
     Case(

@@ -171,9 +171,11 @@ def test_numbers_as_text_are_counts() -> None:
     assert read(start({"input_tokens": "12"})).usage == Usage(input=12)
 
 
-def test_a_bare_event_that_is_no_error_says_nothing() -> None:
-    reader = read(b'data: {"type":"message_delta","usage":{"output_tokens":5}}\n\n')
-    assert seen(reader) == {"stopped": False}  # the SDKs drop events without a name
+def test_an_event_without_a_name_is_read_by_its_type() -> None:
+    """The SDKs drop it; other clients do not (WHATWG HTML section 9.2.6 calls it `message`)."""
+    reader = read(b'data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":5}}\n\n')
+    assert seen(reader) == {"usage": {"output": 5}, "stop_reason": "end_turn", "stopped": False}
+    assert read(b'data: {"type":"message_stop"}\n\n').stopped
 
 
 def test_a_code_that_reports_success_is_no_error() -> None:

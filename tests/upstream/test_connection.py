@@ -267,20 +267,6 @@ async def test_a_nudge_wakes_a_read_that_waits() -> None:
         assert await connection.read() is None
 
 
-async def test_bytes_given_back_are_read_first() -> None:
-    async with connected(saying(OK)) as (connection, _):
-        connection.send(ASK, b"")
-        await connection.head()
-        first = await connection.read()
-        assert first == b"ok"
-        assert connection.finished
-        connection.push_back(b"ok")
-        assert connection.has_bytes
-        assert not connection.finished
-        assert await connection.read() == b"ok"
-        assert await connection.read() == b""
-
-
 @pytest.mark.parametrize("coding", [b"gzip, chunked", b"gzip\r\nTransfer-Encoding: chunked", b"identity, chunked"])
 async def test_a_transfer_coding_besides_chunked_is_not_passed_on(coding: bytes) -> None:
     answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: " + coding + b"\r\n\r\n3\r\nabc\r\n0\r\n\r\n"

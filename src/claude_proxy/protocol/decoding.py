@@ -32,6 +32,11 @@ class Decompressor:
         self._engine = engine
         self._left = limit
 
+    @property
+    def alive(self) -> bool:
+        """Whether everything so far could be decoded."""
+        return self._engine is not None
+
     def feed(self, chunk: bytes) -> bytes:
         """The decoded bytes that this chunk yields."""
         if self._engine is None:

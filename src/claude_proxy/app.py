@@ -18,6 +18,7 @@ from claude_proxy.access.origin import OriginRules, cors_headers, preflight_head
 from claude_proxy.errors import ProxyError, render
 from claude_proxy.exchange import Listener, Listeners
 from claude_proxy.observe.line import ExchangeLog
+from claude_proxy.protocol.providers import find_at
 from claude_proxy.proxy.client import Message, Receive, Scope, Send
 from claude_proxy.proxy.config import Config, Upstream
 from claude_proxy.proxy.forward import Forward
@@ -124,11 +125,15 @@ def make_upstream(settings: Settings) -> Upstream:
         limit=settings.max_connections,
     )
     key = settings.upstream_api_key
+    provider = find_at(settings.base_url)
     credential = None
     if key is not None:
         secret = key.get_secret_value().encode()
-        credential = (b"authorization", b"Bearer " + secret) if settings.auth_scheme == "bearer" else (b"x-api-key", secret)
-    return Upstream("default", pool, credential, base_url=settings.base_url, memory=settings.count_tokens_memory)
+        bearer = (settings.upstream_auth or provider.auth) == "bearer"
+        credential = (b"authorization", b"Bearer " + secret) if bearer else (b"x-api-key", secret)
+    return Upstream(
+        "default", pool, credential, base_url=settings.base_url, provider=provider, memory=settings.count_tokens_memory
+    )
 
 
 def make_notifier(settings: Settings) -> Listener | None:

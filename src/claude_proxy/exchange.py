@@ -77,13 +77,15 @@ class Failure:
         side: who has to act.
         kind: Anthropic's error type (`rate_limit_error`), or our own code (`connect_failed`, `stream_cut`).
         message: a sentence, without secrets and without prompt text, at most 300 characters.
-        provider_code: the provider's own number, such as z.ai's "1302".
+        provider_code: the provider's own number, such as z.ai's "1302", or the provider table's word for a sentence.
+        provider: name of the provider whose table explains the failure; None if none does.
     """
 
     side: Side
     kind: str
     message: str
     provider_code: str | None = None
+    provider: str | None = None
 
 
 @dataclass(slots=True)

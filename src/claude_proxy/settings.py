@@ -274,14 +274,6 @@ class Settings(BaseModel):
     ntfy_token: Secret | None = Field(None, description="ntfy access token. Also NTFY_TOKEN_FILE.")
     ntfy_via: Literal["http", "cli"] = Field("http", description="http, or cli to publish with the installed ntfy command.")
 
-    @property
-    def auth_scheme(self) -> Literal["bearer", "x-api-key"]:
-        """The header in which the held credential goes upstream (FACTS section 2: z.ai documents bearer)."""
-        if self.upstream_auth is not None:
-            return self.upstream_auth
-        host = urlsplit(self.base_url).hostname or ""
-        return "x-api-key" if host == "api.anthropic.com" else "bearer"
-
 
 SECRETS = frozenset(name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation))
 

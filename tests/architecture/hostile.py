@@ -24,11 +24,13 @@ except ImportError:
 from claude_proxy import cleaning, logs
 from claude_proxy.access.origin import OriginRules
 from claude_proxy.errors import ProxyError
-from claude_proxy.notify import advice, command, notice
 from claude_proxy.notify import answer as ntfy
-from claude_proxy.protocol import provider, sse
+from claude_proxy.notify import command, notice
+from claude_proxy.protocol import sse
 from claude_proxy.protocol.decoding import decompressor
+from claude_proxy.protocol.judge import judge
 from claude_proxy.protocol.peek import peek, peek_prefix
+from claude_proxy.protocol.providers import GENERIC, PROVIDERS, Provider
 from claude_proxy.protocol.usage import ErrorBody, StreamReader, read_answer
 from claude_proxy.proxy import headers, results_url, target
 from claude_proxy.proxy.count_tokens import looks_missing
@@ -129,9 +131,12 @@ def decode(coding: bytes, size: int) -> Callable[[bytes], object]:
     return lambda data: in_chunks(decompressor(coding).feed, data, size)
 
 
-def judged(message: str) -> object:
-    error = ErrorBody("error", message, None)
-    return provider.judge(400, error, credential_held=True, secrets=["sk-secret", "aaaaaa"])
+def judged(provider: Provider) -> Callable[[str], object]:
+    def run(message: str) -> None:
+        judge(400, ErrorBody("error", message, None), provider=provider, credential_held=True, secrets=["sk-secret", "aaaaaa"])
+        provider.reset(message)
+
+    return run
 
 
 EVENTS = (
@@ -151,6 +156,13 @@ WORDS = (
     "Bearer\n", "basic ", "eyJ", "eyJaaaaaaaa.", "://", "://a", "@", "0123456789abcdef", "0123456789abcdef0123456789abcdef.",
     ("[1302][", "]", "x"), ("[1302][", "] ", "x"), ("[1302][", "][", "x"), ("[1302][", " ", "]"), ("[1302]", " ", "x"),
     ("[1302][x]", " ", "x"), ("[1302][x]", "[", "x"), ("bearer", " ", ""), ("://", "a", ""), ("a", "sk-secre", ""),
+)  # fmt: skip
+ERRORS = (  # how providers write codes and times, begun and not ended
+    "(1234)", "(1234) ", "(", "(1", "reset at ", "reset at 2026-", "resets at 2026-01-01T", "regain access on 2026-",
+    "reached your ", "reached your a ", "reached your a (", "reached your a (b) ", "reached your API ",
+    "insufficient ", "credit balance is too ", "[1302]",
+    ("[1302][", "]", "x"), ("[1302][", "] ", "x"), ("[1302][x]", " ", "x"), ("(1234)", " ", "x"),
+    ("reached your ", "a", ""), ("reached your a (", "b", ""), ("reset at ", "1", ""),
 )  # fmt: skip
 FIELD = (
     "a", ",", " ", "a,", "a, ", ";", "q=", "a;q=1,", ":", "[", "]", ".", "1.", "%", "=", "\t", "-", "http://", "\xe9", "http://[",
@@ -229,12 +241,13 @@ CASES = (
     Case("an answer read", read_answer, JSON),
     Case("a missing endpoint", lambda data: looks_missing(400, data), JSON),
     Case(
-        "a provider's error",
-        judged,
-        WORDS,
-        ("protocol/provider.py:_CODED", "protocol/provider.py:_SECRET", "protocol/provider.py:_CONTROL"),
+        "an error of nobody known",
+        judged(GENERIC),
+        (*WORDS, *ERRORS),
+        ("protocol/judge.py:_SECRET", "protocol/judge.py:_CONTROL"),
         text=True,
     ),
+    *(Case(f"an error of {provider.name}", judged(provider), ERRORS, text=True) for provider in PROVIDERS),
     Case(
         "results_url",
         lambda data: results_url.rewrite(data, b"http://h"),
@@ -282,14 +295,7 @@ CASES = (
         text=True,
     ),
     Case("foreign words in a notice", notice.plain, WORDS, text=True),
-    Case(
-        "when a quota is back",
-        advice.reset,
-        ("reset at ", "reset at 2026-", "2026-01-01 00:00:00"),
-        ("notify/advice.py:_RESET",),
-        text=True,
-    ),
-    Case("what the ntfy command says", command._failed, REPLIES, ("notify/command.py:_REPLY",)),
+    Case("what the ntfy command says", command.failed, REPLIES),
     Case("what an ntfy server says", lambda data: ntfy.judge(429, {}, data), (*REPLIES, *JSON)),
     Case("a Retry-After", lambda text: ntfy.judge(429, {"retry-after": text}, b""), FIELD, most=HEAD, text=True),
     Case(

@@ -7,16 +7,18 @@ from typing import Any
 import pytest
 
 from claude_proxy.cli.client_env import (
-    GLM_MODELS,
     Models,
     Variable,
     applied,
     missing_credential,
+    model_variables,
     removals,
     variables,
 )
+from claude_proxy.protocol.providers import by_name
 from claude_proxy.settings import Settings
 
+GLM_MODELS = model_variables(by_name("zai"))
 URL = "http://127.0.0.1:3000"
 ANTHROPIC = "https://api.anthropic.com"
 

@@ -293,7 +293,12 @@ async def test_without_a_topic_nothing_is_asked() -> None:
     ("answer", "state", "said"),
     [
         (answering(b'{"healthy":true}'), "ok", "is healthy"),
-        (answering(b'{"healthy":false}'), "ok", "says it is not healthy"),
+        (answering(b'{"healthy":false}'), "warn", "says it is not healthy"),
+        (answering(b'{"status":"ok"}'), "fail", "gives no answer of a ntfy server"),
+        (answering(b'{"healthy":"yes"}'), "warn", "says it is not healthy"),
+        (answering(b"<html>Sign in", "403 Forbidden"), "fail", "answers 403"),
+        (answering(b"", "302 Found\r\nLocation: https://portal.example/"), "fail", "redirects"),
+        (answering(b""), "fail", "gives no answer of a ntfy server"),
         (answering(b"", "404 Not Found"), "fail", "answers 404"),
         (answering(b"<html>"), "fail", "gives no answer of a ntfy server"),
         (answering(b"[]"), "fail", "gives no answer of a ntfy server"),

@@ -8,6 +8,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from claude_proxy.cli.address import LOOPBACK
+from claude_proxy.protocol.providers import PROVIDERS, Provider, by_name, find_at
 from claude_proxy.proxy.target import PREFIX
 from claude_proxy.settings import Settings
 
@@ -17,14 +18,7 @@ PLACEHOLDER = "claude-proxy"  # Claude Code wants some token; the proxy replaces
 API_TIMEOUT = "3000000"
 STREAM_IDLE_TIMEOUT = "1800000"
 CREDENTIALS = ("ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")
-ANTHROPIC = "api.anthropic.com"
-GLM_HOSTS = ("z.ai", "bigmodel.cn")
-GLM_MODELS = {
-    "ANTHROPIC_DEFAULT_FABLE_MODEL": "glm-5.3",
-    "ANTHROPIC_DEFAULT_OPUS_MODEL": "glm-5.3",
-    "ANTHROPIC_DEFAULT_SONNET_MODEL": "glm-5.3",
-    "ANTHROPIC_DEFAULT_HAIKU_MODEL": "glm-5.3-flash",
-}
+MODEL_NAMES = tuple(f"ANTHROPIC_DEFAULT_{role}_MODEL" for role in ("FABLE", "OPUS", "SONNET", "HAIKU"))
 PLAIN_NAMES = (
     "ANTHROPIC_BASE_URL",
     "API_TIMEOUT_MS",
@@ -52,7 +46,6 @@ def variables(settings: Settings, environ: Mapping[str, str], url: str, models: 
         url: the proxy's address, without the prefix.
         models: which model names; by default those of the upstream's host, and names already set stay.
     """
-    anthropic = urlsplit(settings.base_url).hostname == ANTHROPIC
     found = [
         Variable("ANTHROPIC_BASE_URL", url + PREFIX, "Claude Code talks to the proxy."),
         *credential(settings, environ),
@@ -64,7 +57,7 @@ def variables(settings: Settings, environ: Mapping[str, str], url: str, models: 
         ),
         Variable("CLAUDE_CODE_GATEWAY_HINT_HEADERS", "1", "Each request says what it is for; the proxy's log shows it."),
     ]
-    if anthropic:
+    if find_at(settings.base_url).native:
         found.append(Variable("ENABLE_TOOL_SEARCH", "true", "Off by default behind a proxy; this one passes its blocks on."))
     else:
         why = "Without a changing line at its start the prompt is cached better."
@@ -104,36 +97,37 @@ def missing_credential(settings: Settings, environ: Mapping[str, str]) -> str | 
 
     For Anthropic itself there is none: Claude Code may be logged in.
     """
-    host = urlsplit(settings.base_url).hostname
-    if settings.upstream_api_key is not None or own_credentials(settings, environ) or host == ANTHROPIC:
+    if settings.upstream_api_key is not None or own_credentials(settings, environ) or find_at(settings.base_url).native:
         return None
     return (
-        f"No credential for {host} is set: set ANTHROPIC_AUTH_TOKEN to your key, "
+        f"No credential for {urlsplit(settings.base_url).hostname} is set: set ANTHROPIC_AUTH_TOKEN to your key, "
         "or start the proxy with UPSTREAM_API_KEY so that it sends its own."
     )
 
 
 def model_names(settings: Settings, environ: Mapping[str, str], models: Models | None) -> list[Variable]:
-    """Model names that the upstream knows: GLM's are set, or left-over ones removed for Claude's own."""
-    wanted = models or default_models(settings.base_url)
-    if wanted == "glm":
-        return [
-            Variable(name, model, f"What Claude Code means by {name.split('_')[2].lower()}.")
-            for name, model in GLM_MODELS.items()
-            if models is not None or environ.get(name, model) in (model, "")
-        ]
-    if wanted == "claude":
-        left = [name for name in GLM_MODELS if environ.get(name, "").lower().startswith("glm-")]
-        return [Variable(name, None, "A GLM name, which this upstream does not know.") for name in left]
-    return []
+    """Model names that the upstream knows: its provider's are set, or left-over ones removed for Claude's own."""
+    provider = by_name("zai") if models == "glm" else find_at(settings.base_url)
+    if models == "claude" or (models is None and provider.native):
+        left = [name for name in MODEL_NAMES if is_foreign(environ.get(name, ""))]
+        return [Variable(name, None, "Another provider's model, which this upstream does not know.") for name in left]
+    return [
+        Variable(name, model, f"What Claude Code means by {name.split('_')[2].lower()}.")
+        for name, model in model_variables(provider).items()
+        if models == "glm" or (models is None and environ.get(name, model) in (model, ""))
+    ]
 
 
-def default_models(base_url: str) -> Models:
-    """Whose model names an upstream knows, judged by its host."""
-    host = urlsplit(base_url).hostname or ""
-    if any(host == name or host.endswith(f".{name}") for name in GLM_HOSTS):
-        return "glm"
-    return "claude" if host == ANTHROPIC else "none"
+def model_variables(provider: Provider) -> dict[str, str]:
+    """The variables with the models that `provider` suggests for Claude Code."""
+    return {f"ANTHROPIC_DEFAULT_{role}_MODEL": model for role, model in provider.models.items()}
+
+
+def is_foreign(model: str) -> bool:
+    """Whether a model name belongs to a provider other than Anthropic."""
+    return model.lower().startswith(
+        tuple(family for provider in PROVIDERS if not provider.native for family in provider.families)
+    )
 
 
 def around_outbound_proxy(environ: Mapping[str, str], url: str) -> list[Variable]:
@@ -155,7 +149,7 @@ def excepts_loopback(no_proxy: str) -> bool:
 def removals(settings: Settings, environ: Mapping[str, str]) -> list[Variable]:
     """What undoes `variables`. A credential is only removed if it is one that we set; NO_PROXY stays."""
     key = None if settings.proxy_api_key is None else settings.proxy_api_key.get_secret_value()
-    names = [*PLAIN_NAMES, *GLM_MODELS]
+    names = [*PLAIN_NAMES, *MODEL_NAMES]
     if environ.get("ANTHROPIC_AUTH_TOKEN") in (PLACEHOLDER, key):
         names.append("ANTHROPIC_AUTH_TOKEN")
     if environ.get("ANTHROPIC_CUSTOM_HEADERS") == f"x-api-key: {key}":

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from claude_proxy.admission import Admission
+from claude_proxy.protocol.providers import GENERIC, Provider
 from claude_proxy.proxy.client import Scope
 from claude_proxy.proxy.count_tokens import CountTokens
 from claude_proxy.proxy.headers import CREDENTIALS, Header
@@ -29,13 +30,25 @@ class Upstream:
     Args:
         name: for logs and notices.
         credential: header field with the held credential, or None to let the client's pass.
+        base_url: as the user wrote it, for messages.
+        provider: who answers there, and so what its errors mean.
         memory: seconds to remember that it has no count_tokens (COUNT_TOKENS_MEMORY).
     """
 
-    def __init__(self, name: str, pool: Pool, credential: Header | None, *, base_url: str = "", memory: float = 0.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        pool: Pool,
+        credential: Header | None,
+        *,
+        base_url: str = "",
+        provider: Provider = GENERIC,
+        memory: float = 0.0,
+    ) -> None:
         self.name = name
         self.pool = pool
         self.base_url = base_url
+        self.provider = provider
         self.credential = credential
         self.withheld = frozenset(CREDENTIALS) if credential is not None else frozenset()
         self.prefix = pool.origin.target_prefix

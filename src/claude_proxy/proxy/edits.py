@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from claude_proxy.cleaning import clean
 from claude_proxy.errors import UpstreamRedirect
 from claude_proxy.exchange import Kind
-from claude_proxy.protocol.provider import judge, retry_hint
+from claude_proxy.protocol.judge import judge, retry_hint
+from claude_proxy.protocol.providers import Provider
 from claude_proxy.protocol.usage import read_answer
 from claude_proxy.proxy import headers as h
 from claude_proxy.proxy import results_url
@@ -43,7 +44,7 @@ async def edited(call: Call, result: Result) -> tuple[list[h.Header], bytes]:
     if result.answer.is_stream and settings.accel_buffering and b"x-accel-buffering" not in response.fields:
         headers.append((b"x-accel-buffering", b"no"))
     if response.status >= 400 and settings.retry_hints:
-        headers += contained(call, "hints", [], lambda: _hints(response, first))
+        headers += contained(call, "hints", [], lambda: _hints(response, first, call.upstream.provider))
     return headers, first
 
 
@@ -70,12 +71,12 @@ def _redirect(call: Call, response: Response) -> UpstreamRedirect:
     )
 
 
-def _hints(response: Response, body: bytes) -> list[h.Header]:
+def _hints(response: Response, body: bytes, provider: Provider) -> list[h.Header]:
     """`x-should-retry: false` for an error that we know lasts, where the upstream gave no hint of its own."""
     fields = response.fields
     if b"x-should-retry" in fields or b"retry-after" in fields or b"content-encoding" in fields:
         return []
-    hint = retry_hint(judge(response.status, read_answer(body).error, credential_held=False))
+    hint = retry_hint(judge(response.status, read_answer(body).error, provider=provider, credential_held=False))
     return [] if hint is None else [(b"x-should-retry", b"true" if hint else b"false")]
 
 

@@ -16,8 +16,8 @@ import structlog
 from claude_proxy.cleaning import clean
 from claude_proxy.errors import ProxyError, render
 from claude_proxy.exchange import Exchange, Failure, Kind, Listeners, Outcome, State
+from claude_proxy.protocol.judge import judge
 from claude_proxy.protocol.peek import peek, peek_prefix
-from claude_proxy.protocol.provider import judge
 from claude_proxy.proxy import edits
 from claude_proxy.proxy import headers as h
 from claude_proxy.proxy.attempt import Result, attempt, clear_the_way, own_address
@@ -259,8 +259,13 @@ class Forward:
         error = answer.error
         failed = error is not None or exchange.status >= 400
         if failed and exchange.failure is None and exchange.outcome is Outcome.COMPLETED:
-            held = call.upstream.credential is not None
-            exchange.failure = judge(exchange.status, error, credential_held=held, secrets=secrets(call))
+            exchange.failure = judge(
+                exchange.status,
+                error,
+                provider=call.upstream.provider,
+                credential_held=call.upstream.credential is not None,
+                secrets=secrets(call),
+            )
 
 
 def secrets(call: Call) -> list[str]:

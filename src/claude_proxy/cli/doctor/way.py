@@ -17,7 +17,8 @@ from claude_proxy.cli.client_env import PLACEHOLDER
 from claude_proxy.cli.doctor.check import Check, Checks, fail, ok, warn
 from claude_proxy.cli.doctor.wire import Answer, ask, connect, reach, resolve, tunnel
 from claude_proxy.errors import SettingsError
-from claude_proxy.protocol.provider import judge
+from claude_proxy.protocol.judge import judge
+from claude_proxy.protocol.providers import Provider, find, find_at
 from claude_proxy.protocol.usage import read_answer
 from claude_proxy.settings import Settings
 from claude_proxy.upstream.dial import Origin, parse_origin, tls_context
@@ -137,7 +138,8 @@ def answers(origin: Origin, tls: ssl.SSLContext | None, sock: socket.socket, sho
     yield judged(first, spent)
     yield from clock(first)
     if not 300 <= first.status < 400:
-        yield accepted(lambda path, headers, body: ask(connect(origin, tls), origin, path, headers, body), first, shown)
+        provider = find(origin.host, origin.port)
+        yield accepted(lambda path, headers, body: ask(connect(origin, tls), origin, path, headers, body), first, shown, provider)
 
 
 def judged(answer: Answer, spent: str) -> Check:
@@ -176,7 +178,7 @@ def credential(settings: Settings, environ: Mapping[str, str]) -> Credential | N
     """
     if settings.upstream_api_key is not None:
         value = settings.upstream_api_key.get_secret_value()
-        bearer = settings.auth_scheme == "bearer"
+        bearer = (settings.upstream_auth or find_at(settings.base_url).auth) == "bearer"
         return Credential(("Authorization", f"Bearer {value}") if bearer else ("x-api-key", value), "UPSTREAM_API_KEY")
     stated = environ.get("ANTHROPIC_BASE_URL", "")
     if settings.proxy_api_key is not None or not settings.port or not stated or not same_place(stated, proxy_url(settings)):
@@ -188,7 +190,9 @@ def credential(settings: Settings, environ: Mapping[str, str]) -> Credential | N
     return None
 
 
-def accepted(send: Callable[[str, Mapping[str, str], Any], Answer], first: Answer, shown: Credential | None) -> Check:
+def accepted(
+    send: Callable[[str, Mapping[str, str], Any], Answer], first: Answer, shown: Credential | None, provider: Provider
+) -> Check:
     """Whether the upstream takes the credential, told from requests that are not billed.
 
     An answer proves it only where the same request without a credential is refused.
@@ -199,7 +203,7 @@ def accepted(send: Callable[[str, Mapping[str, str], Any], Answer], first: Answe
         for path, body in ((MODELS, None), (COUNT_TOKENS, QUESTION)):
             without = first if path == MODELS else send(path, {}, body)
             answer = send(path, dict([shown.header]), body)
-            verdict = compared(without, answer, shown.owner)
+            verdict = compared(without, answer, shown.owner, provider)
             if verdict is not None:
                 return verdict
     except (OSError, http.client.HTTPException) as error:
@@ -208,9 +212,9 @@ def accepted(send: Callable[[str, Mapping[str, str], Any], Answer], first: Answe
     return warn("credential", f"{shown.owner} cannot be checked for free at this upstream", fix)
 
 
-def compared(without: Answer, answer: Answer, owner: str) -> Check | None:
+def compared(without: Answer, answer: Answer, owner: str, provider: Provider) -> Check | None:
     """Judge `answer`, which had the credential, beside the same request `without` it; None where they prove nothing."""
-    failure = judge(answer.status, read_answer(answer.body).error, credential_held=True)
+    failure = judge(answer.status, read_answer(answer.body).error, provider=provider, credential_held=True)
     if failure is not None and failure.side == "proxy":
         fix = f"Check {owner}: is it complete, of this provider, and still valid?"
         return fail("credential", f"{owner} was refused ({answer.status}: {failure.message})", fix)

@@ -62,12 +62,6 @@ OWN = {
     "simulator/resources.py:PART_TYPE": "uploads to the simulator",
 }
 
-# Cases that are too slow today, and why.
-SLOW: dict[str, str] = {
-    f"{coding}, {size} bytes at a time": "protocol/decoding.py: each empty member costs a new decoder and a copy of the rest"
-    for coding, size in (("gzip", MIB), ("zstd", 4096), ("zstd", MIB))
-}
-
 Hostile = str | tuple[str, str, str]
 
 

@@ -174,6 +174,9 @@ class Unavailable(ProxyError):
     retry_after = 1
 
 
+_CHALLENGE = (b"www-authenticate", b'Bearer realm="claude-proxy"')
+
+
 @dataclass(frozen=True, slots=True)
 class Rendered:
     """An error as a client sees it: status, headers (lower-case names) and body."""
@@ -195,6 +198,8 @@ def render(error: ProxyError, request_id: str | None = None, *, hints: bool = Tr
     if request_id is not None:
         envelope["request_id"] = request_id
         headers.append((b"request-id", request_id.encode()))
+    if error.status == 401:  # RFC 9110 section 11.6.1: a 401 says how to authenticate
+        headers.append(_CHALLENGE)
     if hints and error.should_retry is not None:
         headers.append((b"x-should-retry", b"true" if error.should_retry else b"false"))
     if hints and error.retry_after is not None:

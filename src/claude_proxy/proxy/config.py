@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from claude_proxy.admission import Admission
 from claude_proxy.protocol.providers import GENERIC, Provider
 from claude_proxy.proxy.client import Scope
 from claude_proxy.proxy.count_tokens import CountTokens
@@ -16,8 +17,8 @@ from claude_proxy.upstream.pool import Pool
 class Gate(Protocol):
     """Who may pass, and with how much (`access/`)."""
 
-    def admit(self, scope: Scope) -> frozenset[bytes]:
-        """Names of header fields that were meant for us and stay here. Raises ProxyError."""
+    def admit(self, scope: Scope) -> Admission:
+        """The terms on which a request passes. Raises ProxyError."""
 
     def body_limit(self, path: str) -> int:
         """Bytes a request body may have at this path (below the prefix)."""

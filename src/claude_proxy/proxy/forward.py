@@ -112,7 +112,7 @@ class Forward:
 
     def _admit(self, call: Call, path: bytes) -> None:
         scope, request = call.scope, call.request
-        request.withheld = call.config.gate.admit(scope)
+        request.withheld = call.config.gate.admit(scope).withheld
         request.target = parse(call.exchange.method, path, scope["query_string"])
         call.exchange.kind = request.target.kind
         client, server = scope.get("client"), scope.get("server")

@@ -67,7 +67,7 @@ PROVIDERS = (
         domains=("kimi.com",),
         codes=KIMI_CODES,
         patterns=(
-            (re.compile(r"reached your (?:[\w-]+ (?:\([^)]*\) )?)?usage limit"), "usage_limit"),
+            (re.compile(r"reached your (?:[\w-]{1,40} (?:\([^)]{0,40}\) )?)?usage limit"), "usage_limit"),
             (re.compile(r"reached your concurrent request limit"), "concurrent_limit"),
             (re.compile(r"engine is currently overloaded"), "overloaded"),
             (re.compile(r"receiving too many requests"), "too_many_requests"),

@@ -23,6 +23,7 @@ except ImportError:
 
 from claude_proxy import cleaning, logs
 from claude_proxy.access.origin import OriginRules
+from claude_proxy.cli.doctor import recognise
 from claude_proxy.errors import ProxyError
 from claude_proxy.notify import answer as ntfy
 from claude_proxy.notify import command, notice
@@ -36,7 +37,7 @@ from claude_proxy.proxy import headers, results_url, target
 from claude_proxy.proxy.count_tokens import looks_missing
 from claude_proxy.server import head
 from claude_proxy.server.refusal import RefusedError
-from claude_proxy.upstream import dial
+from claude_proxy.upstream import failures
 from claude_proxy.web import address, negotiation
 
 MIB = 1024 * 1024
@@ -48,7 +49,9 @@ OWN = {
     "settings.py:_HOST_NAME": "settings",
     "settings.py:_ORIGIN": "settings",
     "settings.py:_USUAL_PORT": "settings",
-    "upstream/dial.py:_CREDENTIALS": "HTTPS_PROXY",
+    "upstream/origin.py:_CREDENTIALS": "HTTPS_PROXY",
+    "upstream/no_proxy.py:_SEPARATORS": "NO_PROXY",
+    "upstream/no_proxy.py:_PORT": "NO_PROXY",
     "notify/command.py:_HANDED_ON": "names in the environment",
     "simulator/api.py:FRAME": "scenarios",
     "simulator/script.py:NTH": "scenarios",
@@ -238,7 +241,7 @@ CASES = (
         "an error of nobody known",
         judged(GENERIC),
         (*WORDS, *ERRORS),
-        ("protocol/judge.py:_SECRET", "protocol/judge.py:_CONTROL"),
+        ("protocol/judge.py:_SECRET"),
         text=True,
     ),
     *(Case(f"an error of {provider.name}", judged(provider), ERRORS, text=True) for provider in PROVIDERS),
@@ -289,14 +292,27 @@ CASES = (
         text=True,
     ),
     Case("foreign words in a notice", notice.plain, WORDS, text=True),
+    Case(
+        "the title of a page in the API's place",
+        recognise.title_of,
+        ("<title", "<title>", "<title ", "just a moment", ("<title", "a", ""), ("<title>", "a", ""), ("<title>", "&amp;", "")),
+        ("cli/doctor/recognise.py:TITLE",),
+    ),
+    Case(
+        "words of a challenge page",
+        lambda text: recognise.CHALLENGE.search(text),
+        ("just a momen", "verify you are huma", "captch", "a", "ddo"),
+        ("cli/doctor/recognise.py:CHALLENGE",),
+        text=True,
+    ),
     Case("what the ntfy command says", command.failed, REPLIES),
     Case("what an ntfy server says", lambda data: ntfy.judge(429, {}, data), (*REPLIES, *JSON)),
     Case("a Retry-After", lambda text: ntfy.judge(429, {"retry-after": text}, b""), FIELD, most=HEAD, text=True),
     Case(
         "numbers of a failed dial",
-        lambda text: dial._NUMBERS.findall(text),
+        lambda text: failures._NUMBERS.findall(text),
         ("[Errno ", "[Errno 1", ("[Errno ", "1", ""), "["),
-        ("upstream/dial.py:_NUMBERS",),
+        ("upstream/failures.py:_NUMBERS",),
         text=True,
     ),
     *(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from claude_proxy.cleaning import clean
 from claude_proxy.errors import Side
 from claude_proxy.exchange import Failure
 from claude_proxy.protocol.providers import GENERIC, PROVIDERS, Code, Provider, by_name
@@ -15,7 +16,6 @@ from claude_proxy.protocol.usage import ErrorBody
 MAX_MESSAGE = 300  # characters of a failure's message
 MAX_READ = 64 * 1024  # characters of an error that are looked at; what a person is to read comes first
 _SECRET = re.compile(r"(?i)\b(?:sk-[\w-]{6,}|tk_\w{6,}|bearer\s+\S+|[0-9a-f]{32}\.\w{8,})")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # an upstream must not move the cursor of whoever reads the log
 _DISTINCT = {p.form: p for p in reversed(PROVIDERS) if p.form is not None and p.form.distinct}  # the first that writes so
 
 
@@ -28,7 +28,7 @@ def text_of(error: ErrorBody, secrets: Iterable[str] = (), provider: Provider = 
     """The error's own words, without its code, control characters, secrets (`secrets`, and what looks like one) and excess."""
     message = error.message[:MAX_READ]
     found = next((match for _, match in _matches(message, provider)), None)
-    text = " ".join(_CONTROL.sub(" ", found["text"] if found else message).split())
+    text = " ".join((clean(found["text"] if found else message, MAX_READ) or "").split())
     if len(error.message) > MAX_READ:
         text = text.rpartition(" ")[0]  # the last word may be the beginning of a secret, and would not be known as one
     for secret in secrets:

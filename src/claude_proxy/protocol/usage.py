@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 
+from claude_proxy.cleaning import clean
 from claude_proxy.exchange import Usage
 from claude_proxy.protocol.sse import BYTE_ORDER_MARK, Event, Splitter, holding, parse
 
@@ -147,9 +148,9 @@ def merge(into: Usage | None, new: _Usage | None) -> Usage | None:
     if new.server_tool_use is not None:
         into.web_searches = _newer(into.web_searches, new.server_tool_use.web_search_requests)
         into.web_fetches = _newer(into.web_fetches, new.server_tool_use.web_fetch_requests)
-    into.service_tier = new.service_tier or into.service_tier
-    into.inference_geo = new.inference_geo or into.inference_geo
-    into.speed = new.speed or into.speed
+    into.service_tier = clean(new.service_tier, 50) or into.service_tier
+    into.inference_geo = clean(new.inference_geo, 50) or into.inference_geo
+    into.speed = clean(new.speed, 50) or into.speed
     return into
 
 
@@ -164,7 +165,8 @@ def _error(body: _Body) -> ErrorBody:
     if not isinstance(error, _Error):
         error = _Error(message=error)
     code = error.code if error.code is not None else body.code
-    return ErrorBody(error.type or "api_error", error.message or "", None if code is None else str(code))
+    # The type becomes a failure's kind and the code its number; the message is cleaned by whoever shows it (`judge`).
+    return ErrorBody(clean(error.type, 100) or "api_error", error.message or "", None if code is None else clean(str(code), 64))
 
 
 def _is_error(body: _Body) -> bool:

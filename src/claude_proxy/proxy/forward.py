@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import structlog
 
 from claude_proxy.cleaning import clean
-from claude_proxy.errors import ProxyError, render
+from claude_proxy.errors import NotFound, ProxyError, render
 from claude_proxy.exchange import Exchange, Failure, Kind, Listeners, Outcome, State
 from claude_proxy.protocol.judge import judge
 from claude_proxy.protocol.peek import peek, peek_prefix
@@ -25,8 +25,10 @@ from claude_proxy.proxy.call import Call
 from claude_proxy.proxy.client import ClientGone, ClientStalled, Receive, Scope, Send
 from claude_proxy.proxy.config import Config
 from claude_proxy.proxy.deadline import Timers
+from claude_proxy.proxy.mistaken import doubled
 from claude_proxy.proxy.relay import Relay, StreamBroken
 from claude_proxy.proxy.request import Shelf
+from claude_proxy.proxy.results_url import own_base
 from claude_proxy.proxy.target import is_probe, parse
 from claude_proxy.routing.retry import Verdict, decide
 
@@ -112,9 +114,12 @@ class Forward:
 
     def _admit(self, call: Call, path: bytes) -> None:
         scope, request = call.scope, call.request
-        request.withheld = call.config.gate.admit(scope).withheld
-        request.target = parse(call.exchange.method, path, scope["query_string"])
-        call.exchange.kind = request.target.kind
+        admission = call.config.gate.admit(scope)
+        request.withheld, call.exchange.key = admission.withheld, admission.key
+        request.target = target = parse(call.exchange.method, path, scope["query_string"])
+        call.exchange.kind = target.kind
+        if target.kind is Kind.OTHER and (sentence := doubled(target.path, own_base(scope).decode("latin-1"))) is not None:
+            raise NotFound(sentence, code="path_doubled")
         client, server = scope.get("client"), scope.get("server")
         if client is not None and server is not None and call.config.owns(tuple(client), tuple(server)):
             raise own_address()

@@ -33,6 +33,11 @@ def advice(path: str, base_url: str = f"http://<this proxy>{PREFIX}") -> str | N
     return f"The path {found}: set the client's base URL to {base_url}, with nothing behind it."
 
 
+def doubled(path: str, base_url: str) -> str | None:
+    """The same for what no API at all would serve, whoever it is from: a doubled slash, `/v1`, endpoint or prefix."""
+    return None if fault(path) in (None, NO_VERSION) else advice(path, base_url)
+
+
 def fault(path: str, prefixes: int = 0) -> str | None:
     """What is doubled or missing in `path`, as the end of a sentence that begins with "The path"; None if nothing is.
 

@@ -13,10 +13,10 @@ from typing import Annotated, Literal
 import typer
 
 from claude_proxy.cli.address import proxy_url
-from claude_proxy.cli.arguments import AsJson, ConfigFile
+from claude_proxy.cli.arguments import AppFile, AsJson, ConfigFile
 from claude_proxy.cli.client_env import Models, Variable, missing_credential, removals, variables
 from claude_proxy.cli.output import write_json
-from claude_proxy.cli.project import read_settings
+from claude_proxy.cli.project import user_settings
 
 Shell = Literal["bash", "zsh", "fish", "powershell"]
 
@@ -41,12 +41,13 @@ def env(
     ] = None,
     as_json: AsJson = False,
     config: ConfigFile = None,
+    app: AppFile = None,
 ) -> None:
     """Print the variables that point Claude Code at the proxy, ready for your shell.
 
     The output can contain PROXY_API_KEY, if that is set: it is what Claude Code has to show.
     """
-    settings = read_settings(config).settings
+    settings = user_settings(config, app).settings
     changes = removals(settings, os.environ) if unset else variables(settings, os.environ, proxy_url(settings, url), models)
     if as_json:
         write_json({change.name: change.value for change in changes})

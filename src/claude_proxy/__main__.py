@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def leave_working_directory() -> None:
-    """Take the working directory, which `-m` puts first, off the path: somebody's fastapi.py there would be taken for the real one.
+    """Take the working directory, which `-m` puts first, off the path: a fastapi.py there would be taken for the real one.
 
     It stays where this package itself lives in it.
     """

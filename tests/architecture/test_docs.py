@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import pytest
 
 from claude_proxy.cli.settings_docs import render
-from claude_proxy.settings import SECRETS, Settings
+from claude_proxy.settings import SECRETS, GunicornSettings
 from tests.architecture.source import ROOT
 
 FENCED = re.compile(r"^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
@@ -86,7 +86,7 @@ def test_links_lead_to_files_that_are_checked_in() -> None:
     assert loose == set()
 
 
-@pytest.mark.parametrize("name", Settings.model_fields)
+@pytest.mark.parametrize("name", GunicornSettings.model_fields)
 def test_every_setting_is_documented(name: str) -> None:
     row = re.search(rf"^\| `{name.upper()}`.*$", SETTINGS_PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert row is not None
@@ -99,6 +99,6 @@ def test_the_settings_page_is_made_from_the_definition() -> None:
 
 def test_no_document_names_a_setting_that_is_none() -> None:
     """`FOO_BAR=` in a document is ours, or a variable of a program that the document is about."""
-    known = {name.upper() for name in Settings.model_fields} | {f"{name.upper()}_FILE" for name in SECRETS}
+    known = {name.upper() for name in GunicornSettings.model_fields} | {f"{name.upper()}_FILE" for name in SECRETS}
     rows = re.findall(r"^\| `([A-Z_]+)`", SETTINGS_PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert set(rows) <= known

@@ -28,7 +28,6 @@ AppFile = Annotated[
         exists=True,
         dir_okay=False,
         readable=True,
-        resolve_path=True,
         help="The proxy.py that is served: its BASE_URL counts, and a claude-proxy.toml beside it.",
     ),
 ]

@@ -68,6 +68,7 @@ def start(config: Path | None, app: Path | None, given: dict[str, Any]) -> int:
     Raises:
         SettingsError: before anything is started.
     """
+    app = None if app is None else app.absolute()  # not resolved: what a link is called decides what lies beside it
     loaded = read_settings(config, app, **given)
     from claude_proxy import logs
     from claude_proxy.server import ServerOptions, run

@@ -170,7 +170,7 @@ def planned(manager: Manager, config: Path | None, app_file: Path | None) -> Ser
         folder=manager.folder,
         env_file=manager.env_file,
         config=None if named_now is None else named_now.absolute(),
-        app=app_file,
+        app=None if app_file is None else app_file.absolute(),
         config_home=manager.config_home,
     )
     for path in (service.program[0], service.folder, service.env_file, service.config, service.app, service.config_home):

@@ -12,6 +12,7 @@ import unicodedata
 
 _AROUND = " \t\r\n\v\f\ufeff"  # U+FEFF at the start of a file is the byte-order mark
 _FIELD_NAME = re.compile(r"(?i)(?:authorization|x-api-key)\s*:\s*")
+LABEL = re.compile(r"(?i)(?:(?:authorization|x-api-key)\s*:\s*)?(?:bearer)?")
 _BEARER = re.compile(r"(?i)bearer(?:\s+|$)")
 _WHOLE_PLACEHOLDER = re.compile(r"\$\{[^{}]*\}|\$\([^()]*\)|\$[A-Z_][A-Z0-9_]*|\{\{.*\}\}|%[A-Z_][A-Z0-9_]*%|<[^<>]*>")
 _PLACEHOLDER = re.compile(r"\$\{|\$\(|\$[A-Za-z_]|\{\{|\}\}|%[A-Z_]+%|<[^<>]*>")
@@ -26,11 +27,11 @@ def clean(text: str) -> str:
 
 def clean_key(text: str) -> str:
     """The same for a credential, which people also copy with its field name and scheme: `Authorization: Bearer sk-...`."""
-    text = clean(text)
+    text = key = clean(text)
     for pattern in (_FIELD_NAME, _BEARER):
-        if found := pattern.match(text):
-            text = clean(text[found.end() :])
-    return text
+        if found := pattern.match(key):
+            key = clean(key[found.end() :])
+    return key or text  # nothing but a label is no key, and it is not "not set" either: it will be refused
 
 
 def _unquoted(text: str) -> str:

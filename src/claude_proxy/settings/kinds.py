@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, WrapValidator
 
-from claude_proxy.settings.cleaning import clean
+from claude_proxy.settings.cleaning import LABEL, clean
 from claude_proxy.settings.urls import DEFAULT_BASE_URL, check_base_url, check_url
 
 DEFAULT_NTFY = "https://ntfy.sh"
@@ -92,7 +92,7 @@ def parse_prefix(value: object) -> object:
 def check_token(value: SecretStr) -> SecretStr:
     """A secret that fits into a header field."""
     text = value.get_secret_value()
-    if not text.isascii() or any(not c.isprintable() for c in text) or text != text.strip():
+    if not text.isascii() or any(not c.isprintable() for c in text) or text != text.strip() or LABEL.fullmatch(text):
         raise ValueError(_KEY)
     return value
 
@@ -160,7 +160,7 @@ def parse_bind(text: str) -> tuple[str, str] | str | None:
     host, colon, port = text.rpartition(":")
     if not colon or (":" in host and not host.startswith("[")) or not re.fullmatch(r"[0-9]{1,5}", port):
         return None
-    return host or "0.0.0.0", port  # noqa: S104  gunicorn's ":80"
+    return host.strip("[]") or "0.0.0.0", port  # noqa: S104  gunicorn's ":80"
 
 
 def check_bind(text: str) -> str:

@@ -212,15 +212,16 @@ def single_upstream(tables: Tables, environ: Mapping[str, str], file: Path) -> d
     Raises:
         SettingsError: there is more than this version serves, or the account's key is not there.
     """
-    for title, count, most in (("[[upstream]]", len(tables.upstreams), 1), ("[[route]]", len(tables.routes), 0)):
-        if count > most:
-            raise SettingsError(f"{visible(file)}: {count} times {title}, but {_ONE} and no routes.")
+    if len(tables.upstreams) > 1:
+        raise SettingsError(f"{visible(file)}: [[upstream]]: there are {len(tables.upstreams)}, but {_ONE}.")
+    if tables.routes:
+        raise SettingsError(f"{visible(file)}: [[route]]: {_ONE}, so there is nothing to route. Leave it out.")
     if not tables.upstreams:
         return {}
     upstream = tables.upstreams[0]
     where = f'{visible(file)}: [[upstream]] "{upstream.name}"'
     if len(upstream.account) > 1:
-        raise SettingsError(f"{where}: {len(upstream.account)} times [[upstream.account]], but {_ONE}.")
+        raise SettingsError(f"{where}, [[upstream.account]]: there are {len(upstream.account)}, but {_ONE}.")
     _refuse_choice(upstream, where)
     found: dict[str, Any] = {"base_url": upstream.base_url}
     for account in upstream.account:

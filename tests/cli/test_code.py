@@ -206,6 +206,7 @@ def test_a_signal_that_ends_claude_is_told_as_shells_do(claude: Path) -> None:
         ({"home/settings.json": '{"env": ["X"]}'}, None),
         ({"home/settings.json": '{"env": {"X": "wanted/"}}'}, None),
         ({"home/settings.json": '{"env": {"X": "a"}}'}, ("a", "home/settings.json")),
+        ({"project/.claude/settings.json": '{"env": {"X": "\\u001b[2J"}}'}, ("\\x1b[2J", "project/.claude/settings.json")),
         (
             {"home/settings.json": '{"env": {"X": "a"}}', "project/.claude/settings.json": '{"env": {"X": "b"}}'},
             ("b", "project/.claude/settings.json"),

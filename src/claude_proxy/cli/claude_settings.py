@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from claude_proxy.settings import visible
+
 
 @dataclass(frozen=True, slots=True)
 class Overruled:
-    """A variable that a settings file sets to something else than we want."""
+    """A variable that a settings file, perhaps of somebody else's checkout, sets to something else than we want; fit to be printed."""
 
     name: str
     value: str
@@ -44,5 +46,5 @@ def overruled(environ: Mapping[str, str], folder: Path, wanted: Mapping[str, str
     for file in settings_files(environ, folder):
         for name, value in env_block(file).items():
             if name in wanted:
-                winners[name] = Overruled(name, value, file)
+                winners[name] = Overruled(name, visible(value), file)
     return [found for name, found in winners.items() if found.value.rstrip("/") != wanted[name].rstrip("/")]

@@ -38,8 +38,8 @@ Exactly one is read, the first of these:
 2. the file that `CLAUDE_PROXY_CONFIG` names, by an absolute path,
 3. `claude-proxy.toml` in your own configuration folder, if it is there: `~/.config/claude-proxy/` (or below `XDG_CONFIG_HOME`),
    on a Mac `~/Library/Application Support/claude-proxy/`, on Windows `%LOCALAPPDATA%\\claude-proxy\\`,
-4. where a `proxy.py` is named (`claude-proxy serve --app proxy.py`, as `make run` and the image do; `fastapi run PATH`; `uvicorn` or
-   `gunicorn` with `proxy:app`): `claude-proxy.toml` beside that file, if it is there.
+4. where a `proxy.py` is named (`claude-proxy serve --app proxy.py`, as `make run` and the image do; `fastapi run PATH`;
+   `uvicorn` or `gunicorn` with `proxy:app`): `claude-proxy.toml` beside that file, if it is there.
 
 The folder you stand in plays no part: somebody else's checkout must not be able to say where your key goes. A
 `claude-proxy.toml` that lies there unread is pointed out in one line. `claude-proxy config show` names every file that was

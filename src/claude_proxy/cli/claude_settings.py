@@ -16,7 +16,7 @@ from claude_proxy.settings import visible
 
 @dataclass(frozen=True, slots=True)
 class Overruled:
-    """A variable that a settings file, perhaps of somebody else's checkout, sets to something else than we want; fit to be printed."""
+    """A variable that a settings file sets to something else than we want. The file may be a checkout's: `value` is escaped."""
 
     name: str
     value: str

@@ -126,6 +126,13 @@ def test_a_changed_unit_restarts_the_service_that_runs(systemd: Machine, invoke:
     assert f"CLAUDE_PROXY_CONFIG={systemd.home}/other.toml" in (systemd.home / USER_UNIT).read_text()
 
 
+def test_a_relative_path_in_the_variable_makes_no_service(systemd: Machine, invoke: Invoke) -> None:
+    (systemd.home / "other.toml").write_text("")
+    result = invoke("service", "install", "--no-start", CLAUDE_PROXY_CONFIG="other.toml")
+    assert (result.exit_code, "expected an absolute path" in result.stderr) == (2, True)
+    assert not (systemd.home / USER_UNIT).exists()
+
+
 def test_the_settings_file_is_its_owners_alone_and_never_written_again(systemd: Machine, invoke: Invoke) -> None:
     systemd.env_file.unlink()
     invoke("service", "install", "--no-start")

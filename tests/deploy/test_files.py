@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import runpy
 import socket
 import subprocess
 import sys
@@ -17,6 +19,7 @@ import pytest
 import yaml
 
 from claude_proxy.settings import SECRETS, Settings
+from claude_proxy.settings import load as settings_from
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -201,3 +204,24 @@ def test_the_health_check_says_why_nothing_answers() -> None:
         code, said = healthcheck(PORT=str(taken.getsockname()[1]))
     assert code == 1
     assert "no answer on port" in said
+
+
+@pytest.mark.parametrize(
+    ("environ", "port"),
+    [
+        ({}, 3000),
+        ({"PORT": "80"}, 80),
+        ({"PORT": '"80"'}, 80),
+        ({"PORT": "'80'\r"}, 80),
+        ({"PORT": ""}, 3000),
+        ({"BIND": "0.0.0.0:81", "PORT": "80"}, 81),
+        ({"BIND": '"[::]:81"'}, 81),
+        ({"BIND": "unix:/run/s"}, 3000),
+    ],
+)
+def test_the_health_check_finds_the_port_as_the_proxy_does(
+    environ: dict[str, str], port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", environ)
+    assert runpy.run_path(str(DEPLOY / "docker/healthcheck.py"))["port"]() == port
+    assert settings_from(environ).settings.port == port

@@ -21,7 +21,7 @@ from claude_proxy.cli.project import read_settings
 from claude_proxy.cli.service_managers import PAUSE, Manager, Refused, choose
 from claude_proxy.cli.service_units import CONFIG, Service, env_file, hidden, read_env
 from claude_proxy.errors import SettingsError
-from claude_proxy.settings import SECRETS, Settings
+from claude_proxy.settings import SECRETS, Settings, places
 
 START_LIMIT = 20.0  # seconds for a started service to answer
 
@@ -163,13 +163,14 @@ def planned(manager: Manager, config: Path | None, app_file: Path | None) -> Ser
 
     Raises:
         Refused: a path that no unit can hold.
+        SettingsError: CLAUDE_PROXY_CONFIG holds a relative path.
     """
-    named_now = config or (Path(os.environ[CONFIG]) if os.environ.get(CONFIG) else None)
+    named_now = next((place.path for place in places.look(os.environ, config, None) if place.why in ("--config", CONFIG)), None)
     service = Service(
         program=program(),
         folder=manager.folder,
         env_file=manager.env_file,
-        config=None if named_now is None else named_now.absolute(),
+        config=named_now,
         app=None if app_file is None else app_file.absolute(),
         config_home=manager.config_home,
     )

@@ -118,11 +118,17 @@ QUIET = [
 ]
 
 
+@pytest.mark.parametrize("by", ["file", "environment"])
 @pytest.mark.parametrize("words", QUIET, ids=" ".join)
-async def test_a_command_takes_nothing_from_it(checkout: Checkout, words: tuple[str, ...], simulator: Simulator) -> None:
+async def test_a_command_takes_nothing_from_it(checkout: Checkout, words: tuple[str, ...], by: str, simulator: Simulator) -> None:
+    """Whether the user has a file of settings, which goes first, or none."""
     with free_port() as port:
         checkout.own.write_text(f'base_url = "{simulator.base_url}"\nport = {port}\n')
-        done = await anyio.to_thread.run_sync(lambda: checkout.run(*words))
+        environ = {}
+        if by == "environment":
+            checkout.own.unlink()
+            environ = {"BASE_URL": simulator.base_url, "PORT": str(port)}
+        done = await anyio.to_thread.run_sync(lambda: checkout.run(*words, **environ))
     checkout.harmless()
     assert "Traceback" not in done.stderr
     assert f":{checkout.sink.getsockname()[1]}" not in done.stdout
@@ -159,6 +165,14 @@ async def test_code_start_runs_our_own_proxy_for_the_users_own_upstream(
     assert done.returncode == 0, done.stderr
     checkout.harmless()
     assert json.loads((home / "seen.json").read_text())["page"]["upstreams"][0]["base_url"] == simulator.base_url
+
+
+def test_code_start_without_a_file_of_ones_own_asks_the_default_upstream(checkout: Checkout, home: Path) -> None:
+    with free_port() as port:
+        done = checkout.run("code", "--start", "--ask", PORT=str(port))
+    assert done.returncode == 0, done.stderr
+    checkout.harmless()
+    assert json.loads((home / "seen.json").read_text())["page"]["upstreams"][0]["base_url"] == "https://api.z.ai/api/anthropic"
 
 
 def upstream_of(checkout: Checkout, *words: str, **environ: str) -> str:

@@ -24,7 +24,7 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.run
 	@touch $@
 
 run: $(VENV)/.run ## start the proxy on 127.0.0.1:3000
-	@exec $(BIN)/claude-proxy serve $(ARGS)
+	@exec $(BIN)/claude-proxy serve --app proxy.py $(ARGS)
 
 demo: $(VENV)/.run ## see it stream: no key, no upstream needed
 	@exec $(BIN)/claude-proxy demo $(ARGS)

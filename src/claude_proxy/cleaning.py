@@ -45,3 +45,25 @@ def _decoded(data: bytes, limit: int) -> str:
         cut = len(head) < len(data) and error.reason == "unexpected end of data"  # our own cut, inside a character
         text = head[: error.start].decode() if cut else head.decode("latin-1")
     return text[:limit]
+
+
+def visible(text: object, keep: str = "") -> str:
+    """`text` with each control and format character written out: `\\x1b`, `\\u202e`.
+
+    Args:
+        keep: characters that stay, `"\\n"` for a text of several lines.
+    """
+    text = str(text)
+    if text.isprintable():
+        return text
+    return "".join(_escaped(char) if char not in keep and is_unseen(char) else char for char in text)
+
+
+def is_unseen(char: str) -> bool:
+    """Whether a character is a control or format character, half a surrogate pair, or a separator other than the space."""
+    return not char.isprintable()
+
+
+def _escaped(char: str) -> str:
+    number = ord(char)
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"

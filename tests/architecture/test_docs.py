@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import pytest
 
 from claude_proxy.cli.settings_docs import render
-from claude_proxy.settings import SECRETS, Settings
+from claude_proxy.settings import SECRETS, GunicornSettings
 from tests.architecture.source import ROOT
 
 FENCED = re.compile(r"^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
@@ -86,7 +86,7 @@ def test_links_lead_to_files_that_are_checked_in() -> None:
     assert loose == set()
 
 
-@pytest.mark.parametrize("name", Settings.model_fields)
+@pytest.mark.parametrize("name", GunicornSettings.model_fields)
 def test_every_setting_is_documented(name: str) -> None:
     row = re.search(rf"^\| `{name.upper()}`.*$", SETTINGS_PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert row is not None
@@ -122,7 +122,7 @@ def names() -> dict[str, str]:
 
 
 def test_no_document_names_a_setting_that_is_none() -> None:
-    ours = {name.upper() for name in Settings.model_fields} | {f"{name.upper()}_FILE" for name in SECRETS}
+    ours = {name.upper() for name in GunicornSettings.model_fields} | {f"{name.upper()}_FILE" for name in SECRETS}
     known = ours.union(*(text.split() for text in OF_OTHERS.values()))
     assert len(names()) > 50
     assert {name: where for name, where in names().items() if name not in known and not name.startswith(OF_CLIENTS)} == {}

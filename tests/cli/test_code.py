@@ -191,7 +191,7 @@ def test_the_proxy_beside_claude_hears_no_ctrl_c_and_ends_gently(home: Path, mon
 def test_start_says_why_the_proxy_did_not_start(claude: Path, program: Program, home: Path) -> None:
     (home / "proxy.py").write_text("import claude_proxy\nraise RuntimeError('broken on purpose')\n", encoding="utf-8")
     with free_port() as port:
-        done = program("code", "--start", environ={"PORT": str(port)})
+        done = program("code", "--start", "--app", "proxy.py", environ={"PORT": str(port)})
     assert done.returncode == 1
     assert "The proxy did not start:" in done.stderr
     assert not was_called()

@@ -161,11 +161,11 @@ def test_claude_code_is_looked_for(
     assert said in found.detail
 
 
-def test_where_the_settings_come_from_is_told(home: Path) -> None:
+def test_where_the_settings_come_from_is_told(own_file: Path) -> None:
     assert next(local.settings(read_settings(environ={}))).detail == "all defaults"
-    (home / "claude-proxy.toml").write_text("port = 3001\n", encoding="utf-8")
+    own_file.write_text("port = 3001\n", encoding="utf-8")
     found = list(local.settings(read_settings(environ={"LOG_LEVEL": "debug"})))
-    assert [one.detail for one in found] == ["2 set (claude-proxy.toml, environment)"]
+    assert [one.detail for one in found] == [f"2 set ({own_file}, environment)"]
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from claude_proxy.protocol.claude_code import EFFORT, MODEL_NAMES, picker_rows
+from claude_proxy.settings import visible
 
 
 @dataclass(frozen=True, slots=True)
 class Overruled:
-    """A variable that a settings file sets to something else than we want."""
+    """A variable that a settings file sets to something else than we want. The file may be a checkout's: `value` is escaped."""
 
     name: str
     value: str
@@ -89,5 +90,5 @@ def overruled(environ: Mapping[str, str], folder: Path, wanted: Mapping[str, str
     for file in settings_files(environ, folder):
         for name, value in env_block(file).items():
             if name in wanted:
-                winners[name] = Overruled(name, value, file)
+                winners[name] = Overruled(name, visible(value), file)
     return [found for name, found in winners.items() if found.value.rstrip("/") != wanted[name].rstrip("/")]

@@ -11,13 +11,14 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from claude_proxy.cleaning import visible
 from claude_proxy.cli.address import probe, proxy_url
-from claude_proxy.cli.arguments import ConfigFile
+from claude_proxy.cli.arguments import AppFile, ConfigFile
 from claude_proxy.cli.claude_settings import beside_environment, overruled
 from claude_proxy.cli.client_env import applied, missing_credential, variables
 from claude_proxy.cli.env import ModelNames, Url
-from claude_proxy.cli.output import say, visible
-from claude_proxy.cli.project import read_settings
+from claude_proxy.cli.output import say
+from claude_proxy.cli.project import user_settings
 from claude_proxy.proxy.target import PREFIX
 
 INSTALL = "npm install -g @anthropic-ai/claude-code"
@@ -30,6 +31,7 @@ def code(
     models: ModelNames = None,
     url: Url = None,
     config: ConfigFile = None,
+    app: AppFile = None,
 ) -> None:
     """Run Claude Code through the proxy. Its arguments, signals and exit code are its own.
 
@@ -37,7 +39,7 @@ def code(
     """
     if start and url is not None:
         raise typer.BadParameter("--start runs a proxy on this machine; it does not go with --url.")
-    settings = read_settings(config).settings
+    settings = user_settings(config, app).settings
     claude = shutil.which("claude")
     if claude is None:
         fail(f"Claude Code (claude) is not on the PATH. Install it: {INSTALL}", NOT_FOUND)
@@ -50,7 +52,7 @@ def code(
     if health.version is None and start and not health.listening:
         from claude_proxy.cli.companion import run_with_proxy
 
-        raise typer.Exit(run_with_proxy(command, environ, address, config))
+        raise typer.Exit(run_with_proxy(command, environ, address, config, app))
     if health.version is None:
         fail(no_proxy(address, health.problem, health.listening), 1)
     os.execve(claude, command, environ)  # noqa: S606 - the user's own program; signals and exit code become its own

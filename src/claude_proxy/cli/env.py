@@ -14,11 +14,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from claude_proxy.cli.address import proxy_url
-from claude_proxy.cli.arguments import AsJson, ConfigFile
+from claude_proxy.cli.arguments import AppFile, AsJson, ConfigFile
 from claude_proxy.cli.claude_settings import beside_environment
 from claude_proxy.cli.client_env import Models, applied, missing_credential, removals, variables
 from claude_proxy.cli.output import say, write_json
-from claude_proxy.cli.project import read_settings
+from claude_proxy.cli.project import user_settings
 from claude_proxy.protocol.claude_code import Variable
 
 Shell = Literal["bash", "zsh", "fish", "powershell"]
@@ -47,6 +47,7 @@ def env(
         bool, typer.Option("--settings", help="Print it for Claude Code's settings.json; silences its model warning too.")
     ] = False,
     config: ConfigFile = None,
+    app: AppFile = None,
 ) -> None:
     """Print the variables that point Claude Code at the proxy, ready for your shell.
 
@@ -54,7 +55,7 @@ def env(
     """
     if as_settings and (unset or as_json):
         raise typer.BadParameter("--settings prints a file of its own; it goes with neither --unset nor --json.")
-    settings = read_settings(config).settings
+    settings = user_settings(config, app).settings
     changes = removals(settings, os.environ) if unset else variables(settings, os.environ, proxy_url(settings, url), models)
     if as_settings:
         write_json(settings_file(changes, os.environ, Path.cwd()))

@@ -7,34 +7,15 @@ clipboard (OSC 52) or turn text around (bidirectional overrides). Whatever a com
 from __future__ import annotations
 
 import json
-import unicodedata
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from claude_proxy.cleaning import is_unseen, visible
+
 if TYPE_CHECKING:
     from rich.console import Console
-
-# Unicode general categories: controls (C0, DEL, C1), format characters (bidirectional overrides, zero width, BOM),
-# surrogates, line and paragraph separators. https://www.unicode.org/reports/tr44/#General_Category_Values
-_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
-
-
-def visible(text: str, keep: str = "") -> str:
-    """`text` with each control and format character written out: `\\x1b`, `\\u202e`.
-
-    Args:
-        keep: characters that stay, `"\\n"` for a text of several lines.
-    """
-    if text.isprintable():
-        return text
-    return "".join(_escaped(char) if char not in keep and unicodedata.category(char) in _UNSEEN else char for char in text)
-
-
-def _escaped(char: str) -> str:
-    number = ord(char)
-    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
 def say(text: str, *, err: bool = False) -> None:
@@ -45,7 +26,7 @@ def say(text: str, *, err: bool = False) -> None:
 def write_json(value: Any) -> None:
     """Print `value` as indented JSON, in which control and format characters are escaped as JSON does it."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
-    typer.echo("".join(_json_escaped(char) if unicodedata.category(char) in _UNSEEN and char != "\n" else char for char in text))
+    typer.echo("".join(_json_escaped(char) if is_unseen(char) and char != "\n" else char for char in text))
 
 
 def _json_escaped(char: str) -> str:

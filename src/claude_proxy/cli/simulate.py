@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from claude_proxy.cli.output import console, say, visible, write_json
+from claude_proxy.cleaning import visible
+from claude_proxy.cli.output import console, say, write_json
 from claude_proxy.simulator import PRESETS, Recorded, ScriptError, Simulator, serve
 
 STYLES = {"answered": "green", "cut": "red", "client-left": "yellow"}

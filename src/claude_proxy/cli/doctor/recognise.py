@@ -11,9 +11,9 @@ import json
 import re
 from typing import Any
 
+from claude_proxy.cleaning import visible
 from claude_proxy.cli.doctor.check import Check, fail, ok, warn
 from claude_proxy.cli.doctor.wire import Answer
-from claude_proxy.cli.output import visible
 from claude_proxy.protocol.usage import read_answer
 from claude_proxy.settings import DEFAULT_BASE_URL
 

@@ -22,7 +22,7 @@ class Process:
         self.child = child
         self.log: list[dict[str, Any]] = []
         self.words: list[str] = []  # lines on standard error that are no log lines
-        self.port = 0
+        self.port = 0  # on 127.0.0.1
 
     @property
     def pid(self) -> int:
@@ -96,7 +96,7 @@ async def start(*, fd: int | None = None, **environ: str) -> AsyncIterator[Proce
 async def serving(**environ: str) -> AsyncIterator[Process]:
     """The same, listening."""
     async with start(**environ) as process:
-        (address,) = (await process.event("listening"))["on"]
+        address = (await process.event("listening"))["on"][0]
         if address.startswith("http"):
             process.port = int(address.rpartition(":")[2])
         yield process

@@ -6,11 +6,12 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from types import FrameType
 
 import structlog
+
+from claude_proxy import logs
 
 log = structlog.get_logger("server")
 
@@ -67,5 +68,5 @@ def _run(command: list[str]) -> int:
 
 
 def _complain(sentence: str, code: int) -> int:
-    sys.stderr.write(f"claude-proxy: {sentence}\n")
+    logs.say(f"claude-proxy: {sentence}")
     return code

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -301,42 +300,35 @@ def test_the_end_of_the_background_waits_for_a_stopped_reader_only_once(gate: Ga
     assert gate.taken.count(b"\n") == 2
 
 
-class Stderr:
-    """Standard error as the interpreter makes it, on a pipe."""
-
-    def __init__(self) -> None:
-        self.reader, writer = os.pipe()
-        self.stream = os.fdopen(writer, "w", encoding="utf-8")
-
-    def read(self) -> bytes:
-        self.stream.close()
-        with os.fdopen(self.reader, "rb") as reader:
-            return reader.read()
+def told_by(program: str) -> list[str]:
+    """The lines that a program writes to standard error."""
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, timeout=60, check=True)
+    return done.stderr.decode().splitlines()
 
 
-@pytest.fixture
-def stderr(monkeypatch: pytest.MonkeyPatch) -> Stderr:
-    stderr = Stderr()
-    monkeypatch.setattr(sys, "stderr", stderr.stream)
-    return stderr
-
-
-def test_what_others_write_to_standard_error_goes_the_same_way_and_in_order(stderr: Stderr) -> None:
-    logs.configure("info", "json")
-    with logs.background():
-        structlog.get_logger("x").info("first")
-        sys.stderr.write("second\n")
-        with warnings.catch_warnings():
-            warnings.simplefilter("always")
-            warnings.warn("third", stacklevel=1)
-        logs.say("fourth \ud800")
-        assert sys.stderr is not stderr.stream
-        assert sys.stderr.fileno() == stderr.stream.fileno()
-        assert not sys.stderr.isatty()
-    assert sys.stderr is stderr.stream
-    told = stderr.read()
-    order = [told.index(word) for word in (b'"first"', b"second\n", b"third", b"fourth \\ud800\n")]
-    assert order == sorted(order)
+def test_what_others_write_to_standard_error_goes_the_same_way_and_in_order() -> None:
+    told = told_by(
+        "import sys, threading, warnings, structlog\n"
+        "from claude_proxy import logs\n"
+        "logs.configure('info', 'json')\n"
+        "real = sys.stderr\n"
+        "with logs.background():\n"
+        "    assert sys.stderr is not real\n"
+        "    assert (sys.stderr.fileno(), sys.stderr.isatty()) == (2, False)\n"
+        "    structlog.get_logger().info('first')\n"
+        "    print('second', file=sys.stderr)\n"
+        "    warnings.warn('third')\n"
+        "    thread = threading.Thread(target=lambda: 1 / 0)\n"
+        "    thread.start()\n"
+        "    thread.join()\n"
+        "    logs.say('fifth \\ud800')\n"
+        "assert sys.stderr is real\n"
+        "print('sixth', file=sys.stderr)\n"
+    )
+    words = ("first", "second", "third", "ZeroDivisionError", "fifth \\ud800", "sixth")
+    found = [next(at for at, line in enumerate(told) if word in line) for word in words]
+    assert found == sorted(found)
 
 
 async def test_a_sentence_does_not_overtake_the_lines_of_its_iteration(stream: io.TextIOWrapper) -> None:
@@ -351,10 +343,10 @@ async def test_a_sentence_does_not_overtake_the_lines_of_its_iteration(stream: i
 @pytest.mark.parametrize("style", ["auto", "json", "console"])
 @pytest.mark.parametrize("closed", [True, False])
 def test_without_standard_error_lines_are_lost_and_nothing_else(
-    monkeypatch: pytest.MonkeyPatch, stderr: Stderr, style: str, closed: bool
+    monkeypatch: pytest.MonkeyPatch, stream: io.TextIOWrapper, style: str, closed: bool
 ) -> None:
-    stderr.stream.close()
-    monkeypatch.setattr(sys, "stderr", stderr.stream if closed else None)
+    stream.close()
+    monkeypatch.setattr(sys, "stderr", stream if closed else None)
     logs.configure("info", style)
     before = logs._sink.lost
     structlog.get_logger("x").info("line")
@@ -362,7 +354,6 @@ def test_without_standard_error_lines_are_lost_and_nothing_else(
         structlog.get_logger("x").info("line")
         logs.say("a sentence")
     assert logs._sink.lost == before + 3
-    os.close(stderr.reader)
 
 
 @pytest.mark.parametrize(("style", "lost"), [("json", '"lines":2'), ("console", "lines=2")])
@@ -426,8 +417,8 @@ def test_a_descriptor_that_somebody_made_non_blocking_is_written_to_all_the_same
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_forked_process_writes_its_own_lines_and_not_its_parents(stderr: Stderr) -> None:
-    program = (
+def test_a_forked_process_writes_its_own_lines_and_not_its_parents() -> None:
+    told = told_by(
         "import os, structlog\n"
         "from claude_proxy import logs\n"
         "logs.configure('info', 'json')\n"
@@ -440,8 +431,4 @@ def test_a_forked_process_writes_its_own_lines_and_not_its_parents(stderr: Stder
         "            os._exit(0)\n"
         "        os.waitpid(child, 0)\n"
     )
-    environ = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, timeout=60, check=True)
-    told = [json.loads(line)["event"] for line in done.stderr.splitlines()]
-    assert sorted(told) == ["child"] * 3 + ["parent"] * 3
-    os.close(stderr.reader)
+    assert sorted(json.loads(line)["event"] for line in told) == ["child"] * 3 + ["parent"] * 3

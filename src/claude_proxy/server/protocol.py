@@ -3,7 +3,7 @@
 It has the constructor and the `shutdown` that uvicorn's server expects of a protocol class, so it also runs
 under stock uvicorn (`--http claude_proxy.server.protocol:HardenedProtocol`). It is not derived from uvicorn's
 HttpToolsProtocol, since no method of that would stay: pipelining, upgrades, deadlines, trailers and early
-answers all sit in its control flow (FACTS section 7).
+answers all sit in its control flow.
 """
 
 from __future__ import annotations

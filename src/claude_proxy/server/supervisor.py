@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -140,6 +142,8 @@ class Supervisor:
         except BaseException:
             log.exception("worker_failed")
         finally:
+            with contextlib.suppress(Exception):  # an app's own prints; there may be no standard output, or no room for it
+                sys.stdout.flush()
             logs.drain()
             os._exit(code)
 

@@ -107,7 +107,7 @@ async def refused(port: int) -> bool:
     try:
         async with connect(port):
             return False
-    except ConnectionRefusedError:
+    except ConnectionError:  # a reset is what a connection gets that was waiting as the socket was closed
         return True
 
 

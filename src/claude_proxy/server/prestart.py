@@ -6,13 +6,13 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 
 import structlog
 
+from claude_proxy import logs
 from claude_proxy.safepath import without_working_directory
 
 log = structlog.get_logger("server")
@@ -72,5 +72,5 @@ def _run(command: list[str], environ: Mapping[str, str]) -> int:
 
 
 def _complain(sentence: str, code: int) -> int:
-    sys.stderr.write(f"claude-proxy: {sentence}\n")
+    logs.say(f"claude-proxy: {sentence}")
     return code

@@ -65,5 +65,4 @@ def is_unseen(char: str) -> bool:
 
 
 def _escaped(char: str) -> str:
-    number = ord(char)
-    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+    return char.encode("unicode_escape", "surrogatepass").decode()

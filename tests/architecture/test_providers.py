@@ -105,7 +105,8 @@ def test_a_new_provider_is_one_new_file(tmp_path: Path) -> None:
 
 # Where a provider may be named, and why; nobody there decides anything by it.
 EXAMPLES = {
-    "settings.py": "the default BASE_URL, and a description for docs/settings.md",
+    "settings/urls.py": "the default BASE_URL",
+    "settings/definition.py": "a description for docs/settings.md",
     "cli/settings_docs.py": "an example file for docs/settings.md",
     "cli/commands.py": "an example command in the help",
     "cli/service_units.py": "an example in a comment of a unit file",

@@ -52,7 +52,7 @@ def test_what_can_be_read_stays(text: str) -> None:
 
 
 def test_line_breaks_stay_only_where_they_are_kept() -> None:
-    assert (visible("a\nb\tc"), visible("a\nb\tc", keep="\n\t")) == ("a\\x0ab\\x09c", "a\nb\tc")
+    assert (visible("a\nb\tc"), visible("a\nb\tc", keep="\n\t")) == ("a\\nb\\tc", "a\nb\tc")
 
 
 @given(st.text())

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import typer
-
+from claude_proxy.cli.output import say
 from claude_proxy.errors import SettingsError
 from claude_proxy.settings import Loaded, load, unread_sentence, visible
 
@@ -85,5 +84,5 @@ def user_settings(config: Path | None = None, app: Path | None = None) -> Loaded
     """
     loaded = read_settings(config, app)
     if loaded.unread is not None:
-        typer.echo(f"Note: {unread_sentence(loaded.unread)}", err=True)
+        say(f"Note: {unread_sentence(loaded.unread)}", err=True)
     return loaded

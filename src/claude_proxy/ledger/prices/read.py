@@ -31,7 +31,7 @@ _PICO = 10**6  # pico-dollars per token in a dollar per million tokens
 _NANO = 10**9
 _MICRO_CREDITS = 100  # micro-credits per token in one unit of a coefficient: 10^6 / 10,000
 _PLACE = re.compile(r" - at `\$\.?(.*)`$")
-_ENTRY = re.compile(r"(\w+)\[(\d+)\]\.?(.*)")
+_ENTRY = re.compile(r"(price|credit)\[(\d+)\]\.?(.*)")
 _EPOCH = date(1970, 1, 1)
 _Made = TypeVar("_Made")
 
@@ -92,8 +92,8 @@ class _Credit(_Strict):
 
 
 class _File(_Strict):
-    provider: dict[str, _Provider] = {}
-    schedule: dict[str, _Schedule] = {}
+    provider: dict[str, Any] = {}  # converted one by one: msgspec does not name the key of a mistake
+    schedule: dict[str, Any] = {}
     price: list[_Row] = []
     credit: list[_Credit] = []
 
@@ -156,11 +156,14 @@ def parse(text: str, *, prefix: str = "", base: Rows | None = None) -> Rows:
         raise PriceFileError(f"not valid TOML: {error}") from None
     except RecursionError:
         raise PriceFileError("not valid TOML: nested too deeply") from None
+    return _Builder(_convert(table, _File, table), prefix, base).rows()
+
+
+def _convert(given: Any, kind: type[_Made], table: dict[str, Any]) -> _Made:
     try:
-        file = msgspec.convert(table, _File)
+        return msgspec.convert(given, kind)
     except msgspec.ValidationError as error:
         raise PriceFileError(_sentence(str(error), table)) from None
-    return _Builder(file, prefix, base).rows()
 
 
 def _sentence(problem: str, table: dict[str, Any]) -> str:
@@ -191,8 +194,12 @@ class _Builder:
     def __init__(self, file: _File, prefix: str, base: Rows | None) -> None:
         self._file = file
         self._prefix = prefix
-        providers = {name: _each(f"[provider.{name}]", _provider, one) for name, one in file.provider.items()}
-        schedules = {name: _each(f"[schedule.{name}]", _schedule, one) for name, one in file.schedule.items()}
+        providers, self._hosts = {}, {}
+        for name, given in file.provider.items():
+            found = _each(f"[provider.{name}]", _convert, given, _Provider, {})
+            providers[name] = _each(f"[provider.{name}]", _provider, found)
+            self._hosts.update({host.lower(): name for host in found.hosts})
+        schedules = {name: _each(f"[schedule.{name}]", _schedule, given) for name, given in file.schedule.items()}
         self._providers = {**(base.providers if base else {}), **providers}
         self._schedules = {**(base.schedules if base else {}), **schedules}
 
@@ -206,7 +213,7 @@ class _Builder:
             label = f"[[credit]] {number} ({credit.provider}/{credit.model})"
             _add(credits_, label, (credit.provider, credit.model.lower()), _each(label, self._credit, credit))
         return Rows(
-            {host.lower(): name for name, provider in self._file.provider.items() for host in provider.hosts},
+            self._hosts,
             self._providers,
             self._schedules,
             {key: newest_first(found) for key, found in prices.items()},
@@ -313,7 +320,8 @@ def _provider(given: _Provider) -> Provider:
     return Provider(search, {geo: _factor(factor) for geo, factor in given.geo.items()})
 
 
-def _schedule(given: _Schedule) -> Schedule:
+def _schedule(entry: dict[str, Any]) -> Schedule:
+    given = _convert(entry, _Schedule, {})
     if not -24 < given.utc_offset < 24:
         raise PriceFileError("utc_offset: expected hours from -23 to 23")
     bounds = [bound for span in given.hours for bound in span]

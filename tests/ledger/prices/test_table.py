@@ -124,10 +124,10 @@ def test_a_long_prompt_multiplies_every_rate(provider: str, model: str, above: i
 
 
 def test_haiku_55_has_its_two_prices() -> None:
-    short, long = ".10 .50 .01 .125 .20".split(), ".50 2.50 .05 .625 1.00".split()
-    for rates, prompt in ((short, 100_000), (long, 100_001)):
+    for rates, prompt in ((".10 .50 .01 .125 .20", 100_000), (".50 2.50 .05 .625 1.00", 100_001)):
+        cost = [Decimal(rate) * 1000 for rate in rates.split()]
         counts = Usage(prompt, 10, 0, 0), Usage(0, 10, prompt, 0), Usage(0, 10, 0, prompt), Usage(0, 10, 0, prompt, 0, prompt)
-        wanted = [(Decimal(rates[kind]) * prompt + Decimal(rates[1]) * 10) * 1000 for kind in (0, 2, 3, 4)]
+        wanted = [cost[kind] * prompt + cost[1] * 10 for kind in (0, 2, 3, 4)]
         assert [nano(usage, "anthropic", "claude-haiku-5-5") for usage in counts] == wanted
 
 

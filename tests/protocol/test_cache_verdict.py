@@ -225,6 +225,15 @@ def test_what_providers_cache_apart_is_named_when_the_cache_was_missed(change: J
         assert session.send({**TWO, **change}, read=read, write=12 - read) == expected
 
 
+def test_a_model_that_needs_other_messages_is_the_cause_of_a_miss() -> None:
+    """Claude Code writes its own messages differently for older models; their cache was apart anyway."""
+    other = edited(TWO, lambda b: b.update(model="claude-haiku-4-5", messages=b["messages"][1:]))
+    for read, said in ((0, "changed: model, lost 6k"), (9, "changed at block 6 (message 0)")):
+        session = Session()
+        session.send(ONE, write=10)
+        assert session.send(other, read=read, write=10 - read) == said
+
+
 def test_compaction_is_a_change_of_the_first_message_without_a_loss() -> None:
     """The history is a new, short one: that it is not read is the point of it."""
     session, body = Session(), request()

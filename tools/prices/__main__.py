@@ -44,7 +44,7 @@ class Difference(NamedTuple):
     theirs: Decimal | None
 
     def __str__(self) -> str:
-        return f"{self.provider}/{self.model} {self.figure}: ours {self.ours}, {self.source} {self.theirs}"
+        return f"{self.provider}/{self.model} {self.figure}: ours {_text(self.ours)}, {self.source} {_text(self.theirs)}"
 
 
 class Explanations:

@@ -8,10 +8,11 @@ The verdict follows from the evidence, in this order:
 
 1. nothing like it was sent before: `first`;
 2. the earlier prompt is older than its markers' time to live, and the read was a miss: `expired`, which is nobody's fault;
-3. a block that was sent before has changed, gone or moved: `changed`, with the first such block;
-4. the prompt goes on from the earlier one, and the read was no miss: `grew`;
-5. model, `thinking` or `tool_choice` differ, under which providers cache apart: `changed` (model, settings);
-6. none of these: `provider`, which dropped it, or routed the request past it.
+3. the model differs, for each of which providers cache apart, and the read was a miss: `changed` (model);
+4. a block that was sent before has changed, gone or moved: `changed`, with the first such block;
+5. the prompt goes on from the earlier one, and the read was no miss: `grew`;
+6. `thinking` or `tool_choice` differ, under which messages are cached apart: `changed` (settings);
+7. none of these: `provider`, which dropped it, or routed the request past it.
 
 A miss is a read of less than half of what could be read: what the earlier prompt had in the cache, at most as much as this prompt
 is long. Where the upstream was never seen to cache (no read, no write reported), there is none.
@@ -71,7 +72,7 @@ class Verdict(NamedTuple):
 
     def __str__(self) -> str:
         if self.area is None:
-            return self.kind
+            return self.kind.value
         place = self.area if self.message is None else f"{self.area} {self.message}"
         return f"{self.kind}: {place}" if self.block is None else f"{self.kind} at block {self.block} ({place})"
 
@@ -238,11 +239,13 @@ def _verdict(compared: Comparison, usage: Usage) -> Verdict:
     if compared.at - before.at > before.prompt.ttl and (missed or (not read and before.prompt.marked)):
         return Verdict(Kind.EXPIRED, lost=lost)
     if not intact:
-        return _changed(compared, before, max(0, min(on_offer, _carried(compared, before, usage)) - read))
+        lost = max(0, min(on_offer, _carried(compared, before, usage)) - read)
+    if missed and before.prompt.model != prompt.model:
+        return Verdict(Kind.CHANGED, Area.MODEL, lost=lost)
+    if not intact:
+        return _changed(compared, before, lost)
     if not missed:
         return Verdict(Kind.GREW)
-    if before.prompt.model != prompt.model:
-        return Verdict(Kind.CHANGED, Area.MODEL, lost=lost)
     if before.prompt.settings != prompt.settings:
         return Verdict(Kind.CHANGED, Area.SETTINGS, lost=lost)
     return Verdict(Kind.PROVIDER, lost=lost)

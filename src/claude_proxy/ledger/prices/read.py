@@ -13,7 +13,6 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from fractions import Fraction
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
@@ -23,7 +22,7 @@ from claude_proxy.ledger.prices.plan import CreditRate
 from claude_proxy.ledger.prices.rates import ONE, Factor, Price, Rates, Schedule, Tier
 from claude_proxy.ledger.prices.table import Key, Prices, Provider, Rows, newest_first
 
-FILE = "prices.toml"
+PACKAGED = Path(__file__).parents[1] / "prices.toml"
 _MAX_FILE = 1024 * 1024
 _Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 _DAYS: tuple[_Day, ...] = get_args(_Day)
@@ -115,7 +114,7 @@ def load(override: Path | None = None) -> Loaded:
     Args:
         override: the user's file; it need not exist.
     """
-    packaged = parse(resources.files("claude_proxy.ledger").joinpath(FILE).read_text(encoding="utf-8"))
+    packaged = parse(PACKAGED.read_text(encoding="utf-8"))
     if override is None:
         return Loaded(Prices(packaged), None)
     try:

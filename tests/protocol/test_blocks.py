@@ -46,7 +46,7 @@ def changed(body: Json, path: list[str | int], value: Any) -> Json:
 
 def test_the_blocks_of_a_request_come_in_the_order_of_the_prompt() -> None:
     found = prompt(request())
-    assert (found.tools, found.system, found.ends) == (3, 3, (9, 10))
+    assert (found.tools, found.system, [*found.ends]) == (3, 3, [9, 10])
     assert len(found) == len(found.lengths) == 10
     assert len(found.hashes) == 80
     assert [found.message_of(block) for block in (6, 8, 9)] == [0, 0, 1]
@@ -117,7 +117,7 @@ def test_a_string_as_system_equals_one_text_block() -> None:
 
 def test_a_request_without_tools_and_system_has_only_messages() -> None:
     found = prompt({"messages": [{"role": "user", "content": "hi"}]})
-    assert (found.tools, found.system, found.ends, found.model) == (0, 0, (1,), None)
+    assert (found.tools, found.system, [*found.ends], found.model) == (0, 0, [1], None)
 
 
 @pytest.mark.parametrize("where", ["inside", "beside", "document"])

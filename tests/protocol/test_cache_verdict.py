@@ -339,22 +339,24 @@ def test_the_conversations_used_last_are_kept() -> None:
 
 
 def test_memory_is_bounded_in_bytes_whatever_clients_send() -> None:
-    session = Session()
-    session.watch = CacheWatch(max_bytes=3 * 12 * len(cut(encode(ONE)) or ()))
+    session, one = Session(), cut(encode(ONE))
+    assert one is not None
+    session.watch = CacheWatch(max_bytes=3 * one.size)
     for number in range(50):
         session.send(request(system=[text(str(number))] * 3), write=10, key=number % 7)
-        assert session.watch.size <= 3 * 12 * 10
-    assert session.watch.size == 3 * 12 * 10
+        assert session.watch.size <= 3 * one.size
+    assert session.watch.size == 3 * one.size
     big = request(messages=[{"role": "user", "content": [text(str(n)) for n in range(100)]}])
     session.send(big, write=10, key="big")
     assert len(session.watch) == 1, "the one in use stays, however long it is"
 
 
 def test_a_conversation_keeps_its_last_prompts_only() -> None:
-    session = Session()
+    session, one = Session(), cut(encode(ONE))
+    assert one is not None
     for number in range(40):
-        session.send(request(system=[text(str(number))] * 3, tools=[]), write=10)
-    assert session.watch.size <= 6 * 12 * 7
+        session.send(request(system=[text(str(number))] * 3), write=10)
+    assert session.watch.size == 6 * one.size
 
 
 @given(st.lists(st.integers(0, 3), max_size=12), st.lists(st.integers(0, 3), max_size=12))

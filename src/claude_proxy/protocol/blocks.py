@@ -75,7 +75,7 @@ class Prompt(NamedTuple):
     lengths: array[int]
     tools: int
     system: int
-    ends: tuple[int, ...]
+    ends: array[int]
     model: str | None
     settings: bytes
     marked: bool
@@ -84,6 +84,11 @@ class Prompt(NamedTuple):
     def __len__(self) -> int:
         """Number of blocks."""
         return len(self.hashes) // HASH
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes to remember it."""
+        return len(self.hashes) + 4 * (len(self.lengths) + len(self.ends))
 
     def message_of(self, block: int) -> int:
         """The index in `messages` of the message that this block belongs to."""
@@ -135,7 +140,7 @@ class _Cutter:
         tools = len(self._hashes)
         self._content(b"system", request.system)
         system = len(self._hashes) - tools
-        ends = []
+        ends = array("I")
         for message in request.messages:
             self._content(message.role.encode(), message.content)
             ends.append(len(self._hashes))
@@ -146,7 +151,7 @@ class _Cutter:
             lengths=self._lengths,
             tools=tools,
             system=system,
-            ends=tuple(ends),
+            ends=ends,
             model=request.model,
             settings=_hash(b"\0".join([request.thinking, request.tool_choice])),
             marked=bool(self._ttls),
@@ -178,8 +183,8 @@ class _Cutter:
             value: bytes | msgspec.Raw = fields[name]
             if name == "content" and depth < _DEPTH:
                 value = self._inside(fields[name], depth + 1)
-            elif self._deeper and name not in _OPAQUE:
-                value = _INNER_MARK.sub(b"", bytes(value))
+            elif self._deeper and name not in _OPAQUE and _MARK in (data := bytes(value)):
+                value = _INNER_MARK.sub(b"", data)
             parts += (_KEYS.get(name) or name.encode(), value)
         return parts
 

@@ -112,8 +112,8 @@ class _Conversation:
     caches: bool = False
 
     @property
-    def bytes(self) -> int:
-        return sum(len(one.prompt.hashes) + 4 * len(one.prompt.lengths) for one in self.sent)
+    def size(self) -> int:
+        return sum(one.prompt.size for one in self.sent)
 
 
 class CacheWatch:
@@ -121,7 +121,7 @@ class CacheWatch:
 
     Args:
         conversations: how many are remembered.
-        max_bytes: of hashes, over all of them.
+        max_bytes: of hashes and lengths, over all of them.
     """
 
     def __init__(self, conversations: int = 512, max_bytes: int = 8 * 1024 * 1024) -> None:
@@ -136,7 +136,7 @@ class CacheWatch:
 
     @property
     def size(self) -> int:
-        """Bytes of hashes that are remembered."""
+        """Bytes that are remembered."""
         return self._bytes
 
     def compare(self, key: Hashable, prompt: Prompt, now: float) -> Comparison:
@@ -172,17 +172,17 @@ class CacheWatch:
     def _remember(self, compared: Comparison, usage: Usage) -> None:
         conversation = self._conversations.setdefault(compared.key, _Conversation())
         self._conversations.move_to_end(compared.key)
-        self._bytes -= conversation.bytes
+        self._bytes -= conversation.size
         cached = (usage.cache_read or 0) + (usage.cache_write or 0)
         conversation.caches = conversation.caches or cached > 0
         # The same prompt again takes the place of the earlier one.
         kept = [one for one in conversation.sent if one.prompt.hashes != compared.prompt.hashes]
         kept.append(_Sent(compared.prompt, compared.at, cached, _size(usage), conversation.caches))
         conversation.sent = kept[-_PER_CONVERSATION:]
-        self._bytes += conversation.bytes
+        self._bytes += conversation.size
         while len(self._conversations) > self._max or (self._bytes > self._max_bytes and len(self._conversations) > 1):
             _, dropped = self._conversations.popitem(last=False)
-            self._bytes -= dropped.bytes
+            self._bytes -= dropped.size
 
 
 def _size(usage: Usage) -> int:

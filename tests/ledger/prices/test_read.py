@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_proxy.exchange import Usage
-from claude_proxy.ledger.prices import PriceFileError, load
+from claude_proxy.ledger.prices import PriceFileError, load, user_file
 from claude_proxy.ledger.prices.read import parse
 
 NOW = datetime.fromisoformat("2026-11-28T12:00:00+00:00").timestamp()
@@ -82,6 +82,14 @@ def test_the_latest_entry_that_has_begun_counts(tmp_path: Path) -> None:
     stamps = [datetime.fromisoformat(moment + "+00:00").timestamp() for moment in moments]
     found = [prices.cost(Usage(1000), "zai", "m", stamp).nano_dollars for stamp in stamps]
     assert found == [None, 1_000_000, 2_000_000, 3_000_000]
+
+
+def test_a_users_file_lies_in_the_configuration_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert user_file().name == "prices.toml"
+    assert user_file().parent.name == "claude-proxy"
+    assert user_file().is_relative_to(tmp_path) or os.name == "nt"
 
 
 def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:

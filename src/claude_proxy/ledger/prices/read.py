@@ -127,6 +127,13 @@ def load(override: Path | None = None) -> Loaded:
     return Loaded(Prices(packaged.overlaid(own)), None)
 
 
+def user_file() -> Path:
+    """Where a user's own prices are looked for: `prices.toml` in the platform's configuration folder of the user."""
+    import platformdirs  # only where a user's file is asked for
+
+    return Path(platformdirs.user_config_dir("claude-proxy", appauthor=False)) / PACKAGED.name
+
+
 def _read(path: Path) -> str:
     with path.open("rb") as file:  # a device or a huge file by that name must not be read whole
         data = file.read(_MAX_FILE + 1)

@@ -173,9 +173,9 @@ def test_a_long_addition_is_no_miss() -> None:
 def test_a_short_prompt_after_a_long_one_is_measured_by_its_own_size() -> None:
     """A rewind: what is sent now is the beginning of what was sent before."""
     session = Session()
-    session.send(ONE, write=20)
-    session.send(TWO, read=20, write=100)
+    session.send(TWO, write=120)
     assert session.send(ONE, read=18, write=2) == "grew"
+    assert session.send(ONE, read=2, write=18) == "provider, lost 18k"
 
 
 def test_an_upstream_that_never_caches_is_not_blamed() -> None:
@@ -357,6 +357,14 @@ def test_a_conversation_keeps_its_last_prompts_only() -> None:
     for number in range(40):
         session.send(request(system=[text(str(number))] * 3), write=10)
     assert session.watch.size == 6 * one.size
+
+
+def test_a_prompt_that_is_sent_again_is_remembered_once() -> None:
+    session, one = Session(), cut(encode(ONE))
+    assert one is not None
+    for _ in range(5):
+        session.send(ONE, read=10)
+    assert session.watch.size == one.size
 
 
 @given(st.lists(st.integers(0, 3), max_size=12), st.lists(st.integers(0, 3), max_size=12))

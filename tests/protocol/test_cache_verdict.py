@@ -267,14 +267,52 @@ def test_sessions_do_not_know_of_each_other() -> None:
 
 
 def test_helpers_of_a_session_do_not_disturb_its_main_line() -> None:
-    """Titles and the like come with the session's id, and no agent's."""
+    """Claude Code's titles: under the session's id, with the main line's identity, and an attribution of their own each time."""
     session, body = Session(), request()
     session.send(body, write=10)
     for number in range(1, 5):
-        title = request(tools=[], system=[text(f"title {number}")], messages=[{"role": "user", "content": f"t{number}"}])
+        system = [text(f"attribution {number}"), text("identity"), text("name this session")]
+        title = marked(
+            {"model": "m", "system": system, "messages": [{"role": "user", "content": f"<session>{number}</session>"}]}
+        )
         assert session.send(title, rest=1) == "first"
         body = turn(body, number)
         assert session.send(body, read=8 + 2 * number, write=2) == "grew"
+
+
+def test_a_long_addition_to_a_prompt_that_was_forked_is_no_new_one() -> None:
+    session = Session()
+    session.send(ONE, write=10)
+    session.send({**ONE, "messages": [*ONE["messages"], {"role": "user", "content": "suggest"}]}, read=10, write=1)
+    much = [{"role": "user", "content": [text(f"file {number}") for number in range(100)]}]
+    assert session.send(marked({**ONE, "messages": [*ONE["messages"], *much]}), read=10, write=90) == "grew"
+
+
+USER, OTHER = {"role": "user", "content": "hello"}, {"role": "user", "content": "another"}
+REPLY = [{"role": "assistant", "content": "hi"}, {"role": "user", "content": "go on"}]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ({"system": "a", "messages": [USER]}, {"system": "a", "messages": [USER, *REPLY]}, "grew"),
+        ({"system": "a", "messages": [USER]}, {"system": "b", "messages": [USER, *REPLY]}, "changed at block 0 (system)"),
+        ({"system": "a", "messages": [USER]}, {"system": "b", "messages": [USER]}, "changed at block 0 (system)"),
+        ({"system": "a", "messages": [USER]}, {"system": "a", "messages": [OTHER]}, "changed at block 1 (message 0)"),
+        ({"system": "a", "messages": [USER, *REPLY]}, {"system": "a", "messages": [OTHER]}, "changed at block 1 (message 0)"),
+        ({"messages": [USER]}, {"messages": [USER, *REPLY]}, "grew"),
+        ({"messages": [USER, *REPLY]}, {"messages": [OTHER, *REPLY]}, "changed at block 0 (message 0)"),
+        ({"messages": [USER]}, {"messages": [OTHER]}, "first"),
+        ({"system": "a", "messages": [USER]}, {"system": "b", "messages": [OTHER]}, "first"),
+        ({"tools": [tool("A")], "messages": [USER]}, {"messages": [USER]}, "changed at block 0 (tools)"),
+        ({"messages": [USER]}, {"tools": [tool("A")], "messages": [USER]}, "changed at block 0 (tools)"),
+        ({"messages": []}, {"messages": [USER]}, "first"),
+    ],
+)
+def test_short_prompts_are_told_apart_too(before: Json, after: Json, said: str) -> None:
+    session = Session()
+    assert session.send(before) == "first"
+    assert session.send(after) == said
 
 
 def test_a_fork_does_not_disturb_the_main_line() -> None:

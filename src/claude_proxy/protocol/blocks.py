@@ -90,6 +90,11 @@ class Prompt(NamedTuple):
         """Bytes that it takes to remember it."""
         return len(self.hashes) + 4 * (len(self.lengths) + len(self.ends))
 
+    @property
+    def messages(self) -> bytes:
+        """The hashes of the messages' blocks."""
+        return self.hashes[(self.tools + self.system) * HASH :]
+
     def message_of(self, block: int) -> int:
         """The index in `messages` of the message that this block belongs to."""
         return bisect_right(self.ends, block)

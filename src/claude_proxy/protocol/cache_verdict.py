@@ -193,24 +193,37 @@ def _closest(sent: list[_Sent], prompt: Prompt) -> tuple[_Sent | None, int]:
     """The earlier prompt that this one goes on from, and how many blocks they share from the start.
 
     A session's main line, its forks and its helpers' prompts come in turns. The one with the longest common start is meant; among
-    equals the one that shares most blocks anywhere, then one that ends there, then the latest. If that shares less than half of
-    this prompt's blocks, this prompt is a new one.
+    equals the one that shares most blocks anywhere, then one that ends there, then the latest.
     """
     same = [common(one.prompt.hashes, prompt.hashes) for one in sent]
     longest = max(same, default=0)
     found = [one for one, count in zip(sent, same, strict=True) if count == longest]
-    if len(found) == 1 and 0 < longest == min(len(found[0].prompt), len(prompt)):
-        return found[0], longest
-    blocks = _set(prompt)
-    shared = [(len(blocks & _set(one.prompt)), len(one.prompt) == longest, one.at) for one in found]
-    best = max(range(len(found)), key=shared.__getitem__, default=None)
-    if best is None or 2 * shared[best][0] < len(blocks):
+    if len(found) > 1:
+        blocks = _set(prompt.hashes)
+        found.sort(key=lambda one: (len(blocks & _set(one.prompt.hashes)), len(one.prompt) == longest, one.at))
+    if not found or not _related(found[-1].prompt, prompt, longest):
         return None, 0
-    return found[best], longest
+    return found[-1], longest
 
 
-def _set(prompt: Prompt) -> set[bytes]:
-    return {prompt.hashes[at : at + HASH] for at in range(0, len(prompt.hashes), HASH)}
+def _related(before: Prompt, prompt: Prompt, same: int) -> bool:
+    """Whether one prompt can be an edit of the other, given how many blocks they share from the start.
+
+    Titles, summaries and the like are sent under the id of the session they are about. They share the client's identity with its
+    main line and with one another, and no more. A compacted history, on the other hand, shares everything but the messages.
+    """
+    head = prompt.tools + prompt.system
+    if same == min(len(before), len(prompt)) > 0 or same >= head == before.tools + before.system > 0:
+        return True
+    blocks, others = _set(before.hashes), _set(prompt.hashes)
+    twice, smaller = 2 * len(blocks & others), min(len(blocks), len(others))
+    if twice != smaller:
+        return twice > smaller
+    return not _set(before.messages).isdisjoint(_set(prompt.messages))
+
+
+def _set(hashes: bytes) -> set[bytes]:
+    return {hashes[at : at + HASH] for at in range(0, len(hashes), HASH)}
 
 
 def common(one: bytes, other: bytes) -> int:
@@ -265,7 +278,7 @@ def _on_offer(before: _Sent, usage: Usage) -> int:
 
 def _carried(compared: Comparison, before: _Sent, usage: Usage) -> int:
     """Tokens of this prompt in blocks that were sent before, wherever they stood; an estimate from their bytes."""
-    known = _set(before.prompt)
+    known = _set(before.prompt.hashes)
     hashes, lengths = compared.prompt.hashes, compared.prompt.lengths
     carried = sum(length for at, length in enumerate(lengths) if hashes[at * HASH : at * HASH + HASH] in known)
     return _size(usage) * carried // sum(lengths)

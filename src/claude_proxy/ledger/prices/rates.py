@@ -8,6 +8,8 @@ cost rounded to a nano-dollar, half to even. Sums over exchanges add integers.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from claude_proxy.exchange import Usage
@@ -65,8 +67,12 @@ class Rates(NamedTuple):
     def cost(self, count: Tokens) -> int:
         """Pico-dollars for these tokens."""
         return (
-            count[0] * self[0] + count[1] * self[1] + count[2] * self[2] + count[3] * self[3] + count[4] * self[4]
-        )  # by index: named access costs a microsecond more
+            count.input * self.input
+            + count.output * self.output
+            + count.cache_read * self.cache_read
+            + count.cache_write_5m * self.cache_write_5m
+            + count.cache_write_1h * self.cache_write_1h
+        )
 
     def scaled(self, factor: Factor) -> Rates:
         """These rates times a factor.
@@ -133,8 +139,8 @@ class Price(NamedTuple):
     starts: float
     rates: Rates
     tiers: tuple[Tier, ...] = ()
-    speeds: dict[str, Factor] = {"standard": ONE}  # noqa: RUF012 (read only; a tuple would be slower to look up)
-    geos: dict[str, Factor] = {}  # noqa: RUF012
+    speeds: Mapping[str, Factor] = MappingProxyType({"standard": ONE})
+    geos: Mapping[str, Factor] = MappingProxyType({})
     schedule: Schedule | None = None
     web_search: int | None = None
 

@@ -24,7 +24,7 @@ class Provider(NamedTuple):
     """What holds for all models of a provider; see `Price`."""
 
     web_search: int | None
-    geos: dict[str, Factor]
+    geos: Mapping[str, Factor]
 
 
 class Rows(NamedTuple):

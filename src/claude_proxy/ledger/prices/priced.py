@@ -20,7 +20,7 @@ class Priced(NamedTuple):
 
     Attributes:
         nano_dollars: billionths of a US dollar; None if no price is known, which is not the same as 0.
-        price_id: names the price it was computed with (`anthropic/claude-opus-5-5.3f9a2c`); None if unpriced.
+        price_id: names the price it was computed with (`anthropic/claude-opus-5-5.d1936f`); None if unpriced.
         provenance: COMPUTED or UNPRICED.
     """
 

@@ -250,8 +250,8 @@ class _Builder:
 
     def _id(self, row: _Row, price: Price) -> str:
         """Provider, model, start and a digest of every figure: equal ids were computed alike."""
-        figures = repr(price._replace(starts=0))
-        digest = hashlib.blake2b(figures.encode(), digest_size=3).hexdigest()
+        figures = (price.rates, price.tiers, price.speeds, price.geos, price.schedule, price.web_search)
+        digest = hashlib.blake2b(msgspec.json.encode(figures, order="sorted"), digest_size=3).hexdigest()
         start = "" if row.starts is None else f"@{row.starts.astimezone(UTC):%Y-%m-%d}"
         return f"{self._prefix}{row.provider}/{row.model}{start}.{digest}"
 

@@ -55,7 +55,7 @@ class Rows(NamedTuple):
 
 
 class Prices:
-    """Looks prices up and applies them; about 2 us each. Threads may share it.
+    """Looks prices up and applies them; 2 to 3 us each. Threads may share it.
 
     Model names match exactly, but for case and for the date of a snapshot; a name that merely begins like a known one has no
     price.

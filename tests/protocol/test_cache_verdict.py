@@ -266,7 +266,7 @@ def test_sessions_do_not_know_of_each_other() -> None:
     assert session.send(ONE, write=10, key=("other", None)) == "first"
 
 
-def test_helpers_of_a_session_do_not_disturb_its_main_line() -> None:
+def test_side_calls_of_a_session_do_not_disturb_its_main_line() -> None:
     """Claude Code's titles: under the session's id, with the main line's identity, and an attribution of their own each time."""
     session, body = Session(), request()
     session.send(body, write=10)

@@ -31,7 +31,7 @@ from claude_proxy.protocol.blocks import HASH, Prompt
 
 MIN_CACHED = 4096
 """Tokens from which on every Anthropic model caches; below, a prompt may be too short."""
-_PER_CONVERSATION = 6  # prompts: the main line, forks of it, and helpers such as title and summary calls
+_PER_CONVERSATION = 6  # prompts: the main line, forks of it, and side calls such as titles
 
 
 class Kind(enum.StrEnum):
@@ -192,7 +192,7 @@ def _size(usage: Usage) -> int:
 def _closest(sent: list[_Sent], prompt: Prompt) -> tuple[_Sent | None, int]:
     """The earlier prompt that this one goes on from, and how many blocks they share from the start.
 
-    A session's main line, its forks and its helpers' prompts come in turns. The one with the longest common start is meant; among
+    A session's main line, its forks and side calls come in turns. The one with the longest common start is meant; among
     equals the one that shares most blocks anywhere, then one that ends there, then the latest.
     """
     same = [common(one.prompt.hashes, prompt.hashes) for one in sent]

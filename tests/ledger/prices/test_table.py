@@ -348,5 +348,9 @@ def test_a_broken_cache_costs_the_difference_to_a_read(usage: Usage, wanted: int
     assert PRICES.lost(1000, usage, "anthropic", "unknown", NOW) is None
 
 
+def test_what_an_unpriced_exchange_lost_has_no_price() -> None:
+    assert PRICES.lost(1000, Usage(10_000, speed="faster"), "anthropic", "claude-opus-5-5", NOW) is None
+
+
 def test_writes_that_are_free_lose_nothing() -> None:
     assert PRICES.lost(1000, Usage(0, 0, 0, 10_000), "zai", "glm-5.3", NOW) == 0

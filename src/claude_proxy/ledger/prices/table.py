@@ -124,15 +124,15 @@ class Prices:
             Nano-dollars, an estimate; None if no price is known.
         """
         price = self.price(provider, model, at)
-        if price is None:
+        factor = price.factor(usage, at) if price is not None else None
+        if price is None or factor is None:
             return None
         found = tokens(usage)
         rates = price.rates_for(found.prompt)
         paid = rates.input
         if found.cache_write_1h or found.cache_write_5m:
             paid = rates.cache_write_1h if found.cache_write_1h > found.cache_write_5m else rates.cache_write_5m
-        numerator, denominator = price.factor(usage, at) or (1, 1)
-        return rounded(max(0, paid - rates.cache_read) * count * numerator, denominator * PICO_PER_NANO)
+        return rounded(max(0, paid - rates.cache_read) * count * factor.numerator, factor.denominator * PICO_PER_NANO)
 
     def _find(self, provider: str, model: str) -> tuple[Price, ...]:
         found = _named(self.rows.prices, provider, model)

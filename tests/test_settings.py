@@ -540,21 +540,6 @@ def test_hosts_may_have_a_port_and_be_addresses() -> None:
 # -- what follows from them
 
 
-@pytest.mark.parametrize(
-    ("url", "auth", "scheme"),
-    [
-        ("https://api.z.ai/api/anthropic", None, "bearer"),
-        ("https://api.anthropic.com", None, "x-api-key"),
-        ("https://API.anthropic.com:443", None, "x-api-key"),
-        ("https://api.anthropic.com.evil.example", None, "bearer"),
-        ("https://api.anthropic.com", "bearer", "bearer"),
-        ("https://api.z.ai", "x-api-key", "x-api-key"),
-    ],
-)
-def test_the_credential_goes_in_the_header_the_upstream_documents(url: str, auth: Any, scheme: str) -> None:
-    assert Settings(base_url=url, upstream_auth=auth).auth_scheme == scheme
-
-
 def test_settings_cannot_be_changed_and_take_no_unknown_name() -> None:
     with pytest.raises(ValidationError):
         Settings().port = 1  # type: ignore[misc] # that is the point

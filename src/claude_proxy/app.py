@@ -18,8 +18,9 @@ from claude_proxy.access.origin import OriginRules, cors_headers, preflight_head
 from claude_proxy.errors import ProxyError, render
 from claude_proxy.exchange import Listener, Listeners
 from claude_proxy.observe.line import ExchangeLog
-from claude_proxy.proxy.attempt import Upstream
+from claude_proxy.protocol.providers import find_at
 from claude_proxy.proxy.client import Message, Receive, Scope, Send
+from claude_proxy.proxy.config import Config, Upstream
 from claude_proxy.proxy.forward import Forward
 from claude_proxy.proxy.target import PREFIX, below_prefix
 from claude_proxy.settings import Settings, load
@@ -101,13 +102,14 @@ def create_app(
     state: dict[str, Any] = {"settings": settings, "draining": False}
     app.state = State(state)
     told: list[Listener] = [ExchangeLog(), *listeners]
-    app.state.notifier = make_notifier(settings)
-    if app.state.notifier is not None:
-        told.append(app.state.notifier)
+    notifier = make_notifier(settings)
+    if notifier is not None:
+        told.append(notifier)
+    app.state.listeners = Listeners(told, on_listener_error)
     app.published_under = settings.root_path
     app.origins = OriginRules(settings.allowed_hosts, settings.allowed_origins)
     gate = Gate(settings, app.origins, lambda: bool(state["draining"]))
-    app.forward = Forward(settings, make_upstream(settings), gate, Listeners(told, on_listener_error))
+    app.forward = Forward(Config(settings, gate, (make_upstream(settings),)), app.state.listeners)
     install(app, lambda: facts(settings), lambda: readiness(app))
     return app
 
@@ -123,14 +125,18 @@ def make_upstream(settings: Settings) -> Upstream:
         limit=settings.max_connections,
     )
     key = settings.upstream_api_key
-    if key is None:
-        return Upstream("default", pool, None)
-    secret = key.get_secret_value().encode()
-    bearer = settings.auth_scheme == "bearer"
-    return Upstream("default", pool, (b"authorization", b"Bearer " + secret) if bearer else (b"x-api-key", secret))
+    provider = find_at(settings.base_url)
+    credential = None
+    if key is not None:
+        secret = key.get_secret_value().encode()
+        bearer = (settings.upstream_auth or provider.auth) == "bearer"
+        credential = (b"authorization", b"Bearer " + secret) if bearer else (b"x-api-key", secret)
+    return Upstream(
+        "default", pool, credential, base_url=settings.base_url, provider=provider, memory=settings.count_tokens_memory
+    )
 
 
-def make_notifier(settings: Settings) -> Any:
+def make_notifier(settings: Settings) -> Listener | None:
     """The ntfy listener if a topic is set; its room is not even imported otherwise."""
     if settings.ntfy_topic is None:
         return None
@@ -141,20 +147,19 @@ def make_notifier(settings: Settings) -> Any:
 
 @asynccontextmanager
 async def lifespan(app: App) -> AsyncIterator[None]:
-    """What needs a running loop: notices out, connections closed at the end."""
-    notifier = app.state.notifier
-    if notifier is not None:
-        await notifier.start()
+    """What needs a running loop: listeners started, at the end closed, and the connections with them."""
+    await app.state.listeners.start()
     gc.freeze()  # what is there now stays: the collector need not walk it again and again
     logs.gather(asyncio.get_running_loop())
     restore = on_stop_signal(lambda: setattr(app.state, "draining", True))
-    log.info("ready", version=__version__, upstream=app.state.settings.base_url, notices=notifier is not None)
+    log.info(
+        "ready", version=__version__, upstream=app.state.settings.base_url, notices=app.state.settings.ntfy_topic is not None
+    )
     try:
         yield
     finally:
         restore()
-        if notifier is not None:
-            await notifier.aclose()
+        await app.state.listeners.aclose()
         app.forward.close()
         log.info("stopped", running=app.forward.running)
         logs.gather(None)

@@ -241,6 +241,16 @@ class Settings(BaseModel):
         "cut",
         description="How a broken stream is passed on: cut (Claude Code streams again), or an error event first.",
     )
+    stream_unfinished: Literal["clean", "cut"] = Field(
+        "clean",
+        description="How a stream that ended before its answer did is passed on: clean, as it came, or as a cut.",
+    )
+    upstream_redirects: Literal["refuse", "pass"] = Field(
+        "refuse", description="A redirect of the upstream: refuse answers with an error that says where it leads."
+    )
+    max_kept: Size = Field(
+        128 * MIB, description="Bytes of request bodies, over all exchanges, that are kept to be sent again (128MiB)."
+    )
     keepalive_expiry: OrOff = Field(30, description="Seconds an unused upstream connection is kept; 0 keeps none.")
     max_connections: Count = Field(1000, description="Upstream connections open at once.")
     upstream_ca_file: CaFile | None = Field(
@@ -263,14 +273,6 @@ class Settings(BaseModel):
     ntfy_server: NtfyUrl = Field(DEFAULT_NTFY, description="ntfy server.")
     ntfy_token: Secret | None = Field(None, description="ntfy access token. Also NTFY_TOKEN_FILE.")
     ntfy_via: Literal["http", "cli"] = Field("http", description="http, or cli to publish with the installed ntfy command.")
-
-    @property
-    def auth_scheme(self) -> Literal["bearer", "x-api-key"]:
-        """The header in which the held credential goes upstream (FACTS section 2: z.ai documents bearer)."""
-        if self.upstream_auth is not None:
-            return self.upstream_auth
-        host = urlsplit(self.base_url).hostname or ""
-        return "x-api-key" if host == "api.anthropic.com" else "bearer"
 
 
 SECRETS = frozenset(name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation))

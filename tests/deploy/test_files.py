@@ -106,10 +106,32 @@ def test_every_setting_named_in_a_shipped_file_exists() -> None:
     assert [pair for pair in seen if pair[1] not in KNOWN] == []
 
 
+def rendered(text: str, **environ: str) -> str:
+    """What Traefik's file provider makes of a file: of Go's templates, as much as ours use."""
+    values = {}
+    for name, variable, default in re.findall(r"\{\{ \$(\w+) := env `(\w+)` \| default `([^`]+)` \}\}", text):
+        values[name] = environ.get(variable, default)
+    text = re.sub(r"\{\{ \$\w+ := [^}]*\}\}", "", text)
+    text = re.sub(r"\{\{ \$(\w+) \}\}", lambda match: values[match[1]], text)
+    assert "{{" not in text
+    return text
+
+
 @pytest.mark.parametrize("path", sorted(DEPLOY.glob("traefik/*.toml")), ids=lambda path: path.name)
 def test_traefiks_files_are_toml_before_and_after_its_templates(path: Path) -> None:
-    parsed = tomllib.loads(path.read_text())
-    assert parsed
+    before, after = tomllib.loads(path.read_text()), tomllib.loads(rendered(path.read_text()))
+    assert before.keys() == after.keys() != set()
+
+
+def test_traefiks_templates_put_the_name_and_the_address_in() -> None:
+    text = (DEPLOY / "traefik/routes.toml").read_text()
+    for environ, name, url in (
+        ({}, "proxy.example.com", "http://127.0.0.1:3000"),
+        ({"SERVER_NAME": "llm.example", "CLAUDE_PROXY_URL": "http://10.0.0.2:4000"}, "llm.example", "http://10.0.0.2:4000"),
+    ):
+        http = tomllib.loads(rendered(text, **environ))["http"]
+        assert {router["rule"].split(" ")[0] for router in http["routers"].values()} == {f"Host(`{name}`)"}
+        assert http["services"]["claude-proxy"]["loadBalancer"]["servers"] == [{"url": url}]
 
 
 def test_the_stop_times_leave_room_for_the_grace_time() -> None:

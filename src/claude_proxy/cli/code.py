@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -12,9 +13,10 @@ import typer
 
 from claude_proxy.cli.address import probe, proxy_url
 from claude_proxy.cli.arguments import ConfigFile
-from claude_proxy.cli.claude_settings import overruled
+from claude_proxy.cli.claude_settings import beside_environment, overruled
 from claude_proxy.cli.client_env import applied, missing_credential, variables
 from claude_proxy.cli.env import ModelNames, Url
+from claude_proxy.cli.output import say, visible
 from claude_proxy.cli.project import read_settings
 from claude_proxy.proxy.target import PREFIX
 
@@ -42,8 +44,8 @@ def code(
     address = proxy_url(settings, url)
     environ = applied(os.environ, variables(settings, os.environ, address, models))
     for sentence in warnings(missing_credential(settings, os.environ), environ, address):
-        typer.echo(sentence, err=True)
-    command = [claude, *(arguments or [])]
+        say(sentence, err=True)
+    command = [claude, *settings_option(environ, arguments or []), *(arguments or [])]
     health = probe(address)
     if health.version is None and start and not health.listening:
         from claude_proxy.cli.companion import run_with_proxy
@@ -54,13 +56,21 @@ def code(
     os.execve(claude, command, environ)  # noqa: S606 - the user's own program; signals and exit code become its own
 
 
+def settings_option(environ: Mapping[str, str], arguments: Sequence[str]) -> list[str]:
+    """What the environment cannot say, as Claude Code's option; nothing beside one that the user gives (the last one counts)."""
+    if any(word.partition("=")[0] == "--settings" for word in arguments):
+        return []
+    settings = beside_environment(environ, Path.cwd())
+    return ["--settings", json.dumps(settings)] if settings else []
+
+
 def warnings(credential: str | None, environ: Mapping[str, str], address: str) -> list[str]:
     """Sentences about what will surprise: no credential, or a settings file that sends Claude Code elsewhere."""
     others = overruled(environ, Path.cwd(), {"ANTHROPIC_BASE_URL": address + PREFIX})
     return [
         *([] if credential is None else [credential]),
         *(
-            f"{other.file} sets ANTHROPIC_BASE_URL to {other.value}, and Claude Code prefers that: "
+            f"{other.file} sets ANTHROPIC_BASE_URL to {visible(other.value)}, and Claude Code prefers that: "
             f"remove it there, or set it to {address}{PREFIX}."
             for other in others
         ),
@@ -79,5 +89,5 @@ def no_proxy(address: str, problem: str, listening: bool) -> str:
 
 def fail(sentence: str, status: int) -> NoReturn:
     """Print the sentence and end with `status`."""
-    typer.echo(sentence, err=True)
+    say(sentence, err=True)
     raise typer.Exit(status)

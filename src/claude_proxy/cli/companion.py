@@ -12,9 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-import typer
-
 from claude_proxy.cli.address import probe
+from claude_proxy.cli.output import say
 
 START_LIMIT = 15.0  # seconds for the proxy to answer
 STOP_LIMIT = 12.0  # above the default GRACEFUL_TIMEOUT
@@ -31,7 +30,7 @@ def run_with_proxy(command: Sequence[str], environ: Mapping[str, str], address: 
         if not answers(process, address):
             log.seek(0)
             tail = "".join(log.readlines()[-LAST_LINES:]).strip()
-            typer.echo(f"The proxy did not start:\n{tail}", err=True)
+            say(f"The proxy did not start:\n{tail}", err=True)
             return 1
         return run(command, environ)
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from claude_proxy.cli.arguments import AsJson, ConfigFile
-from claude_proxy.cli.output import console, write_json
+from claude_proxy.cli.output import console, say, visible, write_json
 from claude_proxy.cli.project import read_settings
 from claude_proxy.cli.values import shown, text
 from claude_proxy.settings import CONFIG_FILE, SECRETS, Loaded, Settings
@@ -61,7 +61,7 @@ def show(
         show_table(found)
     else:
         for row in found:
-            typer.echo("\t".join((row.name, text(row.value), row.source, row.description)))
+            say("\t".join(visible(cell) for cell in (row.name, text(row.value), row.source, row.description)))
 
 
 @app.command()
@@ -73,7 +73,7 @@ def path(config: ConfigFile = None) -> None:
       $EDITOR "$(claude-proxy config path)"
     """
     found = config_path(os.environ, config)
-    typer.echo(str(found))
+    say(str(found))
     if not found.is_file():
         typer.echo("There is no such file: the settings come from the environment and the defaults.", err=True)
         raise typer.Exit(1)

@@ -1,8 +1,14 @@
-"""How commands print: JSON for scripts, colours only where a person reads."""
+"""How commands print: JSON for scripts, colours only where a person reads, and no control character of anybody else's.
+
+A word of an upstream, a server or a file of a foreign checkout could move the cursor, rewrite the line above, fill the
+clipboard (OSC 52) or turn text around (bidirectional overrides). Whatever a command prints goes through `visible`.
+"""
 
 from __future__ import annotations
 
 import json
+import unicodedata
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -10,14 +16,58 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+# Unicode general categories: controls (C0, DEL, C1), format characters (bidirectional overrides, zero width, BOM),
+# surrogates, line and paragraph separators. https://www.unicode.org/reports/tr44/#General_Category_Values
+_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def visible(text: str, keep: str = "") -> str:
+    """`text` with each control and format character written out: `\\x1b`, `\\u202e`.
+
+    Args:
+        keep: characters that stay, `"\\n"` for a text of several lines.
+    """
+    if text.isprintable():
+        return text
+    return "".join(_escaped(char) if char not in keep and unicodedata.category(char) in _UNSEEN else char for char in text)
+
+
+def _escaped(char: str) -> str:
+    number = ord(char)
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print `text` and a line break; its own line breaks and tabs stay."""
+    typer.echo(visible(text, keep="\n\t"), err=err)
+
 
 def write_json(value: Any) -> None:
-    """Print `value` as indented JSON."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print `value` as indented JSON, in which control and format characters are escaped as JSON does it."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    typer.echo("".join(_json_escaped(char) if unicodedata.category(char) in _UNSEEN and char != "\n" else char for char in text))
+
+
+def _json_escaped(char: str) -> str:
+    return json.dumps(char)[1:-1] if ord(char) > 0x7F else f"\\u{ord(char):04x}"
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A rich console: colours on a terminal only, none with NO_COLOR, and nothing read as markup."""
-    from rich.console import Console
+    """A rich console: colours on a terminal only, none with NO_COLOR, nothing read as markup, all text `visible`."""
+    return _screen()(stderr=stderr, highlight=False, markup=False, emoji=False)
 
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+@cache
+def _screen() -> type[Console]:
+    """The class of our consoles, made when the first one is wanted: rich takes long to import."""
+    from rich.console import Console
+    from rich.segment import Segment
+
+    class Screen(Console):
+        """Cleans what it renders; the cursor movements of rich itself are segments of another kind and stay."""
+
+        def render(self, renderable: Any, options: Any = None) -> Any:
+            for text, style, control in super().render(renderable, options):
+                yield Segment(text if control else visible(text, keep="\n\t"), style, control)
+
+    return Screen

@@ -16,7 +16,7 @@ import typer
 import claude_proxy
 from claude_proxy.cli.address import Health, probe, proxy_url
 from claude_proxy.cli.arguments import AsJson, ConfigFile
-from claude_proxy.cli.output import write_json
+from claude_proxy.cli.output import say, write_json
 from claude_proxy.cli.project import read_settings
 from claude_proxy.cli.service_managers import PAUSE, Manager, Refused, choose
 from claude_proxy.cli.service_units import CONFIG, Service, env_file, hidden, read_env
@@ -102,7 +102,7 @@ def status(system: System = False, as_json: AsJson = False) -> None:
     if as_json:
         write_json(asdict(found))
     else:
-        typer.echo("\n".join(lines(found)))
+        say("\n".join(lines(found)))
     if found.problem:
         raise typer.Exit(1)
 
@@ -140,7 +140,7 @@ def sentences() -> Iterator[None]:
     try:
         yield
     except Refused as problem:
-        typer.echo(str(problem), err=True)
+        say(str(problem), err=True)
         raise typer.Exit(1) from None
 
 
@@ -301,7 +301,7 @@ def tell_started(manager: Manager, url: str | None) -> None:
         health = until_answering(url)
         if health.version is None:
             raise Refused(f"It was started, but does not answer at {url}: {health.problem}. See why: {manager.log}")
-        typer.echo(f"claude-proxy {health.version} runs at {url} and will from now on. Its log: {manager.log}")
+        say(f"claude-proxy {health.version} runs at {url} and will from now on. Its log: {manager.log}")
     if manager.note:
         typer.echo(manager.note)
 

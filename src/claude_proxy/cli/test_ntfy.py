@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import typer
 
 from claude_proxy.cli.arguments import AsJson, ConfigFile
-from claude_proxy.cli.output import write_json
+from claude_proxy.cli.output import say, write_json
 from claude_proxy.cli.project import read_settings
 from claude_proxy.notify import Notice, Notifier, secrets_of, sender
 from claude_proxy.notify.answer import Verdict
@@ -43,7 +43,7 @@ def test_ntfy(config: ConfigFile = None, as_json: AsJson = False) -> None:  # no
     if as_json:
         write_json(asdict(report))
     else:
-        typer.echo(report.message, err=not report.sent)
+        say(report.message, err=not report.sent)
     if not report.sent:
         raise typer.Exit(1)
 

@@ -15,7 +15,7 @@ from claude_proxy.cli.doctor import local
 from claude_proxy.cli.doctor.check import Check, Checks, fail, run_all
 from claude_proxy.cli.doctor.notices import ntfy
 from claude_proxy.cli.doctor.way import upstream
-from claude_proxy.cli.output import console, write_json
+from claude_proxy.cli.output import console, visible, write_json
 from claude_proxy.cli.project import read_settings
 from claude_proxy.errors import SettingsError
 
@@ -71,9 +71,9 @@ def line(check: Check) -> Text:
     """A check as one line, and its fix as another."""
     from rich.text import Text
 
-    text = Text.assemble((f"{check.state:<5}", STYLES[check.state]), f"{check.name:<11}", check.detail)
+    text = Text.assemble((f"{check.state:<5}", STYLES[check.state]), f"{check.name:<11}", visible(check.detail))
     if check.fix:
-        text.append(f"\n{'':<16}fix: ", style="dim").append(check.fix)
+        text.append(f"\n{'':<16}fix: ", style="dim").append(visible(check.fix))
     return text
 
 
@@ -81,5 +81,5 @@ def summary(checks: list[Check]) -> str:
     """How it went, in one line."""
     failed, warned = (sum(check.state == state for check in checks) for state in ("fail", "warn"))
     if failed:
-        return f"\n{failed} failed, {warned} to note. Mend the first failure first: others may follow from it."
-    return f"\nAll in order, {warned} to note." if warned else "\nAll in order."
+        return f"\n{failed} failed, {warned} to note. Fix the first failure first: others may follow from it."
+    return f"\nNothing failed, {warned} to note." if warned else "\nAll in order."

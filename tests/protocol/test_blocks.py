@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_proxy.protocol.blocks import HASH, MAX_BODY, Prompt, cut
+from claude_proxy.protocol.blocks import HASH, MAX_BODY, MAX_PARTS, Prompt, cut
 from tests.protocol.prompts import Json, encode, marked, request, text, tool, turn, unmarked
 
 GONE = object()
@@ -265,13 +265,34 @@ def test_a_body_over_the_limit_is_not_cut() -> None:
     assert cut(largest + b" ") is None
 
 
+@pytest.mark.parametrize(
+    ("start", "part", "end", "each"),
+    [
+        ('{"messages":[{"role":"user","content":[', '{"type":"text"}', "]}]}", 2),
+        ('{"messages":[{"role":"user","content":[{"content":[', "{}", "]}]}]}", 1),
+        ('{"messages":[', '{"role":"user","content":""}', "]}", 1),
+        ('{"messages":[],"tools":[', '{"name":"T"}', "]}", 2),
+        ('{"messages":[],"system":[', "{}", "]}", 1),
+    ],
+)
+def test_a_prompt_in_too_many_parts_is_not_cut(start: str, part: str, end: str, each: int) -> None:
+    """A real one has far fewer; each takes microseconds."""
+
+    def body(count: int) -> bytes:
+        return (start + ",".join([part] * count) + end).encode()
+
+    assert json.loads(body(2))
+    assert cut(body(MAX_PARTS // each - 10)) is not None
+    assert cut(body(MAX_PARTS // each + 10)) is None
+
+
 def nested(depth: int) -> bytes:
     return b'{"type":"tool_result","content":[' * depth + b'{"type":"text","text":"x"}' + b"]}" * depth
 
 
 @pytest.mark.parametrize("depth", [3, 10, 400])
 def test_blocks_nested_deeply_cost_no_more(depth: int) -> None:
-    body = b'{"messages":[{"role":"user","content":[' + b",".join([nested(depth)] * (20_000 // depth)) + b"]}]}"
+    body = b'{"messages":[{"role":"user","content":[' + b",".join([nested(depth)] * (4000 // depth)) + b"]}]}"
     started = time.process_time()
     found = cut(body)
     assert found is not None

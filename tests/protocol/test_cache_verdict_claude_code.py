@@ -1,11 +1,8 @@
 """The prompts that Claude Code really sends: what it sent before is a prefix of what it sends next, unless the user changes it.
 
-Needs the program, as tests/integration/test_claude_code.py says.
+Needs the program, as tests/claude_code.py says.
 """
 
-import asyncio
-import json
-from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
 
 import pytest
@@ -14,13 +11,9 @@ from claude_proxy.exchange import Usage
 from claude_proxy.protocol.blocks import cut
 from claude_proxy.protocol.cache_verdict import CacheWatch
 from claude_proxy.simulator import Recorded, Simulator
-from tests.integration.test_claude_code import PROGRAM
+from tests.claude_code import ALLOWED, PINNED, environment, furnish, needed, prompted
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(PROGRAM is None, reason="no Claude Code: set CLAUDE_CODE"),
-    pytest.mark.timeout(120),
-]
+pytestmark = [pytest.mark.system, needed, pytest.mark.timeout(120)]
 TOOLS = "use Read on a.txt\nrun Bash: cat b.txt"
 
 
@@ -29,35 +22,15 @@ class Client:
 
     def __init__(self, sim: Simulator, folder: Path) -> None:
         self.sim = sim
-        self.folder = folder
         self.watch = CacheWatch()
-        (folder / "work").mkdir()
-        for name in ("a.txt", "b.txt"):
-            (folder / "work" / name).write_text(f"this is {name}\n")
+        home, self.work = furnish(folder / "client")
+        self.environ = environment(sim.base_url, home)
 
     async def ask(self, prompt: str, *options: str) -> list[str]:
         """Run one prompt; the verdicts on its requests."""
         before = len(self.sim.requests)
-        environment = {
-            "PATH": "/usr/bin:/bin",
-            "HOME": str(self.folder),
-            "DISABLE_AUTOUPDATER": "1",
-            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-            "ANTHROPIC_BASE_URL": self.sim.base_url,
-            "ANTHROPIC_AUTH_TOKEN": "dummy",
-        }
-        command = (str(PROGRAM), "-p", prompt, "--output-format", "json", "--allowedTools", "Read,Bash,Task,Agent", *options)
-        process = await asyncio.create_subprocess_exec(
-            *command, env=environment, cwd=self.folder / "work", stdin=DEVNULL, stdout=PIPE, stderr=PIPE
-        )
-        try:
-            async with asyncio.timeout(60):
-                out, _ = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        assert not json.loads(out)["is_error"]
+        run = await prompted(PINNED, prompt, *ALLOWED, *options, environ=self.environ, work=self.work)
+        assert not run.result["is_error"]
         return [self.judge(recorded) for recorded in self.sim.requests[before:]]
 
     def judge(self, recorded: Recorded) -> str:
@@ -77,7 +50,7 @@ async def test_each_turn_of_a_tool_loop_goes_on_from_the_one_before(simulator: S
 async def test_a_continued_session_goes_on_even_if_files_and_the_model_have_changed(simulator: Simulator, tmp_path: Path) -> None:
     client = Client(simulator, tmp_path)
     await client.ask(TOOLS)
-    (tmp_path / "work" / "CLAUDE.md").write_text("Answer in verse.\n")
+    (client.work / "CLAUDE.md").write_text("Answer in verse.\n")
     assert await client.ask("say hi", "--continue") == ["grew"]
     assert await client.ask(TOOLS, "--continue", "--model", "claude-sonnet-5-5") == ["grew", "grew", "grew"]
     assert await client.ask("say hi", "--continue", "--model", "glm-5.3") == ["grew"]

@@ -20,6 +20,7 @@ from claude_proxy.ledger.prices.rates import Price, Rates
 
 Figures = dict[str, Decimal]
 PICO = 10**6
+_NAMES = {"moonshot": "moonshotai"}  # theirs, where they call a provider differently
 _GENAI = {
     "input": "input_mtok",
     "output": "output_mtok",
@@ -67,7 +68,7 @@ class GenaiPrices:
 
 @cache
 def _genai(provider: str) -> genai.Provider:
-    return next(one for one in genai_providers if one.id == provider)
+    return next(one for one in genai_providers if one.id == _NAMES.get(provider, provider))
 
 
 def _in_force(info: genai.ModelInfo, at: datetime) -> genai.ModelPrice:
@@ -102,12 +103,13 @@ class ModelPrices:
 
     def models(self, provider: str) -> dict[str, str]:
         """The names it lists, by their lower case; without those that the provider has removed."""
-        data = model_prices._data()
+        data, provider = model_prices._data(), _NAMES.get(provider, provider)
         gone = {model for model, state in data["status"].get(provider, {}).items() if state == "removed"}
         return {model.lower(): model for model in data["prices"].get(provider, {}) if model not in gone}
 
     def figures(self, provider: str, model: str, at: datetime) -> Figures | None:
         """Off-peak list prices in force at a time; None if it does not know the model."""
+        provider = _NAMES.get(provider, provider)
         name = self.models(provider).get(model.lower())
         plain = None if name is None else model_prices._lookup(provider, name, at, None, True)
         if plain is None:

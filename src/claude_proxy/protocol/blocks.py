@@ -29,6 +29,8 @@ from typing import NamedTuple
 import msgspec
 
 MAX_BODY = 4 * 1024 * 1024
+MAX_PARTS = 20_000
+"""Blocks and keys of blocks, together, in a prompt that is cut; a session of a thousand turns has some ten thousand."""
 HASH = 8  # bytes
 _TTL = 300
 _LONG_TTL = 3600
@@ -109,7 +111,7 @@ def cut(body: bytes) -> Prompt | None:
     """Cut a request body, uncompressed.
 
     Returns:
-        None for a body over 4 MiB, and for what is no Messages request.
+        None for a body over 4 MiB or in more than 20,000 parts, and for what is no Messages request.
     """
     if len(body) > MAX_BODY:
         return None
@@ -119,8 +121,12 @@ def cut(body: bytes) -> Prompt | None:
         prompt = cutter.prompt(request)
         # Nearly always all markers are keys of blocks. Searching every value for others would cost a third more.
         return prompt if cutter.markers >= body.count(_MARK) else _Cutter(deeper=True).prompt(request)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):  # the last: nested a thousand deep
+    except (msgspec.DecodeError, UnicodeError, RecursionError, _TooManyParts):  # RecursionError: nested a thousand deep
         return None
+
+
+class _TooManyParts(Exception):
+    pass
 
 
 class _Cutter:
@@ -136,6 +142,7 @@ class _Cutter:
     def __init__(self, deeper: bool = False) -> None:
         self.markers = 0
         self._deeper = deeper
+        self._left = MAX_PARTS
         self._hashes: list[bytes] = []
         self._lengths = array("I")
         self._ttls: set[int] = set()
@@ -163,7 +170,13 @@ class _Cutter:
             ttl=min(self._ttls, default=_TTL),
         )
 
+    def _count(self, parts: int) -> None:
+        self._left -= parts
+        if self._left < 0:
+            raise _TooManyParts
+
     def _content(self, role: bytes, content: msgspec.Raw) -> None:
+        self._count(1)
         start = _first(content)
         if start == _QUOTE:
             self._add(b"\0".join([role, *_text(content)]))
@@ -181,6 +194,7 @@ class _Cutter:
     def _plain(self, block: msgspec.Raw, depth: int = 0) -> list[bytes | msgspec.Raw]:
         """The block without its marker, its keys in order, and the blocks in its content likewise."""
         fields = _fields(block)
+        self._count(1 + len(fields))
         if "cache_control" in fields:
             self._marker(fields.pop("cache_control"))
         parts: list[bytes | msgspec.Raw] = []

@@ -1,6 +1,6 @@
 """Claude Code as an oracle: it prices synthetic usage of every `claude-*` model as we do.
 
-Needs the program, as tests/integration/test_claude_code.py says.
+Needs the program, as tests/claude_code.py says.
 """
 
 import json
@@ -12,13 +12,9 @@ import pytest
 from claude_proxy.ledger.prices import load
 from claude_proxy.protocol.usage import StreamReader
 from claude_proxy.simulator import Scenario, Simulator
-from tests.integration.test_claude_code import PROGRAM, claude
+from tests.claude_code import PINNED, environment, furnish, needed, prompted
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(PROGRAM is None, reason="no Claude Code: set CLAUDE_CODE"),
-    pytest.mark.timeout(120),
-]
+pytestmark = [pytest.mark.system, needed, pytest.mark.timeout(120)]
 
 PRICES = load().prices
 NOW = 1_796_000_000.0
@@ -51,9 +47,10 @@ async def compare(model: str, folder: Path, reported: dict[str, Any]) -> None:
     """Claude Code's cost of one answer, and ours from the same bytes."""
     body = stream(model, reported)
     async with Simulator(Scenario("raw", content_type="text/event-stream", body=body)) as sim:
-        result = await claude(sim.base_url, folder, "say hi", "--model", model)
+        home, work = furnish(folder)
+        run = await prompted(PINNED, "say hi", "--model", model, environ=environment(sim.base_url, home), work=work)
         assert len(sim.requests) == 1
-    (theirs,) = result["modelUsage"].values()
+    (theirs,) = run.result["modelUsage"].values()
     assert theirs["costBasis"] == "list"
     reader = StreamReader()
     reader.feed(body)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from claude_proxy.exchange import Usage
 from claude_proxy.ledger.prices import Prices, Provenance, load
 from claude_proxy.ledger.prices.read import parse
+from claude_proxy.protocol.providers import find
 
 NOW = datetime.fromisoformat("2026-11-28T12:00:00+00:00").timestamp()  # a Saturday: off-peak everywhere
 PRICES = load().prices
@@ -44,8 +45,8 @@ ROWS = {
     ("zai", "glm-4.5"): ".60 2.20 .11 0 0",
     ("zai", "glm-4.5-air"): ".20 1.10 .03 0 0",
     ("zai", "glm-4.7-flash"): "0 0 0 0 0",
-    ("moonshotai", "kimi-k3"): "3 15 .30 3 6",
-    ("moonshotai", "kimi-k2.6"): ".95 4 .16 .95 .95",
+    ("moonshot", "kimi-k3"): "3 15 .30 3 6",
+    ("moonshot", "kimi-k2.6"): ".95 4 .16 .95 .95",
     ("minimax", "MiniMax-M2.7"): ".30 1.20 .06 .375 .375",
     ("deepseek", "deepseek-v4-pro"): ".66 1.98 .022 .66 .66",
     ("deepseek", "deepseek-v4-flash"): ".15 .60 .003 .15 .15",
@@ -276,8 +277,8 @@ def test_an_exchange_without_usage_is_unpriced_and_one_without_tokens_costs_noth
         ("API.Anthropic.com", "anthropic"),
         ("api.anthropic.com.", "anthropic"),
         ("api.z.ai", "zai"),
-        ("api.moonshot.ai", "moonshotai"),
-        ("api.kimi.com", "moonshotai"),
+        ("api.moonshot.ai", "moonshot"),
+        ("api.kimi.com", None),
         ("api.minimax.io", "minimax"),
         ("api.deepseek.com", "deepseek"),
         ("open.bigmodel.cn", None),
@@ -290,8 +291,13 @@ def test_an_exchange_without_usage_is_unpriced_and_one_without_tokens_costs_noth
     ],
 )
 def test_the_host_names_the_provider(host: str, provider: str | None) -> None:
-    """In mainland China other prices hold, in another currency."""
+    """In mainland China other prices hold, in another currency; Kimi Code sells plans only."""
     assert PRICES.provider_of(host) == provider
+
+
+def test_providers_have_the_names_that_the_other_rooms_know() -> None:
+    """And the same hosts; but of a provider's hosts, those that bill in dollars."""
+    assert {host: find(host).name for host in PRICES.rows.hosts} == PRICES.rows.hosts
 
 
 @given(

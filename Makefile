@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check format bench matrix cluster lock clean
+.PHONY: help run demo test check format bench matrix cluster prices lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 14
@@ -51,6 +51,9 @@ matrix: $(VENV)/.dev ## every server behind every front proxy, with real program
 
 cluster: $(VENV)/.dev ## the chart on a real one-node Kubernetes (Debian, root; minutes)
 	.ci/docker/cluster-check.sh
+
+prices: $(VENV)/.dev ## compare our prices with the price packages; writes the packaged table (ARGS=--check)
+	$(BIN)/python -m tools.prices $(ARGS)
 
 lock: ## renew uv.lock and the two exported requirements files (needs uv)
 	uv lock --upgrade

@@ -25,9 +25,12 @@ from claude_proxy import cleaning, logs
 from claude_proxy.access.origin import OriginRules
 from claude_proxy.cli.doctor import recognise
 from claude_proxy.errors import ProxyError
+from claude_proxy.ledger.prices import table
+from claude_proxy.ledger.prices.quota import QuotaUnreadable, parse
 from claude_proxy.notify import answer as ntfy
 from claude_proxy.notify import command, notice
 from claude_proxy.protocol import sse
+from claude_proxy.protocol.blocks import cut
 from claude_proxy.protocol.decoding import decompressor
 from claude_proxy.protocol.judge import judge
 from claude_proxy.protocol.peek import peek, peek_prefix
@@ -59,6 +62,8 @@ OWN = {
     "settings/urls.py:_HOST": "settings",
     "settings/urls.py:_NOT_IN_URLS": "settings",
     "settings/urls.py:_API": "settings",
+    "ledger/prices/read.py:_PLACE": "the user's prices.toml",
+    "ledger/prices/read.py:_ENTRY": "the user's prices.toml",
     "upstream/origin.py:_CREDENTIALS": "HTTPS_PROXY",
     "upstream/no_proxy.py:_SEPARATORS": "NO_PROXY",
     "upstream/no_proxy.py:_PORT": "NO_PROXY",
@@ -108,7 +113,7 @@ class Case:
         gc.disable()
         try:
             began = time.thread_time()
-            with contextlib.suppress(ProxyError, RefusedError):
+            with contextlib.suppress(ProxyError, RefusedError, QuotaUnreadable):
                 self.run(value)
             return time.thread_time() - began
         finally:
@@ -206,6 +211,26 @@ REPLIES = (
     ('{"code":1,"http":429,"error":"', "\\n", '"}'), ('{"code":1,"http":429,"error":"', "a", '"}'),
 )  # fmt: skip
 
+MODELS = ("a", "-", "@", "-2025", "-20251001", "@20251001", ("claude-opus-5-5-", "2", ""), ("", "2", "-20251001"))
+PROMPT = '{"messages":[{"role":"user","content":['
+BLOCKS = (
+    *JSON,
+    (PROMPT, '{"type":"text","text":""},', "{}]}]}"), (PROMPT, "{},", "{}]}]}"), (PROMPT + "{", '"a":1,', '"b":1}]}]}'),
+    (PROMPT, '{"content":[', ""), (PROMPT + '{"content":[', "{},", "{}]}]}]}"), (PROMPT, '{"content":[{"a":[1]},{}]},', "{}]}]}"),
+    ('{"messages":[', '{"role":"user","content":"a"},', '{"role":"user","content":""}]}'),
+    ('{"tools":[', '{"name":"a"},', '{}],"messages":[]}'), ('{"system":[', "{},", '{}],"messages":[]}'),
+    (PROMPT + '{"text":"', "a", '"}]}]}'), (PROMPT + '{"text":"', '\\"cache_control\\"', '"}]}]}'),
+    (PROMPT + '{"a":[', '{"cache_control":1},', "0]}]}]}"), (PROMPT + '{"a":[', '{"b":1,"cache_control":null},', "0]}]}]}"),
+    (PROMPT + '{"a":[{"cache_control":', " ", '{}},{"b":[' + "1," * 50 + "1]}]}]}]}"),
+    (PROMPT + '{"a":[{}', "," + " " * 500, "{}]}]}"),
+    (PROMPT + '{"a":[{"b":0,', " ", '"cache_control":{}}]}]}]}'), (PROMPT + '{"a":{"cache_control":{', '"b":1,', '"c":1}}}]}]}'),
+)  # fmt: skip
+QUOTA = (
+    *JSON, ('{"code":200,"data":{"limits":[', "{},", "{}]}}"), ('{"code":200,"data":{"limits":[{"usage":', "9", "}]}}"),
+    ('{"code":200,"data":{"limits":[{"usage":"', "9", '"}]}}'),
+    ('{"code":200,"data":{"limits":[{"unit":3,"number":', "9", "}]}}"),
+)  # fmt: skip
+
 ZEROS = bytes(MIB)
 COMPRESSED: dict[bytes, tuple[Hostile, ...]] = {
     coding: (*(compress(data).decode("latin-1") for data in (b"", b"a", ZEROS)), "\0", "\xff")
@@ -245,6 +270,9 @@ CASES = (
         ),
         ("protocol/peek.py:_QUOTED", "protocol/peek.py:_STRING", "protocol/peek.py:_STEP"),
     ),
+    Case("a request cut into blocks", cut, BLOCKS, ("protocol/blocks.py:_INNER_MARK",)),
+    Case("a model's price", lambda text: table._DATED.sub("", text), MODELS, ("ledger/prices/table.py:_DATED",), text=True),
+    Case("a quota", parse, QUOTA, most=256 * 1024),
     Case("an answer read", read_answer, JSON),
     Case("a missing endpoint", lambda data: looks_missing(400, data), JSON),
     Case(

@@ -50,11 +50,15 @@ def sqlite_engine(connect: Connect, *, reading: bool = False) -> Engine:
     """
     engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
     begin = "BEGIN" if reading else "BEGIN IMMEDIATE"
-    rules = ["PRAGMA query_only=1"] if reading else _WRITER_RULES
 
     @event.listens_for(engine, "connect")
     def _set_rules(connection: Any, _: object) -> None:
-        for rule in rules:
+        if reading:
+            connection.execute("PRAGMA query_only=1").close()
+            return
+        if connection.execute("PRAGMA page_count").fetchone() == (0,):  # later it would change nothing, but write
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL").close()
+        for rule in _WRITER_RULES:
             connection.execute(rule).close()
 
     @event.listens_for(engine, "begin")
@@ -65,7 +69,6 @@ def sqlite_engine(connect: Connect, *, reading: bool = False) -> Engine:
 
 
 _WRITER_RULES = (
-    "PRAGMA auto_vacuum=INCREMENTAL",  # counts only before the first table
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=NORMAL",  # in WAL: a power cut may cost the last commits, never the file
     f"PRAGMA journal_size_limit={JOURNAL_BYTES}",

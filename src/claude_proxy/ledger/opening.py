@@ -61,6 +61,7 @@ class Opener:
         self._wall = wall
         self._wrap = wrap or (lambda connect: connect)
         self._run = Run(process or this_process(options.version), one_machine=options.database_url is None)
+        self._suspect = False  # SQLite has called the file damaged while it was in use
         self._memory: sqlite3.Connection | None = None
         self.reading: Connect | None = None  # how readers in this process reach a ledger in memory
 
@@ -120,14 +121,17 @@ class Opener:
         return self._store(sqlite_engine(connect), path)
 
     def _check(self, engine: Engine) -> None:
-        """Look a file over: its header always, all of it after a process that was killed.
+        """Look a file over: its header always, all of it after a kill, or when it has been called damaged.
 
         Raises:
             DatabaseError: it is damaged.
         """
         with engine.connect() as connection, connection.begin():
-            if schema.version_of(connection) != schema.HEAD or not self._run.dead(connection, int(self._wall() * 1000)):
+            if schema.version_of(connection) != schema.HEAD:
                 return
+            if not self._suspect and not self._run.dead(connection, int(self._wall() * 1000)):
+                return
+            self._suspect = False
             verdict = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
             if verdict != "ok":
                 raise Damaged(str(verdict))
@@ -148,7 +152,11 @@ class Opener:
             wall=self._wall,
             path=path,
             in_memory=in_memory,
+            on_damage=self._suspected,
         )
+
+    def _suspected(self) -> None:
+        self._suspect = True
 
     def _set_aside(self, path: Path, found: tuple[int, int] | None) -> None:
         """Give a damaged file another name, its journal with it, unless another process has done so already."""

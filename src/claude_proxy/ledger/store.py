@@ -13,7 +13,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, select
 
 from claude_proxy import ids
-from claude_proxy.ledger.database import trouble
+from claude_proxy.ledger.database import is_damaged, trouble
 from claude_proxy.ledger.names import Names
 from claude_proxy.ledger.options import Entry, Options, Say, Trouble
 from claude_proxy.ledger.retention import Retention
@@ -38,6 +38,7 @@ class SqlStore:
         wall: Unix seconds.
         path: the file, if it is one: should another take its place, the store asks to be opened anew.
         in_memory: nothing outlives the process.
+        on_damage: told when the database says that it is broken.
 
     Raises:
         Trouble: the database does not let a run begin.
@@ -54,8 +55,10 @@ class SqlStore:
         wall: Callable[[], float] = time.time,
         path: Path | None = None,
         in_memory: bool = False,
+        on_damage: Callable[[], None] = lambda: None,
     ) -> None:
         self.in_memory = in_memory
+        self._on_damage = on_damage
         self._wall = wall
         self._say = say
         self._make_id = make_id
@@ -69,7 +72,7 @@ class SqlStore:
         try:
             self._connection = engine.connect()
         except Exception as error:
-            raise trouble(error) from error
+            raise self._trouble(error) from error
         self._file = self._identity()
         self._begin_run()
 
@@ -90,7 +93,7 @@ class SqlStore:
         try:
             wait = self._retention.step(self._connection)
         except Exception as error:
-            raise trouble(error) from error
+            raise self._trouble(error) from error
         return max(0.0, min(wait, self._beat_at - self._wall()))
 
     def close(self, lost: int | None) -> None:
@@ -111,7 +114,12 @@ class SqlStore:
         except Trouble:
             raise
         except Exception as error:
-            raise trouble(error) from error
+            raise self._trouble(error) from error
+
+    def _trouble(self, error: Exception) -> Trouble:
+        if is_damaged(error):
+            self._on_damage()
+        return trouble(error)
 
     def _begin_run(self) -> None:
         lease = self._guarded(self._run.begin)

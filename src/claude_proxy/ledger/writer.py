@@ -107,8 +107,9 @@ class Writer:
     def put(self, record: Record) -> None:
         """Take a record. Never waits; a thread other than the writer's may call it."""
         rows = self._queue
-        if len(rows) >= self._limit or self.state is State.STOPPED:
-            self.lost += 1
+        if len(rows) >= self._limit:
+            if self.state is not State.OFF:
+                self.lost += 1
             return
         rows.append(record)
         if len(rows) >= self._wanted:
@@ -141,6 +142,7 @@ class Writer:
                 self._turn()
         except LedgerOff as off:
             self.state, self.reason = State.OFF, str(off)
+            self._limit = 0
             self._queue.clear()
             self._batch = []
             self._say("error", "the ledger is off", reason=self.reason)
@@ -272,6 +274,7 @@ class Writer:
             store.close(lost)
 
     def _end(self) -> None:
+        self._limit = 0
         left = self.waiting
         self.lost += left
         self._queue.clear()

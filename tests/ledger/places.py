@@ -64,7 +64,7 @@ def binaries() -> Path | None:
 
 @contextmanager
 def cluster() -> Iterator[str]:
-    """A PostgreSQL of our own, on a Unix socket only; gives the address of its server, without a database."""
+    """A PostgreSQL of our own, on a Unix socket only; gives its address."""
     programs = binaries()
     if programs is None:
         pytest.skip("PostgreSQL is not installed (Debian: apt install postgresql)")
@@ -82,7 +82,7 @@ def cluster() -> Iterator[str]:
         _run([*as_user, programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"])
         _run([*control, *start, "-l", home / "log", "start"])
         try:
-            yield f"postgresql://postgres@/{{}}?host={socket}"
+            yield f"postgresql://postgres@/postgres?host={socket}"
         finally:
             _run([*control, "-m", "immediate", "stop"])
     finally:
@@ -90,12 +90,12 @@ def cluster() -> Iterator[str]:
 
 
 def database(server: str) -> str:
-    """The address of a new, empty database."""
+    """The address of a new, empty place for tables: a schema of its own, which is made in a hundredth of a database's time."""
     name = f"ledger_{next(_databases)}"
-    engine = postgres_engine(server.format("postgres"))
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
-    return server.format(name)
+    engine = postgres_engine(server)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE SCHEMA {name}")
+    return f"{server}&options=-csearch_path%3D{name}"
 
 
 def _run(command: list[str | Path]) -> None:

@@ -30,9 +30,9 @@ _memories = itertools.count(1)
 Connect = Callable[[], Any]
 
 
-def file_connect(path: Path) -> Connect:
-    """Opens a database file, making it if need be."""
-    uri = f"file:{quote(str(path))}?mode=rwc"
+def file_connect(path: Path, *, make: bool = True) -> Connect:
+    """Opens a database file; `make` it if it is not there."""
+    uri = f"file:{quote(str(path))}?mode={'rwc' if make else 'rw'}"
     return lambda: sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
 
 
@@ -48,7 +48,7 @@ def sqlite_engine(connect: Connect, *, reading: bool = False) -> Engine:
     A transaction that began as a reader's and then wants to write fails at once if another process wrote in between, whatever
     the busy time-out (https://www.sqlite.org/lang_transaction.html): so a writer's begins with BEGIN IMMEDIATE.
     """
-    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
+    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool, hide_parameters=True)
     begin = "BEGIN" if reading else "BEGIN IMMEDIATE"
 
     @event.listens_for(engine, "connect")
@@ -86,7 +86,9 @@ def postgres_engine(database_url: str) -> Engine:
         if url.drivername not in ("postgresql", "postgres", "postgresql+psycopg"):
             raise LedgerOff(f"DATABASE_URL begins with {url.drivername}://, expected postgresql://.")
         url = url.set(drivername="postgresql+psycopg")
-        engine = create_engine(url, poolclass=NullPool, paramstyle="format", connect_args={"connect_timeout": 5})
+        engine = create_engine(
+            url, poolclass=NullPool, paramstyle="format", hide_parameters=True, connect_args={"connect_timeout": 5}
+        )
     except (ArgumentError, NoSuchModuleError, ValueError):
         raise LedgerOff("DATABASE_URL cannot be read: expected postgresql://user:password@host:5432/database.") from None
     except ModuleNotFoundError:

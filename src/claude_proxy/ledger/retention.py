@@ -7,6 +7,7 @@ oldest fine rollups. A rollup is fine until it is folded to its day (UTC) withou
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from sqlalchemy import ColumnElement, CompoundSelect, Connection, and_, delete, func, insert, or_, select, true, union
 
@@ -183,7 +184,8 @@ class Retention:
     def _vacuum(self, connection: Connection) -> Iterator[None]:
         while _pragma(connection, "freelist_count") > FREE_PAGES:
             with connection.begin():
-                connection.exec_driver_sql(f"PRAGMA incremental_vacuum({STEP_PAGES})").all()
+                driver: Any = connection.connection.driver_connection  # SQLAlchemy sees no rows here, yet each frees a page
+                driver.execute(f"PRAGMA incremental_vacuum({STEP_PAGES})").fetchall()
             yield
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Dialect, bindparam, func, insert, literal_column
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.sql.dml import Insert
 
 from claude_proxy.ledger import tables as t
@@ -40,8 +40,12 @@ class Statements:
 
 def compile_for(dialect: Dialect) -> Statements:
     """The statements for SQLite or PostgreSQL."""
-    upsert = sqlite.insert if dialect.name == "sqlite" else postgresql.insert
-    least, greatest = ("min", "max") if dialect.name == "sqlite" else ("least", "greatest")
+    upsert: Any = sqlite_insert
+    least, greatest = "min", "max"
+    if dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as upsert  # 4 MB
+
+        least, greatest = "least", "greatest"
     session = upsert(t.session)
     new, old = session.excluded, t.session.c
     session = session.on_conflict_do_update(

@@ -15,7 +15,7 @@ from claude_proxy import ids
 from claude_proxy.exchange import Exchange, Outcome, Usage
 from claude_proxy.ledger import schema
 from claude_proxy.ledger import tables as t
-from claude_proxy.ledger.database import Connect, memory_connect, sqlite_engine
+from claude_proxy.ledger.database import Connect, memory_connect, postgres_engine, sqlite_engine
 from claude_proxy.ledger.options import Entry, Options
 from claude_proxy.ledger.record import UNPRICED, Priced, Record, record
 from claude_proxy.ledger.runs import Process, Run
@@ -94,6 +94,9 @@ class Fault:
     def arm(self, left: int, *, after: bool) -> None:
         self.left, self.after, self.struck = left, after, False
 
+    def disarm(self) -> None:
+        self.left = -1
+
     def call(self, work: Callable[[], Any]) -> Any:
         self.left -= 1
         due = self.left == 0
@@ -147,12 +150,15 @@ class Memory:
 
     @property
     def engine(self) -> Engine:
+        """For looking at it."""
         return sqlite_engine(self._plain)
 
+    def _engine(self) -> Engine:
+        return sqlite_engine(self._connect)
+
     def store(self, *, run: Run | None = None, clock: Callable[[], float] | None = None, log: Log | None = None) -> SqlStore:
-        engine = sqlite_engine(self._connect)
         options = Options(Path("/nowhere"))
-        return SqlStore(engine, ids.Ids(), run or self.run(), options, log or Log(), wall=clock or Clock())
+        return SqlStore(self._engine(), ids.Ids(), run or self.run(), options, log or Log(), wall=clock or Clock())
 
     def run(self) -> Run:
         """A process of its own."""
@@ -160,6 +166,25 @@ class Memory:
 
     def close(self) -> None:
         self._kept.close()
+
+
+class Postgres(Memory):
+    """The same in a PostgreSQL."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._pids = itertools.count(100)
+        schema.prepare(self.engine)
+
+    @property
+    def engine(self) -> Engine:
+        return postgres_engine(self._url)
+
+    def _engine(self) -> Engine:
+        return self.engine
+
+    def close(self) -> None:
+        """The server goes with all that is in it."""
 
 
 def write_all(store: SqlStore, entries: Sequence[Entry], size: int = 200) -> None:

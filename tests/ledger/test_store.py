@@ -1,6 +1,8 @@
 """The store: every row once, and the sums with it, whatever the batches, retries and crashes."""
 
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,17 +12,19 @@ from hypothesis import strategies as st
 from claude_proxy import ids
 from claude_proxy.exchange import Attempt, Failure, Outcome, Usage
 from claude_proxy.ledger.names import NEW_PER_DAY
-from claude_proxy.ledger.options import Entry, Trouble
+from claude_proxy.ledger.options import Entry, Options, Trouble
 from claude_proxy.ledger.record import Priced
 from claude_proxy.ledger.store import SqlStore
-from tests.ledger.books import NOW, WALL, Clock, Fault, Log, Memory, assert_books_balance, entry, names, rows, write_all
+from tests.ledger.books import NOW, WALL, Clock, Fault, Log, Memory, Postgres, assert_books_balance, entry, names, rows, write_all
+from tests.ledger.places import database
 
 DAY = 86_400_000
 
 
-@pytest.fixture
-def memory() -> Iterator[Memory]:
-    found = Memory()
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.system)])
+def memory(request: pytest.FixtureRequest) -> Iterator[Memory]:
+    """An empty ledger on either database, for stores that are processes of their own."""
+    found = Memory() if request.param == "sqlite" else Postgres(database(request.getfixturevalue("postgres")))
     yield found
     found.close()
 
@@ -57,7 +61,7 @@ def test_the_rollup_equals_the_rows_for_any_batches_retries_and_crashes(made: li
     while left:
         size = data.draw(st.integers(1, len(left)), label="size")
         batch, left = left[:size], left[size:]
-        fault.arm(data.draw(st.integers(0, 12), label="fails at"), after=data.draw(st.booleans(), label="after"))
+        fault.arm(data.draw(st.integers(0, 45), label="fails at"), after=data.draw(st.booleans(), label="after"))
         for _ in range(3):
             try:
                 store.write(batch, 0)
@@ -66,6 +70,7 @@ def test_the_rollup_equals_the_rows_for_any_batches_retries_and_crashes(made: li
                 if trouble.reopen:
                     store.close(None)
                     store = memory.store(run=run)
+        fault.disarm()
         if data.draw(st.booleans(), label="again"):  # as after a commit whose answer was lost
             store.write(batch, 0)
     assert_books_balance(memory.engine, [item.record.id for item in entries])
@@ -247,18 +252,10 @@ def test_each_process_leases_a_worker_number_of_its_own(memory: Memory) -> None:
 def test_a_leased_number_goes_into_the_ids(memory: Memory) -> None:
     make = ids.Ids()
     before = make()
-    store = SqlStore(memory.engine, make, memory.run(), options(), Log(), wall=Clock())
+    store = SqlStore(memory.engine, make, memory.run(), Options(Path("/nowhere")), Log(), wall=Clock())
     assert before >> 12 & 1023 >= ids.LEASED
     assert make() >> 12 & 1023 == 0
     store.close(0)
-
-
-def options() -> Any:
-    from pathlib import Path
-
-    from claude_proxy.ledger.options import Options
-
-    return Options(Path("/nowhere"))
 
 
 def test_a_store_opened_again_keeps_its_run(memory: Memory) -> None:
@@ -328,3 +325,53 @@ def test_the_clock_may_step_back_an_hour(memory: Memory) -> None:
     store.write(second, 0)
     store.chores()
     assert_books_balance(memory.engine, [first[0].record.id, second[0].record.id])
+
+
+def test_a_commit_of_another_process_in_between_is_no_harm(memory: Memory) -> None:
+    """Both use the same texts, sessions and rollups, in any order."""
+    stores = [memory.store() for _ in range(3)]
+    made = [entry(session=f"session-{number % 4}", model=f"model-{number % 3}") for number in range(60)]
+    for number in range(0, 60, 5):
+        stores[number % 3].write(made[number : number + 5], 0)
+    assert_books_balance(memory.engine, [item.record.id for item in made])
+
+
+@pytest.mark.system
+def test_processes_that_write_the_same_keys_at_once_see_no_deadlock(postgres: str) -> None:
+    place = Postgres(database(postgres))
+    stores = [place.store() for _ in range(4)]
+    parts = [[entry(session=f"s-{n * 7 % 10}", model=f"m-{n * step % 9}") for n in range(300)] for step in (1, 2, 4, 5)]
+    errors: list[Exception] = []
+
+    def work(store: SqlStore, part: list[Entry]) -> None:
+        try:
+            write_all(store, part, size=15)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=pair) for pair in zip(stores, parts, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert_books_balance(place.engine, [item.record.id for part in parts for item in part])
+
+
+@pytest.mark.system
+def test_a_server_that_closes_the_connection_costs_nothing(postgres: str) -> None:
+    place = Postgres(database(postgres))
+    run = place.run()
+    store = place.store(run=run)
+    first, second = [entry()], [entry()]
+    store.write(first, 0)
+    with place.engine.connect() as connection:
+        connection.exec_driver_sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    with pytest.raises(Trouble) as caught:
+        store.write(second, 0)
+    assert caught.value.reopen
+    assert not caught.value.hopeless
+    store.close(None)
+    store = place.store(run=run)
+    store.write(second, 0)
+    assert_books_balance(place.engine, [first[0].record.id, second[0].record.id])

@@ -2,7 +2,7 @@
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 
 from claude_proxy.ledger import schema
-from claude_proxy.ledger.database import file_connect, sqlite_engine
+from claude_proxy.ledger.database import file_connect, postgres_engine, sqlite_engine
 from claude_proxy.ledger.options import LedgerOff
 from claude_proxy.ledger.tables import metadata
+from tests.ledger.places import database
 
 
 @pytest.fixture
@@ -95,12 +96,16 @@ def test_a_prepared_database_is_left_as_it_is(engine: Engine, tmp_path: Path) ->
 
 
 def test_several_processes_may_begin_at_once(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.db"
+    assert begun_at_once(lambda: sqlite_engine(file_connect(tmp_path / "ledger.db"))) == []
+
+
+def begun_at_once(make: Callable[[], Engine]) -> list[Exception]:
+    """What goes wrong when four prepare the same empty database together."""
     errors: list[Exception] = []
     gate = threading.Barrier(4)
 
     def begin() -> None:
-        engine = sqlite_engine(file_connect(path))
+        engine = make()
         gate.wait()
         try:
             schema.prepare(engine)
@@ -112,7 +117,7 @@ def test_several_processes_may_begin_at_once(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert errors == []
+    return errors
 
 
 def test_pages_that_become_free_can_be_given_back(engine: Engine) -> None:
@@ -121,3 +126,32 @@ def test_pages_that_become_free_can_be_given_back(engine: Engine) -> None:
         assert connection.exec_driver_sql("PRAGMA auto_vacuum").scalar() == 2  # incremental
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1  # normal
+
+
+@pytest.mark.system
+def test_postgres_gets_the_same_schema_either_way(postgres: str) -> None:
+    made, migrated = (postgres_engine(database(postgres)) for _ in range(2))
+    schema.prepare(made)
+    with migrated.begin() as connection:
+        schema.migrate(connection)
+    assert in_postgres(made) == in_postgres(migrated)
+
+
+@pytest.mark.system
+def test_several_processes_may_begin_a_postgres_at_once(postgres: str) -> None:
+    url = database(postgres)
+    assert begun_at_once(lambda: postgres_engine(url)) == []
+
+
+def in_postgres(engine: Engine) -> dict[str, Any]:
+    """Columns, constraints and indexes as PostgreSQL describes them."""
+    columns = (
+        "SELECT table_name, column_name, data_type, is_nullable, column_default, is_identity "
+        "FROM information_schema.columns WHERE table_schema = current_schema() ORDER BY 1, ordinal_position"
+    )
+    indexes = "SELECT indexname, replace(indexdef, current_schema(), '') FROM pg_indexes WHERE schemaname = current_schema()"
+    with engine.connect() as connection:
+        return {
+            "columns": [tuple(row) for row in connection.exec_driver_sql(columns)],
+            "indexes": sorted(tuple(row) for row in connection.exec_driver_sql(indexes)),
+        }

@@ -29,6 +29,7 @@ def no_settings_of_the_developers_own(tmp_path_factory: pytest.TempPathFactory, 
     """An empty configuration folder, so that a claude-proxy.toml of whoever runs the tests plays no part."""
     folder = tmp_path_factory.getbasetemp() / "no-settings"
     monkeypatch.setenv("XDG_CONFIG_HOME", str(folder))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path_factory.getbasetemp() / "data"))  # nor do their books
     return folder
 
 

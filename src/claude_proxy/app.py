@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 from fastapi import FastAPI
@@ -18,6 +19,11 @@ from claude_proxy.access.gate import Gate
 from claude_proxy.access.origin import OriginRules, cors_headers, preflight_headers
 from claude_proxy.errors import ProxyError, render
 from claude_proxy.exchange import Listener, Listeners
+from claude_proxy.ids import Ids
+from claude_proxy.ledger import Ledger, Options, prices
+from claude_proxy.ledger.options import Say, Store
+from claude_proxy.ledger.prices import Prices
+from claude_proxy.ledger.pricing import Pricer
 from claude_proxy.observe.line import ExchangeLog
 from claude_proxy.protocol.providers import find_at
 from claude_proxy.proxy.client import Message, Receive, Scope, Send
@@ -111,9 +117,12 @@ def create_app(
         redirect_slashes=False,
         lifespan=lifespan,
     )
-    state: dict[str, Any] = {"settings": settings, "draining": False}
+    state: dict[str, Any] = {"settings": settings, "draining": False, "ids": Ids()}
     app.state = State(state)
     listening: list[Listener] = [ExchangeLog(), *listeners]
+    app.state.ledger = make_ledger(settings, {name: settings.base_url}, app.state.ids)
+    if app.state.ledger is not None:
+        listening.append(app.state.ledger)
     notifier = make_notifier(settings)
     if notifier is not None:
         listening.append(notifier)
@@ -121,7 +130,7 @@ def create_app(
     app.published_under = settings.root_path
     app.origins = OriginRules(settings.allowed_hosts, settings.allowed_origins)
     gate = Gate(settings, app.origins, lambda: bool(state["draining"]))
-    app.forward = Forward(Config(settings, gate, (make_upstream(settings, name),)), app.state.listeners)
+    app.forward = Forward(Config(settings, gate, (make_upstream(settings, name),)), app.state.listeners, app.state.ids)
     install(app, lambda: facts(settings, name), lambda: readiness(app))
     return app
 
@@ -144,6 +153,38 @@ def make_upstream(settings: Settings, name: str = "default") -> Upstream:
         bearer = (settings.upstream_auth or provider.auth) == "bearer"
         credential = (b"authorization", b"Bearer " + secret) if bearer else (b"x-api-key", secret)
     return Upstream(name, pool, credential, base_url=settings.base_url, provider=provider, memory=settings.count_tokens_memory)
+
+
+def make_ledger(settings: Settings, upstreams: Mapping[str, str], make_id: Ids) -> Ledger | None:
+    """What keeps the books; the database's modules are imported by its thread.
+
+    Args:
+        upstreams: base URL by name.
+        make_id: gets the worker number that the database leases.
+    """
+    if settings.ledger == "off":
+        return None
+    hosts = {name: urlsplit(base_url).hostname or "" for name, base_url in upstreams.items()}
+    options = Options(
+        data_dir=settings.data_dir,
+        database_url=None if settings.database_url is None else settings.database_url.get_secret_value(),
+        keep_days=settings.ledger_keep,
+        max_bytes=settings.ledger_max_bytes,
+        version=__version__,
+    )
+
+    def opener(say: Say) -> Callable[[], Store]:
+        from claude_proxy.ledger.opening import Opener
+
+        return Opener(options, make_id, say)
+
+    def load_prices() -> Prices:
+        loaded = prices.load(prices.user_file())
+        if loaded.problem is not None:
+            log.warning("prices", problem=loaded.problem)
+        return loaded.prices
+
+    return Ledger(opener, price=Pricer(load_prices, hosts))
 
 
 def make_notifier(settings: Settings) -> Listener | None:

@@ -103,7 +103,7 @@ async def running_proxy(
     `trusted`: peers whose forwarded headers the server believes; None for a server that reads none.
     """
     recorder = Recorder()
-    loaded = load({}, base_url=base_url, log_level="error", **settings)
+    loaded = load({}, base_url=base_url, **{"log_level": "error", "ledger": "off", **settings})
     app = create_app(loaded.settings, listeners=[recorder, *listeners])
     if prepare is not None:
         prepare(app)

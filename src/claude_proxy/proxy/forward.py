@@ -6,16 +6,15 @@ Pure ASGI: nothing of FastAPI's stack runs here. Every exchange is opened once a
 from __future__ import annotations
 
 import asyncio
-import itertools
-import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import structlog
 
 from claude_proxy.cleaning import clean
 from claude_proxy.errors import NotFound, ProxyError, render
 from claude_proxy.exchange import Exchange, Failure, Kind, Listeners, Outcome, State
+from claude_proxy.ids import Ids, encode
 from claude_proxy.protocol.judge import judge
 from claude_proxy.protocol.peek import peek, peek_prefix
 from claude_proxy.proxy import edits
@@ -41,19 +40,19 @@ class Forward:
     Args:
         config: settings, gate and upstreams; another value may be assigned at any time, for the exchanges to come.
         listeners: who is told.
+        make_id: makes the ids of exchanges.
 
     Attributes:
         running: exchanges that have been opened and not finished.
     """
 
-    def __init__(self, config: Config, listeners: Listeners) -> None:
+    def __init__(self, config: Config, listeners: Listeners, make_id: Callable[[], int] | None = None) -> None:
         self.config = config
         self.running = 0
         self._listeners = listeners
         self._timers = Timers()
         self._shelf = Shelf(config.settings.max_kept)
-        self._id_base = "cp_" + os.urandom(6).hex()
-        self._ids = itertools.count(1)
+        self._make_id = make_id or Ids()
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, path: bytes) -> None:
         """Serve one request; `path` is its raw path below the prefix."""
@@ -97,7 +96,7 @@ class Forward:
     def _open(self, scope: Scope, receive: Receive, send: Send, path: bytes) -> Call:
         client = scope.get("client")
         exchange = Exchange(
-            f"{self._id_base}{next(self._ids):08x}",
+            encode(self._make_id()),
             scope["method"],
             clean(path, 500) or "",
             client[0] if client else "",

@@ -123,6 +123,15 @@ class ProxySettings(BaseModel):
     rewrite_results_url: Flag = Field(
         True, description="Point a batch's results_url back at this proxy while it holds the credential."
     )
+    ledger: Annotated[Literal["on", "off"], _Word] = Field(
+        "on", description="Keep books of every exchange (tokens, cost, times; no content): on or off."
+    )
+    database_url: Secret | None = Field(
+        None,
+        description="postgresql://... keeps the books in PostgreSQL instead of ledger.db in DATA_DIR. Also DATABASE_URL_FILE.",
+    )
+    ledger_keep: Count = Field(400, description="Days for which single exchanges are kept; sums by day stay.")
+    ledger_max_bytes: Size = Field(512 * MIB, description="Largest size of ledger.db (512MiB); the oldest exchanges go first.")
     ntfy_topic: Topic | None = Field(None, description="ntfy topic for notices; none are sent without it.")
     ntfy_server: NtfyUrl = Field(DEFAULT_NTFY, description="ntfy server.")
     ntfy_token: Secret | None = Field(None, description="ntfy access token. Also NTFY_TOKEN_FILE.")

@@ -1,0 +1,136 @@
+"""Engines for the two databases, with their rules set on every connection, and what their errors mean."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, NoSuchModuleError, ProgrammingError
+from sqlalchemy.pool import NullPool
+
+from claude_proxy.ledger.options import LedgerOff, Trouble
+
+BUSY_SECONDS = 1.0  # a lock held longer makes the writer pause; a stop must not wait for it either
+JOURNAL_BYTES = 64 * 1024**2
+_BUSY = (5, 6)  # SQLITE_BUSY, SQLITE_LOCKED: https://www.sqlite.org/rescode.html
+_DAMAGED = (11, 26)  # SQLITE_CORRUPT, SQLITE_NOTADB
+_REASONS = {
+    8: "the database file is read-only",
+    10: "the disk reports an input/output error",
+    13: "the disk is full",
+    14: "the database file cannot be opened",
+}
+_memories = itertools.count(1)
+
+Connect = Callable[[], Any]
+
+
+def file_connect(path: Path, *, make: bool = True) -> Connect:
+    """Opens a database file; `make` it if it is not there."""
+    uri = f"file:{quote(str(path))}?mode={'rwc' if make else 'rw'}"
+    return lambda: sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+
+
+def memory_connect() -> Connect:
+    """Opens one database in memory, the same for all connections of this process; it lives while one of them is open."""
+    uri = f"file:/claude-proxy-{next(_memories)}?vfs=memdb"
+    return lambda: sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+
+
+def sqlite_engine(connect: Connect, *, reading: bool = False) -> Engine:
+    """An engine for SQLite, whose transactions begin as writers', or never write.
+
+    A transaction that began as a reader's and then wants to write fails at once if another process wrote in between, whatever
+    the busy time-out (https://www.sqlite.org/lang_transaction.html): so a writer's begins with BEGIN IMMEDIATE.
+    """
+    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool, hide_parameters=True)
+    begin = "BEGIN" if reading else "BEGIN IMMEDIATE"
+
+    @event.listens_for(engine, "connect")
+    def _set_rules(connection: Any, _: object) -> None:
+        if reading:
+            connection.execute("PRAGMA query_only=1").close()
+            return
+        if connection.execute("PRAGMA page_count").fetchone() == (0,):  # later it would change nothing, but write
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL").close()
+        for rule in _WRITER_RULES:
+            connection.execute(rule).close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+_WRITER_RULES = (
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=NORMAL",  # in WAL: a power cut may cost the last commits, never the file
+    f"PRAGMA journal_size_limit={JOURNAL_BYTES}",
+)
+
+
+def postgres_engine(database_url: str) -> Engine:
+    """An engine for PostgreSQL by psycopg 3.
+
+    Raises:
+        LedgerOff: the address cannot be used, or psycopg is not installed.
+    """
+    try:
+        url = make_url(database_url)
+        if url.drivername not in ("postgresql", "postgres", "postgresql+psycopg"):
+            raise LedgerOff(f"DATABASE_URL begins with {url.drivername}://, expected postgresql://.")
+        url = url.set(drivername="postgresql+psycopg")
+        engine = create_engine(
+            url, poolclass=NullPool, paramstyle="format", hide_parameters=True, connect_args={"connect_timeout": 5}
+        )
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        raise LedgerOff("DATABASE_URL cannot be read: expected postgresql://user:password@host:5432/database.") from None
+    except ModuleNotFoundError:
+        raise LedgerOff("DATABASE_URL needs psycopg: install claude-proxy[postgres].") from None
+
+    @event.listens_for(engine, "connect")
+    def _set_rules(connection: Any, _: object) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '5s'")
+            cursor.execute("SET statement_timeout = '30s'")
+            cursor.execute("SET timezone = 'UTC'")
+        connection.commit()
+
+    return engine
+
+
+def is_damaged(error: BaseException) -> bool:
+    """Whether SQLite says that its file is none, or broken."""
+    return _code(error) in _DAMAGED
+
+
+def trouble(error: Exception) -> Trouble:
+    """What went wrong, in words, and what helps against it."""
+    code = _code(error)
+    if code in _BUSY:
+        return Trouble("the database is locked by another program")
+    if code is not None and code not in (1, 19, 20, 25):  # ERROR, CONSTRAINT, MISMATCH, RANGE: ours
+        return Trouble(_REASONS.get(code, _first_line(error)), reopen=True)
+    ours = (
+        isinstance(error, DataError | IntegrityError | ProgrammingError) or not isinstance(error, DBAPIError) or code is not None
+    )
+    return Trouble(_first_line(error), hopeless=ours, reopen=True)
+
+
+def _code(error: BaseException) -> int | None:
+    """SQLite's primary result code."""
+    original = getattr(error, "orig", error)
+    code = getattr(original, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+def _first_line(error: Exception) -> str:
+    original = getattr(error, "orig", None) or error
+    text = str(original).strip() or type(original).__name__
+    return text.splitlines()[0][:200]

@@ -1,0 +1,79 @@
+"""The listener that keeps the books: what `app.py` hangs on the path."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from claude_proxy.exchange import Exchange, Listener
+from claude_proxy.ledger.options import Entry, Say, Store
+from claude_proxy.ledger.record import UNPRICED, Priced, Record, record
+from claude_proxy.ledger.writer import Writer
+
+CLOSE_TIMEOUT = 1.5  # seconds to write what waits at a stop
+
+log = structlog.get_logger("ledger")
+
+
+class Ledger(Listener):
+    """Records every exchange. On the path it makes a record and appends it; a thread does the rest.
+
+    Args:
+        opener: called once in the thread, with the log to use; gives what opens the store. It loads the database's modules.
+        price: what a record cost.
+        on_loss: told on the event loop when rows begin to be lost, how many so far.
+        on_batch: sees each batch once, in the thread (metrics).
+    """
+
+    def __init__(
+        self,
+        opener: Callable[[Say], Callable[[], Store]],
+        *,
+        price: Callable[[Record], Priced] = lambda _: UNPRICED,
+        on_loss: Callable[[int], None] | None = None,
+        on_batch: Callable[[Sequence[Entry]], None] | None = None,
+    ) -> None:
+        self._opener = opener
+        self._open: Callable[[], Store] | None = None
+        self._on_loss = on_loss
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.writer = Writer(self._open_store, say=self._say, price=price, on_loss=self._lost, on_batch=on_batch)
+
+    async def start(self) -> None:
+        """Start the thread. What ended before is written now."""
+        self._loop = asyncio.get_running_loop()
+        self.writer.start()
+
+    async def aclose(self, timeout: float = CLOSE_TIMEOUT) -> None:
+        """Write what waits, for at most `timeout` seconds."""
+        self.writer.begin_stop(timeout)
+        ended = await asyncio.to_thread(self.writer.join, timeout + 1.0)
+        await asyncio.sleep(0)  # what the thread had to say comes as calls to this loop
+        if not ended:
+            log.error("the ledger did not stop in time", waiting=self.writer.waiting, reason=self.writer.reason)
+
+    def on_exchange_end(self, exchange: Exchange) -> None:
+        if self.writer.accepting:
+            self.writer.put(record(exchange))
+
+    def _open_store(self) -> Store:
+        if self._open is None:
+            self._open = self._opener(self._say)
+        return self._open()
+
+    def _lost(self, lost: int) -> None:
+        if self._on_loss is not None:
+            self._on_loop(self._on_loss, lost)
+
+    def _say(self, level: str, event: str, /, **fields: object) -> None:
+        """The log belongs to the event loop's thread: its lines wait there to be written together."""
+        self._on_loop(lambda: getattr(log, level)(event, **fields))
+
+    def _on_loop(self, call: Callable[..., object], *arguments: object) -> None:
+        try:
+            assert self._loop is not None
+            self._loop.call_soon_threadsafe(call, *arguments)
+        except RuntimeError:  # the loop is closed, and with it the log's batching
+            call(*arguments)

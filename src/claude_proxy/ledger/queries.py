@@ -1,0 +1,293 @@
+"""Reading the books: short read transactions, each with a bound on its time. Usable from any thread and any process."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, func, or_, select, true
+from sqlalchemy.exc import DBAPIError
+
+from claude_proxy import ids
+from claude_proxy.ledger import periods
+from claude_proxy.ledger import tables as t
+from claude_proxy.ledger.answers import amounts, attempt_item, exchange_item, rfc3339
+from claude_proxy.ledger.database import Connect, file_connect, postgres_engine, sqlite_engine, trouble
+from claude_proxy.ledger.options import FILE, Options
+from claude_proxy.ledger.schema import HEAD, version_of
+from claude_proxy.ledger.usage import BY, DIMENSIONS, By, Dimension, bounds, text_id, texts_of, totals_of, usage
+
+MAX_LIMIT = 1000
+TIMEOUT = 1.0
+_INSTRUCTIONS = 20_000  # of SQLite's machine between two looks at the clock
+_EXCHANGE_TEXTS = tuple(t.kinds(t.exchange))
+_ATTEMPT_TEXTS = tuple(t.kinds(t.attempt))
+
+
+class NotReadable(Exception):
+    """The books cannot be read now; the text says why."""
+
+
+class TooSlow(NotReadable):
+    """The question took longer than it may; the text says what helps."""
+
+
+class Books:
+    """The ledger's reader.
+
+    Args:
+        engine: for reading, from `database`.
+        timeout: seconds that one question may take.
+        wall: Unix seconds.
+    """
+
+    def __init__(self, engine: Engine, *, timeout: float = TIMEOUT, wall: Callable[[], float] = time.time) -> None:
+        self._engine = engine
+        self._timeout = timeout
+        self._wall = wall
+        self._checked = False
+
+    @classmethod
+    def open(cls, options: Options, in_memory: Connect | None = None, *, timeout: float = TIMEOUT) -> Books:
+        """The books of a ledger; `in_memory` reaches one that is kept in this process (`Opener.reading`)."""
+        if options.database_url is not None:
+            return cls(postgres_engine(options.database_url), timeout=timeout)
+        connect = in_memory or file_connect(options.data_dir / FILE, make=False)
+        return cls(sqlite_engine(connect, reading=True), timeout=timeout)
+
+    # -- exchanges
+
+    def exchanges(
+        self,
+        limit: int = 50,
+        before: str | None = None,
+        *,
+        session: str | None = None,
+        model: str | None = None,
+        status: str | None = None,
+    ) -> dict[str, Any]:
+        """The last exchanges, newest first.
+
+        Args:
+            limit: 1 to 1000.
+            before: the `next` of the page before: an exchange's id.
+            session, model: as the client named them.
+            status: a number such as "429", a class such as "5xx", or "failed".
+
+        Returns:
+            {"items": [...], "next": cursor or None}.
+
+        Raises:
+            ValueError: an argument says nothing usable; a sentence.
+            NotReadable: the ledger cannot be read now, or not in time.
+        """
+        _check_limit(limit)
+        condition = and_(true() if before is None else t.exchange.c.id < ids.decode(before), _of_status(status))
+        with self._reading() as connection:
+            for kind, wanted in (("session", session), ("model", model)):
+                if wanted is not None:
+                    number = text_id(connection, kind, wanted)
+                    if number is None:
+                        return {"items": [], "next": None}
+                    condition = and_(condition, t.exchange.c[kind] == number)
+            newest = select(t.exchange).where(condition).order_by(t.exchange.c.id.desc()).limit(limit + 1)
+            found = connection.execute(newest).all()
+            texts = texts_of(connection, _ids_in(found, _EXCHANGE_TEXTS))
+        items = [exchange_item(row._asdict(), texts) for row in found[:limit]]
+        return {"items": items, "next": items[-1]["id"] if len(found) > limit else None}
+
+    def exchange(self, number: str) -> dict[str, Any] | None:
+        """One exchange with its attempts; None if it is not there. Raises as `exchanges` does."""
+        key = ids.decode(number)
+        with self._reading() as connection:
+            found = connection.execute(select(t.exchange).where(t.exchange.c.id == key)).first()
+            if found is None:
+                return None
+            tries = connection.execute(select(t.attempt).where(t.attempt.c.exchange == key).order_by(t.attempt.c.number)).all()
+            texts = texts_of(connection, _ids_in([found], _EXCHANGE_TEXTS) | _ids_in(tries, _ATTEMPT_TEXTS))
+            project = self._project(connection, found.session)
+        item = exchange_item(found._asdict(), texts)
+        return item | {"project": project, "attempts": [attempt_item(row._asdict(), texts) for row in tries]}
+
+    def _project(self, connection: Connection, session: int) -> str | None:
+        found = connection.execute(select(t.session.c.project).where(t.session.c.id == session)).scalar()
+        return texts_of(connection, {found}).get(found) if found else None
+
+    # -- sessions
+
+    def sessions(self, limit: int = 50, before: str | None = None, *, project: str | None = None) -> dict[str, Any]:
+        """Sessions, the one that was active last first, with their sums. Arguments and errors as in `exchanges`."""
+        _check_limit(limit)
+        c = t.session.c
+        with self._reading() as connection:
+            condition = _before(before)
+            if project is not None:
+                number = text_id(connection, "project", project)
+                if number is None:
+                    return {"items": [], "next": None}
+                condition = and_(condition, c.project == number)
+            page = select(t.session).where(condition).order_by(c.last_seen.desc(), c.id.desc()).limit(limit + 1)
+            found = connection.execute(page).all()
+            items = self._with_sums(connection, found[:limit])
+        last = found[limit - 1] if len(found) > limit else None
+        return {"items": items, "next": None if last is None else f"{last.last_seen}-{last.id}"}
+
+    def session(self, session: str) -> dict[str, Any] | None:
+        """One session; None if it is not there. Raises NotReadable."""
+        with self._reading() as connection:
+            number = text_id(connection, "session", session)
+            found = connection.execute(select(t.session).where(t.session.c.id == number)).all() if number else []
+            items = self._with_sums(connection, found)
+        return items[0] if items else None
+
+    def _with_sums(self, connection: Connection, sessions: list[Row[Any]] | Any) -> list[dict[str, Any]]:
+        if not sessions:
+            return []
+        c = t.rollup.c
+        within = and_(
+            c.bucket >= min(row.first_seen for row in sessions) // t.BUCKET_MS,
+            c.bucket <= max(row.last_seen for row in sessions) // t.BUCKET_MS,
+            c.session.in_([row.id for row in sessions]),
+        )
+        sums = [func.sum(c[key]).label(key) for key in t.ROLLUP_SUMS]
+        parts = connection.execute(select(c.session, c.agent, c.model, *sums).where(within).group_by(c.session, c.agent, c.model))
+        by_session: dict[int, list[Row[Any]]] = {row.id: [] for row in sessions}
+        for part in parts:
+            by_session[part.session].append(part)
+        numbers = {row.id for row in sessions} | {row.project for row in sessions}
+        numbers |= {number for rows in by_session.values() for row in rows for number in (row.agent, row.model)}
+        texts = texts_of(connection, numbers)
+        return [_session_item(row, by_session[row.id], texts) for row in sessions]
+
+    # -- sums
+
+    def usage(
+        self,
+        by: By = "day",
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        timezone: str = "UTC",
+        filters: Mapping[Dimension, str] | None = None,
+    ) -> dict[str, Any]:
+        """Sums over a time, in groups.
+
+        Args:
+            by: hour, day, week (from Monday) or month of the time zone; or session, project, model, agent, class, client,
+                upstream, account. Groups of a time are in its order, without those that are empty; others by cost, the dearest
+                first.
+            since, until: Unix seconds, taken to the quarter hour around them; by default all there is.
+            timezone: an IANA name.
+            filters: only what has this session, project, ...; an empty text means "none".
+
+        Returns:
+            {"from", "to", "timezone", "by", "totals": {...}, "groups": [{"key", ..., "models": [{"model", ...}]}]}, with sums
+            named as in `answers.amounts`.
+
+        Raises:
+            ValueError, NotReadable: as `exchanges`.
+        """
+        where = periods.zone(timezone)
+        filters = filters or {}
+        for wanted, known in [(by, BY), *((key, DIMENSIONS) for key in filters)]:
+            if wanted not in known:
+                raise ValueError(f"{wanted!r} is nothing to group or filter by: expected one of {', '.join(known)}.")
+        with self._reading() as connection:
+            first, last = bounds(connection) or (periods.quarter(self._wall()),) * 2
+            start = first if since is None else periods.quarter(since)
+            end = max(last, periods.quarter_after(self._wall())) if until is None else periods.quarter_after(until)
+            return usage(connection, by, since=start, until=end, where=where, filters=filters)
+
+    # -- the way there
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        """A read transaction with a bound on its time."""
+        deadline = time.monotonic() + self._timeout
+        try:
+            with self._engine.connect() as connection, connection.begin():
+                self._bound(connection, deadline)
+                self._check_schema(connection)
+                yield connection
+        except DBAPIError as error:
+            if _was_stopped(error):
+                raise TooSlow(f"This took longer than {self._timeout:g} s. Ask for a shorter time, or filter.") from None
+            raise NotReadable(f"The ledger cannot be read: {trouble(error).reason}.") from error
+
+    def _check_schema(self, connection: Connection) -> None:
+        if self._checked:
+            return
+        version = version_of(connection)
+        if version is None:
+            raise NotReadable("There is no ledger here yet.")
+        if version != HEAD:
+            raise NotReadable(f"The ledger has schema {version}, and this claude-proxy reads {HEAD}.")
+        self._checked = True
+
+    def _bound(self, connection: Connection, deadline: float) -> None:
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {max(1, int(self._timeout * 1000))}")
+            return
+        driver: Any = connection.connection.driver_connection
+        driver.set_progress_handler(lambda: time.monotonic() >= deadline, _INSTRUCTIONS)
+
+
+def _was_stopped(error: DBAPIError) -> bool:
+    """Whether the database stopped at our bound on its time."""
+    stopped = getattr(error.orig, "sqlstate", None) == "57014"  # query_canceled
+    return stopped or getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
+
+
+def _check_limit(limit: int) -> None:
+    if not 1 <= limit <= MAX_LIMIT:
+        raise ValueError(f"limit={limit}: expected a whole number from 1 to {MAX_LIMIT}.")
+
+
+def _of_status(status: str | None) -> ColumnElement[bool]:
+    c = t.exchange.c
+    if status is None:
+        return true()
+    if status == "failed":
+        return c.failed == 1
+    if len(status) == 3 and status[0] in "12345" and status[1:] == "xx":
+        return and_(c.status >= int(status[0]) * 100, c.status < int(status[0]) * 100 + 100)
+    if len(status) == 3 and status.isascii() and status.isdigit():
+        return c.status == int(status)
+    raise ValueError(f"status={status[:20]!r}: expected a number such as 429, a class such as 5xx, or failed.")
+
+
+def _before(cursor: str | None) -> ColumnElement[bool]:
+    """Sessions behind one, in the order of their last activity."""
+    if cursor is None:
+        return true()
+    seen, _, number = cursor.partition("-")
+    if not (seen.isascii() and seen.isdigit() and number.isascii() and number.isdigit() and len(cursor) < 36):
+        raise ValueError(f"before={cursor[:40]!r}: expected the `next` of the page before.")
+    c = t.session.c
+    return or_(c.last_seen < int(seen), and_(c.last_seen == int(seen), c.id < int(number)))
+
+
+def _ids_in(rows: Any, columns: tuple[str, ...]) -> set[int]:
+    return {row._mapping[column] for row in rows for column in columns}
+
+
+def _session_item(row: Row[Any], parts: list[Row[Any]], texts: Mapping[int, str]) -> dict[str, Any]:
+    return {
+        "session": texts.get(row.id),
+        "project": texts.get(row.project),
+        "first_seen": rfc3339(row.first_seen),
+        "last_seen": rfc3339(row.last_seen),
+        "models": sorted({texts[part.model] for part in parts if part.model}),
+        **amounts(totals_of(parts)),
+        "agents": _per_agent(parts, texts),
+    }
+
+
+def _per_agent(parts: list[Row[Any]], texts: Mapping[int, str]) -> list[dict[str, Any]]:
+    agents: dict[int, list[Row[Any]]] = {}
+    for part in parts:
+        agents.setdefault(part.agent, []).append(part)
+    return [{"agent": texts.get(agent), **amounts(totals_of(rows))} for agent, rows in sorted(agents.items())]

@@ -1,0 +1,266 @@
+"""What the ledger keeps of an exchange: made on the path when the exchange ends, written later by the writer's thread.
+
+Times are milliseconds. Texts are cleaned here once, so that no database refuses them; numbers are clamped to what sums can hold.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from claude_proxy import ids
+from claude_proxy.exchange import Attempt, Exchange, Outcome, Usage
+
+MAX_TEXT = 200  # characters of an interned text
+MAX_FAILURE = 300  # characters of a failure's sentence, as `Failure` promises
+MAX_MS = 2**31 - 1  # 24 days
+MAX_COUNT = 10**9  # tokens of one exchange: a thousand times the largest context, and sums of it fit 64 bits
+MAX_BYTES = 2**53
+_NO_USAGE = Usage()
+_CLEAN = str.maketrans("", "", "\0")  # PostgreSQL's text cannot hold it
+
+
+class Attempted(msgspec.Struct, frozen=True, gc=False):
+    """One try. `sent_ms` and `head_ms` count from the start of the exchange; `head_ms` is None where no head came."""
+
+    upstream: str | None
+    account: str | None
+    status: int | None
+    reused: bool
+    sent_ms: int
+    head_ms: int | None
+    failure: str | None
+    failure_text: str | None
+    provider_code: str | None
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """One finished exchange. Token counts are the upstream's own; None where it said nothing.
+
+    Attributes:
+        id: see `claude_proxy.ids`.
+        sent_at: Unix milliseconds at which the last attempt was sent: the price in force then applies.
+        kind: messages, count_tokens, batches or other; only `messages` counts as an exchange in sums.
+        failed: the client did not get a good answer whole, and did not leave by itself.
+        client: the name of the client's key, or its address.
+        cache_write_5m: with `cache_write_1h` it adds up to the reported `cache_creation_input_tokens`; what the upstream
+            did not split is here.
+        verdict: what became of the prompt cache, with the block that changed, in which part, and what that cost.
+        transcript: head of the captured conversation.
+        attempts: empty where the first attempt went well.
+    """
+
+    id: int
+    sent_at: int
+    kind: str
+    failed: bool
+    cancelled: bool
+    session: str | None
+    project: str | None
+    agent: str | None
+    parent_agent: str | None
+    request_class: str | None
+    client: str | None
+    user_agent: str | None
+    upstream: str | None
+    account: str | None
+    model: str | None
+    model_served: str | None
+    stream: bool
+    status: int
+    outcome: str | None
+    side: str | None
+    failure: str | None
+    failure_text: str | None
+    provider_code: str | None
+    stop_reason: str | None
+    request_id: str | None
+    queue_ms: int | None
+    first_byte_ms: int | None
+    duration_ms: int
+    silence_ms: int
+    bytes_in: int
+    bytes_out: int
+    input: int | None
+    output: int | None
+    cache_read: int | None
+    cache_write_5m: int | None
+    cache_write_1h: int | None
+    web_searches: int | None
+    service_tier: str | None
+    speed: str | None
+    geo: str | None
+    verdict: str | None
+    verdict_block: int | None
+    verdict_part: str | None
+    verdict_tokens: int | None
+    verdict_nano: int | None
+    transcript: int | None
+    attempts: tuple[Attempted, ...] = ()
+
+    @property
+    def used(self) -> bool:
+        """Whether the upstream reported anything that could cost."""
+        return bool(
+            self.input or self.output or self.cache_read or self.cache_write_5m or self.cache_write_1h or self.web_searches
+        )
+
+
+class Priced(NamedTuple):
+    """What an exchange cost by the price table; None where that is not known, never zero in its place."""
+
+    cost_nano: int | None = None  # 10**-9 USD
+    credits_micro: int | None = None  # 10**-6 plan credits
+    price_id: str | int | None = None
+
+
+UNPRICED = Priced()
+
+
+class Pricing(Protocol):
+    """What prices records. Called in the writer's thread, once per record; an exception leaves the record unpriced."""
+
+    def price(self, record: Record, /) -> Priced:
+        """The cost at list price and the plan credits of one exchange."""
+
+
+def record(exchange: Exchange) -> Record:
+    """What to keep of a finished exchange. Attributes that `Exchange` does not have (yet) count as not known."""
+    usage = exchange.usage or _NO_USAGE
+    failure = exchange.failure
+    outcome = exchange.outcome
+    write_5m, write_1h = _cache_writes(usage)
+    cancelled = outcome is Outcome.CANCELLED
+    return Record(  # by position, in the order of its fields: names would cost a microsecond more per exchange
+        _id(exchange),
+        _sent_at(exchange),
+        _kind(exchange),
+        not cancelled and (failure is not None or outcome is not Outcome.COMPLETED or exchange.status >= 400),
+        cancelled,
+        _text(exchange.session),
+        _other(exchange, "project"),
+        _text(exchange.agent),
+        _other(exchange, "parent_agent"),
+        _text(exchange.request_class),
+        _other(exchange, "key_name") or _text(exchange.client),
+        _other(exchange, "user_agent"),
+        _text(exchange.upstream),
+        _other(exchange, "account"),
+        _text(exchange.model),
+        _other(exchange, "model_served"),
+        exchange.stream,
+        exchange.status,
+        None if outcome is None else outcome.value,
+        None if failure is None else failure.side,
+        None if failure is None else _text(failure.kind),
+        None if failure is None else _text(failure.message, MAX_FAILURE),
+        None if failure is None else _text(failure.provider_code),
+        _text(exchange.stop_reason),
+        _text(exchange.upstream_request_id),
+        _ms(getattr(exchange, "queue_wait", None)),
+        _ms(exchange.first_byte),
+        _ms(exchange.duration) or 0,
+        _ms(exchange.longest_silence) or 0,
+        min(exchange.bytes_in, MAX_BYTES),
+        min(exchange.bytes_out, MAX_BYTES),
+        _count(usage.input),
+        _count(usage.output),
+        _count(usage.cache_read),
+        write_5m,
+        write_1h,
+        _count(usage.web_searches),
+        _text(usage.service_tier),
+        _text(usage.speed),
+        _text(usage.inference_geo),
+        _other(exchange, "cache_verdict"),
+        _count(getattr(exchange, "cache_block", None)),
+        _other(exchange, "cache_part"),
+        _count(getattr(exchange, "cache_lost_tokens", None)),
+        getattr(exchange, "cache_lost_nano", None),
+        getattr(exchange, "transcript", None),
+        _attempts(exchange),
+    )
+
+
+def _id(exchange: Exchange) -> int:
+    """The exchange's own id, or a random one of its millisecond where it carries a text that is none of ours."""
+    try:
+        return ids.decode(exchange.id)
+    except ValueError:
+        return ids.reminted(ids.first_of(int(exchange.started_at * 1000)))
+
+
+def _kind(exchange: Exchange) -> str:
+    kind = getattr(exchange, "path_kind", None)
+    if kind is not None:
+        return str(kind)
+    path = exchange.path.rstrip("/")
+    if path == "/v1/messages":
+        return "messages"
+    if path == "/v1/messages/count_tokens":
+        return "count_tokens"
+    return "batches" if path.startswith("/v1/messages/batches") else "other"
+
+
+def _sent_at(exchange: Exchange) -> int:
+    sent = exchange.attempts[-1].started - exchange.started if exchange.attempts else 0.0
+    return int((exchange.started_at + sent) * 1000)
+
+
+def _cache_writes(usage: Usage) -> tuple[int | None, int | None]:
+    """Cache writes by time to live. Their sum is the reported total, whatever the split says."""
+    total, long = _count(usage.cache_write), _count(usage.cache_write_1h)
+    if total is None:
+        return _count(usage.cache_write_5m), long
+    if long is None:
+        return total, None
+    long = min(long, total)
+    return total - long, long
+
+
+def _attempts(exchange: Exchange) -> tuple[Attempted, ...]:
+    attempts = exchange.attempts
+    if not attempts or (len(attempts) == 1 and attempts[0].failure is None):
+        return ()
+    return tuple(_attempted(exchange, attempt) for attempt in attempts)
+
+
+def _attempted(exchange: Exchange, attempt: Attempt) -> Attempted:
+    failure = attempt.failure
+    return Attempted(
+        upstream=_text(attempt.upstream),
+        account=_other(attempt, "account"),
+        status=attempt.status,
+        reused=attempt.reused,
+        sent_ms=_ms(attempt.started - exchange.started) or 0,
+        head_ms=None if attempt.head_at is None else _ms(attempt.head_at - exchange.started),
+        failure=None if failure is None else _text(failure.kind),
+        failure_text=None if failure is None else _text(failure.message, MAX_FAILURE),
+        provider_code=None if failure is None else _text(failure.provider_code),
+    )
+
+
+def _text(value: str | None, limit: int = MAX_TEXT) -> str | None:
+    """A text that every database takes; None for an empty one."""
+    if not value:
+        return None
+    if value.isascii() and len(value) <= limit and "\0" not in value:
+        return value
+    return value[:limit].translate(_CLEAN).encode("utf-8", "replace").decode() or None
+
+
+def _other(holder: object, name: str) -> str | None:
+    value = getattr(holder, name, None)
+    return None if value is None else _text(str(value))
+
+
+def _ms(seconds: float | None) -> int | None:
+    if seconds is None:
+        return None
+    ms = int(seconds * 1000 + 0.5)
+    return ms if 0 <= ms <= MAX_MS else min(max(ms, 0), MAX_MS)
+
+
+def _count(value: int | None) -> int | None:
+    return value if value is None or value <= MAX_COUNT else MAX_COUNT

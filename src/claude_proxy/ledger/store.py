@@ -1,0 +1,202 @@
+"""The ledger in its database: one transaction per batch, in which every row is kept once and its sums with it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from sqlalchemy import Connection, Engine, select
+
+from claude_proxy import ids
+from claude_proxy.ledger.database import is_damaged, trouble
+from claude_proxy.ledger.names import Names
+from claude_proxy.ledger.options import Entry, Options, Say, Trouble
+from claude_proxy.ledger.retention import Retention
+from claude_proxy.ledger.rows import Rows, texts
+from claude_proxy.ledger.runs import HEARTBEAT_MS, Run, Unclean
+from claude_proxy.ledger.statements import compile_for
+from claude_proxy.ledger.tables import DAY_MS, exchange
+
+T = TypeVar("T")
+_existing = select(exchange.c.id, exchange.c.run)
+
+
+class SqlStore:
+    """Writes to a prepared database. Used by one thread.
+
+    Args:
+        engine: from `database`, with the schema made.
+        make_id: its worker number becomes the leased one.
+        run: this process's, also that of a store before this one.
+        options: for retention.
+        say: the log.
+        wall: Unix seconds.
+        path: the file, if it is one: should another take its place, the store asks to be opened anew.
+        in_memory: nothing outlives the process.
+        on_damage: told when the database says that it is broken.
+
+    Raises:
+        Trouble: the database does not let a run begin.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        make_id: ids.Ids,
+        run: Run,
+        options: Options,
+        say: Say,
+        *,
+        wall: Callable[[], float] = time.time,
+        path: Path | None = None,
+        in_memory: bool = False,
+        on_damage: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.in_memory = in_memory
+        self._on_damage = on_damage
+        self._wall = wall
+        self._say = say
+        self._make_id = make_id
+        self._path = path
+        self._statements = compile_for(engine.dialect)
+        self._names = Names(self._statements)
+        self._run = run
+        self._retention = Retention(options, wall)
+        self._beat_at = 0.0
+        self._lost = 0
+        try:
+            self._connection = engine.connect()
+        except Exception as error:
+            raise self._trouble(error) from error
+        self._file = self._identity()
+        self._begin_run()
+
+    def write(self, batch: Sequence[Entry], lost: int) -> None:
+        """Keep all of a batch or nothing. An entry whose id is another run's gets a new one, and keeps it."""
+        self._lost = lost
+        self._check_file()
+        alive = self._guarded(lambda connection, now: self._write(connection, now, batch))
+        self._names.commit()
+        if not alive:
+            self._begin_run()
+
+    def chores(self) -> float:
+        """The sign of life that is due each minute, and one step of retention."""
+        if self._wall() >= self._beat_at:
+            self._check_file()
+            self._heartbeat()
+        try:
+            wait = self._retention.step(self._connection)
+        except Exception as error:
+            raise self._trouble(error) from error
+        return max(0.0, min(wait, self._beat_at - self._wall()))
+
+    def close(self, lost: int | None) -> None:
+        """Close the connection; with a number of lost rows, end the run in order."""
+        try:
+            if lost is not None:
+                self._guarded(lambda connection, now: self._run.end(connection, now, lost))
+        except Trouble as error:
+            self._say("warning", "the ledger was not closed in order", reason=error.reason)
+        with contextlib.suppress(Exception):  # it may be what is broken
+            self._connection.close()
+
+    def _guarded(self, work: Callable[[Connection, int], T]) -> T:
+        """Do `work` in one transaction: all of it, or nothing and Trouble."""
+        try:
+            with self._connection.begin():
+                return work(self._connection, int(self._wall() * 1000))
+        except Trouble:
+            raise
+        except Exception as error:
+            raise self._trouble(error) from error
+
+    def _trouble(self, error: Exception) -> Trouble:
+        if is_damaged(error):
+            self._on_damage()
+        return trouble(error)
+
+    def _begin_run(self) -> None:
+        lease = self._guarded(self._run.begin)
+        self._run.adopt(lease)
+        self._tell(lease.unclean)
+        if lease.worker is not None:
+            self._make_id.worker = lease.worker
+        self._beat_at = self._wall() + HEARTBEAT_MS / 1000
+
+    def _heartbeat(self) -> None:
+        alive = self._guarded(lambda connection, now: self._run.beat(connection, now, self._lost))
+        if not alive:
+            self._begin_run()
+        self._tell(self._guarded(self._run.bury))
+        self._beat_at = self._wall() + HEARTBEAT_MS / 1000
+
+    def _tell(self, unclean: Iterable[Unclean]) -> None:
+        for dead in unclean:
+            self._say(
+                "warning",
+                "a process before this one was killed: exchanges of its last second may be missing in the ledger",
+                worker=dead.worker,
+                started=_iso(dead.started),
+                last_seen=_iso(dead.seen),
+            )
+
+    def _write(self, connection: Connection, now: int, batch: Sequence[Entry]) -> bool:
+        new = self._new(connection, batch)
+        if new:
+            names = self._names.resolve(connection, texts(new), now // DAY_MS)
+            rows = Rows(new, names, self._run.id)
+            for statement, tuples in (
+                (self._statements.exchange, rows.exchanges),
+                (self._statements.attempt, rows.attempts),
+                (self._statements.session, rows.sessions),
+                (self._statements.rollup, rows.rollups),
+            ):
+                if tuples:
+                    connection.exec_driver_sql(statement, tuples)
+        return self._run.beat(connection, now, self._lost)
+
+    def _new(self, connection: Connection, batch: Sequence[Entry]) -> list[Entry]:
+        """The entries that are not in the database yet. One that is there from this process is a batch tried again."""
+        numbers = [entry.record.id for entry in batch]
+        there: dict[int, int] = dict(iter(connection.exec_driver_sql(self._statements.existing(len(numbers)), tuple(numbers))))
+        new, seen = [], set()
+        for entry in batch:
+            number = entry.record.id
+            if number in seen or (number in there and there[number] not in self._run.own):
+                self._remint(connection, entry)
+            elif number in there:
+                continue
+            seen.add(entry.record.id)
+            new.append(entry)
+        return new
+
+    def _remint(self, connection: Connection, entry: Entry) -> None:
+        """Give an entry another id. It keeps it, so that the batch tried again finds what it wrote."""
+        old = new = entry.record.id
+        while new == old or connection.execute(_existing.where(exchange.c.id == new)).first() is not None:
+            new = ids.reminted(old)
+        entry.record = msgspec.structs.replace(entry.record, id=new)
+        self._say("warning", "an exchange's id was taken", id=ids.encode(old), booked_as=ids.encode(new))
+
+    def _check_file(self) -> None:
+        if self._identity() != self._file:
+            raise Trouble("the database file was moved or replaced", reopen=True)
+
+    def _identity(self) -> tuple[int, int] | None:
+        if self._path is None:
+            return None
+        try:
+            found = self._path.stat()
+        except OSError:
+            return (0, 0)
+        return found.st_dev, found.st_ino
+
+
+def _iso(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")

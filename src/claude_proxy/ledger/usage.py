@@ -1,0 +1,170 @@
+"""Sums over a time, grouped: from the rollup, so that a million exchanges are a few thousand rows."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime, tzinfo
+from typing import Any, Literal, TypeAlias, get_args
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Integer,
+    Select,
+    and_,
+    column,
+    func,
+    literal_column,
+    select,
+    true,
+    values,
+)
+
+from claude_proxy.ledger import periods
+from claude_proxy.ledger.answers import amounts
+from claude_proxy.ledger.periods import Period, Span
+from claude_proxy.ledger.tables import BUCKET_MS, ROLLUP_SUMS, name, rollup, session
+
+Dimension: TypeAlias = Literal["session", "project", "model", "agent", "class", "client", "upstream", "account"]
+By: TypeAlias = Period | Dimension
+DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
+BY: tuple[By, ...] = (*periods.PERIODS, *DIMENSIONS)
+
+_c = rollup.c
+_sums = [func.sum(_c[key]).label(key) for key in ROLLUP_SUMS]
+
+
+def usage(
+    connection: Connection,
+    by: By,
+    *,
+    since: int,
+    until: int,
+    where: tzinfo,
+    filters: Mapping[Dimension, str],
+) -> dict[str, Any]:
+    """Totals and groups of the quarter hours from `since` to before `until`; see `Books.usage`."""
+    chosen = _filtered(connection, filters)
+    rows: Sequence[Any] = []
+    keys: dict[int, str] = {}
+    if chosen is not None and since < until:
+        if by in periods.PERIODS:
+            found = periods.spans(by, since, until, where)
+            keys = {number: span.key for number, span in enumerate(found)}
+            rows = connection.execute(_per_span(found, chosen)).all()
+        else:
+            rows = connection.execute(_per_dimension(by, since, until, chosen)).all()
+    models = texts_of(connection, {row.model for row in rows})
+    if by not in periods.PERIODS:
+        keys = texts_of(connection, {row.key for row in rows})
+    return {
+        "from": _iso(since, where),
+        "to": _iso(until, where),
+        "timezone": str(where),
+        "by": by,
+        **_added_up(rows, keys, models, in_time=by in periods.PERIODS),
+    }
+
+
+def bounds(connection: Connection) -> tuple[int, int] | None:
+    """The first quarter hour that has anything, and the one after the last."""
+    first, last = connection.execute(select(func.min(_c.bucket), func.max(_c.bucket))).one()
+    return None if first is None else (int(first), int(last) + 1)
+
+
+def totals_of(rows: Sequence[Any]) -> dict[str, int]:
+    """The sums of rows that have a column for each."""
+    sums = dict.fromkeys(ROLLUP_SUMS, 0)
+    for row in rows:
+        for key in ROLLUP_SUMS:
+            sums[key] += int(getattr(row, key))
+    return sums
+
+
+def _added_up(rows: Sequence[Any], keys: Mapping[int, str], models: Mapping[int, str], *, in_time: bool) -> dict[str, Any]:
+    groups: dict[int, list[Any]] = defaultdict(list)
+    for row in rows:
+        groups[row.key].append(row)
+    found = []
+    for number in sorted(groups):
+        of_group = sorted(groups[number], key=lambda row: models.get(row.model, ""))
+        named = [(models.get(row.model), row) for row in of_group]
+        found.append(
+            {
+                "key": keys.get(number),
+                **amounts(totals_of(of_group)),
+                "models": [{"model": model, **amounts(totals_of([row]))} for model, row in named],
+            }
+        )
+    if not in_time:
+        found.sort(
+            key=lambda group: (-(group["cost_usd"] or 0), -group["input_tokens"] - group["output_tokens"], str(group["key"]))
+        )
+    return {"totals": amounts(totals_of(rows)), "groups": found}
+
+
+def _per_span(spans: Sequence[Span], chosen: ColumnElement[bool]) -> Select[Any]:
+    """One search of the rollup's key per span, instead of a group per quarter hour."""
+    columns = (column("key", Integer), column("first", Integer), column("after", Integer))
+    rows = [(number, span.first, span.end) for number, span in enumerate(spans)]
+    listed = values(*columns, name="span", literal_binds=True).data(rows).cte("span")
+    source: FromClause = listed.join(rollup, and_(_c.bucket >= listed.c.first, _c.bucket < listed.c.after))
+    return select(listed.c.key, _c.model, *_sums).select_from(source).where(chosen).group_by(listed.c.key, _c.model)
+
+
+def _per_dimension(by: By, since: int, until: int, chosen: ColumnElement[bool]) -> Select[Any]:
+    within = and_(_c.bucket >= since, _c.bucket < until, chosen)
+    if by != "project":
+        return select(_c[by].label("key"), _c.model, *_sums).where(within).group_by(_c[by], _c.model)
+    project = func.coalesce(session.c.project, literal_column("0"))
+    joined = rollup.outerjoin(session, session.c.id == _c.session)
+    return select(project.label("key"), _c.model, *_sums).select_from(joined).where(within).group_by(project, _c.model)
+
+
+def _filtered(connection: Connection, filters: Mapping[Dimension, str]) -> ColumnElement[bool] | None:
+    """The condition that a rollup fits the filters; None if one names a text that is nowhere."""
+    found: ColumnElement[bool] = true()
+    for kind, wanted in filters.items():
+        number = text_id(connection, kind, wanted)
+        if number is None:
+            return None
+        if kind == "session":
+            found = and_(found, _c.session == number, *_lifetime(connection, number))
+        elif kind == "project":
+            found = and_(found, _c.session.in_(select(session.c.id).where(session.c.project == number)))
+        else:
+            found = and_(found, _c[kind] == number)
+    return found
+
+
+def _lifetime(connection: Connection, number: int) -> tuple[ColumnElement[bool], ...]:
+    """Where a session's rollups can be: the rollup's key begins with the time."""
+    seen = select(session.c.first_seen, session.c.last_seen).where(session.c.id == number)
+    row = connection.execute(seen).first()
+    if row is None:
+        return ()
+    return _c.bucket >= row.first_seen // BUCKET_MS, _c.bucket <= row.last_seen // BUCKET_MS
+
+
+def text_id(connection: Connection, kind: str, wanted: str) -> int | None:
+    """The id of an interned text; 0, none, for an empty one; None if it is not there."""
+    if not wanted:
+        return 0
+    found = connection.execute(select(name.c.id).where(name.c.kind == kind, name.c.text == wanted)).scalar()
+    return None if found is None else int(found)
+
+
+def texts_of(connection: Connection, numbers: set[int]) -> dict[int, str]:
+    """The texts of ids."""
+    found: dict[int, str] = {}
+    wanted = sorted(numbers - {0})
+    for start in range(0, len(wanted), 5000):
+        part = wanted[start : start + 5000]
+        found |= {row.id: row.text for row in connection.execute(select(name.c.id, name.c.text).where(name.c.id.in_(part)))}
+    return found
+
+
+def _iso(quarter: int, where: tzinfo) -> str:
+    return datetime.fromtimestamp(quarter * periods.QUARTER, where).isoformat(timespec="seconds")

@@ -34,7 +34,7 @@ Client = Callable[[str], Awaitable[Any]]
 
 
 def replaying(answer: bytes) -> Handler:
-    """An upstream that answers each streamed Messages call with `answer` and each unstreamed one well; one request a connection."""
+    """An upstream that answers each streamed call with `answer`, each unstreamed one well; one request per connection."""
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         body = await request_body(reader)

@@ -214,6 +214,9 @@ class Settings(BaseModel):
     proxy_api_key: Secret | None = Field(
         None, description="Key that clients must show, as bearer or x-api-key. Also PROXY_API_KEY_FILE."
     )
+    admin_token: Secret | None = Field(
+        None, description="Token for the page, the API and /metrics from other machines. Also ADMIN_TOKEN_FILE."
+    )
     host: Host = Field("127.0.0.1", description="Address to listen on (serve).")
     port: Port = Field(3000, description="Port to listen on (serve); 0 takes a free one.")
     root_path: Prefix = Field(

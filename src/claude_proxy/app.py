@@ -6,7 +6,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from fastapi import FastAPI
@@ -18,6 +18,9 @@ from claude_proxy.access.origin import OriginRules, cors_headers, preflight_head
 from claude_proxy.errors import ProxyError, render
 from claude_proxy.exchange import Listener, Listeners
 from claude_proxy.observe.line import ExchangeLog
+from claude_proxy.observe.metrics import Metrics
+from claude_proxy.observe.sources import Sources
+from claude_proxy.observe.workers import group
 from claude_proxy.protocol.providers import find_at
 from claude_proxy.proxy.client import Message, Receive, Scope, Send
 from claude_proxy.proxy.config import Config, Upstream
@@ -29,6 +32,11 @@ from claude_proxy.upstream.dial import parse_origin
 from claude_proxy.upstream.pool import Pool
 from claude_proxy.web import PageFacts, install
 from claude_proxy.web import Upstream as UpstreamFacts
+from claude_proxy.web.admin import require_admin
+from claude_proxy.web.metrics import metrics
+
+if TYPE_CHECKING:
+    from claude_proxy.notify import Notifier
 
 log = structlog.get_logger("app")
 
@@ -101,8 +109,9 @@ def create_app(
     )
     state: dict[str, Any] = {"settings": settings, "draining": False}
     app.state = State(state)
-    told: list[Listener] = [ExchangeLog(), *listeners]
     notifier = make_notifier(settings)
+    counted = Metrics(sources(app, notifier), group=group(), data_dir=settings.data_dir)
+    told: list[Listener] = [ExchangeLog(), counted, *listeners]
     if notifier is not None:
         told.append(notifier)
     app.state.listeners = Listeners(told, on_listener_error)
@@ -111,7 +120,19 @@ def create_app(
     gate = Gate(settings, app.origins, lambda: bool(state["draining"]))
     app.forward = Forward(Config(settings, gate, (make_upstream(settings),)), app.state.listeners)
     install(app, lambda: facts(settings), lambda: readiness(app))
+    app.include_router(metrics(counted.text, require_admin(settings.admin_token)))
     return app
+
+
+def sources(app: App, notifier: Notifier | None) -> Sources:
+    """What the metrics take from the other rooms."""
+    return Sources(
+        upstreams=lambda: [upstream.name for upstream in app.forward.config.upstreams],
+        in_flight=lambda: app.forward.running,
+        listener_errors=lambda: app.state.listeners.errors,
+        log_lines_lost=logs.lines_lost,
+        notices=lambda: {} if notifier is None else {"sent": notifier.publisher.sent, "lost": notifier.publisher.lost},
+    )
 
 
 def make_upstream(settings: Settings) -> Upstream:
@@ -136,7 +157,7 @@ def make_upstream(settings: Settings) -> Upstream:
     )
 
 
-def make_notifier(settings: Settings) -> Listener | None:
+def make_notifier(settings: Settings) -> Notifier | None:
     """The ntfy listener if a topic is set; its room is not even imported otherwise."""
     if settings.ntfy_topic is None:
         return None

@@ -14,7 +14,6 @@ sys.path.append(str(Path(__file__).resolve().parent / "src"))  # the package bes
 
 from claude_proxy import logs
 from claude_proxy.errors import SettingsError
-from claude_proxy.observe.workers import mark
 from claude_proxy.server import OptionError, ServerOptions
 from claude_proxy.server.prestart import run_prestart
 from claude_proxy.settings import load
@@ -72,7 +71,5 @@ def on_starting(server: Any) -> None:
         if (value := os.environ.get(name)) and Path(value).resolve() != Path(__file__).resolve():
             server.log.warning("%s=%s has no effect under gunicorn: %s.", name, value, instead)
     logs.configure({"trace": "debug", "critical": "error"}.get(_told.log_level, _told.log_level), _told.log_format)
-    if server.cfg.workers > 1:
-        mark()  # so that the workers answer /metrics together
     if code := run_prestart(_told.prestart):
         raise SystemExit(code)

@@ -20,7 +20,6 @@ from claude_proxy.exchange import Listener, Listeners
 from claude_proxy.observe.line import ExchangeLog
 from claude_proxy.observe.metrics import Metrics
 from claude_proxy.observe.sources import Sources
-from claude_proxy.observe.workers import group
 from claude_proxy.protocol.providers import find_at
 from claude_proxy.proxy.client import Message, Receive, Scope, Send
 from claude_proxy.proxy.config import Config, Upstream
@@ -110,7 +109,7 @@ def create_app(
     state: dict[str, Any] = {"settings": settings, "draining": False}
     app.state = State(state)
     notifier = make_notifier(settings)
-    counted = Metrics(sources(app, notifier), group=group(), data_dir=settings.data_dir)
+    counted = Metrics(sources(app, notifier), data_dir=settings.data_dir)
     told: list[Listener] = [ExchangeLog(), counted, *listeners]
     if notifier is not None:
         told.append(notifier)

@@ -12,7 +12,7 @@ import structlog
 from claude_proxy import __version__
 from claude_proxy.exchange import Exchange, Listener
 from claude_proxy.observe import catalogue as c
-from claude_proxy.observe import process
+from claude_proxy.observe import process, workers
 from claude_proxy.observe.catalogue import Metric
 from claude_proxy.observe.counting import Counting
 from claude_proxy.observe.exposition import render
@@ -31,11 +31,17 @@ class Metrics(Listener):
 
     Args:
         sources: what other rooms know.
-        group: names the workers that answer together (see `workers.group`); None for a single process.
-        data_dir: where such workers find one another.
+        data_dir: where the workers of a server find one another; None keeps each to itself.
+        group: names the workers that answer together, None for a process that works alone; called at the start.
     """
 
-    def __init__(self, sources: Sources | None = None, *, group: str | None = None, data_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        sources: Sources | None = None,
+        *,
+        data_dir: Path | None = None,
+        group: Callable[[], str | None] = workers.group,
+    ) -> None:
         self._sources = sources or Sources()
         self._tally = Tally()
         self._counting = Counting(self._tally, self._sources)
@@ -44,9 +50,9 @@ class Metrics(Listener):
         self._ejected: set[str] = set()
         self._pulled: dict[Key, float] = {}
         self._own_errors = 0
+        self._data_dir = data_dir
+        self._group = group
         self._sharing: Sharing | None = None
-        if group is not None and data_dir is not None:
-            self._sharing = Sharing(data_dir, group, self._tally, self._refresh)
 
     # -- what the path calls
 
@@ -68,7 +74,9 @@ class Metrics(Listener):
 
     async def start(self) -> None:
         """Find the other workers, if there can be any."""
-        if self._sharing is not None:
+        group = self._group()
+        if group is not None and self._data_dir is not None:
+            self._sharing = Sharing(self._data_dir, group, self._tally, self._refresh)
             await self._sharing.start()
 
     async def aclose(self) -> None:

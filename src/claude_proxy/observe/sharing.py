@@ -136,6 +136,7 @@ class Sharing:
             assert self._election.socket is not None
             await self._leading.start(self._election.socket)
             self._election.announce()
+            log.debug("metrics_leader", pid=os.getpid())
         except (NoElection, OSError) as error:
             await self._leading.aclose()
             self._election.resign()

@@ -18,15 +18,16 @@ def mark() -> None:
 def group() -> str | None:
     """A short name that the workers of one server share, and no other process; None for a process that works alone.
 
-    `serve` and gunicorn_conf.py mark themselves. uvicorn, hypercorn and granian start their workers with multiprocessing. The
-    host's name is in it because several machines, or containers with equal pids, may share a DATA_DIR.
+    Called in the worker. `serve` marks itself; a worker of gunicorn has gunicorn's parent process in memory; uvicorn, hypercorn
+    and granian start their workers with multiprocessing. The host's name is part of it because several machines, or containers
+    with equal pids, may share a DATA_DIR.
     """
     parent = os.getppid()
-    if os.environ.get(MARK) != str(parent) and not _started_by_multiprocessing():
-        return None
-    return hashlib.sha256(f"{socket.gethostname()} {parent}".encode()).hexdigest()[:12]
+    if os.environ.get(MARK) == str(parent) or "gunicorn.arbiter" in sys.modules or _is_child_of_multiprocessing():
+        return hashlib.sha256(f"{socket.gethostname()} {parent}".encode()).hexdigest()[:12]
+    return None
 
 
-def _started_by_multiprocessing() -> bool:
+def _is_child_of_multiprocessing() -> bool:
     process = sys.modules.get("multiprocessing.process")  # a child of multiprocessing has imported it
     return process is not None and process.parent_process() is not None

@@ -56,10 +56,10 @@ async def test_tokens_are_what_the_upstream_reported(simulator: Simulator) -> No
 
 async def test_each_ending_is_counted_once(simulator: Simulator) -> None:
     async with running_proxy(simulator.base_url) as proxy:
-        for scenario in (None, Scenario(fault=faults.status(429)), Scenario(fault=faults.cut(3))):
+        for scenario in (None, Scenario(fault=faults.status(429)), Scenario(fault=faults.cut("events", 3))):
             simulator.scenario = scenario
             await ask(proxy.port, "POST", MESSAGES, [JSON], body())
-        simulator.scenario = Scenario(fault=faults.stall(2))
+        simulator.scenario = Scenario(fault=faults.stall("events", 2))
         async with connect(proxy.port) as wire:
             wire.send(post())
             async with asyncio.timeout(10):

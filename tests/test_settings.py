@@ -21,6 +21,7 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "upstream_api_key": ("sk-up", '"sk-up"', SecretStr("sk-up")),
     "upstream_auth": ("x-api-key", '"x-api-key"', "x-api-key"),
     "proxy_api_key": ("pk", '"pk"', SecretStr("pk")),
+    "admin_token": ("at", '"at"', SecretStr("at")),
     "host": ("0.0.0.0", '"0.0.0.0"', "0.0.0.0"),
     "port": ("8080", "8080", 8080),
     "root_path": ("/gw/", '"/gw"', "/gw"),
@@ -212,7 +213,7 @@ def test_a_name_in_the_file_that_only_the_server_knows_is_sent_to_the_environmen
 
 
 def test_the_secrets_are_known() -> None:
-    assert {"upstream_api_key", "proxy_api_key", "ntfy_token"} == SECRETS
+    assert {"upstream_api_key", "proxy_api_key", "admin_token", "ntfy_token"} == SECRETS
 
 
 @pytest.mark.parametrize("name", sorted(SECRETS))

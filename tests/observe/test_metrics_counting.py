@@ -57,6 +57,12 @@ def test_how_it_ended_is_two_labels(outcome: Outcome | None, status: int, name: 
     assert [key[2:] for key in found] == [((outcome or Outcome.ABORTED).value, name)]
 
 
+@pytest.mark.parametrize("kind", ["input", "output", "cache_read", "cache_write"])
+def test_a_nonsensical_count_is_bounded(kind: str) -> None:
+    found = counted(finished(usage=Usage(**{kind: 2**53 - 1})))
+    assert found["claude_proxy_tokens_total", "default", "glm-5.3", kind] == 10**9
+
+
 @pytest.mark.parametrize("kind", [Kind.COUNT_TOKENS, Kind.BATCHES, Kind.OTHER])
 def test_other_calls_are_counted_beside_the_exchanges(kind: Kind) -> None:
     found = counted(finished(kind=kind, usage=None))

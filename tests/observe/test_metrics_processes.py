@@ -22,6 +22,7 @@ BIN = Path(sys.executable).parent
 WORKERS = 3
 BODY = {"model": "glm-5.3", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
 SERVERS = {
+    "alone": ["claude-proxy", "serve", "--port", "{port}"],
     "serve": ["claude-proxy", "serve", "--workers", "{workers}", "--port", "{port}"],
     "uvicorn": ["uvicorn", "proxy:app", "--workers", "{workers}", "--port", "{port}"],
     "gunicorn": ["gunicorn", "-k", "asgi", "-w", "{workers}", "-b", "127.0.0.1:{port}", "proxy:app"],
@@ -90,7 +91,14 @@ async def serving(name: str, folder: Path, base_url: str, *, data: Path | None =
         yield Server(program, port, data)
 
 
-@pytest.mark.parametrize("name", SERVERS)
+async def test_a_single_process_makes_no_socket(tmp_path: Path, simulator: Simulator) -> None:
+    async with serving("alone", tmp_path, simulator.base_url) as server:
+        await server.call()
+        assert await server.says(workers=1, exchanges_total=1)
+        assert not (server.data / "workers").exists()
+
+
+@pytest.mark.parametrize("name", [name for name in SERVERS if name != "alone"])
 async def test_any_worker_answers_for_all(name: str, tmp_path: Path, simulator: Simulator) -> None:
     async with serving(name, tmp_path, simulator.base_url) as server:
         await server.until(workers=WORKERS)

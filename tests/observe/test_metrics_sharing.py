@@ -216,6 +216,21 @@ async def test_the_leader_remembers_a_bounded_number_of_workers(folder: Path, mo
         assert list(leader.sharing._leading._last) == ["w6", "w7", "w8"]
 
 
+async def test_a_fault_of_ours_in_one_report_does_not_end_the_next_ones(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with workers(folder, 2, period=0.001) as (leader, other):
+        faults = iter([RuntimeError("a bug")])
+
+        def gauges() -> Gauges:
+            for fault in faults:
+                raise fault
+            return []
+
+        other.sharing._refresh = gauges  # type: ignore[method-assign]
+        await until(lambda: "metrics_report_failed" in capsys.readouterr().out)
+        other.cell[0] += 3
+        await until(lambda: leader.cell[0] == 3)
+
+
 # -- where they meet
 
 

@@ -48,6 +48,14 @@ def test_a_kept_cell_counts_on_after_a_report() -> None:
     assert tally.drain() == [(("claude_proxy_ledger_lost_total",), [3])]
 
 
+@pytest.mark.parametrize("number", [2**53, 2**63 - 1, 2**63, 2**64, 10**30])
+def test_no_number_is_too_large_to_be_reported(number: int) -> None:
+    leader, worker = Tally(), Tally()
+    worker.cell(c.COST, "default", "m")[0] += number
+    leader.add(travelled(worker))
+    assert leader.cell(c.COST, "default", "m")[0] == pytest.approx(number, rel=1e-12)
+
+
 @pytest.mark.parametrize(
     "foreign",
     [

@@ -158,7 +158,7 @@ LEDGER_LOST = counter("claude_proxy_ledger_lost_total", "Exchanges that could no
 LEDGER_QUEUE = gauge("claude_proxy_ledger_queue", "Finished exchanges that wait to be written to the ledger")
 NOTICES = counter("claude_proxy_notices_total", "Notices for a person, by what became of them", "result")
 LISTENER_ERRORS = counter(
-    "claude_proxy_listener_errors_total", "Faults of the proxy's own bookkeeping that were contained; each is in the log"
+    "claude_proxy_listener_errors_total", "Faults of the proxy's own bookkeeping that cost no request; the log names them"
 )
 LOG_LINES_LOST = counter("claude_proxy_log_lines_lost_total", "Log lines that could not be written")
 WORKERS = gauge("claude_proxy_workers", "Worker processes whose numbers are in this answer")

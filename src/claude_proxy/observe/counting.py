@@ -8,6 +8,7 @@ from claude_proxy.observe.labels import Bounded, Models
 from claude_proxy.observe.sources import Sources
 from claude_proxy.observe.tally import Cell, Tally, observe
 
+MAX_TOKENS = 10**9  # of one exchange: a thousand times the largest context, so that nonsense cannot drown all other counts
 MAX_KINDS = 50  # error types: an upstream writes its own
 _CLASSES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
 
@@ -66,7 +67,7 @@ class _Series:
         self.duration = tally.cell(c.DURATION, upstream, model)
 
     def add(self, exchange: Exchange, sources: Sources) -> None:
-        ending = (exchange.outcome, exchange.status)
+        ending = (exchange.outcome, exchange.status // 100)
         cell = self._endings.get(ending)
         if cell is None:
             cell = self._endings[ending] = self._tally.cell(c.EXCHANGES, *self._names, *_ending(exchange))
@@ -81,10 +82,10 @@ class _Series:
     def _add_usage(self, exchange: Exchange, sources: Sources) -> None:
         usage = exchange.usage
         assert usage is not None
-        self._input[0] += usage.input or 0
-        self._output[0] += usage.output or 0
-        self._cache_read[0] += usage.cache_read or 0
-        self._cache_write[0] += usage.cache_write or 0
+        self._input[0] += min(usage.input or 0, MAX_TOKENS)
+        self._output[0] += min(usage.output or 0, MAX_TOKENS)
+        self._cache_read[0] += min(usage.cache_read or 0, MAX_TOKENS)
+        self._cache_write[0] += min(usage.cache_write or 0, MAX_TOKENS)
         if sources.price is not None:
             price = sources.price(exchange)
             if price is None:

@@ -121,10 +121,15 @@ class Sharing:
             await asyncio.sleep(self._period)
             async with self._turn:
                 if not self._has_sums:
-                    try:
-                        await self._report()
-                    except _UNANSWERED:
-                        await self._elect()
+                    await self._report_or_elect()
+
+    async def _report_or_elect(self) -> None:
+        try:
+            await self._report()
+        except Exception as error:  # whatever it is, the next report is due in a second
+            if not isinstance(error, _UNANSWERED):
+                log.error("metrics_report_failed", exc_info=error)
+            await self._elect()
 
     # -- electing; whoever calls has the turn
 

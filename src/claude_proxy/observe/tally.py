@@ -10,6 +10,7 @@ import msgspec
 from claude_proxy.observe.catalogue import BY_NAME, Merge, Metric
 
 Key = tuple[str, ...]  # the metric's name, then its label values in the catalogue's order
+_INT64 = 2**63
 Cell = list[int | float]  # one number; of a histogram one count per bucket, the infinite one included, and the sum of values
 
 
@@ -54,13 +55,18 @@ class Tally:
         drained = []
         for key, cell in self._cells.items():
             if any(cell):
-                drained.append((key, cell.copy()))
+                drained.append((key, _copy(cell)))
                 cell[:] = [0] * len(cell)
         return drained
 
     def copy(self) -> list[tuple[Key, Cell]]:
         """All series as they stand."""
-        return [(key, cell.copy()) for key, cell in self._cells.items()]
+        return [(key, _copy(cell)) for key, cell in self._cells.items()]
+
+
+def _copy(cell: Cell) -> Cell:
+    """The numbers as they travel: MessagePack's integers have 64 bits, ours have no end."""
+    return cell.copy() if max(cell) < _INT64 else [number if number < _INT64 else float(number) for number in cell]
 
 
 def observe(metric: Metric, cell: Cell, value: float) -> None:

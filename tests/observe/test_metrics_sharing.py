@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -344,8 +346,6 @@ async def test_leftovers_of_killed_servers_are_removed(folder: Path) -> None:
 
 def bound(place: Path) -> None:
     """A socket's file as a killed process leaves it."""
-    import socket
-
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(place))
 
@@ -363,7 +363,7 @@ async def test_a_living_servers_files_stay(folder: Path) -> None:
         assert await other.ask() == (0, 2)
 
 
-def test_a_lock_file_that_was_removed_meanwhile_is_no_lock(folder: Path) -> None:
+def test_there_is_one_leader_at_a_time(folder: Path) -> None:
     """Two leaders would each have half of the sums."""
     first, second = Election(folder, "group"), Election(folder, "group")
     assert first.stand()
@@ -372,3 +372,19 @@ def test_a_lock_file_that_was_removed_meanwhile_is_no_lock(folder: Path) -> None
     assert second.stand()
     assert not first.stand()
     second.resign()
+
+
+def test_a_lock_on_a_file_that_is_removed_meanwhile_is_taken_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between opening the file and locking it, the old leader resigns and removes it."""
+    old, new, third = (Election(folder, "group") for _ in range(3))
+    assert old.stand()
+    flock = fcntl.flock
+
+    def late(lock: int, how: int) -> None:
+        old.resign()
+        flock(lock, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    assert new.stand()
+    assert not third.stand()
+    new.resign()

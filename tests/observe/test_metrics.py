@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import sys
 import time
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from claude_proxy import __version__
+from claude_proxy import __version__, logs
 from claude_proxy.exchange import Exchange, Usage
 from claude_proxy.observe import metrics as m
 from claude_proxy.observe.metrics import BATCH, Metrics
@@ -179,6 +180,18 @@ async def test_a_failing_room_is_logged_once(capsys: pytest.CaptureFixture[str])
     for _ in range(3):
         await metrics.text()
     assert capsys.readouterr().out.count("metrics failed") == 1
+
+
+async def test_log_lines_that_cannot_be_written() -> None:
+    stream = io.TextIOWrapper(io.BytesIO())
+    logs.configure("info", "json", stream)
+    metrics = Metrics(Sources(log_lines_lost=logs.lines_lost))
+    before = await read(metrics, "claude_proxy_log_lines_lost_total")
+    stream.close()
+    for _ in range(3):
+        logs.line("info", "exchange", {})
+    assert before is not None
+    assert await read(metrics, "claude_proxy_log_lines_lost_total") == before + 3
 
 
 # -- the process

@@ -130,4 +130,10 @@ async def test_without_a_folder_to_meet_in_each_worker_says_so_and_serves(tmp_pa
     async with serving("serve", tmp_path, simulator.base_url, data=tmp_path / "data") as server:
         await server.call()
         await server.until(workers=1)
-        assert server.program.output.count('"metrics_not_shared"') == WORKERS
+        await server.program.until(lambda: said_by_each(server.program))
+        await server.call()
+        assert await said_by_each(server.program)  # and not again
+
+
+async def said_by_each(program: Program) -> bool:
+    return program.output.count('"metrics_not_shared"') == WORKERS

@@ -21,6 +21,7 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "upstream_auth": ("X-API-Key", '"x-api-key"', "x-api-key"),
     "upstream_redirects": ("pass", '"pass"', "pass"),
     "proxy_api_key": ("pk", '"pk"', SecretStr("pk")),
+    "admin_token": ("at", '"at"', SecretStr("at")),
     "host": ("0.0.0.0", '"0.0.0.0"', "0.0.0.0"),
     "port": ("8080", "8080", 8080),
     "bind": ("unix:/run/p.sock", '"unix:/run/p.sock"', "unix:/run/p.sock"),
@@ -56,6 +57,14 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "max_body_batches": ("2 MB", "2000000", 2_000_000),
     "max_body_files": ("1.5k", '"1.5k"', 1500),
     "max_kept": ("1GiB", '"1GiB"', 1024 * MIB),
+    "ledger": ("off", '"off"', "off"),
+    "database_url": (
+        "postgresql://me@db.example/books",
+        '"postgresql://me@db.example/books"',
+        SecretStr("postgresql://me@db.example/books"),
+    ),
+    "ledger_keep": ("30", "30", 30),
+    "ledger_max_bytes": ("1GiB", '"1GiB"', 1024 * MIB),
     "retry_hints": ("False", "false", False),
     "accel_buffering": ("0", "false", False),
     "count_tokens_memory": ("60", "60", 60.0),
@@ -280,7 +289,7 @@ def test_what_bind_gives_has_its_source() -> None:
 
 
 def test_the_secrets_are_known() -> None:
-    assert {"upstream_api_key", "proxy_api_key", "ntfy_token"} == SECRETS
+    assert {"upstream_api_key", "proxy_api_key", "admin_token", "database_url", "ntfy_token"} == SECRETS
 
 
 @pytest.mark.parametrize("name", sorted(SECRETS))

@@ -7,7 +7,7 @@ import gc
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import structlog
@@ -25,6 +25,8 @@ from claude_proxy.ledger.options import Say, Store
 from claude_proxy.ledger.prices import Prices
 from claude_proxy.ledger.pricing import Pricer
 from claude_proxy.observe.line import ExchangeLog
+from claude_proxy.observe.metrics import Metrics
+from claude_proxy.observe.sources import Sources
 from claude_proxy.protocol.providers import find_at
 from claude_proxy.proxy.client import Message, Receive, Scope, Send
 from claude_proxy.proxy.config import Config, Upstream
@@ -36,6 +38,11 @@ from claude_proxy.upstream.dial import parse_origin
 from claude_proxy.upstream.pool import Pool
 from claude_proxy.web import PageFacts, install
 from claude_proxy.web import Upstream as UpstreamFacts
+from claude_proxy.web.admin import require_admin
+from claude_proxy.web.metrics import metrics
+
+if TYPE_CHECKING:
+    from claude_proxy.notify import Notifier
 
 log = structlog.get_logger("app")
 
@@ -119,20 +126,35 @@ def create_app(
     )
     state: dict[str, Any] = {"settings": settings, "draining": False, "ids": Ids()}
     app.state = State(state)
-    listening: list[Listener] = [ExchangeLog(), *listeners]
-    app.state.ledger = make_ledger(settings, {name: settings.base_url}, app.state.ids)
-    if app.state.ledger is not None:
-        listening.append(app.state.ledger)
+    pricer = make_pricer({name: settings.base_url})
+    app.state.ledger = make_ledger(settings, pricer, app.state.ids)
     notifier = make_notifier(settings)
-    if notifier is not None:
-        listening.append(notifier)
-    app.state.listeners = Listeners(listening, on_listener_error)
+    counted = Metrics(sources(app, notifier, pricer), data_dir=settings.data_dir)
+    found = (ExchangeLog(), counted, *listeners, app.state.ledger, notifier)
+    app.state.listeners = Listeners([listener for listener in found if listener is not None], on_listener_error)
     app.published_under = settings.root_path
     app.origins = OriginRules(settings.allowed_hosts, settings.allowed_origins)
     gate = Gate(settings, app.origins, lambda: bool(state["draining"]))
     app.forward = Forward(Config(settings, gate, (make_upstream(settings, name),)), app.state.listeners, app.state.ids)
     install(app, lambda: facts(settings, name), lambda: readiness(app))
+    app.include_router(metrics(counted.text, require_admin(settings.admin_token)))
     return app
+
+
+def sources(app: App, notifier: Notifier | None, pricer: Pricer) -> Sources:
+    """What the metrics take from the other rooms."""
+    ledger: Ledger | None = app.state.ledger
+    return Sources(
+        upstreams=lambda: [upstream.name for upstream in app.forward.config.upstreams],
+        in_flight=lambda: app.forward.running,
+        listener_errors=lambda: app.state.listeners.errors,
+        log_lines_lost=logs.lines_lost,
+        notices=lambda: {} if notifier is None else {"sent": notifier.publisher.sent, "lost": notifier.publisher.lost},
+        price=pricer.cost_of,
+        credits=pricer.credits_of,
+        ledger_lost=lambda: 0 if ledger is None else ledger.writer.lost,
+        ledger_queue=lambda: 0 if ledger is None else ledger.writer.waiting,
+    )
 
 
 def make_upstream(settings: Settings, name: str = "default") -> Upstream:
@@ -155,16 +177,31 @@ def make_upstream(settings: Settings, name: str = "default") -> Upstream:
     return Upstream(name, pool, credential, base_url=settings.base_url, provider=provider, memory=settings.count_tokens_memory)
 
 
-def make_ledger(settings: Settings, upstreams: Mapping[str, str], make_id: Ids) -> Ledger | None:
-    """What keeps the books; the database's modules are imported by its thread.
+def make_pricer(upstreams: Mapping[str, str]) -> Pricer:
+    """What prices exchanges; it reads the price lists when it is first asked.
 
     Args:
         upstreams: base URL by name.
+    """
+
+    def load_prices() -> Prices:
+        loaded = prices.load(prices.user_file())
+        if loaded.problem is not None:
+            log.warning("prices", problem=loaded.problem)
+        return loaded.prices
+
+    return Pricer(load_prices, {name: urlsplit(base_url).hostname or "" for name, base_url in upstreams.items()})
+
+
+def make_ledger(settings: Settings, pricer: Pricer, make_id: Ids) -> Ledger | None:
+    """What keeps the books; the database's modules are imported by its thread.
+
+    Args:
+        pricer: prices what is recorded.
         make_id: gets the worker number that the database leases.
     """
     if settings.ledger == "off":
         return None
-    hosts = {name: urlsplit(base_url).hostname or "" for name, base_url in upstreams.items()}
     options = Options(
         data_dir=settings.data_dir,
         database_url=None if settings.database_url is None else settings.database_url.get_secret_value(),
@@ -176,18 +213,13 @@ def make_ledger(settings: Settings, upstreams: Mapping[str, str], make_id: Ids) 
     def opener(say: Say) -> Callable[[], Store]:
         from claude_proxy.ledger.opening import Opener
 
+        pricer.ready()
         return Opener(options, make_id, say)
 
-    def load_prices() -> Prices:
-        loaded = prices.load(prices.user_file())
-        if loaded.problem is not None:
-            log.warning("prices", problem=loaded.problem)
-        return loaded.prices
-
-    return Ledger(opener, price=Pricer(load_prices, hosts))
+    return Ledger(opener, price=pricer)
 
 
-def make_notifier(settings: Settings) -> Listener | None:
+def make_notifier(settings: Settings) -> Notifier | None:
     """The ntfy listener if a topic is set; its room is not even imported otherwise."""
     if settings.ntfy_topic is None:
         return None

@@ -123,6 +123,9 @@ class ProxySettings(BaseModel):
     rewrite_results_url: Flag = Field(
         True, description="Point a batch's results_url back at this proxy while it holds the credential."
     )
+    admin_token: Secret | None = Field(
+        None, description="Token for the page, the API and /metrics from other machines. Also ADMIN_TOKEN_FILE."
+    )
     ledger: Annotated[Literal["on", "off"], _Word] = Field(
         "on", description="Keep books of every exchange (tokens, cost, times; no content): on or off."
     )

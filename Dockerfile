@@ -48,4 +48,4 @@ COPY --chmod=644 proxy.py /app/proxy.py
 # Exec form: the proxy is process 1 and gets Docker's SIGTERM itself. `claude-proxy serve` rather than `fastapi run`, because it
 # finishes the running streams within GRACEFUL_TIMEOUT (8 s, below Docker's 10), then cuts the rest and exits 0; the others
 # wait for the last stream without a limit, until Docker kills them. They work too: docs/servers.md.
-CMD ["claude-proxy", "serve"]
+CMD ["claude-proxy", "serve", "--app", "/app/proxy.py"]

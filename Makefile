@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check format bench matrix cluster lock clean
+.PHONY: help run demo test check format bench matrix cluster prices lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 14
@@ -24,7 +24,7 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.run
 	@touch $@
 
 run: $(VENV)/.run ## start the proxy on 127.0.0.1:3000
-	@exec $(BIN)/claude-proxy serve $(ARGS)
+	@exec $(BIN)/claude-proxy serve --app proxy.py $(ARGS)
 
 demo: $(VENV)/.run ## see it stream: no key, no upstream needed
 	@exec $(BIN)/claude-proxy demo $(ARGS)
@@ -51,6 +51,9 @@ matrix: $(VENV)/.dev ## every server behind every front proxy, with real program
 
 cluster: $(VENV)/.dev ## the chart on a real one-node Kubernetes (Debian, root; minutes)
 	.ci/docker/cluster-check.sh
+
+prices: $(VENV)/.dev ## compare our prices with the price packages; writes the packaged table (ARGS=--check)
+	$(BIN)/python -m tools.prices $(ARGS)
 
 lock: ## renew uv.lock and the two exported requirements files (needs uv)
 	uv lock --upgrade

@@ -23,7 +23,7 @@ PAGE = contenders.ROOT / "docs/benchmarks.md"
 EXAMPLES = """\
 Examples:
 
-  python -m benchmarks                                   the whole run, about four minutes; writes docs/benchmarks.md
+  python -m benchmarks                                   the whole run, about five minutes; writes docs/benchmarks.md
 
   python -m benchmarks --quick                           half a minute: does the command work?
 
@@ -93,20 +93,18 @@ def _contenders(rivals: list[str], command: str | None, results: Results) -> lis
     for name in ["nginx", *rivals]:
         rival = contenders.find(name, console.print)
         if rival is None:
-            results.notes.append(
-                f"{name} is not installed, so it was not measured" + (": no ratios." if name == "nginx" else ".")
-            )
+            results.notes.append(f"{name} is not installed, so it was not measured.")
             console.print(f"[bold red]{results.notes[-1]}")
         else:
             compared.append(rival)
-    compared.append(contenders.claude_proxy(command))
+    compared += [contenders.bare(), contenders.claude_proxy(command)]
     results.versions = {one.name: one.version for one in compared}
     return compared
 
 
 def _show(results: Results) -> None:
     table = Table(title="benchmarks")
-    for head in ["", *report.servers(results), "ratio", "budget", "kept"]:
+    for head in ["", *report.servers(results), f"ratio to {contenders.BARE}", "budget", "kept"]:
         table.add_column(head, justify="left" if not head else "right")
     for line in report.lines(results):
         colour = {"no": "red", "unknown": "yellow", "-": "dim"}.get(line.kept, "green")
@@ -165,12 +163,15 @@ def main(
     repeats: Annotated[int | None, typer.Option(min=1, max=50, help="Repeats of each row; 3, with --quick 1.")] = None,
     rivals: Annotated[str, typer.Option("--with", help="More servers to compare: caddy, haproxy.")] = "",
     quick: Annotated[bool, typer.Option("--quick", help="A small run that shows that everything works.")] = False,
-    profile: Annotated[str | None, typer.Option(help="Profile the proxy in one row (json, sse or paced) instead.")] = None,
+    profile: Annotated[str | None, typer.Option(help=f"Profile the proxy in one row ({', '.join(rows.SHARED)}) instead.")] = None,
     proxy_command: Annotated[str | None, typer.Option(help="Measure this command instead of `claude-proxy serve`.")] = None,
     output: Annotated[Path | None, typer.Option(help="Where to write the page; a full run writes docs/benchmarks.md.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write every sample to this file.")] = None,
 ) -> None:
-    """Measure claude-proxy and nginx in front of the same mock upstream, in one run on this machine."""
+    """Measure claude-proxy beside nginx and a bare proxy on the same libraries, in front of one mock upstream, on this machine.
+
+    The budgets are ratios to the bare proxy: those hardly depend on the machine.
+    """
     if sys.platform != "linux":
         raise typer.BadParameter("the figures come from /proc: run it on Linux (Docker is enough)")
     wanted = _names(chosen, rows.ROWS, "row")

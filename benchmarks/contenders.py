@@ -18,6 +18,7 @@ from pathlib import Path
 from benchmarks import payload, processes
 
 OURS = "claude-proxy"
+BARE = "bare"  # what ratios are to
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {"nginx": "nginx-light", "caddy": "caddy", "haproxy": "haproxy"}
 
@@ -165,7 +166,16 @@ def claude_proxy(command: str | None = None, wrapper: list[str] | None = None, *
         }
         return Launch([*(wrapper or []), *argv], env)
 
-    return Contender(OURS, command or _our_version(), prepare)
+    return Contender(OURS, command or _versions(OURS, "uvicorn", "uvloop", "httptools"), prepare)
+
+
+def bare() -> Contender:
+    """The yardstick of ``bare.py``: the same libraries without our features. It writes no log."""
+
+    def prepare(_: Path, port: int, upstream: int) -> Launch:
+        return Launch([sys.executable, str(ROOT / "benchmarks/bare.py"), str(port), str(upstream)], {})
+
+    return Contender(BARE, f"benchmarks/bare.py on {_versions('uvicorn', 'uvloop', 'httptools')}", prepare)
 
 
 def our_script() -> str:
@@ -181,8 +191,8 @@ def our_script() -> str:
     return found
 
 
-def _our_version() -> str:
-    parts = [f"{name} {importlib.metadata.version(name)}" for name in (OURS, "uvicorn", "uvloop", "httptools")]
+def _versions(*packages: str) -> str:
+    parts = [f"{name} {importlib.metadata.version(name)}" for name in packages]
     return f"{', '.join(parts)}, Python {sys.version.split()[0]}"
 
 

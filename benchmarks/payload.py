@@ -66,24 +66,54 @@ def _lines(text: str) -> bytes:
     return text.replace("\n", "\r\n").encode() + b"\r\n"
 
 
+_WORDS = "Read the file and say what it does. "
+_TOOLS = 24  # tools, of about 2 KB each, in a request that is large enough for them
+_LARGE = 100 * 1024
+
+
+def _filler(size: int) -> str:
+    return (_WORDS * (size // len(_WORDS) + 1))[:size]
+
+
+def _tools() -> list[dict[str, object]]:
+    property_ = {"type": "string", "description": _filler(200)}
+    schema = {
+        "type": "object",
+        "properties": {f"argument_{number}": property_ for number in range(5)},
+        "required": ["argument_0"],
+    }
+    return [{"name": f"Tool{number}", "description": _filler(700), "input_schema": schema} for number in range(_TOOLS)]
+
+
+def _turns(size: int) -> list[dict[str, object]]:
+    """A tool's call and its result, again and again, in about `size` bytes."""
+    turns: list[dict[str, object]] = []
+    for number in range(size // 4096):
+        call = {"type": "tool_use", "id": f"toolu_{number:020}", "name": "Tool0", "input": {"argument_0": _filler(300)}}
+        result = {"type": "tool_result", "tool_use_id": f"toolu_{number:020}", "content": _filler(3300)}
+        turns += [{"role": "assistant", "content": [call]}, {"role": "user", "content": [result]}]
+    return turns
+
+
 def request_body(kind: str, size: int = 2048) -> bytes:
-    """A Messages body of exactly `size` bytes (at least 512) that asks the mock for `kind`."""
-    body = {
+    """A Messages body of exactly `size` bytes (at least 512) that asks the mock for `kind`.
+
+    From 100 KB on it has the shape of a session that has gone on for a while: tools, and turns that used them.
+    """
+    last = {"type": "text", "text": ""}
+    body: dict[str, object] = {
         "model": "glm-5.3",
         "max_tokens": 32000,
         "stream": kind != "json",
         "system": [{"type": "text", "text": "You are Claude Code, Anthropic's official CLI for Claude."}],
-        "messages": [{"role": "user", "content": [{"type": "text", "text": ""}]}],
+        "messages": [{"role": "user", "content": [last]}],
         "metadata": {"user_id": kind},
     }
-    words = "Read the file and say what it does. "
-    missing = size - len(_compact(body))
-    body["messages"] = [
-        {
-            "role": "user",
-            "content": [{"type": "text", "text": (words * (missing // len(words) + 1))[:missing]}],
-        }
-    ]
+    if size >= _LARGE:
+        tools = _tools()
+        body["messages"] = [*_turns(size - len(_compact(tools)) - 4096), {"role": "user", "content": [last]}]
+        body = {"tools": tools, **body}  # the mock reads the end
+    last["text"] = _filler(size - len(_compact(body)))
     return _compact(body)
 
 

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import contenders, rows
+from benchmarks import contenders, rows, upstream
 
 DRIVER = Path(__file__).with_name("profiled.py")
 PREFIXES = (str(contenders.ROOT / "src") + "/", str(contenders.ROOT) + "/")
@@ -54,7 +54,8 @@ def take(bench: rows.Bench, command: str | None, row: str, stats: Path) -> int:
     Raises:
         StartError: the proxy did not start, or wrote no profile.
     """
-    total = {"json": bench.scale.json // 2, "sse": bench.scale.sse // 2, "paced": bench.scale.streams}[row]
+    scale = bench.scale
+    total = {"json": scale.json // 2, "big": scale.big // 2, "sse": scale.sse // 2, "paced": scale.streams}[row]
     stats.unlink(missing_ok=True)
     with contenders.running(profiled(command, stats), bench.upstream_port, core=bench.proxy_core) as server:
         rows.SHARED[row](bench, server)
@@ -72,9 +73,8 @@ def take(bench: rows.Bench, command: str | None, row: str, stats: Path) -> int:
 
 
 def _repeat(bench: rows.Bench, server: contenders.Running, row: str, total: int) -> None:
-    kind, connections, spread = {
-        "json": ("json", rows.CONNECTIONS, 0.0),
-        "sse": ("fast", rows.CONNECTIONS, 0.0),
-        "paced": ("pace", total, 0.05),
-    }[row]
-    bench.cpu(row, server, kind, connections, total, spread)
+    kind = {"json": "json", "big": "json", "sse": "fast", "paced": "pace"}[row]
+    if row == "paced":
+        bench.cpu(row, server, kind, total, total, spread=upstream.PACE)
+    else:
+        bench.cpu(row, server, kind, rows.CONNECTIONS, total, size=rows.BIG if row == "big" else rows.SMALL)

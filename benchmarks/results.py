@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from benchmarks.contenders import OURS
+from benchmarks.contenders import BARE, OURS
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Results:
         values = self.samples.get(metric, {}).get(server)
         return statistics.median(values) if values else None
 
-    def ratio(self, metric: str, to: str = "nginx") -> float | None:
+    def ratio(self, metric: str, to: str = BARE) -> float | None:
         """Ours against `to`: the median of the ratios within each repeat, which see the same noise."""
         row = self.samples.get(metric, {})
         pairs = [(ours, theirs) for ours, theirs in zip(row.get(OURS, ()), row.get(to, ()), strict=False) if theirs > 0]

@@ -10,6 +10,7 @@ from benchmarks import load, payload, processes, upstream
 from benchmarks.contenders import Contender, Running, running
 
 CONNECTIONS = 32
+SMALL, BIG = 2048, 200 * 1024  # bytes of a request's body
 Samples = dict[str, float]
 
 
@@ -18,6 +19,7 @@ class Scale:
     """How much work one sample is."""
 
     json: int
+    big: int
     sse: int
     streams: int
     latency: int
@@ -26,8 +28,8 @@ class Scale:
     repeats: int
 
 
-FULL = Scale(json=20_000, sse=4_000, streams=200, latency=3_000, large=600, held=500, repeats=3)
-QUICK = Scale(json=2_000, sse=300, streams=50, latency=200, large=50, held=50, repeats=1)
+FULL = Scale(json=20_000, big=2_000, sse=4_000, streams=200, latency=3_000, large=600, held=500, repeats=3)
+QUICK = Scale(json=2_000, big=100, sse=300, streams=50, latency=200, large=50, held=50, repeats=1)
 
 
 class BrokenAnswersError(RuntimeError):
@@ -43,13 +45,19 @@ class Bench:
     upstream_pid: int
     proxy_core: int
 
-    def cpu(self, row: str, server: Running, kind: str, connections: int, total: int, spread: float = 0.0) -> Samples:
+    def cpu(
+        self, row: str, server: Running, kind: str, connections: int, total: int, *, spread: float = 0.0, size: int = SMALL
+    ) -> Samples:
         """CPU microseconds of the server's process tree per exchange, and how busy its core, the load's core and others were.
+
+        Args:
+            spread: seconds over which the connections begin.
+            size: bytes of the request's body.
 
         Raises:
             BrokenAnswersError: not every exchange was answered in full.
         """
-        request = payload.request(kind, server.port)
+        request = payload.request(kind, server.port, size)
         before = self._clocks(server)
         tally = asyncio.run(load.drive(server.port, request, connections, total, spread=spread))
         ours, load_core, machine = (after - start for after, start in zip(self._clocks(server), before, strict=True))
@@ -70,6 +78,12 @@ def measure_json(bench: Bench, server: Running) -> Samples:
     return bench.cpu("json", server, "json", CONNECTIONS, bench.scale.json)
 
 
+def measure_big(bench: Bench, server: Running) -> Samples:
+    """The request of a long session in Claude Code: 200 KB in, 2 KB out."""
+    bench.cpu("big", server, "json", CONNECTIONS, bench.scale.big // 20, size=BIG)
+    return bench.cpu("big", server, "json", CONNECTIONS, bench.scale.big, size=BIG)
+
+
 def measure_sse(bench: Bench, server: Running) -> Samples:
     """A streamed answer whose events come without a pause."""
     bench.cpu("sse", server, "fast", CONNECTIONS, bench.scale.sse // 20)
@@ -81,7 +95,7 @@ def measure_paced(bench: Bench, server: Running) -> Samples:
     without a pause: after them the connections to the upstream are there."""
     streams = bench.scale.streams
     bench.cpu("paced", server, "fast", streams, streams)
-    samples = bench.cpu("paced", server, "pace", streams, streams, upstream.PACE)
+    samples = bench.cpu("paced", server, "pace", streams, streams, spread=upstream.PACE)
     return {**samples, "paced": samples["paced"] / payload.PACED_EVENTS}
 
 
@@ -127,7 +141,7 @@ class Probe:
 def measure_latency(bench: Bench, servers: list[Running]) -> dict[str, Samples]:
     """Direct and through each server, one exchange of each in turn, so that all see the same noise."""
     samples: dict[str, Samples] = {server.name: {} for server in servers}
-    for label, size, count in (("2k", 2048, bench.scale.latency), ("400k", 400 * 1024, bench.scale.large)):
+    for label, size, count in (("2k", SMALL, bench.scale.latency), ("400k", 400 * 1024, bench.scale.large)):
         direct = Probe(bench.upstream_port, size)
         probes = {server.name: Probe(server.port, size) for server in servers}
         _ask_in_turn([direct, *probes.values()], count)
@@ -172,6 +186,7 @@ async def _memory_per_stream(server: Running, count: int, idle: int) -> float:
 
 SHARED: dict[str, Callable[[Bench, Running], Samples]] = {
     "json": measure_json,
+    "big": measure_big,
     "sse": measure_sse,
     "paced": measure_paced,
 }

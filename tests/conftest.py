@@ -1,6 +1,7 @@
 """What all tests share: the event loop they run on, and a simulator."""
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,14 @@ async def simulator() -> AsyncIterator[Simulator]:
     """A simulator on a free port of loopback, with the default scenario."""
     async with Simulator() as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_the_developers_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty configuration folder, so that a claude-proxy.toml of whoever runs the tests plays no part."""
+    folder = tmp_path_factory.getbasetemp() / "no-settings"
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder))
+    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -119,6 +119,29 @@ def test_the_environment_is_read_when_no_settings_are_given(monkeypatch: pytest.
         create_app()
 
 
+def test_the_file_of_settings_beside_a_named_proxy_py_is_read_and_none_of_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app, here = tmp_path / "app", tmp_path / "here"
+    for folder in (app, here):
+        folder.mkdir()
+        (folder / "claude-proxy.toml").write_text(f'base_url = "http://{folder.name}"\nlog_format = "json"\n')
+    monkeypatch.chdir(here)
+    assert create_app(beside=app / "proxy.py").state.settings.base_url == "http://app"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["note"].startswith(f"{here / 'claude-proxy.toml'} is not read")
+    monkeypatch.chdir(app)
+    structlog.reset_defaults()
+    assert create_app(beside="proxy.py").state.settings.base_url == "http://app"
+    assert capsys.readouterr().err == ""
+
+
+async def test_the_upstream_of_the_file_has_its_name(tmp_path: Path) -> None:
+    (tmp_path / "claude-proxy.toml").write_text('[[upstream]]\nname = "work"\nbase_url = "http://work.example"\n')
+    page = await call(create_app(beside=tmp_path / "proxy.py"), "/", ("host", "localhost"), ("accept", "application/json"))
+    assert json.loads(page.body)["upstreams"] == [{"name": "work", "base_url": "http://work.example"}]
+
+
 def test_importing_and_making_it_opens_no_socket_and_writes_no_file() -> None:
     program = """
 import sys

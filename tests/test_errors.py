@@ -66,6 +66,8 @@ def test_every_error_renders_as_an_envelope_marked_as_ours(kind: type[ProxyError
     hint = {None: None, True: b"true", False: b"false"}[kind.should_retry]
     assert headers.get(b"x-should-retry") == hint
     assert headers.get(b"retry-after") == (None if kind.retry_after is None else b"%d" % kind.retry_after)
+    assert (headers.get(b"www-authenticate") == b'Bearer realm="claude-proxy"') is (kind.status == 401)
+    assert (b"www-authenticate" in headers) is (kind.status == 401)
     assert len(headers) == len(rendered.headers)
 
 

@@ -1,10 +1,10 @@
 """Listeners: who is called, in which order, and that none can break an exchange."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import pytest
 
-from claude_proxy.exchange import Attempt, Exchange, Listener, Listeners, Outcome, Tap, overrides
+from claude_proxy.exchange import Attempt, Exchange, Header, Listener, Listeners, Outcome, Tap, overrides
 
 HOOKS = ["on_exchange_start", "on_attempt", "on_response_start", "on_exchange_end", "on_upstream_state"]
 
@@ -36,7 +36,27 @@ class Told(Listener):
         self.calls.append((self.name, "on_upstream_state", upstream, state))
 
     def tap(self, exchange: Exchange) -> Tap | None:
-        return lambda data: self.calls.append((self.name, "tap", data.decode()))
+        return ToldTap(self.name, self.calls)
+
+
+class ToldTap(Tap):
+    """Writes down what it sees."""
+
+    def __init__(self, name: str, calls: list[tuple[str, ...]]) -> None:
+        self.name = name
+        self.calls = calls
+
+    def on_request(self, headers: Sequence[Header], body: bytes, *, whole: bool) -> None:
+        self.calls.append((self.name, "request", body.decode(), str(whole)))
+
+    def on_response(self, status: int, headers: Sequence[Header]) -> None:
+        self.calls.append((self.name, "response", str(status)))
+
+    def on_data(self, data: bytes) -> None:
+        self.calls.append((self.name, "data", data.decode()))
+
+    def on_end(self, exchange: Exchange) -> None:
+        self.calls.append((self.name, "end", exchange.id))
 
 
 class Broken(Listener):
@@ -61,12 +81,32 @@ class Broken(Listener):
         raise RuntimeError("tap")
 
 
-class BrokenTap(Listener):
-    def tap(self, exchange: Exchange) -> Tap | None:
-        def fail(data: bytes) -> None:
-            raise RuntimeError("in the tap")
+class BrokenTap(Tap):
+    """Fails at everything."""
 
-        return fail
+    def on_request(self, headers: Sequence[Header], body: bytes, *, whole: bool) -> None:
+        raise RuntimeError("request")
+
+    def on_response(self, status: int, headers: Sequence[Header]) -> None:
+        raise RuntimeError("response")
+
+    def on_data(self, data: bytes) -> None:
+        raise RuntimeError("data")
+
+    def on_end(self, exchange: Exchange) -> None:
+        raise RuntimeError("end")
+
+
+class OffersBrokenTap(Listener):
+    def tap(self, exchange: Exchange) -> Tap | None:
+        return BrokenTap()
+
+
+def see_all(tap: Tap) -> None:
+    tap.on_request([(b"a", b"b")], b"question", whole=True)
+    tap.on_response(200, [])
+    tap.on_data(b"answer")
+    tap.on_end(exchange())
 
 
 class EndOnly(Listener):
@@ -113,12 +153,22 @@ def test_without_a_report_failures_are_counted() -> None:
     assert listeners.errors == len(HOOKS)
 
 
-def test_taps_see_the_bytes_and_none_is_no_tap() -> None:
+def test_a_tap_sees_request_response_bytes_and_end() -> None:
     told = Told()
-    taps = Listeners([Listener(), told, EndOnly()]).taps(exchange())
-    assert len(taps) == 1
-    taps[0](b"bytes")
-    assert told.calls == [("", "tap", "bytes")]
+    tap = Listeners([Listener(), told, EndOnly()]).tap(exchange())
+    assert tap is not None
+    see_all(tap)
+    assert told.calls == [
+        ("", "request", "question", "True"), ("", "response", "200"), ("", "data", "answer"), ("", "end", "cp_1"),
+    ]  # fmt: skip
+
+
+def test_several_taps_see_the_same_in_the_listeners_order() -> None:
+    calls: list[tuple[str, ...]] = []
+    tap = Listeners([Told("a", calls), Told("b", calls)]).tap(exchange())
+    assert tap is not None
+    see_all(tap)
+    assert [call[:2] for call in calls] == [(name, what) for what in ("request", "response", "data", "end") for name in "ab"]
 
 
 class Declining(Listener):
@@ -127,23 +177,46 @@ class Declining(Listener):
 
 
 def test_a_listener_may_decline_to_tap() -> None:
-    assert Listeners([Declining()]).taps(exchange()) == []
+    assert Listeners([Declining()]).tap(exchange()) is None
 
 
-def test_a_tap_that_fails_is_contained_at_the_offer_and_at_the_bytes() -> None:
+def test_a_tap_that_fails_is_contained_at_the_offer_and_at_each_hook_and_the_next_one_sees_all() -> None:
     reports: list[str] = []
-    listeners = Listeners([Broken(), BrokenTap(), Told()], lambda hook, error: reports.append(f"{hook}: {error}"))
-    taps = listeners.taps(exchange())
-    for tap in taps:
-        tap(b"x")
-    assert (len(taps), listeners.errors) == (2, 2)
-    assert reports == ["tap: tap", "tap: in the tap"]
+    told = Told()
+    listeners = Listeners([Broken(), OffersBrokenTap(), told], lambda hook, error: reports.append(f"{hook}: {error}"))
+    tap = listeners.tap(exchange())
+    assert tap is not None
+    see_all(tap)
+    assert reports == ["tap: tap", *(f"tap.on_{hook}: {hook}" for hook in ("request", "response", "data", "end"))]
+    assert listeners.errors == 5
+    assert len(told.calls) == 4
+
+
+async def test_listeners_are_started_in_order_and_closed_the_other_way_round_whatever_they_do() -> None:
+    calls: list[str] = []
+
+    class Working(Listener):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        async def start(self) -> None:
+            calls.append(f"start {self.name}")
+
+        async def aclose(self) -> None:
+            calls.append(f"close {self.name}")
+            raise OSError("the disk is full")
+
+    listeners = Listeners([Working("a"), Working("b"), Listener()])
+    await listeners.start()
+    await listeners.aclose()
+    assert calls == ["start a", "start b", "close b", "close a"]
+    assert listeners.errors == 2
 
 
 def test_no_listeners_is_fine() -> None:
     listeners = Listeners()
     call_all(listeners)
-    assert listeners.taps(exchange()) == []
+    assert listeners.tap(exchange()) is None
 
 
 def test_a_cancellation_is_not_contained() -> None:
@@ -156,7 +229,7 @@ def test_a_cancellation_is_not_contained() -> None:
 
 
 @pytest.mark.parametrize("hook", [*HOOKS, "tap"])
-def test_only_what_is_overridden_is_called(hook: str) -> None:
+def test_an_override_is_found_where_it_is_inherited_too(hook: str) -> None:
     class Child(EndOnly):
         """Inherits the override."""
 
@@ -165,17 +238,15 @@ def test_only_what_is_overridden_is_called(hook: str) -> None:
     assert overrides(Child(), hook) is (hook == "on_exchange_end")
 
 
-def test_the_base_listener_does_nothing() -> None:
-    base = Listener()
-    hooks: list[Callable[[], object]] = [
-        lambda: base.on_exchange_start(exchange()),
-        lambda: base.on_attempt(exchange(), Attempt("default", 0.0)),
-        lambda: base.on_response_start(exchange()),
-        lambda: base.on_exchange_end(exchange()),
-        lambda: base.on_upstream_state("default", "back"),
-        lambda: base.tap(exchange()),
-    ]
-    assert [hook() for hook in hooks] == [None] * 6
+def test_a_hook_that_is_not_overridden_is_never_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listener costs an exchange only what it asks for."""
+    called: list[str] = []
+    for hook in [*HOOKS, "tap"]:
+        monkeypatch.setattr(Listener, hook, lambda *_, hook=hook: called.append(hook))
+    listeners = Listeners([Listener(), EndOnly()])
+    call_all(listeners)
+    assert listeners.tap(exchange()) is None
+    assert (called, listeners.errors) == ([], 0)
 
 
 def test_the_duration_is_zero_while_it_runs() -> None:
@@ -186,5 +257,6 @@ def test_the_duration_is_zero_while_it_runs() -> None:
 
 
 def test_outcomes_are_words_for_a_log() -> None:
-    assert [str(outcome) for outcome in Outcome] == [outcome.value for outcome in Outcome]
-    assert len(Outcome) == 8
+    """They are searched for and become labels of metrics: lower-case words with hyphens, as the names say them."""
+    assert {outcome.value for outcome in Outcome} == {outcome.name.lower().replace("_", "-") for outcome in Outcome}
+    assert f"{Outcome.CLIENT_STALLED}" == "client-stalled"

@@ -4,6 +4,10 @@ import asyncio
 import io
 import json
 import logging
+import os
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ import structlog
 
 from claude_proxy import logs
 from claude_proxy.exchange import Outcome
+from claude_proxy.log_sink import Sink
 
 
 class Terminal(io.TextIOWrapper):
@@ -191,7 +196,7 @@ def test_a_log_whose_reader_is_gone_costs_its_lines_and_nothing_else() -> None:
     assert logs._sink.lost == before + 2
 
 
-async def test_the_lines_of_one_turn_are_written_together_and_in_order(stream: io.TextIOWrapper) -> None:
+async def test_the_lines_of_one_iteration_are_written_together_and_in_order(stream: io.TextIOWrapper) -> None:
     logs.configure("info", "json", stream)
     logs.gather(asyncio.get_running_loop())
     try:
@@ -201,6 +206,7 @@ async def test_the_lines_of_one_turn_are_written_together_and_in_order(stream: i
         structlog.get_logger("x").info("other", n=3)  # a line of another kind does not overtake them
         logs.line("info", "exchange", {"n": 4})
         await asyncio.sleep(0)
+        assert logs.drain(10)
         assert [json.loads(line)["n"] for line in written(stream).splitlines()] == [1, 2, 3, 4]
         logs.line("info", "exchange", {"n": 5})
     finally:
@@ -232,3 +238,197 @@ async def test_lines_that_are_written_together_are_no_more_than_a_pipe_takes_who
     assert [json.loads(line)["n"] for line in b"".join(raw.pieces).splitlines()] == list(range(100))
     assert all(piece.endswith(b"\n") and (len(piece) <= 4096 or piece.count(b"\n") == 1) for piece in raw.pieces)
     assert len(raw.pieces) < 20
+
+
+# A log that nobody reads
+
+
+class Gate(io.RawIOBase):
+    """A pipe whose reader reads only while the gate is open; `reached` is set once a write waits for it."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.reached = threading.Event()
+        self.taken = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.reached.set()
+        assert self.open.wait(30)
+        self.taken += bytes(data)
+        return len(data)
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    gate = Gate()
+    yield gate
+    gate.open.set()
+    logs.drain(10)
+
+
+def test_in_the_background_nobody_waits_for_the_reader(gate: Gate) -> None:
+    logs.configure("info", "json", io.TextIOWrapper(io.BufferedWriter(gate)))
+    with logs.background():
+        for n in range(200):
+            structlog.get_logger("x").info("line", n=n)
+        logging.getLogger("asyncio").warning("from a library")
+        assert gate.reached.wait(30)
+        assert gate.taken == b""
+        gate.open.set()
+    lines = [json.loads(line) for line in gate.taken.splitlines()]
+    assert [line["n"] for line in lines[:-1]] == list(range(200))
+    assert lines[-1]["event"] == "from a library"
+
+
+def test_the_end_of_the_background_waits_for_a_stopped_reader_only_once(gate: Gate) -> None:
+    logs.configure("info", "json", io.TextIOWrapper(io.BufferedWriter(gate)))
+    with logs.background():
+        structlog.get_logger("x").info("line")
+        assert gate.reached.wait(30)
+        assert not logs.drain(0.01)
+        with logs.background():  # the inner end does not wait at all, the outer one has waited
+            pass
+    assert not logs.drain(1000)
+    structlog.get_logger("x").info("one more does not wait either")
+    gate.open.set()
+    assert logs._sink._writer is not None
+    while not logs.drain(10):
+        pass
+    assert gate.taken.count(b"\n") == 2
+
+
+def told_by(program: str) -> list[str]:
+    """The lines that a program writes to standard error."""
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, timeout=60, check=True)
+    return done.stderr.decode().splitlines()
+
+
+def test_what_others_write_to_standard_error_goes_the_same_way_and_in_order() -> None:
+    told = told_by(
+        "import sys, threading, warnings, structlog\n"
+        "from claude_proxy import logs\n"
+        "logs.configure('info', 'json')\n"
+        "real = sys.stderr\n"
+        "with logs.background():\n"
+        "    assert sys.stderr is not real\n"
+        "    assert (sys.stderr.fileno(), sys.stderr.isatty()) == (2, False)\n"
+        "    structlog.get_logger().info('first')\n"
+        "    print('second', file=sys.stderr)\n"
+        "    warnings.warn('third')\n"
+        "    thread = threading.Thread(target=lambda: 1 / 0)\n"
+        "    thread.start()\n"
+        "    thread.join()\n"
+        "    logs.say('fifth \\ud800')\n"
+        "assert sys.stderr is real\n"
+        "print('sixth', file=sys.stderr)\n"
+    )
+    words = ("first", "second", "third", "ZeroDivisionError", "fifth \\ud800", "sixth")
+    found = [next(at for at, line in enumerate(told) if word in line) for word in words]
+    assert found == sorted(found)
+
+
+async def test_a_sentence_does_not_overtake_the_lines_of_its_iteration(stream: io.TextIOWrapper) -> None:
+    logs.configure("info", "json", stream)
+    logs.gather(asyncio.get_running_loop())
+    logs.line("info", "exchange", {})
+    logs.say("then this")
+    logs.gather(None)
+    assert written(stream).splitlines()[-1] == "then this"
+
+
+@pytest.mark.parametrize("style", ["auto", "json", "console"])
+@pytest.mark.parametrize("closed", [True, False])
+def test_without_standard_error_lines_are_lost_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, stream: io.TextIOWrapper, style: str, closed: bool
+) -> None:
+    stream.close()
+    monkeypatch.setattr(sys, "stderr", stream if closed else None)
+    logs.configure("info", style)
+    before = logs._sink.lost
+    structlog.get_logger("x").info("line")
+    with logs.background():
+        structlog.get_logger("x").info("line")
+        logs.say("a sentence")
+    assert logs._sink.lost == before + 3
+
+
+@pytest.mark.parametrize(("style", "lost"), [("json", '"lines":2'), ("console", "lines=2")])
+def test_lost_lines_are_told_in_the_style_of_the_log(stream: io.TextIOWrapper, style: str, lost: str) -> None:
+    logs.configure("info", style, stream)
+    (told,) = logs._lost_lines(2, "while nobody read the log").decode().splitlines()
+    assert "2 log lines were lost while nobody read the log" in told
+    assert lost in told
+    assert "1 log line was lost" in logs._lost_lines(1, "").decode()
+
+
+def sink(write: Callable[[Any], int | None]) -> Sink:
+    """A sink on a raw stream that writes with `write`."""
+
+    class Raw(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any) -> int | None:  # type: ignore[override]  # as of a non-blocking descriptor
+            return write(data)
+
+    found = Sink(lambda count, reason: b"")
+    found.stream = io.TextIOWrapper(io.BufferedWriter(Raw()))
+    return found
+
+
+def test_a_line_that_a_full_disk_tore_does_not_tear_the_next_one() -> None:
+    written = bytearray()
+    room = 7
+
+    def write(data: Any) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(28, "No space left on device")
+        size = min(room, len(data))
+        room -= size
+        written.extend(bytes(data[:size]))
+        return size
+
+    disk = sink(write)
+    disk.msg("first line")
+    disk.msg("second line")
+    assert disk.lost == 2
+    room = 1000
+    disk.msg("third line")
+    assert bytes(written) == b"first l\nthird line\n"
+
+
+def test_a_descriptor_that_somebody_made_non_blocking_is_written_to_all_the_same() -> None:
+    written = bytearray()
+    turns = iter([None, 3, None, None])
+
+    def write(data: Any) -> int | None:
+        size = next(turns, len(data))
+        if size is not None:
+            written.extend(bytes(data[:size]))
+        return size
+
+    sink(write).msg("a line")
+    assert bytes(written) == b"a line\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_writes_its_own_lines_and_not_its_parents() -> None:
+    told = told_by(
+        "import os, structlog\n"
+        "from claude_proxy import logs\n"
+        "logs.configure('info', 'json')\n"
+        "with logs.background():\n"
+        "    for n in range(3):\n"
+        "        structlog.get_logger().info('parent')\n"
+        "        if not (child := os.fork()):\n"
+        "            structlog.get_logger().info('child')\n"
+        "            logs.drain(30)\n"
+        "            os._exit(0)\n"
+        "        os.waitpid(child, 0)\n"
+    )
+    assert sorted(json.loads(line)["event"] for line in told) == ["child"] * 3 + ["parent"] * 3

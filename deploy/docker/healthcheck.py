@@ -10,8 +10,13 @@ import sys
 
 def port() -> int:
     """The port the proxy listens on: from BIND (host:port), else PORT, else 3000."""
-    bound = os.environ.get("BIND", "").rpartition(":")[2]
-    return int(bound if bound.isdigit() else os.environ.get("PORT") or 3000)
+    bound = variable("BIND").rpartition(":")[2]
+    return int(bound if bound.isdigit() else variable("PORT") or 3000)
+
+
+def variable(name: str) -> str:
+    """Its value without what may stand around it: `docker run --env-file` keeps quotes, and the proxy drops them."""
+    return os.environ.get(name, "").strip(" \t\r\n\ufeff\"'")
 
 
 def main() -> int:

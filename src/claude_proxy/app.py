@@ -6,6 +6,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -18,11 +19,12 @@ from claude_proxy.access.origin import OriginRules, cors_headers, preflight_head
 from claude_proxy.errors import ProxyError, render
 from claude_proxy.exchange import Listener, Listeners
 from claude_proxy.observe.line import ExchangeLog
-from claude_proxy.proxy.attempt import Upstream
+from claude_proxy.protocol.providers import find_at
 from claude_proxy.proxy.client import Message, Receive, Scope, Send
+from claude_proxy.proxy.config import Config, Upstream
 from claude_proxy.proxy.forward import Forward
 from claude_proxy.proxy.target import PREFIX, below_prefix
-from claude_proxy.settings import Settings, load
+from claude_proxy.settings import Settings, load, unread_sentence
 from claude_proxy.signals import on_stop_signal
 from claude_proxy.upstream.dial import parse_origin
 from claude_proxy.upstream.pool import Pool
@@ -74,21 +76,32 @@ class App(FastAPI):
 
 
 def create_app(
-    settings: Settings | None = None, *, default_base_url: str | None = None, listeners: Iterable[Listener] = ()
+    settings: Settings | None = None,
+    *,
+    default_base_url: str | None = None,
+    beside: str | Path | None = None,
+    listeners: Iterable[Listener] = (),
 ) -> App:
     """Build the application.
 
     Args:
-        settings: by default read from the environment and claude-proxy.toml.
+        settings: by default read from the environment and the one file of settings (settings/places.py).
         default_base_url: what BASE_URL is where neither says it (proxy.py).
+        beside: the named proxy.py (its `__file__`); a claude-proxy.toml beside it is read if no other file is.
         listeners: told of exchanges besides our own.
 
     Raises:
         SettingsError: with a sentence for each setting that cannot be used.
     """
+    name, unread = "default", None
     if settings is None:
-        settings = load(defaults={} if default_base_url is None else {"base_url": default_base_url}).settings
+        defaults = {} if default_base_url is None else {"base_url": default_base_url}
+        loaded = load(defaults=defaults, beside=None if beside is None else Path(beside))
+        settings, name, unread = loaded.settings, loaded.upstream_name, loaded.unread
+    told = structlog.is_configured()  # by serve or gunicorn_conf.py, which have said it once for all workers
     logs.configure(settings.log_level, settings.log_format)
+    if unread is not None and not told:
+        log.warning("option", note=unread_sentence(unread))
     app = App(
         title="claude-proxy",
         version=__version__,
@@ -100,20 +113,21 @@ def create_app(
     )
     state: dict[str, Any] = {"settings": settings, "draining": False}
     app.state = State(state)
-    told: list[Listener] = [ExchangeLog(), *listeners]
-    app.state.notifier = make_notifier(settings)
-    if app.state.notifier is not None:
-        told.append(app.state.notifier)
+    listening: list[Listener] = [ExchangeLog(), *listeners]
+    notifier = make_notifier(settings)
+    if notifier is not None:
+        listening.append(notifier)
+    app.state.listeners = Listeners(listening, on_listener_error)
     app.published_under = settings.root_path
     app.origins = OriginRules(settings.allowed_hosts, settings.allowed_origins)
     gate = Gate(settings, app.origins, lambda: bool(state["draining"]))
-    app.forward = Forward(settings, make_upstream(settings), gate, Listeners(told, on_listener_error))
-    install(app, lambda: facts(settings), lambda: readiness(app))
+    app.forward = Forward(Config(settings, gate, (make_upstream(settings, name),)), app.state.listeners)
+    install(app, lambda: facts(settings, name), lambda: readiness(app))
     return app
 
 
-def make_upstream(settings: Settings) -> Upstream:
-    """The upstream named `default`, from BASE_URL, UPSTREAM_API_KEY and UPSTREAM_AUTH."""
+def make_upstream(settings: Settings, name: str = "default") -> Upstream:
+    """The upstream, from BASE_URL, UPSTREAM_API_KEY and UPSTREAM_AUTH or its `[[upstream]]`."""
     origin = parse_origin(settings.base_url)
     pool = Pool(
         origin,
@@ -123,14 +137,16 @@ def make_upstream(settings: Settings) -> Upstream:
         limit=settings.max_connections,
     )
     key = settings.upstream_api_key
-    if key is None:
-        return Upstream("default", pool, None)
-    secret = key.get_secret_value().encode()
-    bearer = settings.auth_scheme == "bearer"
-    return Upstream("default", pool, (b"authorization", b"Bearer " + secret) if bearer else (b"x-api-key", secret))
+    provider = find_at(settings.base_url)
+    credential = None
+    if key is not None:
+        secret = key.get_secret_value().encode()
+        bearer = (settings.upstream_auth or provider.auth) == "bearer"
+        credential = (b"authorization", b"Bearer " + secret) if bearer else (b"x-api-key", secret)
+    return Upstream(name, pool, credential, base_url=settings.base_url, provider=provider, memory=settings.count_tokens_memory)
 
 
-def make_notifier(settings: Settings) -> Any:
+def make_notifier(settings: Settings) -> Listener | None:
     """The ntfy listener if a topic is set; its room is not even imported otherwise."""
     if settings.ntfy_topic is None:
         return None
@@ -141,31 +157,30 @@ def make_notifier(settings: Settings) -> Any:
 
 @asynccontextmanager
 async def lifespan(app: App) -> AsyncIterator[None]:
-    """What needs a running loop: notices out, connections closed at the end."""
-    notifier = app.state.notifier
-    if notifier is not None:
-        await notifier.start()
+    """What needs a running loop: listeners started, at the end closed, and the connections with them."""
+    await app.state.listeners.start()
     gc.freeze()  # what is there now stays: the collector need not walk it again and again
     logs.gather(asyncio.get_running_loop())
     restore = on_stop_signal(lambda: setattr(app.state, "draining", True))
-    log.info("ready", version=__version__, upstream=app.state.settings.base_url, notices=notifier is not None)
+    log.info(
+        "ready", version=__version__, upstream=app.state.settings.base_url, notices=app.state.settings.ntfy_topic is not None
+    )
     try:
         yield
     finally:
         restore()
-        if notifier is not None:
-            await notifier.aclose()
+        await app.state.listeners.aclose()
         app.forward.close()
         log.info("stopped", running=app.forward.running)
         logs.gather(None)
 
 
-def facts(settings: Settings) -> PageFacts:
+def facts(settings: Settings, name: str = "default") -> PageFacts:
     """What the pages may say about this proxy."""
     return PageFacts(
         version=__version__,
         prefix=PREFIX,
-        upstreams=(UpstreamFacts("default", settings.base_url),),
+        upstreams=(UpstreamFacts(name, settings.base_url),),
         holds_credential=settings.upstream_api_key is not None,
         needs_key=settings.proxy_api_key is not None,
         notices=settings.ntfy_topic is not None,

@@ -14,8 +14,9 @@ ProxyError
 │   ├── ConnectionLost       502 api_error      (closed before an answer)
 │   ├── BadResponse          502 api_error      (not HTTP, or not what was asked)
 │   ├── UpstreamTimeout      504 timeout_error  (connect, write, response head)
+│   ├── UpstreamRedirect     502 api_error      (BASE_URL leads elsewhere)
 │   └── UpstreamIsSelf       508 api_error
-└── Unavailable       503    our own side: draining, or full
+└── Unavailable       503    our own side: draining, full, or out of descriptors, memory or threads
 
 The types are Anthropic's (https://docs.anthropic.com/en/api/errors), the envelope too: a client shows our sentence
 as it would show theirs. `x-claude-proxy-error` marks it as ours.
@@ -147,6 +148,14 @@ class UpstreamTimeout(UpstreamError):
     code = "upstream_timeout"
 
 
+class UpstreamRedirect(UpstreamError):
+    """502: the upstream answered with a redirect, so BASE_URL is not the API's address."""
+
+    code = "upstream_redirect"
+    side: Side = "proxy"
+    should_retry = False
+
+
 class UpstreamIsSelf(UpstreamError):
     """508 (RFC 5842 section 7.2): BASE_URL points back at this proxy."""
 
@@ -157,12 +166,15 @@ class UpstreamIsSelf(UpstreamError):
 
 
 class Unavailable(ProxyError):
-    """503: this process is draining or has no free connection."""
+    """503: this process is draining, has no free connection, or this machine lacks something (`upstream/failures.py`)."""
 
     status = 503
     type = "overloaded_error"
     code = "unavailable"
     retry_after = 1
+
+
+_CHALLENGE = (b"www-authenticate", b'Bearer realm="claude-proxy"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +198,8 @@ def render(error: ProxyError, request_id: str | None = None, *, hints: bool = Tr
     if request_id is not None:
         envelope["request_id"] = request_id
         headers.append((b"request-id", request_id.encode()))
+    if error.status == 401:  # RFC 9110 section 11.6.1: a 401 says how to authenticate
+        headers.append(_CHALLENGE)
     if hints and error.should_retry is not None:
         headers.append((b"x-should-retry", b"true" if error.should_retry else b"false"))
     if hints and error.retry_after is not None:

@@ -1,18 +1,19 @@
 """One client call, what it took and how it ended; and who is told of it.
 
-`proxy/forward.py` fills an `Exchange`; listeners (log, notices, later ledger and metrics) read it. A listener's methods
-are synchronous and quick, its exceptions are contained and counted: it can never slow or break an exchange.
+`proxy/forward.py` fills an `Exchange`; listeners (log, notices, ledger, metrics) read it. A listener's methods are
+synchronous and quick, and its exceptions are contained and counted: it can neither slow nor break an exchange.
 """
 
 from __future__ import annotations
 
 import contextlib
 import enum
-import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from claude_proxy.errors import Side
+
+Header = tuple[bytes, bytes]
 
 
 class Outcome(enum.StrEnum):
@@ -21,11 +22,31 @@ class Outcome(enum.StrEnum):
     COMPLETED = "completed"  # the upstream's answer was relayed whole, whatever its status
     REFUSED = "refused"  # we answered 4xx: the client's side
     FAILED = "failed"  # we answered 5xx: no answer was to be had
+    UNFINISHED = "unfinished"  # the upstream ended its event stream cleanly, before the answer had said everything
     CUT = "cut"  # the upstream's answer broke off; passed on as a cut
     STALLED = "stalled"  # the upstream's answer fell silent past the deadline; passed on as a cut
     CANCELLED = "cancelled"  # the client left: nobody's fault
     CLIENT_STALLED = "client-stalled"  # the client stopped reading
     ABORTED = "aborted"  # our process was told to stop before the end
+
+
+class State(enum.StrEnum):
+    """How far a running exchange has come."""
+
+    READING = "reading"  # the request's body is coming in
+    WAITING = "waiting"  # for an upstream, or for its turn there
+    SENT = "sent"  # the upstream has the request and thinks
+    ANSWERING = "answering"  # the response goes to the client
+    ENDED = "ended"
+
+
+class Kind(enum.StrEnum):
+    """What a request asks of the API, by method and path."""
+
+    MESSAGES = "messages"
+    COUNT_TOKENS = "count_tokens"
+    BATCHES = "batches"
+    OTHER = "other"
 
 
 @dataclass(slots=True)
@@ -56,13 +77,15 @@ class Failure:
         side: who has to act.
         kind: Anthropic's error type (`rate_limit_error`), or our own code (`connect_failed`, `stream_cut`).
         message: a sentence, without secrets and without prompt text, at most 300 characters.
-        provider_code: the provider's own number, such as z.ai's "1302".
+        provider_code: the provider's own number, such as z.ai's "1302", or the provider table's word for a sentence.
+        provider: name of the provider whose table explains the failure; None if none does.
     """
 
     side: Side
     kind: str
     message: str
     provider_code: str | None = None
+    provider: str | None = None
 
 
 @dataclass(slots=True)
@@ -79,7 +102,11 @@ class Attempt:
 
 @dataclass(slots=True)
 class Exchange:
-    """One client call from first byte in to last byte out. Times are event-loop seconds, but `started_at` (Unix)."""
+    """One client call from first byte in to last byte out. Times are event-loop seconds, but `started_at` (Unix).
+
+    What watchers of a running exchange want to see is in `state`, `bytes_out`, `usage` and the like, after `refresh`.
+    Every text of a client or an upstream has been through `cleaning.clean` before it stands here.
+    """
 
     id: str
     method: str
@@ -87,11 +114,17 @@ class Exchange:
     client: str
     started: float
     started_at: float
+    state: State = State.READING
+    kind: Kind = Kind.OTHER
     upstream: str = ""
+    key: str | None = None  # name of the client key that was shown
     session: str | None = None
     agent: str | None = None
+    parent_agent: str | None = None
     request_class: str | None = None
-    model: str | None = None
+    user_agent: str | None = None
+    model: str | None = None  # as the client asked for it
+    model_served: str | None = None  # as the upstream's answer names it
     stream: bool = False
     status: int = 0
     upstream_request_id: str | None = None
@@ -101,26 +134,52 @@ class Exchange:
     bytes_in: int = 0
     bytes_out: int = 0
     first_byte: float | None = None  # seconds from start to the first body byte sent to the client
+    heard_at: float | None = None  # when the upstream's answer last brought something
     longest_silence: float = 0.0  # seconds without a byte from the upstream, in a stream
     pings: int = 0
     ended: float | None = None
     outcome: Outcome | None = None
     failure: Failure | None = None
+    live: Callable[[], None] | None = None  # brings the fields up to date while the answer is relayed
 
     @property
     def duration(self) -> float:
         """Seconds from first byte in to the end; 0.0 while it runs."""
         return 0.0 if self.ended is None else self.ended - self.started
 
+    def refresh(self) -> None:
+        """Bring `bytes_out`, `usage` and `heard_at` of a running exchange up to date: the path does so only now and then."""
+        if self.live is not None:
+            self.live()
 
-Tap = Callable[[bytes], None]
+
+class Tap:
+    """Sees the bytes of one exchange, as they are. Override what is wanted; nothing here may wait."""
+
+    def on_request(self, headers: Sequence[Header], body: bytes, *, whole: bool) -> None:
+        """The request has gone to the upstream; `body` is what was kept of it, all of it if `whole`. Once per attempt."""
+
+    def on_response(self, status: int, headers: Sequence[Header]) -> None:
+        """The head of the answer that goes to the client, as the upstream sent it."""
+
+    def on_data(self, data: bytes) -> None:
+        """The next bytes of that answer's body."""
+
+    def on_end(self, exchange: Exchange) -> None:
+        """The exchange is over; called once."""
 
 
 class Listener:
     """What may be overridden to be told of exchanges. Every method is optional."""
 
+    async def start(self) -> None:
+        """The event loop runs; called once, before the first exchange."""
+
+    async def aclose(self) -> None:
+        """The last exchange is over: write down what is still to be written."""
+
     def on_exchange_start(self, exchange: Exchange) -> None:
-        """The request's head has been read and accepted."""
+        """The request's head has been read."""
 
     def on_attempt(self, exchange: Exchange, attempt: Attempt) -> None:
         """An attempt has ended: its head came, or it failed."""
@@ -135,7 +194,7 @@ class Listener:
         """An upstream was ejected or came back."""
 
     def tap(self, exchange: Exchange) -> Tap | None:
-        """A function that sees the response's bytes as they pass, or None."""
+        """A tap that sees this exchange's bytes, or None. Called when the exchange opens."""
         return None
 
 
@@ -150,13 +209,26 @@ class Listeners:
     def __init__(self, listeners: Iterable[Listener] = (), on_error: Callable[[str, Exception], None] | None = None) -> None:
         self.errors = 0
         self._on_error = on_error
-        found = list(listeners)
-        self._start = [x.on_exchange_start for x in found if overrides(x, "on_exchange_start")]
-        self._attempt = [x.on_attempt for x in found if overrides(x, "on_attempt")]
-        self._response = [x.on_response_start for x in found if overrides(x, "on_response_start")]
-        self._end = [x.on_exchange_end for x in found if overrides(x, "on_exchange_end")]
-        self._state = [x.on_upstream_state for x in found if overrides(x, "on_upstream_state")]
-        self._taps = [x.tap for x in found if overrides(x, "tap")]
+        self._all = list(listeners)
+        self._start = [x.on_exchange_start for x in self._all if overrides(x, "on_exchange_start")]
+        self._attempt = [x.on_attempt for x in self._all if overrides(x, "on_attempt")]
+        self._response = [x.on_response_start for x in self._all if overrides(x, "on_response_start")]
+        self._end = [x.on_exchange_end for x in self._all if overrides(x, "on_exchange_end")]
+        self._state = [x.on_upstream_state for x in self._all if overrides(x, "on_upstream_state")]
+        self._taps = [x.tap for x in self._all if overrides(x, "tap")]
+
+    async def start(self) -> None:
+        """Start each listener. Unlike the hooks', an exception here is raised: it stops the start of the process."""
+        for listener in self._all:
+            await listener.start()
+
+    async def aclose(self) -> None:
+        """Close each listener, whatever the others do."""
+        for listener in reversed(self._all):
+            try:
+                await listener.aclose()
+            except Exception as error:  # the next one has something to write down too
+                self.contain("aclose", error)
 
     def exchange_start(self, exchange: Exchange) -> None:
         for hook in self._start:
@@ -178,30 +250,55 @@ class Listeners:
         for hook in self._state:
             self._call("on_upstream_state", hook, upstream, state)
 
-    def taps(self, exchange: Exchange) -> list[Tap]:
-        """The byte taps that want to see this exchange; their exceptions are contained too."""
+    def tap(self, exchange: Exchange) -> Tap | None:
+        """All taps that want to see this exchange, as one whose exceptions are contained; None if there are none."""
         taps: list[Tap] = []
         for offer in self._taps:
             try:
                 tap = offer(exchange)
             except Exception as error:  # a listener must never break an exchange
-                self._contain("tap", error)
+                self.contain("tap", error)
             else:
                 if tap is not None:
-                    taps.append(functools.partial(self._call, "tap", tap))
-        return taps
+                    taps.append(tap)
+        return _Taps(taps, self._call) if taps else None
 
-    def _call(self, name: str, hook: Callable[..., None], *args: object) -> None:
-        try:
-            hook(*args)
-        except Exception as error:  # a listener must never break an exchange
-            self._contain(name, error)
-
-    def _contain(self, name: str, error: Exception) -> None:
+    def contain(self, where: str, error: Exception) -> None:
+        """Count and report an exception of something that only looks on: the exchange goes on."""
         self.errors += 1
         if self._on_error is not None:
             with contextlib.suppress(Exception):  # the log that failed may be the log that is told
-                self._on_error(name, error)
+                self._on_error(where, error)
+
+    def _call(self, name: str, hook: Callable[..., None], *args: object, **more: object) -> None:
+        try:
+            hook(*args, **more)
+        except Exception as error:  # a listener must never break an exchange
+            self.contain(name, error)
+
+
+class _Taps(Tap):
+    """Several taps as one."""
+
+    def __init__(self, taps: list[Tap], call: Callable[..., None]) -> None:
+        self._taps = taps
+        self._call = call
+
+    def on_request(self, headers: Sequence[Header], body: bytes, *, whole: bool) -> None:
+        for tap in self._taps:
+            self._call("tap.on_request", tap.on_request, headers, body, whole=whole)
+
+    def on_response(self, status: int, headers: Sequence[Header]) -> None:
+        for tap in self._taps:
+            self._call("tap.on_response", tap.on_response, status, headers)
+
+    def on_data(self, data: bytes) -> None:
+        for tap in self._taps:
+            self._call("tap.on_data", tap.on_data, data)
+
+    def on_end(self, exchange: Exchange) -> None:
+        for tap in self._taps:
+            self._call("tap.on_end", tap.on_end, exchange)
 
 
 def overrides(listener: Listener, hook: str) -> bool:

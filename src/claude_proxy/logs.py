@@ -1,15 +1,20 @@
 """Logging: structlog, one canonical line per exchange; readable on a terminal, JSON elsewhere.
 
-The pipeline is short on purpose: a line costs about 10 us, most of it the write. Secrets never get here: callers log named
-facts, not headers or bodies.
+The pipeline is short on purpose: rendering a line costs about 10 us. While the process serves, a thread writes the lines, so that
+nothing waits for whoever reads the log (`background`, `gather`). Secrets never get here: callers log named facts, not headers or
+bodies.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
+import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -17,72 +22,11 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from claude_proxy.log_sink import DRAIN_SECONDS, Sink, is_terminal
+
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
 _straight: int | None = None  # the least level of JSON lines; None on a console
-WHOLE = 4096  # bytes that a pipe takes as one piece, so that lines of several workers do not mix (PIPE_BUF, pipe(7))
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-
-
-class Sink:
-    """Where lines go. Standard error is looked up for each: whoever runs us may put another in its place, and close the old.
-
-    A log that cannot be written costs its lines and nothing else: whoever logs is in the middle of something.
-
-    Attributes:
-        stream: where to, if not to standard error.
-        loop: with it, `soon` writes the lines of one turn of this event loop together.
-        lost: lines that could not be written.
-    """
-
-    def __init__(self) -> None:
-        self.stream: TextIO | None = None
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.lost = 0
-        self._waiting: list[bytes] = []
-
-    def msg(self, line: str | bytes) -> None:
-        """Write one line."""
-        if self._waiting:
-            self.flush()
-        self._write(line + "\n" if isinstance(line, str) else line + b"\n", 1)
-
-    debug = info = warning = error = critical = exception = log = msg
-
-    def soon(self, line: bytes) -> None:
-        """Write one line of many, at the latest at the end of this turn of the event loop."""
-        if self.loop is None:
-            self.msg(line)
-            return
-        if not self._waiting:
-            self.loop.call_soon(self.flush)
-        self._waiting.append(line)
-
-    def flush(self) -> None:
-        """Write what waits, in pieces that a pipe takes whole."""
-        lines, self._waiting = self._waiting, []
-        piece, count = b"", 0
-        for line in lines:
-            if count and len(piece) + len(line) >= WHOLE:
-                self._write(piece, count)
-                piece, count = b"", 0
-            piece += line + b"\n"
-            count += 1
-        if count:
-            self._write(piece, count)
-
-    def _write(self, text: str | bytes, lines: int) -> None:
-        stream = self.stream or sys.stderr
-        try:
-            if isinstance(text, str):
-                stream.write(text)
-            else:
-                stream.buffer.write(text)
-            stream.flush()
-        except (OSError, ValueError):  # its reader is gone, the disk is full, or it is closed
-            self.lost += lines
-
-
-_sink = Sink()
 
 
 def configure(level: str = "info", style: str = "auto", stream: TextIO | None = None) -> None:
@@ -94,14 +38,14 @@ def configure(level: str = "info", style: str = "auto", stream: TextIO | None = 
         stream: where to; standard error by default.
     """
     _sink.stream = stream
-    stream = stream or sys.stderr
-    console = style == "console" or (style == "auto" and stream.isatty())
+    terminal = is_terminal(stream or sys.stderr)
+    console = style == "console" or (style == "auto" and terminal)
     shared: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
     ]
     structlog.configure(
-        processors=[*shared, *_rendering(console, colors=console and stream.isatty())],
+        processors=[*shared, *_rendering(console, colors=console and terminal)],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=lambda *_: _sink,
         cache_logger_on_first_use=False,  # tests and reconfiguration reach every logger; the hot line goes past it
@@ -111,10 +55,36 @@ def configure(level: str = "info", style: str = "auto", stream: TextIO | None = 
     _redirect_stdlib(LEVELS[level])
 
 
+@contextmanager
+def background() -> Iterator[None]:
+    """Within the block nothing in this process waits for whoever reads standard error: a thread writes to it.
+
+    That holds for log lines and for what else goes to `sys.stderr`, such as Python's warnings and its reports of exceptions that
+    nobody can catch. A process that the block forks has a thread of its own; it has to call `drain` if it ends by `os._exit`.
+    """
+    with _sink.in_place_of_stderr():
+        yield
+
+
 def gather(loop: asyncio.AbstractEventLoop | None) -> None:
-    """Write the lines of one turn of `loop` together, until this is called with None: then what waits is written."""
-    _sink.loop = loop
-    _sink.flush()
+    """Write the lines of one iteration of `loop` together, through a thread, until this is called with None."""
+    if loop is not None:
+        if _sink.loop is None:
+            _sink.start()
+        _sink.collect(loop)
+    elif _sink.loop is not None:
+        _sink.collect(None)
+        _sink.stop()
+
+
+def drain(seconds: float = DRAIN_SECONDS) -> bool:
+    """Wait until the log's reader has taken everything, for `seconds` at most; False if it has not."""
+    return _sink.drain(seconds)
+
+
+def say(sentence: str) -> None:
+    """Write a sentence that is no log line, such as why there is no start. Never raises."""
+    _sink.msg(sentence)
 
 
 def line(level: str, event: str, fields: dict[str, Any]) -> None:
@@ -129,6 +99,21 @@ def line(level: str, event: str, fields: dict[str, Any]) -> None:
         fields["level"] = level
         fields["timestamp"] = _clock()
         _sink.soon(_encode(fields))
+
+
+def _lost_lines(count: int, reason: str) -> bytes:
+    """The line that tells of lost ones, rendered like the others."""
+    said = "1 log line was lost" if count == 1 else f"{count} log lines were lost"
+    rendered: Any = {"event": "log_lines_lost", "lines": count, "note": f"{said} {reason}"}
+    for process in structlog.get_config()["processors"]:
+        rendered = process(None, "warning", rendered)
+    return (rendered if isinstance(rendered, bytes) else str(rendered).encode("utf-8", "backslashreplace")) + b"\n"
+
+
+_sink = Sink(_lost_lines)
+atexit.register(lambda: _sink.drain(DRAIN_SECONDS))
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_sink.after_fork)
 
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode  # what JSON cannot hold becomes its `str`

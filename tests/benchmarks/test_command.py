@@ -23,9 +23,9 @@ def test_help_has_examples() -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--rows", "json,speed"], "there are json, sse, paced"),
+        (["--rows", "json,speed"], "there are json, big, sse, paced"),
         (["--with", "apache"], "there are nginx, caddy, haproxy"),
-        (["--profile", "memory"], "there are json, sse, paced"),
+        (["--profile", "memory"], "there are json, big, sse, paced"),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_known_ones(words: list[str], sentence: str) -> None:
@@ -35,12 +35,13 @@ def test_an_unknown_name_is_refused_with_the_known_ones(words: list[str], senten
 
 
 @pytest.mark.system
-def test_a_quick_run_measures_nginx_and_ours(tmp_path: Path) -> None:
+def test_a_quick_run_measures_nginx_the_yardstick_and_ours(tmp_path: Path) -> None:
     done = run("benchmarks", "--quick", "--json", str(tmp_path / "samples"), "--output", str(tmp_path / "page"))
     assert done.returncode == 0, done.stderr
     samples = json.loads((tmp_path / "samples").read_text())["samples"]
-    for metric in ("json", "sse", "paced", "latency-2k-p50", "idle-rss", "stream", "start"):
+    for metric in ("json", "big", "sse", "paced", "latency-2k-p50", "idle-rss", "stream", "start"):
         assert samples[metric]["nginx"]
+        assert samples[metric]["bare"]
         assert samples[metric]["claude-proxy"]
     assert "CPU per 2 KB JSON exchange" in (tmp_path / "page").read_text()
 

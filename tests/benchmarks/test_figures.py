@@ -18,26 +18,26 @@ def measured(**samples: dict[str, list[float]]) -> Results:
 
 
 def test_the_ratio_is_the_median_of_the_ratios_within_each_repeat() -> None:
-    results = measured(json={"nginx": [10, 20, 40], "claude-proxy": [20, 60, 80]})
+    results = measured(json={"bare": [10, 20, 40], "nginx": [1, 1, 1], "claude-proxy": [20, 60, 80]})
     assert results.ratio("json") == 2
     assert results.median("json", "claude-proxy") == 60
 
 
-def test_without_nginx_there_is_no_ratio_and_the_verdict_is_unknown() -> None:
-    results = measured(json={"claude-proxy": [20]}, start={"claude-proxy": [0.5]})
+def test_without_the_yardstick_there_is_no_ratio_and_the_verdict_is_unknown() -> None:
+    results = measured(json={"nginx": [10], "claude-proxy": [20]}, start={"claude-proxy": [0.5]})
     assert results.ratio("json") is None
     assert report.verdict(results, "json") == "unknown"
     assert report.verdict(results, "start") == "yes, aim too"
 
 
-@pytest.mark.parametrize(("ours", "verdict"), [(20, "yes, aim too"), (30, "yes"), (36, "no")])
+@pytest.mark.parametrize(("ours", "verdict"), [(18, "yes, aim too"), (19, "yes"), (21, "yes"), (22, "no")])
 def test_a_relative_budget_bounds_the_ratio(ours: float, verdict: str) -> None:
-    assert report.verdict(measured(json={"nginx": [10], "claude-proxy": [ours]}), "json") == verdict
+    assert report.verdict(measured(json={"bare": [10], "nginx": [1], "claude-proxy": [ours]}), "json") == verdict
 
 
-@pytest.mark.parametrize(("caddy", "verdict"), [(25, "yes, aim too"), (20, "no"), (19, "no")])
+@pytest.mark.parametrize(("caddy", "verdict"), [(25, "yes, aim too"), (18, "no"), (17, "no")])
 def test_the_server_to_beat_counts_where_it_was_measured(caddy: float, verdict: str) -> None:
-    assert report.verdict(measured(json={"nginx": [10], "caddy": [caddy], "claude-proxy": [20]}), "json") == verdict
+    assert report.verdict(measured(json={"bare": [10], "caddy": [caddy], "claude-proxy": [18]}), "json") == verdict
 
 
 @pytest.mark.parametrize(("ours", "verdict"), [(0.5, "yes"), (0.51, "no"), (-0.1, "yes")])
@@ -54,15 +54,17 @@ def test_repeats_are_added_in_order() -> None:
 
 def test_the_page_has_figures_spread_ratio_budget_and_circumstances() -> None:
     shares = {f"json_{name}": {"nginx": [0.5, 0.6, 0.7]} for name in ("proxy-core", "load-core", "others")}
-    results = measured(json={"nginx": [10.0, 11.0, 12.0], "claude-proxy": [20.0, 21.9, 24.0]}, **shares)
+    figures = {"nginx": [10.0, 11.0, 12.0], "bare": [12.5, 12.5, 12.5], "claude-proxy": [20.0, 21.9, 25.0]}
+    results = measured(json=figures, **shares)
     results.notes.append("caddy is not installed, so it was not measured.")
     page = report.markdown(results)
     row = next(line for line in page.splitlines() if line.startswith("| CPU per 2 KB JSON"))
     assert row.split(" | ")[1:] == [
         "11.0 (10.0 to 12.0)",
-        "21.9 (20.0 to 24.0)",
-        "2.00",
-        "<= 3.5x nginx, below caddy (aim 2.5)",
+        "12.5",
+        "21.9 (20.0 to 25.0)",
+        "1.75",
+        "<= 2.1x bare, below caddy (aim 1.8)",
         "yes, aim too |",
     ]
     assert "| json | nginx | 60% | 60% | 60% |" in page
@@ -78,9 +80,9 @@ def test_the_page_has_figures_spread_ratio_budget_and_circumstances() -> None:
     assert "$" not in page
 
 
-def test_nginx_is_the_first_column_and_ours_the_last() -> None:
-    row = {name: [1.0] for name in ("claude-proxy", "haproxy", "direct", "caddy", "nginx")}
-    assert report.servers(measured(json=row)) == ["nginx", "caddy", "haproxy", "claude-proxy"]
+def test_nginx_is_the_first_column_and_the_yardstick_and_ours_the_last() -> None:
+    row = {name: [1.0] for name in ("claude-proxy", "bare", "haproxy", "direct", "caddy", "nginx")}
+    assert report.servers(measured(json=row)) == ["nginx", "caddy", "haproxy", "bare", "claude-proxy"]
 
 
 def test_a_busy_machine_is_named_on_the_page() -> None:

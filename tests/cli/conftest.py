@@ -18,7 +18,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 Program = Callable[..., "subprocess.CompletedProcess[str]"]
 Invoke = Callable[..., Result]
 FOREIGN = (
-    "BIND", "APP_MODULE", "WEB_CONCURRENCY", "CLAUDE_PROXY_CONFIG", "CLAUDE_CONFIG_DIR", "NO_COLOR", "FORCE_COLOR",
+    "CLAUDE_PROXY_CONFIG", "XDG_CONFIG_HOME", "CLAUDE_CONFIG_DIR", "NO_COLOR", "FORCE_COLOR",
     "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy",
 )  # fmt: skip
 
@@ -34,6 +34,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SHELL", "/bin/bash")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def own_file(home: Path) -> Path:
+    """Where the user's own claude-proxy.toml would be, on Linux; its folder is made."""
+    file = home / ".config/claude-proxy/claude-proxy.toml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
 
 
 @pytest.fixture

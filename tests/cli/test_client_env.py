@@ -6,17 +6,12 @@ from typing import Any
 
 import pytest
 
-from claude_proxy.cli.client_env import (
-    GLM_MODELS,
-    Models,
-    Variable,
-    applied,
-    missing_credential,
-    removals,
-    variables,
-)
+from claude_proxy.cli.client_env import Models, applied, missing_credential, removals, variables
+from claude_proxy.protocol.claude_code import Variable, model_variables
+from claude_proxy.protocol.providers import by_name
 from claude_proxy.settings import Settings
 
+GLM_MODELS = model_variables(by_name("zai"))
 URL = "http://127.0.0.1:3000"
 ANTHROPIC = "https://api.anthropic.com"
 
@@ -127,6 +122,51 @@ def test_what_a_proxy_holds_back_by_default_is_switched_on_for_anthropic() -> No
     assert env(base_url=ANTHROPIC)["ENABLE_TOOL_SEARCH"] == "true"
     assert "CLAUDE_CODE_ATTRIBUTION_HEADER" not in env(base_url=ANTHROPIC)
     assert env()["CLAUDE_CODE_ATTRIBUTION_HEADER"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("base_url", "expected"),
+    [
+        (ANTHROPIC, None),
+        ("https://api.z.ai/api/anthropic", "0"),
+        ("http://127.0.0.1:8080", "0"),
+        ("https://x.anthropic.com.evil", "0"),
+    ],
+)
+def test_auto_mode_checks_tool_calls_itself_behind_all_but_anthropic(base_url: str, expected: str | None) -> None:
+    assert env(base_url=base_url).get("CLAUDE_CODE_AUTO_MODE_SERVER") == expected
+
+
+def test_both_timeouts_are_set_everywhere() -> None:
+    for base_url in (ANTHROPIC, "https://api.z.ai/api/anthropic"):
+        found = env(base_url=base_url)
+        assert (found["API_TIMEOUT_MS"], found["CLAUDE_STREAM_IDLE_TIMEOUT_MS"]) == ("3000000", "1800000")
+        assert found["CLAUDE_CODE_GATEWAY_HINT_HEADERS"] == "1"
+
+
+@pytest.mark.parametrize(("discovery", "expected"), [("1", "10000"), ("", None), (None, None)])
+def test_model_discovery_is_given_time_where_it_is_on(discovery: str | None, expected: str | None) -> None:
+    environ = {} if discovery is None else {"CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY": discovery}
+    assert env(environ).get("CLAUDE_CODE_GATEWAY_MODEL_DISCOVERY_TIMEOUT_MS") == expected
+
+
+@pytest.mark.parametrize(
+    ("environ", "models", "expected"),
+    [
+        ({"ANTHROPIC_MODEL": "deepseek-v4"}, None, "deepseek-v4"),
+        ({"ANTHROPIC_MODEL": "deepseek-v4[1m]"}, None, "deepseek-v4"),
+        ({"ANTHROPIC_MODEL": "deepseek-v4", "ANTHROPIC_DEFAULT_SONNET_MODEL": "deepseek-v4"}, None, "deepseek-v4"),
+        ({"ANTHROPIC_MODEL": "deepseek-v4", "ANTHROPIC_DEFAULT_SONNET_MODEL": "small"}, None, None),
+        ({"ANTHROPIC_MODEL": "deepseek-v4"}, "none", None),
+        ({"ANTHROPIC_MODEL": "opus"}, None, None),
+        ({"ANTHROPIC_MODEL": "opus[1m]"}, None, None),
+        ({}, None, None),
+    ],
+)
+def test_at_an_unknown_upstream_the_chosen_model_checks_tool_calls(
+    environ: dict[str, str], models: Models | None, expected: str | None
+) -> None:
+    assert env(environ, models, base_url="https://llm.example").get("ANTHROPIC_DEFAULT_SONNET_MODEL") == expected
 
 
 @pytest.mark.parametrize(

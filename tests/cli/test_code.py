@@ -19,7 +19,6 @@ import anyio.to_thread
 import pytest
 
 from claude_proxy.cli import companion
-from claude_proxy.cli.claude_settings import overruled
 from tests.cli.conftest import Invoke, Program, process_environ
 from tests.cli.servers import HEALTHY, Server, answering, listening
 
@@ -67,7 +66,7 @@ async def test_claude_gets_the_environment_and_its_arguments(claude: Path, progr
     async with listening(answering(HEALTHY)) as server:
         done = await run(program, server, "-p", "hi there", "--model", "opus", "--config", "x")
     assert (done.returncode, done.stderr) == (0, "")
-    assert seen()["args"] == ["-p", "hi there", "--model", "opus", "--config", "x"]
+    assert seen()["args"][2:] == ["-p", "hi there", "--model", "opus", "--config", "x"]
     assert seen()["env"]["ANTHROPIC_BASE_URL"] == f"{server.url}/api/anthropic"
     assert seen()["env"]["ANTHROPIC_AUTH_TOKEN"] == "mine"
 
@@ -77,6 +76,27 @@ async def test_a_double_dash_ends_our_options(claude: Path, program: Program) ->
         await run(program, server, "--models", "none", "--", "--models", "x", "--help")
     assert seen()["args"] == ["--models", "x", "--help"]
     assert "ANTHROPIC_DEFAULT_OPUS_MODEL" not in seen()["env"]
+
+
+async def test_claude_is_told_what_its_glm_models_resemble(claude: Path, program: Program) -> None:
+    async with listening(answering(HEALTHY)) as server:
+        await run(program, server)
+    option, settings = seen()["args"]
+    assert option == "--settings"
+    assert [row["model"] for row in json.loads(settings)["modelPicker"]["options"]] == ["glm-5.3", "glm-5.3-flash"]
+
+
+@pytest.mark.parametrize("own", [["--settings", "{}"], ["--settings={}"], ["-p", "hi", "--settings", "mine.json"]])
+async def test_settings_that_the_user_gives_stay_the_only_ones(claude: Path, program: Program, own: list[str]) -> None:
+    async with listening(answering(HEALTHY)) as server:
+        await run(program, server, "--", *own)
+    assert seen()["args"] == own
+
+
+async def test_other_models_need_no_settings(claude: Path, program: Program) -> None:
+    async with listening(answering(HEALTHY)) as server:
+        await run(program, server, "-p", "hi", BASE_URL="https://api.anthropic.com")
+    assert seen()["args"] == ["-p", "hi"]
 
 
 async def test_the_exit_code_is_claudes(claude: Path, program: Program) -> None:
@@ -171,7 +191,7 @@ def test_the_proxy_beside_claude_hears_no_ctrl_c_and_ends_gently(home: Path, mon
 def test_start_says_why_the_proxy_did_not_start(claude: Path, program: Program, home: Path) -> None:
     (home / "proxy.py").write_text("import claude_proxy\nraise RuntimeError('broken on purpose')\n", encoding="utf-8")
     with free_port() as port:
-        done = program("code", "--start", environ={"PORT": str(port)})
+        done = program("code", "--start", "--app", "proxy.py", environ={"PORT": str(port)})
     assert done.returncode == 1
     assert "The proxy did not start:" in done.stderr
     assert not was_called()
@@ -195,30 +215,3 @@ def test_a_signal_that_ends_claude_is_told_as_shells_do(claude: Path) -> None:
         assert process.stdout.readline() == b"waiting\n"
         process.send_signal(signal.SIGTERM)  # passed on to claude
         assert process.wait(30) == 128 + signal.SIGTERM
-
-
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        ({}, None),
-        ({"home/settings.json": "not json"}, None),
-        ({"home/settings.json": "[]"}, None),
-        ({"home/settings.json": '{"env": ["X"]}'}, None),
-        ({"home/settings.json": '{"env": {"X": "wanted/"}}'}, None),
-        ({"home/settings.json": '{"env": {"X": "a"}}'}, ("a", "home/settings.json")),
-        (
-            {"home/settings.json": '{"env": {"X": "a"}}', "project/.claude/settings.json": '{"env": {"X": "b"}}'},
-            ("b", "project/.claude/settings.json"),
-        ),
-        (
-            {"home/settings.json": '{"env": {"X": "a"}}', "project/.claude/settings.local.json": '{"env": {"X": "wanted"}}'},
-            None,
-        ),
-    ],
-)
-def test_the_strongest_settings_file_wins(home: Path, files: dict[str, str], expected: tuple[str, str] | None) -> None:
-    for name, content in files.items():
-        (home / name).parent.mkdir(parents=True, exist_ok=True)
-        (home / name).write_text(content, encoding="utf-8")
-    found = overruled({"CLAUDE_CONFIG_DIR": str(home / "home")}, home / "project", {"X": "wanted"})
-    assert [(one.value, str(one.file.relative_to(home))) for one in found] == ([] if expected is None else [expected])

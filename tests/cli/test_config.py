@@ -13,19 +13,19 @@ import pytest
 
 from claude_proxy.cli.config import text
 from claude_proxy.cli.settings_docs import choices, render
-from claude_proxy.settings import Settings
+from claude_proxy.settings import GunicornSettings, Settings
 from tests.cli.conftest import SOURCE, Invoke, process_environ
 
 SECRET = "sk-never-shown"
 
 
-def test_every_setting_is_shown_with_its_source(invoke: Invoke, home: Path) -> None:
-    (home / "claude-proxy.toml").write_text("ping_interval = 7.5\n", encoding="utf-8")
+def test_every_setting_is_shown_with_its_source(invoke: Invoke, own_file: Path) -> None:
+    own_file.write_text("ping_interval = 7.5\n", encoding="utf-8")
     lines = invoke("config", "show", PORT="3001").stdout.splitlines()
     assert [line.split("\t")[0] for line in lines] == [name.upper() for name in Settings.model_fields]
     found = {line.split("\t")[0]: line.split("\t")[1:3] for line in lines}
     assert found["PORT"] == ["3001", "env PORT"]
-    assert found["PING_INTERVAL"] == ["7.5", "claude-proxy.toml"]
+    assert found["PING_INTERVAL"] == ["7.5", str(own_file)]
     assert found["BASE_URL"] == ["https://api.z.ai/api/anthropic", "default"]
     assert all(line.split("\t")[3] for line in lines)
 
@@ -79,13 +79,35 @@ def on_terminal(words: list[str], environ: dict[str, str]) -> str:
     return seen.decode()
 
 
-def test_the_path_of_the_file_is_printed(invoke: Invoke, home: Path) -> None:
-    missing = invoke("config", "path")
-    assert (missing.exit_code, missing.stdout) == (1, f"{home / 'claude-proxy.toml'}\n")
+def test_the_path_of_the_file_is_printed(invoke: Invoke, home: Path, own_file: Path) -> None:
     (home / "claude-proxy.toml").touch()
-    assert invoke("config", "path").exit_code == 0
+    (home / "proxy.py").touch()
+    missing = invoke("config", "path")
+    assert (missing.exit_code, missing.stdout) == (1, f"{own_file}\n")
+    assert invoke("config", "path", "--app", "proxy.py").stdout == f"{home / 'claude-proxy.toml'}\n"
+    own_file.touch()
+    assert (invoke("config", "path").exit_code, invoke("config", "path", "--app", "proxy.py").stdout) == (0, f"{own_file}\n")
     named = invoke("config", "path", CLAUDE_PROXY_CONFIG=str(home / "mine.toml"))
     assert (named.exit_code, named.stdout) == (1, f"{home / 'mine.toml'}\n")
+
+
+def test_every_file_that_was_looked_for_is_named(invoke: Invoke, home: Path, own_file: Path) -> None:
+    for name in ("proxy.py", "other.toml", "claude-proxy.toml"):
+        (home / name).touch()
+    assert invoke("config", "show", "--app", "proxy.py").stderr.splitlines() == [
+        f"not there {own_file} (user's folder)",
+        f"read      {home / 'claude-proxy.toml'} (beside proxy.py)",
+    ]
+    own_file.touch()
+    shown = invoke("config", "show", "--json", "--config", "other.toml", "--app", "proxy.py")
+    assert json.loads(shown.stdout)["PORT"]["source"] == "default"
+    note, *files = shown.stderr.splitlines()
+    assert note.startswith(f"Note: {home / 'claude-proxy.toml'} is not read")
+    assert files == [
+        f"read      {home / 'other.toml'} (--config)",
+        f"not read  {own_file} (user's folder)",
+        f"not read  {home / 'claude-proxy.toml'} (beside proxy.py)",
+    ]
 
 
 def test_the_page_in_docs_is_current(invoke: Invoke) -> None:
@@ -96,7 +118,7 @@ def test_the_page_in_docs_is_current(invoke: Invoke) -> None:
 
 def test_the_page_names_every_setting_and_every_word() -> None:
     page = render()
-    for name, field in Settings.model_fields.items():
+    for name, field in GunicornSettings.model_fields.items():
         assert f"| `{name.upper()}`" in page
         row = next(line for line in page.splitlines() if line.startswith(f"| `{name.upper()}`"))
         assert all(word in row for word in choices(field.annotation))

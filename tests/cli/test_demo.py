@@ -30,8 +30,9 @@ def source_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", process_environ()["PYTHONPATH"])
 
 
-def test_it_shows_its_conversations_whatever_the_user_has_set(program: Program, home: Path) -> None:
+def test_it_shows_its_conversations_whatever_the_user_has_set(program: Program, home: Path, own_file: Path) -> None:
     (home / "claude-proxy.toml").write_text("nonsense = 1\n", encoding="utf-8")
+    own_file.write_text("nonsense = 1\n", encoding="utf-8")
     (home / "proxy.py").write_text("import claude_proxy\nraise SystemExit('it was run')\n", encoding="utf-8")
     done = program("demo", environ={"PORT": "not-a-port", "PROXY_API_KEY": "k", "BIND": "x"})
     assert (done.returncode, done.stderr) == (0, "")

@@ -78,7 +78,7 @@ async def test_all_in_order_ends_with_0(program: Program, home: Path) -> None:
         done = await anyio.to_thread.run_sync(lambda: program("doctor", environ=environ))
     assert done.returncode == 0, done.stdout
     assert "ok   credential UPSTREAM_API_KEY was accepted\n" in done.stdout
-    assert "\nAll in order" in done.stdout
+    assert "\nNothing failed" in done.stdout or "\nAll in order" in done.stdout
     assert "\x1b" not in done.stdout
     assert SECRET not in done.stdout + done.stderr
 
@@ -124,8 +124,8 @@ def test_a_fix_stands_below_its_finding() -> None:
     ("checks", "said"),
     [
         ([ok("a", "")], "\nAll in order."),
-        ([ok("a", ""), warn("b", "")], "\nAll in order, 1 to note."),
-        ([fail("a", "", ""), warn("b", "")], "\n1 failed, 1 to note. Mend the first failure first: others may follow from it."),
+        ([ok("a", ""), warn("b", "")], "\nNothing failed, 1 to note."),
+        ([fail("a", "", ""), warn("b", "")], "\n1 failed, 1 to note. Fix the first failure first: others may follow from it."),
     ],
 )
 def test_the_last_line_sums_up(checks: list[Check], said: str) -> None:
@@ -161,11 +161,11 @@ def test_claude_code_is_looked_for(
     assert said in found.detail
 
 
-def test_where_the_settings_come_from_is_told(home: Path) -> None:
+def test_where_the_settings_come_from_is_told(own_file: Path) -> None:
     assert next(local.settings(read_settings(environ={}))).detail == "all defaults"
-    (home / "claude-proxy.toml").write_text("port = 3001\n", encoding="utf-8")
+    own_file.write_text("port = 3001\n", encoding="utf-8")
     found = list(local.settings(read_settings(environ={"LOG_LEVEL": "debug"})))
-    assert [one.detail for one in found] == ["2 set (claude-proxy.toml, environment)"]
+    assert [one.detail for one in found] == [f"2 set ({own_file}, environment)"]
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,6 @@ def test_the_data_folder_is_tried(home: Path) -> None:
     ("stated", "state", "said"),
     [
         ("", "ok", "is not set in this shell"),
-        ("http://localhost:3000/api/anthropic/", "ok", "leads to the proxy"),
         ("http://127.0.0.1:3000", "fail", "lacks the prefix /api/anthropic"),
         ("https://api.z.ai/api/anthropic", "warn", "does not lead to this proxy"),
     ],
@@ -249,6 +248,54 @@ def test_the_base_url_of_this_shell_is_judged(stated: str, state: str, said: str
     found = list(local.client_side(Settings(), {"ANTHROPIC_BASE_URL": stated, "HOME": "/nonexistent"}))
     assert [one.state for one in found] == [state]
     assert said in found[0].detail
+
+
+OURS = {"ANTHROPIC_BASE_URL": "http://localhost:3000/api/anthropic/", "HOME": "/nonexistent"}
+SET = {
+    "API_TIMEOUT_MS": "3000000",
+    "CLAUDE_STREAM_IDLE_TIMEOUT_MS": "1800000",
+    "CLAUDE_CODE_GATEWAY_HINT_HEADERS": "1",
+    "CLAUDE_CODE_AUTO_MODE_SERVER": "0",
+    "ANTHROPIC_DEFAULT_SONNET_MODEL": "glm-5.3",
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes", "lacking"),
+    [
+        ({}, {}, []),
+        ({}, {"CLAUDE_CODE_AUTO_MODE_SERVER": ""}, ["CLAUDE_CODE_AUTO_MODE_SERVER=0"]),
+        ({}, {"CLAUDE_CODE_AUTO_MODE_SERVER": "1"}, ["CLAUDE_CODE_AUTO_MODE_SERVER=0"]),
+        ({}, {"CLAUDE_CODE_AUTO_MODE_SERVER": "false"}, []),
+        ({}, {"ANTHROPIC_DEFAULT_SONNET_MODEL": ""}, ["ANTHROPIC_DEFAULT_SONNET_MODEL names no model"]),
+        ({}, {"API_TIMEOUT_MS": ""}, ["API_TIMEOUT_MS=3000000"]),
+        ({}, {"API_TIMEOUT_MS": "600000", "CLAUDE_STREAM_IDLE_TIMEOUT_MS": ""}, ["CLAUDE_STREAM_IDLE_TIMEOUT_MS=1800000"]),
+        (
+            {"base_url": "https://api.anthropic.com"},
+            {"CLAUDE_CODE_AUTO_MODE_SERVER": "", "ANTHROPIC_DEFAULT_SONNET_MODEL": ""},
+            [],
+        ),
+        ({"base_url": "https://llm.example"}, {"CLAUDE_CODE_AUTO_MODE_SERVER": ""}, ["CLAUDE_CODE_AUTO_MODE_SERVER=0"]),
+    ],
+)
+def test_what_claude_code_lacks_behind_this_upstream_is_told(
+    settings: dict[str, Any], changes: dict[str, str], lacking: list[str]
+) -> None:
+    first, *others = local.client_side(Settings(**settings), {**OURS, **SET, **changes})
+    assert (first.state, "leads to the proxy" in first.detail) == ("ok", True)
+    assert [one.state for one in others] == ["warn"] * len(lacking)
+    assert all(words in one.detail for one, words in zip(others, lacking, strict=True))
+
+
+def test_what_claude_code_has_from_its_settings_file_it_does_not_lack(home: Path) -> None:
+    (home / ".claude").mkdir()
+    (home / ".claude" / "settings.json").write_text(json.dumps({"env": {**OURS, **SET}}), encoding="utf-8")
+    assert [one.state for one in local.client_side(Settings(), {"HOME": str(home)})] == ["ok"]
+
+
+def test_a_shell_that_leads_elsewhere_lacks_nothing() -> None:
+    found = list(local.client_side(Settings(), {"ANTHROPIC_BASE_URL": "https://else.example", "HOME": "/nonexistent"}))
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize(("value", "noticed"), [("https://else.example", True), ("http://localhost:3000/api/anthropic", False)])
@@ -293,7 +340,12 @@ async def test_without_a_topic_nothing_is_asked() -> None:
     ("answer", "state", "said"),
     [
         (answering(b'{"healthy":true}'), "ok", "is healthy"),
-        (answering(b'{"healthy":false}'), "ok", "says it is not healthy"),
+        (answering(b'{"healthy":false}'), "warn", "says it is not healthy"),
+        (answering(b'{"status":"ok"}'), "fail", "gives no answer of a ntfy server"),
+        (answering(b'{"healthy":"yes"}'), "warn", "says it is not healthy"),
+        (answering(b"<html>Sign in", "403 Forbidden"), "fail", "answers 403"),
+        (answering(b"", "302 Found\r\nLocation: https://portal.example/"), "fail", "redirects"),
+        (answering(b""), "fail", "gives no answer of a ntfy server"),
         (answering(b"", "404 Not Found"), "fail", "answers 404"),
         (answering(b"<html>"), "fail", "gives no answer of a ntfy server"),
         (answering(b"[]"), "fail", "gives no answer of a ntfy server"),

@@ -15,6 +15,7 @@ import trustme
 
 from claude_proxy.cli.doctor import way
 from claude_proxy.cli.doctor.check import Check
+from claude_proxy.cli.doctor.trust import trust_fix
 from claude_proxy.cli.doctor.way import upstream
 from claude_proxy.settings import Settings
 from claude_proxy.simulator import Recorded, Scenario, Simulator, error, raw
@@ -261,6 +262,50 @@ async def test_a_certificate_that_is_not_trusted(
     assert found["tls"].state == "fail"
     assert said in found["tls"].detail.lower()
     assert fix in found["tls"].fix
+
+
+@pytest.fixture
+def bundles(home: Path) -> Path:
+    """A folder with files that a variable may name."""
+    trustme.CA().cert_pem.write_to_path(str(home / "other.pem"))
+    (home / "notes.txt").write_text("no certificate\n", encoding="utf-8")
+    return home
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"SSL_CERT_FILE": "other.pem"}, "SSL_CERT_FILE={}/other.pem (authorities in it: 1) is trusted in place"),
+        ({"SSL_CERT_FILE": "gone.pem"}, "SSL_CERT_FILE={}/gone.pem (no such file)"),
+        ({"SSL_CERT_FILE": "notes.txt"}, "SSL_CERT_FILE={}/notes.txt (no certificates in it)"),
+        ({"SSL_CERT_DIR": "gone"}, "SSL_CERT_DIR={}/gone (no such folder)"),
+        ({"SSL_CERT_FILE": "other.pem", "SSL_CERT_DIR": "."}, " and SSL_CERT_DIR={}/. (a folder)"),
+        ({"REQUESTS_CA_BUNDLE": "other.pem"}, "REQUESTS_CA_BUNDLE is not read by the proxy: set UPSTREAM_CA_FILE={}/other.pem"),
+        ({"NODE_EXTRA_CA_CERTS": "other.pem", "SSL_CERT_FILE": "gone.pem"}, "SSL_CERT_FILE={}/gone.pem (no such file)"),
+        ({}, "set UPSTREAM_CA_FILE to its PEM file"),
+    ],
+)
+async def test_the_variable_that_says_whom_to_trust_is_named(
+    bundles: Path, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], said: str
+) -> None:
+    stated = {name: f"{bundles}/{file}" for name, file in environ.items()}
+    for name, value in stated.items():
+        monkeypatch.setenv(name, value)
+    async with Simulator(tls=served(trustme.CA().issue_cert("localhost")), host="localhost") as simulator:
+        found = await look(simulator.base_url, stated)
+    assert said.format(bundles) in found["tls"].fix
+
+
+async def test_a_ca_file_of_another_authority_is_named(bundles: Path) -> None:
+    async with Simulator(tls=served(trustme.CA().issue_cert("localhost")), host="localhost") as simulator:
+        found = await look(simulator.base_url, {"SSL_CERT_FILE": "x"}, upstream_ca_file=bundles / "other.pem")
+    assert found["tls"].fix.startswith(f"UPSTREAM_CA_FILE={bundles}/other.pem does not hold its authority")
+
+
+def test_a_machine_without_authorities_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = ssl.get_default_verify_paths()._replace(cafile=None, capath=None)  # type: ignore[arg-type]
+    monkeypatch.setattr("ssl.get_default_verify_paths", lambda: nothing)
+    assert "install ca-certificates" in trust_fix(None, {})
 
 
 async def test_https_where_only_http_is_spoken() -> None:

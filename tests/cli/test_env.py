@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_proxy.cli.client_env import Variable
 from claude_proxy.cli.env import default_shell, into_pipe, render
+from claude_proxy.protocol.claude_code import Variable
 from tests.cli.conftest import Invoke, process_environ
 
 NASTY = ["a'b", 'a"b', "a\\b", "a$HOME`id`b", "a b", "#x", "a;b", "!x", "*", "~", "\\'", "-n", "%s", "a\nb"]
@@ -131,6 +131,28 @@ def test_json_is_a_mapping_for_scripts(invoke: Invoke) -> None:
     assert found["API_TIMEOUT_MS"] == "3000000"
     assert {name: found[f"ANTHROPIC_DEFAULT_{name.upper()}_MODEL"] for name in GLM} == GLM
     assert "ANTHROPIC_AUTH_TOKEN" not in found
+
+
+def test_settings_are_a_file_for_claude_code(invoke: Invoke) -> None:
+    found = json.loads(invoke("env", "--settings", ANTHROPIC_AUTH_TOKEN="k").stdout)
+    assert found["env"] == json.loads(invoke("env", "--json").stdout)
+    rows = found["modelPicker"]["options"]
+    assert {row["model"]: row["behavesAs"] for row in rows} == dict.fromkeys(GLM.values(), "claude-sonnet-5-5")
+
+
+def test_settings_for_claudes_own_models_need_no_picker(invoke: Invoke) -> None:
+    found = json.loads(invoke("env", "--settings", BASE_URL="https://api.anthropic.com").stdout)
+    assert found.keys() == {"env"}
+    left = invoke("env", "--settings", BASE_URL="https://api.anthropic.com", ANTHROPIC_DEFAULT_OPUS_MODEL="glm-5.3").stdout
+    assert "glm" not in left
+    assert "null" not in left
+
+
+@pytest.mark.parametrize("other", ["--unset", "--json"])
+def test_settings_are_a_form_of_their_own(invoke: Invoke, other: str) -> None:
+    result = invoke("env", "--settings", other)
+    assert result.exit_code == 2
+    assert "--settings" in result.stderr
 
 
 def test_comments_say_why_and_plain_leaves_them_out(invoke: Invoke) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import plistlib
+import re
 import signal
 import socket
 import stat
@@ -99,6 +100,7 @@ def test_install_writes_the_unit_starts_it_and_says_where_it_answers(systemd: Ma
     assert "loginctl enable-linger" in result.stdout
     unit = (systemd.home / USER_UNIT).read_text()
     assert f"\nWorkingDirectory={systemd.home}\n" in unit
+    assert re.search(r"\nExecStart=\S+ serve\n", unit)
     assert f"\nEnvironmentFile=-{systemd.env_file}\n" in unit
     assert systemd.calls() == ["systemctl --user daemon-reload", "systemctl --user enable --now claude-proxy.service"]
 
@@ -122,6 +124,13 @@ def test_a_changed_unit_restarts_the_service_that_runs(systemd: Machine, invoke:
     assert systemd.calls()[-1] == "systemctl --user restart claude-proxy.service"
     assert systemd.pid() != before
     assert f"CLAUDE_PROXY_CONFIG={systemd.home}/other.toml" in (systemd.home / USER_UNIT).read_text()
+
+
+def test_a_relative_path_in_the_variable_makes_no_service(systemd: Machine, invoke: Invoke) -> None:
+    (systemd.home / "other.toml").write_text("")
+    result = invoke("service", "install", "--no-start", CLAUDE_PROXY_CONFIG="other.toml")
+    assert (result.exit_code, "expected an absolute path" in result.stderr) == (2, True)
+    assert not (systemd.home / USER_UNIT).exists()
 
 
 def test_the_settings_file_is_its_owners_alone_and_never_written_again(systemd: Machine, invoke: Invoke) -> None:
@@ -237,11 +246,11 @@ def test_on_a_unix_socket_nobody_is_asked(systemd: Machine, invoke: Invoke) -> N
     assert (status(invoke)[0], status(invoke)[1]["url"]) == (0, None)
 
 
-def test_a_path_that_no_unit_can_hold_is_refused(systemd: Machine, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_that_no_unit_can_hold_is_refused(systemd: Machine, invoke: Invoke) -> None:
     odd = systemd.home / "two\nlines"
     odd.mkdir()
-    monkeypatch.chdir(odd)
-    result = invoke("service", "install")
+    (odd / "proxy.py").touch()
+    result = invoke("service", "install", "--app", str(odd / "proxy.py"))
     assert (result.exit_code, "two\\nlines" in result.stderr) == (1, True)
 
 
@@ -268,12 +277,49 @@ def test_status_tells_what_runs_and_what_answers(systemd: Machine, invoke: Invok
 
 def test_status_finds_the_address_from_any_directory(systemd: Machine, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     systemd.env_file.write_text("")
-    (systemd.home / "claude-proxy.toml").write_text(f"port = {systemd.port}\n")
+    (systemd.env_file.parent / "claude-proxy.toml").write_text(f"port = {systemd.port}\n")
     invoke("service", "install")
     elsewhere = systemd.home / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "claude-proxy.toml").write_text("port = 1\n")
     monkeypatch.chdir(elsewhere)
+    assert status(invoke)[1]["url"] == f"http://127.0.0.1:{systemd.port}"
+
+
+def test_nothing_of_the_directory_where_install_is_called_becomes_part_of_the_service(
+    systemd: Machine, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout = systemd.home / "checkout"
+    checkout.mkdir()
+    for name in ("proxy.py", "claude-proxy.toml"):
+        (checkout / name).write_text("import claude_proxy\n")
+    monkeypatch.chdir(checkout)
+    assert invoke("service", "install").exit_code == 0
+    assert "checkout" not in (systemd.home / USER_UNIT).read_text()
+
+
+def test_a_named_proxy_py_is_what_the_service_runs_with_the_file_beside_it(systemd: Machine, invoke: Invoke) -> None:
+    systemd.env_file.write_text("")
+    folder = systemd.home / "my app"
+    folder.mkdir()
+    (folder / "proxy.py").write_text("import claude_proxy\n")
+    (folder / "claude-proxy.toml").write_text(f"port = {systemd.port}\n")
+    assert invoke("service", "install", "--app", "my app/proxy.py").exit_code == 0
+    assert f'serve --app "{folder}/proxy.py"\n' in (systemd.home / USER_UNIT).read_text()
+    assert status(invoke)[1]["url"] == f"http://127.0.0.1:{systemd.port}"
+
+
+def test_the_shells_configuration_folder_is_the_services_too(
+    systemd: Machine, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    systemd.env_file.write_text("")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(systemd.home / "mine"))
+    file = systemd.home / "mine/claude-proxy/claude-proxy.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"port = {systemd.port}\n")
+    assert invoke("service", "install").exit_code == 0
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    assert f"\nEnvironment=XDG_CONFIG_HOME={systemd.home}/mine\n" in (systemd.home / USER_UNIT).read_text()
     assert status(invoke)[1]["url"] == f"http://127.0.0.1:{systemd.port}"
 
 
@@ -339,6 +385,7 @@ def test_for_the_whole_machine_it_is_a_system_unit(whole_machine: Machine, invok
     unit = (whole_machine.home / "etc/systemd/claude-proxy.service").read_text()
     assert "\nDynamicUser=yes\n" in unit
     assert "\nWorkingDirectory=/var/lib/claude-proxy\n" in unit
+    assert f"\nEnvironment=XDG_CONFIG_HOME={whole_machine.env_file.parents[1]}\n" in unit
     assert whole_machine.calls() == ["systemctl daemon-reload", "systemctl enable --now claude-proxy.service"]
     assert invoke("service", "status", "--system").exit_code == 0
     assert invoke("service", "remove", "--system").exit_code == 0

@@ -28,7 +28,10 @@ from claude_proxy.settings import SECRETS, Settings
 
 SHIPPED = Path(__file__).parents[2] / "deploy/systemd/claude-proxy.service"
 OPT = Service(
-    ("/opt/claude-proxy/bin/claude-proxy",), Path("/var/lib/claude-proxy"), Path("/etc/claude-proxy/claude-proxy.env"), None
+    ("/opt/claude-proxy/bin/claude-proxy",),
+    Path("/var/lib/claude-proxy"),
+    Path("/etc/claude-proxy/claude-proxy.env"),
+    config_home=Path("/etc"),
 )
 ODD = Service(("/opt/a b/python", "-m", "x$y"), Path('/srv/100% "new"/ü'), Path("/etc/c d/env"), Path("/etc/it's $HOME\\%h.toml"))
 names = st.text("ab $%\"'\\;#üé-", min_size=1, max_size=8).map(str.strip).filter(bool)
@@ -79,9 +82,12 @@ def test_systemd_itself_reads_the_unit_without_a_word(tmp_path: Path, system: bo
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
-@given(program=st.lists(names, max_size=2), folder=paths, settings=paths, config=st.none() | paths)
-def test_what_is_written_is_read_back(program: list[str], folder: Path, settings: Path, config: Path | None) -> None:
-    service = Service(("/usr/bin/" + "".join(program).replace("$", ""), *program), folder, settings, config)
+@given(st.lists(names, max_size=2), paths, paths, *[st.none() | paths] * 3)
+def test_what_is_written_is_read_back(
+    program: list[str], folder: Path, settings: Path, config: Path | None, app: Path | None, config_home: Path | None
+) -> None:
+    words = ("/usr/bin/" + "".join(program).replace("$", ""), *program)
+    service = Service(words, folder, settings, config, app, config_home)
     assert read_systemd_unit(systemd_unit(service, system=False)) == service
     assert read_systemd_unit(systemd_unit(service, system=True)) == service
     assert read_launchd_plist(launchd_plist(service, Path("/log"))) == service

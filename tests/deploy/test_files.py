@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import runpy
 import socket
 import subprocess
 import sys
@@ -17,11 +19,12 @@ import pytest
 import yaml
 
 from claude_proxy.settings import SECRETS, Settings
+from claude_proxy.settings import load as settings_from
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
-# Names that are not settings of the proxy: the server's own (docs/serve.md), Docker's and Python's.
-OTHERS = {"ROOT_PATH", "FORWARDED_ALLOW_IPS", "PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "HOME", "PATH"}
+# Names that are not settings of the proxy: the platform's, Docker's and Python's.
+OTHERS = {"XDG_CONFIG_HOME", "PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "HOME", "PATH"}
 KNOWN = {name.upper() for name in Settings.model_fields} | {f"{name.upper()}_FILE" for name in SECRETS} | OTHERS
 
 
@@ -55,7 +58,7 @@ def test_the_images_second_lock_agrees_with_the_first() -> None:
 @pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.uv"])
 def test_a_dockerfile_keeps_its_promises(name: str) -> None:
     steps = [line for line in (ROOT / name).read_text().splitlines() if re.match(r"[A-Z]+ ", line)]
-    assert steps[-2:] == ["COPY --chmod=644 proxy.py /app/proxy.py", 'CMD ["claude-proxy", "serve"]']
+    assert steps[-2:] == ["COPY --chmod=644 proxy.py /app/proxy.py", 'CMD ["claude-proxy", "serve", "--app", "/app/proxy.py"]']
     assert {"USER 1001:0", "EXPOSE 3000", "VOLUME /data", "WORKDIR /app"} <= set(steps)
     assert any(step.startswith("HEALTHCHECK ") for step in steps)
     assert {step for step in steps if step.startswith("FROM ")} <= {"FROM python:3.13-slim", "FROM python:3.13-slim AS build"}
@@ -106,10 +109,32 @@ def test_every_setting_named_in_a_shipped_file_exists() -> None:
     assert [pair for pair in seen if pair[1] not in KNOWN] == []
 
 
+def rendered(text: str, **environ: str) -> str:
+    """What Traefik's file provider makes of a file: of Go's templates, as much as ours use."""
+    values = {}
+    for name, variable, default in re.findall(r"\{\{ \$(\w+) := env `(\w+)` \| default `([^`]+)` \}\}", text):
+        values[name] = environ.get(variable, default)
+    text = re.sub(r"\{\{ \$\w+ := [^}]*\}\}", "", text)
+    text = re.sub(r"\{\{ \$(\w+) \}\}", lambda match: values[match[1]], text)
+    assert "{{" not in text
+    return text
+
+
 @pytest.mark.parametrize("path", sorted(DEPLOY.glob("traefik/*.toml")), ids=lambda path: path.name)
 def test_traefiks_files_are_toml_before_and_after_its_templates(path: Path) -> None:
-    parsed = tomllib.loads(path.read_text())
-    assert parsed
+    before, after = tomllib.loads(path.read_text()), tomllib.loads(rendered(path.read_text()))
+    assert before.keys() == after.keys() != set()
+
+
+def test_traefiks_templates_put_the_name_and_the_address_in() -> None:
+    text = (DEPLOY / "traefik/routes.toml").read_text()
+    for environ, name, url in (
+        ({}, "proxy.example.com", "http://127.0.0.1:3000"),
+        ({"SERVER_NAME": "llm.example", "CLAUDE_PROXY_URL": "http://10.0.0.2:4000"}, "llm.example", "http://10.0.0.2:4000"),
+    ):
+        http = tomllib.loads(rendered(text, **environ))["http"]
+        assert {router["rule"].split(" ")[0] for router in http["routers"].values()} == {f"Host(`{name}`)"}
+        assert http["services"]["claude-proxy"]["loadBalancer"]["servers"] == [{"url": url}]
 
 
 def test_the_stop_times_leave_room_for_the_grace_time() -> None:
@@ -201,3 +226,24 @@ def test_the_health_check_says_why_nothing_answers() -> None:
         code, said = healthcheck(PORT=str(taken.getsockname()[1]))
     assert code == 1
     assert "no answer on port" in said
+
+
+@pytest.mark.parametrize(
+    ("environ", "port"),
+    [
+        ({}, 3000),
+        ({"PORT": "80"}, 80),
+        ({"PORT": '"80"'}, 80),
+        ({"PORT": "'80'\r"}, 80),
+        ({"PORT": ""}, 3000),
+        ({"BIND": "0.0.0.0:81", "PORT": "80"}, 81),
+        ({"BIND": '"[::]:81"'}, 81),
+        ({"BIND": "unix:/run/s"}, 3000),
+    ],
+)
+def test_the_health_check_finds_the_port_as_the_proxy_does(
+    environ: dict[str, str], port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", environ)
+    assert runpy.run_path(str(DEPLOY / "docker/healthcheck.py"))["port"]() == port
+    assert settings_from(environ).settings.port == port

@@ -47,6 +47,12 @@ def test_one_that_was_left_half_made_is_made_again(tmp_path: Path) -> None:
     assert "pip --disable-pip-version-check install" in (tmp_path / "used").read_text()
 
 
+def test_run_names_the_checkouts_own_proxy_py() -> None:
+    """`serve` searches nothing, so the constant in proxy.py and the file beside it count only if it is named."""
+    done = subprocess.run(["make", "-n", "run"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    assert "claude-proxy serve --app proxy.py" in done.stdout
+
+
 def test_one_that_works_is_kept(tmp_path: Path) -> None:
     assert make(tmp_path, WHOLE).returncode == 0
     (tmp_path / ".venv/.run").unlink()

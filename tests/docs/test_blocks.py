@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from claude_proxy import settings
+from claude_proxy.ledger import prices
 from claude_proxy.simulator.script import parse
 from tests.docs.blocks import DOCUMENTS, ROOT, SHELLS, Block, blocks, blocks_of, commands_of
 
@@ -60,11 +61,15 @@ def test_data_parses(block: Block) -> None:
 
 
 @pytest.mark.parametrize("block", written_in("toml"), ids=place)
-def test_toml_is_a_file_of_settings(block: Block, tmp_path: Path) -> None:
+def test_toml_is_a_file_of_settings_or_of_prices(block: Block, tmp_path: Path) -> None:
     file = tmp_path / "claude-proxy.toml"
     file.write_text(block.text, encoding="utf-8")
-    loaded = settings.load({}, config=file)
-    assert str(file) in loaded.sources.values()
+    if "[[price]]" in block.text:
+        assert prices.load(file).problem is None
+        return
+    keys = dict.fromkeys(re.findall(r'key_env = "(\w+)"', block.text), "sk-1")
+    loaded = settings.load(keys, config=file)
+    assert any(source.startswith(str(file)) for source in loaded.sources.values())
 
 
 @pytest.mark.parametrize("block", written_in("yaml"), ids=place)

@@ -58,7 +58,8 @@ def ours() -> list[Command]:
 
 @pytest.mark.parametrize("command", ours(), ids=text)
 def test_our_command_takes_these_options(command: Command) -> None:
-    name, *rest = command.words[1:]
+    here = {"/app/proxy.py": str(ROOT / "proxy.py")}  # the image's, which has to exist
+    name, *rest = (here.get(word, word) for word in command.words[1:])
     assert name in COMMANDS, command.place
     understood(load(name), rest)
 

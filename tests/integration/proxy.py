@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -64,7 +64,7 @@ class RunningProxy:
 
     @property
     def upstream_connections(self) -> int:
-        return len(self.app.forward._upstream.pool)
+        return len(self.app.forward.config.upstreams[0].pool)
 
     async def last(self) -> Exchange:
         """The first exchange to finish."""
@@ -95,6 +95,7 @@ async def running_proxy(
     root_path: str = "",
     sock: socket.socket | None = None,
     trusted: str | None = None,
+    listeners: Iterable[Listener] = (),
     **settings: Any,
 ) -> AsyncIterator[RunningProxy]:
     """Serve the application in front of `base_url`, on a free port or on a socket that listens already.
@@ -103,7 +104,7 @@ async def running_proxy(
     """
     recorder = Recorder()
     loaded = load({}, base_url=base_url, log_level="error", **settings)
-    app = create_app(loaded.settings, listeners=[recorder])
+    app = create_app(loaded.settings, listeners=[recorder, *listeners])
     if prepare is not None:
         prepare(app)
     sock = sock or socket.create_server(("127.0.0.1", 0))

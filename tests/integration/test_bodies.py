@@ -155,10 +155,9 @@ async def upload(wire: Any, chunked: bool) -> tuple[Reply, asyncio.Task[None]]:
     ("method", "path", "data"), [("GET", FILES, b""), ("POST", MESSAGES, body()), ("POST", FILES, b"x" * 200_000)]
 )
 async def test_requests_pass_unchanged_when_no_more_may_be_kept(
-    simulator: Simulator, monkeypatch: pytest.MonkeyPatch, method: str, path: str, data: bytes
+    simulator: Simulator, method: str, path: str, data: bytes
 ) -> None:
-    monkeypatch.setattr("claude_proxy.proxy.forward.KEEP_ALL", 0)
-    async with running_proxy(simulator.base_url) as proxy:
+    async with running_proxy(simulator.base_url, max_kept=1) as proxy:
         assert (await ask(proxy.port, method, path, [JSON], data)).status == 200
     seen = simulator.requests[0]
     assert (seen.body, seen.header("transfer-encoding")) == (data, None)
@@ -175,12 +174,12 @@ async def test_what_is_kept_is_given_back_however_an_exchange_ends(simulator: Si
         async with connect(proxy.port) as wire:
             wire.send(head("POST", MESSAGES, length(500_000)) + b"x" * 500_000)
             await simulator.hold.wait()
-            assert proxy.app.forward._kept == 500_000
+            assert proxy.app.forward._shelf.used == 500_000
         async with connect(proxy.port) as wire:
             wire.send(head("POST", MESSAGES, CHUNKED) + chunk(b"x" * 500_000) + chunk(b"x" * 200_000))
             await wire.reply()
         await proxy.recorder.wait_for(6)
-        assert proxy.app.forward._kept == 0
+        assert proxy.app.forward._shelf.used == 0
 
 
 # -- lengths
@@ -322,4 +321,20 @@ async def test_an_upload_that_grows_too_large_behind_an_early_answer_leaves_no_c
         wire.send(b"%x\r\n%b\r\n0\r\n\r\n" % (99_000, b"x" * 99_000))
         assert await wire.reader.readexactly(40) == b"x" * 40
         await proxy.recorder.wait_for(1)
-        assert proxy.app.forward._upstream.pool.idle == 0
+        assert proxy.app.forward.config.upstreams[0].pool.idle == 0
+
+
+@pytest.mark.parametrize(
+    "first", [b'"model":"glm-5.3","stream":true,', b'"metadata":{"model":"not-this"},"stream": true ,"model": "glm-5.3",']
+)
+async def test_of_a_body_too_large_to_be_kept_model_and_stream_are_read_from_its_beginning(
+    simulator: Simulator, first: bytes
+) -> None:
+    data = b"{" + first + b'"max_tokens":100,"messages":[{"role":"user","content":"' + b"x" * LARGE + b'"}]}'
+    simulator.scenario = Scenario("raw", body=b"{}")
+    simulator.keep_body = 2 * LARGE
+    async with running_proxy(simulator.base_url) as proxy:
+        reply = await ask(proxy.port, "POST", MESSAGES, [JSON], data)
+        (exchange,) = await proxy.recorder.wait_for(1)
+    assert (reply.status, simulator.requests[0].body == data) == (200, True)
+    assert (exchange.model, exchange.bytes_in) == ("glm-5.3", len(data))

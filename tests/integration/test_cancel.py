@@ -145,13 +145,13 @@ async def test_a_client_that_leaves_behind_a_pipelined_request_ends_both(simulat
 async def test_a_client_that_leaves_while_the_upstream_does_not_accept() -> None:
     async with not_accepting() as port, clean(f"http://127.0.0.1:{port}") as proxy, connect(proxy.port) as wire:
         wire.send(post())
-        await until(lambda: proxy.app.forward._upstream.pool._dialing == 1)
+        await until(lambda: proxy.app.forward.config.upstreams[0].pool._dialing == 1)
         since = now()
         wire.leave()
         exchange = await cancelled(proxy)
         assert (exchange.ended or 0) - since < SOON
         assert exchange.status == 499
-        assert proxy.app.forward._upstream.pool._dialing == 0
+        assert proxy.app.forward.config.upstreams[0].pool._dialing == 0
 
 
 async def test_a_client_that_leaves_while_an_outbound_proxy_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +173,7 @@ async def test_a_client_that_leaves_while_it_waits_for_a_connection_gives_its_pl
         first.send(post())
         await simulator.hold.wait()
         wire.send(post())
-        await until(lambda: proxy.app.forward._upstream.pool._queue)
+        await until(lambda: proxy.app.forward.config.upstreams[0].pool._queue)
         wire.leave()
         exchange = await cancelled(proxy)
         assert exchange.status == 499
@@ -287,7 +287,7 @@ async def test_a_client_that_leaves_while_the_last_of_its_body_waits_for_the_ups
     simulator.scenario = Scenario(fault=faults.stop_reading())
     async with running_proxy(simulator.base_url) as proxy, connect(proxy.port) as wire:
         wire.send(head("POST", FILES, (b"Transfer-Encoding", b"chunked")))
-        upstreams = proxy.app.forward._upstream.pool._open
+        upstreams = proxy.app.forward.config.upstreams[0].pool._open
         piece = b"4000\r\n%b\r\n" % (b"x" * 0x4000)
         while not any(connection.unsent > READ_AHEAD - 2 * 0x4000 for connection in upstreams):
             wire.send(piece)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from claude_proxy.fronts import added_by_front
 from claude_proxy.simulator import Recorded, Scenario, Simulator, raw
 from tests.integration.messages import JSON, MESSAGES, body
 from tests.integration.proxy import running_proxy
@@ -19,9 +20,9 @@ TOKEN = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-
 VALUE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=30)
 STAYS_HERE = {
     b"host", b"connection", b"keep-alive", b"proxy-connection", b"proxy-authorization", b"proxy-authenticate", b"te", b"trailer",
-    b"transfer-encoding", b"upgrade", b"expect", b"cookie", b"forwarded", b"content-length", b"http2-settings",
+    b"transfer-encoding", b"upgrade", b"expect", b"cookie", b"content-length", b"http2-settings",
 }  # fmt: skip
-NAMES = TOKEN.filter(lambda n: n.lower().encode() not in STAYS_HERE and not n.lower().startswith("x-forwarded-"))
+NAMES = TOKEN.filter(lambda n: n.lower().encode() not in STAYS_HERE and not added_by_front(n.lower().encode()))
 HEADERS = st.lists(st.tuples(NAMES.map(str.encode), VALUE.map(str.encode)), max_size=12)
 SEGMENT = st.text("abcXYZ019-_~!$&'()*+,;=:@", min_size=1, max_size=8) | st.sampled_from(["%2F", "%c3%A4", "a%20b", "v1.5"])
 PATH = st.lists(SEGMENT, min_size=1, max_size=4).map(lambda parts: "/" + "/".join(parts))

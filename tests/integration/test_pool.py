@@ -14,9 +14,10 @@ import trustme
 from claude_proxy.exchange import Outcome
 from claude_proxy.simulator import Recorded, Scenario, Simulator, faults
 from claude_proxy.upstream.connection import Connection
+from claude_proxy.upstream.pool import Pool
 from tests.integration.leftovers import until
 from tests.integration.listeners import Listener, listening
-from tests.integration.messages import JSON, MESSAGES, MODELS, PREFIX, body, post
+from tests.integration.messages import FILES, JSON, MESSAGES, MODELS, PREFIX, body, head, length, post
 from tests.integration.proxy import running_proxy
 from tests.integration.wire import Reply, ask, connect, request
 from tests.upstream.test_dial import serving, tunnel_to
@@ -122,7 +123,7 @@ async def test_a_close_seen_before_a_byte_was_written_is_tried_again(
 ) -> None:
     async with running_proxy(simulator.base_url) as proxy:
         await message(proxy.port)
-        pool = proxy.app.forward._upstream.pool
+        pool = proxy.app.forward.config.upstreams[0].pool
         take = pool.take
 
         def closing(now: float) -> Connection | None:
@@ -269,10 +270,10 @@ async def test_plain_http_through_an_outbound_proxy(monkeypatch: pytest.MonkeyPa
                 headers = [(b"Proxy-Authorization", b"Basic theirs")]
                 assert (await ask(proxy.port, "GET", MODELS + "?limit=1", headers)).status == 200
     pair = base64.b64encode(b"me:pw")
-    for head in upstream.heads:
-        assert head.startswith(b"GET http://api.example:8080/base/v1/models?limit=1 HTTP/1.1\r\nhost: api.example:8080\r\n")
-        assert head.lower().count(b"proxy-authorization: basic ") == 1
-        assert b"Basic " + pair in head
+    for sent in upstream.heads:
+        assert sent.startswith(b"GET http://api.example:8080/base/v1/models?limit=1 HTTP/1.1\r\nhost: api.example:8080\r\n")
+        assert sent.lower().count(b"proxy-authorization: basic ") == 1
+        assert b"Basic " + pair in sent
     assert len(upstream.heads) == 2
 
 
@@ -282,5 +283,59 @@ async def test_an_idle_connection_holds_nothing_of_the_exchange_before(simulator
     async with running_proxy(simulator.base_url) as proxy:
         await ask(proxy.port, "POST", MESSAGES, [JSON], body())
         await proxy.recorder.wait_for(1)
-        (connection,) = proxy.app.forward._upstream.pool._idle
+        (connection,) = proxy.app.forward.config.upstreams[0].pool._idle
         assert connection.passing is None
+
+
+class ClosesBehindTheHead:
+    """A pooled connection that closes when a request is in its outbox and not a byte of it has been written."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._take = pool.take
+        self.times = 0
+
+    def take(self, now: float) -> Connection | None:
+        connection = self._take(now)
+        if connection is not None:
+            send = connection.send
+
+            def sending(head: bytes, body: bytes, *, is_head: bool = False) -> None:
+                send(head, body, is_head=is_head)
+                connection._transport.close()
+                self.times += 1
+
+            connection.send = sending  # type: ignore[method-assign]
+        return connection
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("when", ["at once", "after the retry"])
+async def test_a_stale_connection_is_replaced_also_while_the_body_is_still_coming(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch, chunked: bool, when: str
+) -> None:
+    """There is one upload at a time, and what the first one read is not lost."""
+    parts = [b"a" * 1000, b"b" * 1000, b"c" * 1000]
+    framing = (b"Transfer-Encoding", b"chunked") if chunked else length(3000)
+
+    def framed(part: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(part), part) if chunked else part
+
+    end = b"0\r\n\r\n" if chunked else b""
+    async with running_proxy(simulator.base_url) as proxy, connect(proxy.port) as wire:
+        await message(proxy.port)
+        pool = proxy.app.forward.config.upstreams[0].pool
+        closing = ClosesBehindTheHead(pool)
+        monkeypatch.setattr(pool, "take", closing.take)
+        wire.send(head("POST", FILES, framing) + framed(parts[0]))
+        if when == "after the retry":
+            await simulator.wait_for(lambda sim: len(sim.requests) == 2)
+        wire.send(framed(parts[1]))
+        await asyncio.sleep(0)
+        wire.send(framed(parts[2]) + end)
+        reply = await wire.reply()
+        exchange = (await proxy.recorder.wait_for(2))[1]
+    assert reply.status < 500
+    assert closing.times == 1
+    assert [attempt.failure and attempt.failure.kind for attempt in exchange.attempts] == ["stale_connection", None]
+    assert [asked.body for asked in simulator.requests[1:]] == [b"".join(parts)]
+    assert exchange.bytes_in == 3000

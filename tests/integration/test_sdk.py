@@ -180,7 +180,6 @@ async def test_compressed_answers(simulator: Simulator, encoding: Any) -> None:
         (Scenario(fault=faults.cut("events", 5)), httpx.RemoteProtocolError),
         (Scenario(fault=faults.cut("mid-event", 5)), httpx.RemoteProtocolError),
         (Scenario(fault=faults.bad_chunk(2)), httpx.RemoteProtocolError),
-        (Scenario(fault=faults.no_stop()), httpx.RemoteProtocolError),  # unproxied, this passes for a good end
         (Scenario(fault=faults.stall("events", 5)), httpx.RemoteProtocolError),
         (named("zai-error-stream"), anthropic.APIStatusError),
     ],
@@ -201,7 +200,7 @@ async def test_our_own_error_is_shown_to_the_user_in_our_words(simulator: Simula
         assert caught.value.request_id == (await proxy.last()).id
 
 
-@pytest.mark.parametrize("fault", [faults.cut("events", 3), faults.stall("events", 3), faults.no_stop()], ids=lambda f: f.kind)
+@pytest.mark.parametrize("fault", [faults.cut("events", 3), faults.stall("events", 3)], ids=lambda f: f.kind)
 async def test_an_error_event_in_place_of_a_cut_is_an_api_error(simulator: Simulator, fault: Any) -> None:
     simulator.scenario = Scenario(fault=fault)
     async with client_of(simulator.base_url, stream_cut="error-event", stream_idle_timeout=0.2) as (client, _):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from claude_proxy.ledger.options import Entry, LedgerOff, Trouble
-from claude_proxy.ledger.record import UNPRICED, Priced, Record
+from claude_proxy.ledger.record import UNKNOWN, Charge, Record
 from claude_proxy.ledger.writer import State, Writer
 from tests.ledger.books import Log, records
 
@@ -318,9 +318,9 @@ def test_without_a_ledger_rows_are_not_even_taken(store: FakeStore, log: Log) ->
 def test_each_row_is_priced_once_whatever_the_retries(store: FakeStore, log: Log) -> None:
     priced: list[int] = []
 
-    def price(record: Record) -> Priced:
+    def price(record: Record) -> Charge:
         priced.append(record.id)
-        return Priced(7, None, "p")
+        return Charge(7, None, "p")
 
     rows = records(3)
     store.trouble = Trouble("locked")
@@ -330,17 +330,17 @@ def test_each_row_is_priced_once_whatever_the_retries(store: FakeStore, log: Log
         store.trouble = None
         store.until(lambda: len(store.written) == 3)
     assert priced == [row.id for row in rows]
-    assert {entry.priced for batch in store.batches for entry in batch} == {Priced(7, None, "p")}
+    assert {entry.charge for batch in store.batches for entry in batch} == {Charge(7, None, "p")}
 
 
 def test_a_row_that_cannot_be_priced_is_kept_unpriced_and_said_once(store: FakeStore, log: Log) -> None:
-    def price(record: Record) -> Priced:
+    def price(record: Record) -> Charge:
         raise KeyError(record.model)
 
     with running(store, log, price=price) as writer:
         put_all(writer, records(3))
         store.until(lambda: len(store.written) == 3)
-    assert {entry.priced for batch in store.batches for entry in batch} == {UNPRICED}
+    assert {entry.charge for batch in store.batches for entry in batch} == {UNKNOWN}
     assert len(log.said("could not be priced")) == 1
 
 

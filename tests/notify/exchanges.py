@@ -39,7 +39,8 @@ def failed(
 ) -> Exchange:
     """One that the upstream refused, by default for its concurrency limit."""
     message = values.pop("message", "Too many concurrent requests")
-    return exchange(at, **({"status": 429, "failure": Failure(side, kind, message, code)} | values))
+    provider = "zai" if code is not None else None
+    return exchange(at, **({"status": 429, "failure": Failure(side, kind, message, code, provider)} | values))
 
 
 def answered(at: float, **values: Any) -> Exchange:

@@ -18,30 +18,75 @@ def test_a_message_with_an_id_was_sent() -> None:
     assert (answer.verdict, answer.id) == (Verdict.SENT, "abc")
 
 
-@pytest.mark.parametrize("reply", [b"<html>hello", b"[]", b"{}", b"[" * 100_000, b"\xff"])
-def test_a_200_of_something_else_is_no_ntfy(reply: bytes) -> None:
-    answer = judge(200, {}, reply)
-    assert answer.verdict is Verdict.REFUSED
-    assert "NTFY_SERVER" in answer.sentence
+PAGES = [b"<html>hello", b"\n<!DOCTYPE html><title>Just a moment...</title>", b"<?xml version='1.0'?><html/>"]
+OTHERS = [
+    *PAGES,
+    b"",
+    b"Forbidden",
+    b"[]",
+    b"{}",
+    b"[" * 100_000,
+    b"\xff",
+    b'{"error": "forbidden"}',
+    b'{"id": 7}',
+    b'{"id": 7, "event": "message"}',
+    b'{"id": "x", "object": "error"}',
+    b'{"code": 403, "message": "no"}',
+    b'{"code": "40301", "http": 403}',
+    b'{"code": true, "http": 1}',
+    b'{"code": 40301, "http": 200}',
+    b'{"code": 42908, "http": 200, "error": "of another status"}',
+    b'{"type": "error", "error": {"type": "permission_error"}}',
+]
+FAMILY = {400: "1.18", 401: "NTFY_TOKEN", 403: "NTFY_TOPIC", 404: "without the topic", 413: "message-size-limit", 418: "418"}
+
+
+@pytest.mark.parametrize("status", [200, 204, 400, 401, 403, 404, 405, 407, 413, 418, 429, 451])
+@pytest.mark.parametrize("reply", OTHERS)
+def test_only_ntfys_own_words_are_taken_for_ntfys(status: int, reply: bytes) -> None:
+    answer = judge(status, {}, reply)
+    assert answer.verdict is Verdict.AGAIN
+    assert answer.sentence.startswith(f"NTFY_SERVER answered {status} with ")
+    assert "open NTFY_SERVER in a browser" in answer.sentence
+    for word in ("topic", "NTFY_TOKEN", "quota", "slow down"):
+        assert word not in answer.sentence
+
+
+@pytest.mark.parametrize("reply", OTHERS)
+@pytest.mark.parametrize("status", [500, 502, 503, 530])
+def test_a_gateway_in_trouble_is_not_ntfy_in_trouble(status: int, reply: bytes) -> None:
+    answer = judge(status, {"retry-after": "9"}, reply)
+    assert (answer.verdict, answer.after) == (Verdict.AGAIN, 9)
+    assert "or what stands in front of it, has trouble" in answer.sentence
 
 
 @pytest.mark.parametrize(
-    ("status", "named"),
-    [(400, "1.18"), (401, "NTFY_TOKEN"), (403, "NTFY_TOPIC"), (404, "NTFY_SERVER"), (413, "message-size-limit"), (418, "418")],
+    ("reply", "what"),
+    [*((page, "a web page") for page in PAGES), (b" \n", "nothing in it"), (b"no", "words that are not ntfy's")],
 )
-def test_a_4xx_is_not_tried_again_and_says_what_to_do(status: int, named: str) -> None:
-    answer = judge(status, {}, body(code=status * 100 + 1, http=status, error="not so"))
+def test_what_answered_instead_of_ntfy_is_described(reply: bytes, what: str) -> None:
+    assert f"NTFY_SERVER answered 403 with {what}." in judge(403, {}, reply).sentence
+
+
+@pytest.mark.parametrize(("status", "named"), FAMILY.items())
+@pytest.mark.parametrize("number", [1, 8, 28])
+def test_a_4xx_of_ntfys_is_not_tried_again_and_says_what_to_do(status: int, named: str, number: int) -> None:
+    answer = judge(status, {}, body(code=status * 100 + number, http=status, error="not so"))
     assert answer.verdict is Verdict.REFUSED
     assert named in answer.sentence
     assert "not so" in answer.sentence
 
 
-def test_a_redirect_is_not_followed_and_named_without_its_path() -> None:
-    answer = judge(301, {"location": "https://ntfy.example/secret-topic?auth=x"}, b"")
-    assert answer.verdict is Verdict.REFUSED
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [(301, Verdict.REFUSED), (308, Verdict.REFUSED), (302, Verdict.AGAIN), (303, Verdict.AGAIN), (307, Verdict.AGAIN)],
+)
+def test_a_redirect_is_not_followed_and_named_without_its_path(status: int, verdict: Verdict) -> None:
+    answer = judge(status, {"location": "https://ntfy.example/secret-topic?auth=x"}, b"")
+    assert answer.verdict is verdict
     assert "to https://ntfy.example:" in answer.sentence
     assert "secret-topic" not in answer.sentence
-    assert judge(302, {"location": "http://[bad"}, b"").verdict is Verdict.REFUSED
+    assert judge(status, {"location": "http://[bad"}, b"").verdict is verdict
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 408])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from claude_proxy.notify.answer import Verdict
-from claude_proxy.notify.command import Command
+from claude_proxy.notify.command import Command, failed
 from claude_proxy.notify.notice import Notice
 from tests.notify.exchanges import settings
 
@@ -83,6 +84,23 @@ async def test_a_servers_reply_is_found_in_what_the_command_prints(install, code
     reply = json.dumps({"code": code, "http": status, "error": "no"}, separators=(",", ":"))
     answer = await Command(settings(), environ=install(f"import sys; sys.exit({reply!r})")).send(NOTICE)
     assert answer.verdict is verdict
+
+
+async def test_a_web_page_that_the_command_prints_is_not_ntfys_word(install) -> None:  # type: ignore[no-untyped-def]
+    environ = install("import sys; sys.exit('<!DOCTYPE html>\\n<title>Just a moment</title>\\n</html>')")
+    answer = await Command(settings(), environ=environ).send(NOTICE)
+    assert answer.verdict is Verdict.AGAIN
+    assert answer.sentence.startswith("NTFY_SERVER answered with a web page.")
+
+
+@pytest.mark.parametrize("filler", [b'{"code":1,"http":403', b'{"code":', b'{"code":\n', b"{", b"\n", b"<html\n", b" ", b"a"])
+def test_endless_output_takes_no_time(filler: bytes) -> None:
+    said, spent = filler * ((1 << 20) // len(filler)), []
+    for _ in range(3):
+        started = time.thread_time()
+        assert failed(said).verdict is Verdict.AGAIN
+        spent.append(time.thread_time() - started)
+    assert min(spent) < 0.05
 
 
 async def test_a_hanging_command_is_ended(install) -> None:  # type: ignore[no-untyped-def]

@@ -52,6 +52,15 @@ async def test_an_error_reply_is_judged() -> None:
     assert "NTFY_TOPIC" in answer.sentence
 
 
+@pytest.mark.parametrize("status", [200, 401, 403, 404, 429, 503])
+async def test_a_page_in_front_of_ntfy_is_not_taken_for_its_word(status: int) -> None:
+    page = b"<!DOCTYPE html><title>Just a moment...</title>"
+    async with FakeNtfy(Reply(status, page, {"content-type": "text/html"})) as ntfy:
+        answer = await Http(settings(ntfy_server=ntfy.url, ntfy_token="tk_secret")).send(NOTICE)
+    assert answer.verdict is Verdict.AGAIN
+    assert f"NTFY_SERVER answered {status} with a web page." in answer.sentence
+
+
 async def test_retry_after_is_read_whatever_its_case() -> None:
     async with FakeNtfy(Reply(429, {"code": 42901}, {"Retry-After": "9"})) as ntfy:
         answer = await Http(settings(ntfy_server=ntfy.url)).send(NOTICE)
@@ -62,7 +71,7 @@ async def test_a_token_is_not_carried_to_where_a_redirect_points() -> None:
     async with FakeNtfy() as elsewhere, FakeNtfy(Reply(302, {}, {"location": f"{elsewhere.url}/"})) as ntfy:
         answer = await Http(settings(ntfy_server=ntfy.url, ntfy_token="tk_secret")).send(NOTICE)
         assert elsewhere.published == []
-    assert answer.verdict is Verdict.REFUSED
+    assert answer.verdict is Verdict.AGAIN
 
 
 async def test_a_closed_port_is_tried_again_later() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 import pytest
@@ -183,10 +182,8 @@ async def test_a_stuck_ntfy_costs_an_exchange_nothing() -> None:
         await notifier.start()
         notifier.on_exchange_end(failed(1000))
         await ntfy.until(1)
-        begun = time.process_time()
         for n in range(2000):
             notifier.on_exchange_end(failed(1000 + n / 100, None, f"odd_{n % 7}_error"))
-        assert time.process_time() - begun < 2  # 1 ms each would be a scandal; it is microseconds
         async with asyncio.timeout(10):
             await notifier.aclose(0.05)
     assert len(ntfy.published) == 1

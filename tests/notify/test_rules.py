@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_proxy.exchange import Exchange, Outcome
+from claude_proxy.exchange import Exchange, Failure, Outcome
 from claude_proxy.notify.notice import Notice
 from claude_proxy.notify.rules import MAX_INCIDENTS, STORM, Rules
-from tests.notify.exchanges import WALL, answered, failed
+from tests.notify.exchanges import WALL, answered, exchange, failed
 
 MINUTE = 60.0
 
@@ -145,6 +145,51 @@ def test_failures_of_the_upstream_and_of_ours_are_told(outcome: Outcome, side: s
 @pytest.mark.parametrize("outcome", [Outcome.REFUSED, Outcome.CANCELLED, Outcome.CLIENT_STALLED, Outcome.ABORTED])
 def test_what_a_client_ends_is_never_told(outcome: Outcome) -> None:
     assert end(rules(), failed(100, outcome=outcome)) == []
+
+
+BROKEN = ["cut", "stalled", "unfinished", "completed"]  # "unfinished": the stream ended cleanly before its end
+
+
+@pytest.mark.parametrize("outcome", BROKEN)
+@pytest.mark.parametrize("kind", ["stream_cut", "stream_idle", "stream_unfinished", "overloaded_error"])
+def test_an_answer_that_broke_off_is_told(outcome: str, kind: str) -> None:
+    (notice,) = end(rules(), failed(100, None, kind, outcome=outcome, status=200))
+    assert notice.title.startswith("default: ")
+
+
+@pytest.mark.parametrize("outcome", BROKEN)
+@pytest.mark.parametrize("stop_reason", ["end_turn", "tool_use", "max_tokens", "refusal"])
+def test_an_answer_that_said_everything_is_not_told_however_it_ended(outcome: str, stop_reason: str) -> None:
+    subject = rules()
+    kinds = ("stream_cut", "stream_idle", "stream_unfinished", "api_error")
+    broken = [failed(100, None, kind, outcome=outcome, stop_reason=stop_reason, status=200) for kind in kinds]
+    assert end(subject, *broken) == []
+    assert subject.next_due() is None
+
+
+@pytest.mark.parametrize("kind", ["unavailable", "out_of_descriptors", "internal"])
+def test_a_failure_of_our_own_opens_and_closes_under_our_own_name(kind: str) -> None:
+    ours = failed(100, None, kind, side="proxy", outcome=Outcome.FAILED, status=503)
+    first, over = end(rules(), ours, answered(110))
+    assert first.title.startswith("claude-proxy: ")
+    assert over.title == "claude-proxy: works again"
+    assert "default" not in first.message + over.message
+
+
+def test_an_upstream_that_redirects_is_told_once() -> None:
+    many = [failed(100 + n, None, "upstream_redirect", side="proxy", outcome=Outcome.FAILED, status=502) for n in range(50)]
+    (notice,) = end(rules(), *many)
+    assert notice.title == "claude-proxy: BASE_URL redirects"
+    assert "Set BASE_URL to the address that" in notice.message
+
+
+def test_each_providers_code_is_explained_by_its_own_table() -> None:
+    def opened(provider: str) -> str:
+        failure = Failure("upstream", "rate_limit_error", "words", "1002", provider)
+        return titles(end(rules(), exchange(100, status=429, failure=failure)))[0]
+
+    assert opened("minimax") == "default: rate limit (1002)"
+    assert opened("zai") == "default: credential not valid (1002)"
 
 
 def test_a_clients_mistake_is_never_told() -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from claude_proxy.errors import Side
 from claude_proxy.exchange import Failure
 from claude_proxy.notify import wording
-from claude_proxy.notify.advice import CODES, KINDS, advice, reset
+from claude_proxy.notify.advice import OWN, Advice, advise, of_code, reset
 from claude_proxy.notify.incident import Fault, Incident
 from claude_proxy.notify.notice import Notice
-from claude_proxy.protocol.provider import ZAI
+from claude_proxy.protocol.providers import PROVIDERS, by_name, find_at
+from claude_proxy.protocol.providers.generic import TYPES
 from tests.notify.exchanges import exchange
 
 
-def opening(code: str | None, kind: str, message: str = "", **values: object) -> Notice:
-    fault = Fault.of(exchange(100, **values), Failure("upstream", kind, message, code))
+def opening(code: str | None, kind: str, message: str = "", side: Side = "upstream", **values: object) -> Notice:
+    known = code is not None and code in by_name("zai").codes
+    fault = Fault.of(exchange(100, **values), Failure(side, kind, message, code, "zai" if known else None), by_name("zai"))
     return wording.opening(Incident.open(fault, 100), "z.ai")
 
 
@@ -46,45 +51,83 @@ def test_a_quota_says_when_it_is_back_in_two_clocks() -> None:
 
 @pytest.mark.parametrize("message", ["", "soon", "reset at 2026-99-31 18:19:41", "reset at 0001-01-01 00:00:00"])
 def test_a_reset_time_that_is_none_is_left_out(message: str) -> None:
-    assert reset(message) == ""
+    assert "Resets" not in opening("1308", "rate_limit_error", message).message
+
+
+def test_a_reset_with_a_zone_is_told_plainly() -> None:
+    failure = Failure("upstream", "rate_limit_error", "used up, resets at 2026-05-15T15:00:00Z", "2056", "minimax")
+    assert reset(failure).en == "Resets at 2026-05-15 15:00 UTC."
+    assert "2026-05-15 15:00 UTC" in reset(failure).ko
+    failure = Failure(
+        "upstream", "invalid_request_error", "You will regain access on 2026-12-01 at 00:00 UTC.", "spend_limit", "anthropic"
+    )
+    assert reset(failure).en == "Resets at 2026-12-01 00:00 UTC."
 
 
 def test_an_unknown_class_is_named_plainly() -> None:
-    assert opening("1399", "api_error").title == "z.ai: error (1399)"
+    assert opening("1399", "api_error").title == "z.ai: server error (1399)"
     assert opening(None, "http_502").title == "z.ai: HTTP 502"
-    assert advice("teapot_error").name == "teapot"
+    assert opening(None, "teapot_error").title == "z.ai: teapot"
 
 
-def test_every_code_that_can_reach_a_person_has_advice() -> None:
-    assert {code for code, known in ZAI.items() if known.side != "client"} <= set(CODES)
+@pytest.mark.parametrize("kind", ["http_401", "http_403"])
+def test_a_refusal_without_the_apis_words_does_not_blame_the_key(kind: str) -> None:
+    notice = opening(None, kind, "the upstream answered 403", side="proxy")
+    assert notice.title == "z.ai: refused, but not by the API"
+    assert "UPSTREAM_API_KEY" not in notice.message
 
 
-@pytest.mark.parametrize("about", [*CODES.values(), *KINDS.values()], ids=[*CODES, *KINDS])
-def test_advice_is_a_sentence_with_a_priority_and_a_tag(about: object) -> None:
-    name, do, priority, tag, scope = about  # type: ignore[misc]  # a NamedTuple
-    assert name
-    assert do.endswith((".", "which."))
-    assert 3 <= priority <= 5
-    assert tag.replace("_", "").isalpha()
-    assert scope in ("upstream", "model")
+@pytest.mark.parametrize("kind", ["unavailable", "out_of_descriptors", "internal", "upstream_is_self", "upstream_redirect"])
+def test_a_failure_of_our_own_is_not_laid_at_the_upstreams_door(kind: str) -> None:
+    notice = opening(None, kind, "Something here.", side="proxy", status=503)
+    assert notice.title == f"claude-proxy: {OWN[kind].name.en}"
+    assert "z.ai" not in notice.title + notice.message
+    assert "Upstream default" not in notice.message
+    assert notice.message.endswith("\nModel glm-5.3, status 503, 14:15 UTC.")
+
+
+def test_a_held_key_that_is_refused_is_the_upstreams_word() -> None:
+    notice = opening("1002", "authentication_error", "bad key", side="proxy", status=401)
+    assert notice.title == "z.ai: credential not valid (1002)"
+    assert "z.ai said: bad key" in notice.message
+
+
+def test_a_redirect_says_what_to_set() -> None:
+    notice = opening(None, "upstream_redirect", "The upstream redirects to https://z.example/.", side="proxy")
+    assert "Set BASE_URL to the address that" in notice.message
+    assert "https://z.example/" in notice.message
+
+
+def test_a_local_server_that_is_not_there_has_its_own_advice() -> None:
+    about = advise(Failure("upstream", "connect_failed", "refused"), find_at("http://localhost:11434"))
+    assert "Ollama" in about.do.en
+    assert "Ollama" in about.do.ko
+    assert about.name == OWN["connect_failed"].name
+
+
+ALL = {f"{provider.name} {word}": of_code(code) for provider in PROVIDERS for word, code in provider.codes.items()}
+ALL |= {word: of_code(code) for word, code in TYPES.items()} | OWN
+
+
+@pytest.mark.parametrize("about", ALL.values(), ids=ALL.keys())
+def test_advice_is_a_sentence_in_both_languages_with_a_priority_and_a_tag(about: Advice) -> None:
+    assert about.name.en
+    assert about.do.en.endswith(".")
+    assert about.do.ko.endswith((".", ")."))
+    assert not re.search("[가-힣]", about.name.en + about.do.en)
+    assert re.search("[가-힣]", about.do.ko)
+    assert re.search("[가-힣]", about.name.ko)
+    assert 3 <= about.priority <= 5
+    assert about.tag.replace("_", "").isalpha()
+    assert about.scope in ("upstream", "model")
 
 
 @pytest.mark.parametrize(
-    ("url", "name"),
-    [
-        ("https://api.z.ai/api/anthropic", "z.ai"),
-        ("https://open.bigmodel.cn/api/anthropic", "bigmodel.cn"),
-        ("https://api.anthropic.com", "Anthropic"),
-        ("api.anthropic.com", "Anthropic"),
-        ("https://notz.ai/api", "upstream"),
-        ("https://llm.corp.example/v1", "upstream"),
-        ("http://10.1.2.3:8000", "upstream"),
-        ("http://[::1]:8000", "upstream"),
-        ("", "upstream"),
-    ],
+    ("number", "priority"),
+    [("1113", 5), ("1309", 5), ("1308", 4), ("1310", 4), ("1304", 4), ("1002", 4), ("1311", 4), ("1302", 3)],
 )
-def test_only_public_providers_are_named(url: str, name: str) -> None:
-    assert wording.provider(url) == name
+def test_what_needs_a_person_is_louder(number: str, priority: int) -> None:
+    assert opening(number, "rate_limit_error").priority == priority
 
 
 @pytest.mark.parametrize(

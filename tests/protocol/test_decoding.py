@@ -154,3 +154,25 @@ def test_the_engine_is_told_how_much_is_wanted() -> None:
     counted = Decompressor(engine, limit=10)
     assert [counted.feed(b"12345678"), counted.feed(b"12"), counted.feed(b"3")] == [b"12345678", b"12", b""]
     assert asked == [11, 3, 1]
+
+
+SMALL_ONES = pytest.mark.parametrize(("coding", "encode"), [ENCODERS["gzip"], ENCODERS["zstd"]], ids=["gzip", "zstd"])
+
+
+@SMALL_ONES
+@pytest.mark.parametrize("size", [7, 4096, 1 << 20])
+def test_a_member_for_each_event_is_read_however_many_there_are(
+    coding: bytes, encode: Callable[[bytes], bytes], size: int
+) -> None:
+    events = [b"event: ping\ndata: %d\n\n" % number for number in range(3000)]
+    data = b"".join(map(encode, events))
+    assert decode(coding, *(data[at : at + size] for at in range(0, len(data), size))) == b"".join(events)
+
+
+@SMALL_ONES
+@pytest.mark.parametrize("held", [b"", b"x"], ids=["empty", "one byte"])
+def test_members_that_hold_nothing_are_not_read_without_end(coding: bytes, encode: Callable[[bytes], bytes], held: bytes) -> None:
+    engine, chunk = decompressor(coding), encode(held) * 900
+    assert engine.feed(chunk) == held * 900
+    assert len(engine.feed(chunk)) <= len(held * 101)
+    assert engine.feed(encode(TEXT)) == b""

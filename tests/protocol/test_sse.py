@@ -1,7 +1,5 @@
 """The splitter and the parser, held against the reference at every byte."""
 
-import time
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -109,22 +107,6 @@ def test_a_skipped_event_is_not_kept_in_memory(line_end: bytes) -> None:
     for _ in range(200):
         splitter.feed(b"x" * 700)
         assert len(splitter._rest) <= 1700
-
-
-def cost(size: int, first: bytes) -> float:
-    """Seconds of CPU for an event of `size` bytes in chunks of 16."""
-    splitter, chunk = Splitter(), b"x" * 16
-    splitter.feed(first)
-    started = time.process_time()
-    for _ in range(size // 16):
-        splitter.feed(chunk)
-    return time.process_time() - started
-
-
-@pytest.mark.parametrize("first", [b"data: ", b"event: e\r\ndata: "], ids=["lf", "crlf"])
-def test_a_long_event_costs_by_its_length_not_by_its_square(first: bytes) -> None:
-    small, large = (min(cost(size, first) for _ in range(3)) for size in (60_000, 960_000))
-    assert large < small * 16 * 4 + 0.05  # a square would be 256 times
 
 
 def test_a_name_without_utf8_and_a_field_without_colon_are_read_as_the_rules_say() -> None:

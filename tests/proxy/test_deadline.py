@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_proxy.proxy.deadline import LOOK_EVERY, Deadline, Far
+from claude_proxy.proxy.deadline import LOOK_EVERY, Deadline, Timers
 
 
 class Handle:
@@ -56,6 +56,14 @@ class Clock:
         self.now = until
 
 
+def unshared() -> Timers:
+    """Timers whose shared timer runs on another loop: each deadline gets a timer of its own."""
+    other: Any = Clock()
+    timers = Timers()
+    Deadline(other, timers, lambda _: None).arm("elsewhere", 600)
+    return timers
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -69,7 +77,7 @@ def expired() -> list[tuple[str, float]]:
 @pytest.fixture
 def deadline(clock: Clock, expired: list[tuple[str, float]]) -> Deadline:
     loop: Any = clock
-    return Deadline(loop, lambda name: expired.append((name, clock.now)))
+    return Deadline(loop, unshared(), lambda name: expired.append((name, clock.now)))
 
 
 def test_a_wait_that_lasts_expires_once_at_its_time(clock: Clock, deadline: Deadline, expired: list[Any]) -> None:
@@ -148,7 +156,7 @@ def test_expired_may_arm_again(clock: Clock) -> None:
         if len(ticks) < 3:
             deadline.arm(name, 5)
 
-    deadline = Deadline(loop, tick)
+    deadline = Deadline(loop, unshared(), tick)
     deadline.arm("silence", 5)
     clock.advance(100)
     assert ticks == [105.0, 110.0, 115.0]
@@ -175,61 +183,9 @@ def test_a_timer_that_wakes_too_early_waits_for_the_rest(clock: Clock, deadline:
     assert [name for name, _ in expired] == ["head"]
 
 
-class Early:
-    """A deadline that also tells when an exchange has lasted a little."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.expired: list[tuple[str, float]] = []
-        self.lasted: list[float] = []
-        loop: Any = clock
-        self.deadline = Deadline(
-            loop, lambda name: self.expired.append((name, clock.now)), lambda: self.lasted.append(clock.now), 0.5
-        )
-
-
-def test_what_lasts_is_told_of_once_and_the_wait_goes_on(clock: Clock) -> None:
-    early = Early(clock)
-    early.deadline.arm("head", 10)
-    clock.advance(0.4)
-    assert early.lasted == []
-    clock.advance(5)
-    early.deadline.arm("silence", 10)
-    clock.advance(100)
-    assert early.lasted == [100.5]
-    assert early.expired == [("silence", 115.4)]
-
-
-def test_what_lasts_is_told_of_also_while_nothing_is_awaited(clock: Clock) -> None:
-    early = Early(clock)
-    early.deadline.arm("read", 10)
-    early.deadline.disarm()
-    clock.advance(1)
-    assert early.lasted == [100.5]
-    early.deadline.arm("head", 10)
-    clock.advance(20)
-    assert early.expired == [("head", 111.0)]
-
-
-def test_what_does_not_last_is_not_told_of(clock: Clock) -> None:
-    early = Early(clock)
-    early.deadline.arm("read", 10)
-    clock.advance(0.1)
-    early.deadline.close()
-    clock.advance(10)
-    assert (early.lasted, early.expired, clock.live) == ([], [], [])
-
-
-def test_a_wait_shorter_than_that_expires_in_time(clock: Clock) -> None:
-    early = Early(clock)
-    early.deadline.arm("silence", 0.1)
-    clock.advance(1)
-    assert early.expired == [("silence", 100.1)]
-    assert len(early.lasted) == 1
-
-
 async def test_on_a_real_loop_it_calls_back() -> None:
     done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    deadline = Deadline(asyncio.get_running_loop(), done.set_result)
+    deadline = Deadline(asyncio.get_running_loop(), Timers(), done.set_result)
     deadline.arm("never", 60)
     deadline.arm("soon", 0.001)
     assert await asyncio.wait_for(done, 10) == "soon"
@@ -240,20 +196,18 @@ async def test_on_a_real_loop_it_calls_back() -> None:
 
 
 class Shared:
-    """Deadlines on one clock with one `Far`."""
+    """Deadlines on one clock with one `Timers`."""
 
-    def __init__(self) -> None:
+    def __init__(self, timers: Timers | None = None) -> None:
         self.clock = Clock()
-        self.far = Far()
+        self.timers = timers or Timers()
         self.expired: list[tuple[int, str, float]] = []
         self.made = 0
 
-    def deadline(self, far: bool = True, **more: Any) -> Deadline:
+    def deadline(self) -> Deadline:
         number, self.made = self.made, self.made + 1
         loop: Any = self.clock
-        return Deadline(
-            loop, lambda name: self.expired.append((number, name, self.clock.now)), far=self.far if far else None, **more
-        )
+        return Deadline(loop, self.timers, lambda name: self.expired.append((number, name, self.clock.now)))
 
 
 def test_exchanges_that_are_over_soon_set_one_timer_between_them() -> None:
@@ -333,9 +287,9 @@ _STEP = st.one_of(
 )
 
 
-def expiries(steps: list[tuple[str, int, float]], *, far: bool) -> list[tuple[int, str, float]]:
-    shared = Shared()
-    deadlines = [shared.deadline(far), shared.deadline(far), shared.deadline(far, early=lambda: None, early_after=0.5)]
+def expiries(steps: list[tuple[str, int, float]], timers: Timers) -> list[tuple[int, str, float]]:
+    shared = Shared(timers)
+    deadlines = [shared.deadline() for _ in range(3)]
     closed: set[int] = set()
     for what, which, seconds in steps:
         if what == "advance":
@@ -355,4 +309,4 @@ def expiries(steps: list[tuple[str, int, float]], *, far: bool) -> list[tuple[in
 @settings(derandomize=True, deadline=None, max_examples=500)
 @given(st.lists(_STEP, max_size=25))
 def test_with_and_without_the_shared_timer_the_same_expires_at_the_same_time(steps: list[tuple[str, int, float]]) -> None:
-    assert expiries(steps, far=True) == expiries(steps, far=False)
+    assert expiries(steps, Timers()) == expiries(steps, unshared())

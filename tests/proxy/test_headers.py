@@ -14,6 +14,8 @@ from claude_proxy.proxy.headers import (
     request_head,
     response_headers,
 )
+from tests.access.added import CLIENTS as CLIENT_NAMES
+from tests.access.added import NAMES
 
 # As Claude Code 2.1.330 sends them (FACTS section 4).
 CLIENTS: list[Header] = [
@@ -48,12 +50,7 @@ STAY_HERE: list[Header] = [
     (b"http2-settings", b"AAMAAABkAAQAAP__"),
     (b"expect", b"100-continue"),
     (b"cookie", b"session=1"),
-    (b"forwarded", b"for=1.2.3.4"),
-    (b"x-forwarded-for", b"1.2.3.4"),
-    (b"x-forwarded-proto", b"https"),
-    (b"x-forwarded-host", b"h"),
-    (b"x-forwarded-port", b"1"),
-    (b"x-forwarded-prefix", b"/gw"),
+    *((name.encode(), b"203.0.113.9") for name in NAMES),
     (b"x-forwarded-anything", b"x"),
 ]
 
@@ -95,6 +92,11 @@ def test_what_a_client_sends_goes_on_unchanged_and_in_order() -> None:
 def test_the_closed_list_stays_here_wherever_it_stands(pair: Header) -> None:
     for headers in ([pair, *CLIENTS], [*CLIENTS, pair], [*CLIENTS[:5], pair, *CLIENTS[5:], pair]):
         assert sent(head(headers)) == CLIENTS
+
+
+@pytest.mark.parametrize("name", sorted(set(CLIENT_NAMES) - {"host", "connection", "content-length"}))
+def test_a_field_that_only_looks_like_a_fronts_goes_on(name: str) -> None:
+    assert sent(head([(name.encode(), b"x")])) == [(name.encode(), b"x")]
 
 
 def test_no_via_is_added_and_host_is_the_upstreams() -> None:

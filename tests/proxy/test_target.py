@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from claude_proxy.errors import BadRequest
+from claude_proxy.exchange import Kind
 from claude_proxy.proxy.target import PREFIX, Target, below_prefix, is_probe, parse, raw_path
 
 
@@ -97,15 +98,14 @@ def test_claude_codes_probes_are_known(method: str, path: bytes, expected: bool)
     ],
 )
 def test_the_kind_of_a_request_is_told_by_method_and_path(method: str, path: str, kind: str | None) -> None:
-    kinds = {kind: True} if kind else {}
-    assert parse(method, path.encode(), b"") == Target(path, path.encode(), **kinds)
+    assert parse(method, path.encode(), b"") == Target(path, path.encode(), Kind(kind or "other"))
 
 
 @pytest.mark.parametrize("query", [b"beta=true", b"limit=1000&after_id=a%2Fb", b"x=../..", b"?", b"a=b?c", b"%00", b"a=%zz"])
 def test_the_query_goes_on_as_it_came_and_decides_nothing(query: bytes) -> None:
     target = parse("POST", b"/v1/messages", query)
     assert target.path_and_query == b"/v1/messages?" + query
-    assert (target.path, target.messages) == ("/v1/messages", True)
+    assert (target.path, target.kind) == ("/v1/messages", Kind.MESSAGES)
 
 
 @pytest.mark.parametrize(

@@ -31,10 +31,16 @@ Serve = Callable[..., AbstractAsyncContextManager[Serving]]
 
 @asynccontextmanager
 async def serve(
-    *, grace: float = 5, root_path: str = "", trusted: str = "", app: Recorder | None = None, **limits: Any
+    *,
+    grace: float = 5,
+    root_path: str = "",
+    trusted: str = "",
+    app: Recorder | None = None,
+    listener: socket.socket | None = None,
+    **limits: Any,
 ) -> AsyncIterator[Serving]:
     """Serve a Recorder on a free port of loopback until the end of the block."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = listener or socket.create_server(("127.0.0.1", 0))
     app = app or Recorder()
     config = WorkerConfig(app, factory=False, limits=Limits(**limits), grace=grace, root_path=root_path, trusted=trusted)
     ready = asyncio.Event()

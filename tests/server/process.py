@@ -6,8 +6,9 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,20 @@ from typing import Any
 from tests.server.wire import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
+# Makes standard input the controlling terminal of its session, and goes on as the command that follows.
+TAKES_TERMINAL = (
+    sys.executable,
+    "-c",
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])",
+)
+
+
+def has_ipv6_loopback() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
 
 
 class Process:
@@ -22,7 +37,7 @@ class Process:
         self.child = child
         self.log: list[dict[str, Any]] = []
         self.words: list[str] = []  # lines on standard error that are no log lines
-        self.port = 0
+        self.port = 0  # on 127.0.0.1
 
     @property
     def pid(self) -> int:
@@ -71,17 +86,25 @@ class Process:
 
 
 @asynccontextmanager
-async def start(*, fd: int | None = None, **environ: str) -> AsyncIterator[Process]:
-    """Start tests/server/program.py with these environment variables; what is left at the end is killed."""
+async def start(
+    *, fd: int | None = None, stdin: int | None = None, through: Sequence[str] = (), **environ: str
+) -> AsyncIterator[Process]:
+    """Start tests/server/program.py with these environment variables; what is left at the end is killed.
+
+    It has a session of its own, without a controlling terminal. `through`: a command that ends by executing its arguments.
+    """
     child = await asyncio.create_subprocess_exec(
+        *through,
         sys.executable,
         "-m",
         "tests.server.program",
         cwd=ROOT,
         env={**_own(), "PORT": "0", "LOG_FORMAT": "json", **environ},
+        stdin=stdin,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         pass_fds=() if fd is None else (fd,),
+        start_new_session=True,
     )
     process = Process(child)
     try:
@@ -93,10 +116,10 @@ async def start(*, fd: int | None = None, **environ: str) -> AsyncIterator[Proce
 
 
 @asynccontextmanager
-async def serving(**environ: str) -> AsyncIterator[Process]:
+async def serving(*, stdin: int | None = None, through: Sequence[str] = (), **environ: str) -> AsyncIterator[Process]:
     """The same, listening."""
-    async with start(**environ) as process:
-        (address,) = (await process.event("listening"))["on"]
+    async with start(stdin=stdin, through=through, **environ) as process:
+        address = (await process.event("listening"))["on"][0]
         if address.startswith("http"):
             process.port = int(address.rpartition(":")[2])
         yield process

@@ -7,7 +7,8 @@ import sys
 from types import SimpleNamespace
 
 from claude_proxy.errors import SettingsError
-from claude_proxy.server import OptionError, ServerOptions, run
+from claude_proxy.server import ServerOptions, notes_on, run
+from claude_proxy.settings import load
 from tests.server.apps import Receive, Recorder, Scope, Seen, Send, answer
 
 UNWANTED = {"h11", "websockets", "wsproto"}
@@ -61,8 +62,8 @@ def buggy_factory() -> Talking:
 def main() -> int:
     name = os.environ.get("TEST_APP", "app")
     try:
-        options = ServerOptions.from_environ(os.environ)
-    except OptionError as error:
+        options = ServerOptions.from_settings(load().settings, notes=notes_on(os.environ))
+    except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return run(options, f"tests.server.program:{name}", factory=name.endswith("factory"))

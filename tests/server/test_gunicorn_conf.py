@@ -3,6 +3,7 @@
 import asyncio
 import os
 import runpy
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -68,11 +69,27 @@ def test_it_binds_a_unix_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     assert conf(monkeypatch, BIND="unix:/run/p.sock")["bind"] == ["unix:/run/p.sock"]
 
 
-def test_it_reads_the_file_of_settings_after_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("claude-proxy.toml").write_text('host = "127.0.0.2"\nport = 3001\nlog_level = "debug"\ngraceful_timeout = 5\n')
+def test_it_reads_the_file_of_settings_after_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "claude-proxy" / "claude-proxy.toml"
+    file.parent.mkdir()
+    file.write_text('host = "127.0.0.2"\nport = 3001\nlog_level = "debug"\ngraceful_timeout = 5\n')
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     found = conf(monkeypatch, PORT="3002")
     assert [found[name] for name in ("bind", "loglevel", "graceful_timeout")] == [["127.0.0.2:3002"], "debug", 5]
     assert conf(monkeypatch, BIND="unix:/run/p.sock")["bind"] == ["unix:/run/p.sock"]
+
+
+def test_copied_beside_a_proxy_py_it_reads_the_file_there_and_none_of_the_working_directory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    copied = tmp_path / "app"
+    copied.mkdir()
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    shutil.copy(ROOT / "gunicorn_conf.py", copied)
+    (copied / "claude-proxy.toml").write_text("port = 3001\nweb_concurrency = 3\nkeep_alive = 7\n")
+    Path("claude-proxy.toml").write_text("port = 1\n")
+    found = runpy.run_path(str(copied / "gunicorn_conf.py"))
+    assert (found["bind"], found["workers"], found["keepalive"]) == (["127.0.0.1:3001"], 3, 7)
 
 
 @asynccontextmanager

@@ -380,12 +380,12 @@ async def test_the_deadline_is_for_headers_not_for_the_body(serve: Serve) -> Non
 
 
 async def test_a_connection_that_says_nothing_is_closed(serve: Serve) -> None:
-    async with serve(keep_alive=0.05) as serving, connect(serving.port) as wire:
+    async with serve(keep_alive=0.05, head_seconds=0.05) as serving, connect(serving.port) as wire:
         assert await wire.rest() == b""
 
 
 async def test_empty_lines_do_not_keep_a_connection_open(serve: Serve) -> None:
-    async with serve(keep_alive=0.05) as serving, connect(serving.port) as wire:
+    async with serve(keep_alive=0.05, head_seconds=0.05) as serving, connect(serving.port) as wire:
         await wire.send(b"\r\n" * 100)
         assert await wire.rest() == b""
 

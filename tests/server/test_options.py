@@ -1,16 +1,22 @@
-"""ServerOptions: the documents' environment names, as they mean it there or with a note."""
+"""ServerOptions: what the settings come to for `serve`, and notes about names that do nothing there."""
+
+from __future__ import annotations
 
 import pytest
 
-from claude_proxy.server import OptionError, ServerOptions
+from claude_proxy.errors import SettingsError
+from claude_proxy.server import ServerOptions, notes_on
+from claude_proxy.server.limits import KEEP_ALIVE
+from claude_proxy.settings import Settings, load
 
 
 def read(cpus: float = 4, /, **environ: str) -> ServerOptions:
-    return ServerOptions.from_environ(environ, cpus=lambda: cpus)
+    return ServerOptions.from_settings(load(environ).settings, cpus=lambda: cpus)
 
 
-def test_an_empty_environment_gives_the_defaults() -> None:
+def test_the_defaults_of_the_settings_are_those_of_the_options() -> None:
     assert read() == ServerOptions()
+    assert Settings().keep_alive == KEEP_ALIVE
     assert (read().hosts, read().port, read().workers) == (("127.0.0.1",), 3000, 1)
     assert read().graceful_timeout < 10  # Docker kills after ten seconds
 
@@ -29,7 +35,7 @@ def test_an_empty_environment_gives_the_defaults() -> None:
         ({"BIND": "unix:/run/p.sock"}, "uds", "/run/p.sock"),
         ({"BIND": "unix:///run/p.sock"}, "uds", "/run/p.sock"),
         ({"LOG_LEVEL": "DEBUG"}, "log_level", "debug"),
-        ({"LOG_FORMAT": "json"}, "log_format", "json"),
+        ({"LOG_FORMAT": "JSON"}, "log_format", "json"),
         ({"KEEP_ALIVE": "5"}, "keep_alive", 5.0),
         ({"GRACEFUL_TIMEOUT": "120"}, "graceful_timeout", 120.0),
         ({"GRACEFUL_TIMEOUT": "0"}, "graceful_timeout", 0.0),
@@ -50,6 +56,9 @@ def test_an_empty_environment_gives_the_defaults() -> None:
         ({"WORKERS_PER_CORE": "2", "MAX_WORKERS": "0"}, "workers", 8),
         ({"MAX_WORKERS": "5"}, "workers", 1),
         ({"PORT": ""}, "port", 3000),
+        ({"PORT": "'80'"}, "port", 80),
+        ({"WEB_CONCURRENCY": '"2"\r'}, "workers", 2),
+        ({"BIND": "\ufeff:80 "}, "port", 80),
     ],
 )
 def test_a_name_of_the_documents_is_read(environ: dict[str, str], option: str, value: object) -> None:
@@ -64,9 +73,11 @@ def test_a_name_of_the_documents_is_read(environ: dict[str, str], option: str, v
         {"PORT": "-1"},
         {"PORT": "٣"},
         {"HOST": "a,,b"},
+        {"HOST": "http://a"},
         {"BIND": "localhost"},
         {"BIND": "::1:80"},
         {"BIND": "unix:"},
+        {"BIND": "127.0.0.1:http"},
         {"LOG_LEVEL": "loud"},
         {"LOG_FORMAT": "xml"},
         {"KEEP_ALIVE": "-1"},
@@ -78,50 +89,39 @@ def test_a_name_of_the_documents_is_read(environ: dict[str, str], option: str, v
         {"WORKERS_PER_CORE": "0"},
         {"WORKERS_PER_CORE": "1", "MAX_WORKERS": "-1"},
         {"APP_MODULE": "a.b"},
+        {"PRE_START_PATH": "prestart.sh"},
     ],
 )
 def test_a_value_that_cannot_be_used_names_itself(environ: dict[str, str]) -> None:
-    with pytest.raises(OptionError) as error:
+    with pytest.raises(SettingsError) as error:
         read(**environ)
     *_, (name, value) = environ.items()
-    assert str(error.value).startswith(f"{name}={value} is not ")
+    assert str(error.value).startswith(f"{name}={value} (env {name}): expected ")
 
 
-def test_the_command_line_wins_and_each_value_knows_its_source() -> None:
-    environ = {"HOST": "0.0.0.0", "PORT": "80", "KEEP_ALIVE": "7"}
-    options = ServerOptions.from_environ(environ, host="::1", workers=2, graceful_timeout=None)
-    assert (options.hosts, options.port, options.workers, options.keep_alive) == (("::1",), 80, 2, 7.0)
-    assert options.sources == {
-        "hosts": "command line",
-        "workers": "command line",
-        "port": "PORT",
-        "keep_alive": "KEEP_ALIVE",
-    }
-
-
-def test_an_address_on_the_command_line_wins_over_a_unix_socket_in_the_environment() -> None:
-    options = ServerOptions.from_environ({"BIND": "unix:/run/p.sock"}, port=8080)
+def test_an_address_on_the_command_line_goes_before_a_unix_socket_in_the_environment() -> None:
+    options = ServerOptions.from_settings(load({"BIND": "unix:/run/p.sock"}, port=8080).settings)
     assert (options.uds, options.port) == (None, 8080)
-
-
-def test_an_option_that_does_not_exist_is_a_mistake_of_the_caller() -> None:
-    with pytest.raises(TypeError, match="colour"):
-        ServerOptions.from_environ({}, colour="red")
 
 
 @pytest.mark.parametrize("name", ["TIMEOUT", "ACCESS_LOG", "ERROR_LOG", "GUNICORN_CMD_ARGS", "GUNICORN_CONF", "WORKER_CLASS"])
 def test_a_name_that_means_nothing_here_earns_a_note(name: str) -> None:
-    (note,) = read(**{name: "value"}).notes
+    (note,) = notes_on({name: "value"})
     assert note.startswith(f"{name}=value has no effect under serve: ")
 
 
+def test_a_note_shows_no_control_character() -> None:
+    (note,) = notes_on({"TIMEOUT": "1\x1b[2J"})
+    assert note.startswith("TIMEOUT=1\\x1b[2J has no effect")
+
+
 def test_what_is_true_here_anyway_earns_no_note() -> None:
-    assert read(ACCESS_LOG="-", ERROR_LOG="-", TIMEOUT="", MAX_WORKERS="0").notes == ()
+    assert notes_on({"ACCESS_LOG": "-", "ERROR_LOG": '"-"', "TIMEOUT": "", "MAX_WORKERS": "0"}) == ()
 
 
 def test_the_clients_base_url_earns_a_note_that_names_the_proxys() -> None:
     """The documents' compose file gives it to the proxy. It may hold a password, so it is not shown."""
-    (note,) = read(ANTHROPIC_BASE_URL="http://u:secret@127.0.0.1:3000/api/anthropic").notes
+    (note,) = notes_on({"ANTHROPIC_BASE_URL": "http://u:secret@127.0.0.1:3000/api/anthropic"})
     assert note.startswith("ANTHROPIC_BASE_URL is for clients")
     assert " BASE_URL " in note
     assert "secret" not in note
@@ -129,9 +129,9 @@ def test_the_clients_base_url_earns_a_note_that_names_the_proxys() -> None:
 
 @pytest.mark.parametrize("environ", [{"MAX_WORKERS": "2"}, {"WEB_CONCURRENCY": "1", "MAX_WORKERS": "2"}])
 def test_max_workers_alone_earns_a_note(environ: dict[str, str]) -> None:
-    (note,) = read(**environ).notes
+    (note,) = notes_on(environ)
     assert note.startswith("MAX_WORKERS only bounds")
 
 
 def test_host_and_port_beside_bind_earn_a_note() -> None:
-    assert read(BIND="127.0.0.1:80", PORT="81").notes == ("BIND is set, so HOST and PORT have no effect.",)
+    assert notes_on({"BIND": "127.0.0.1:80", "PORT": "81"}) == ("BIND is set, so HOST and PORT have no effect.",)

@@ -250,7 +250,10 @@ async def test_a_lingering_connection_ends_when_the_client_does_not(serve: Serve
 
 
 async def test_a_closed_connection_whose_client_does_not_read_is_dropped(serve: Serve) -> None:
-    async with serve(keep_alive=0.05) as serving, connect(serving.port, small_window=True) as wire:
+    async with (
+        serve(keep_alive=0.05, head_seconds=0.05) as serving,
+        connect(serving.port, small_window=True) as wire,
+    ):
         await wire.send(get("/flood", b"Connection: close"))
         await wire.head()
         (connection,) = serving.worker.server_state.connections

@@ -164,7 +164,7 @@ async def test_a_taken_port_is_one_sentence_and_exit_1() -> None:
     ("host", "part"),
     [
         ("203.0.113.1", "No interface of this machine has the address"),
-        ("no such host", "neither an address nor a name"),
+        ("nowhere.invalid", "neither an address nor a name"),
         ("a" * 64, "(no valid name)"),
     ],
 )
@@ -180,7 +180,7 @@ async def test_a_host_that_cannot_be_listened_on_is_one_sentence(host: str, part
 async def test_a_value_that_cannot_be_used_names_itself() -> None:
     async with start(PORT="http") as process:
         assert (await process.end())[0] == 1
-        assert process.words == ["PORT=http is not a port between 0 and 65535."]
+        assert process.words == ["PORT=http (env PORT): expected a whole number from 0 to 65535, such as 3000."]
 
 
 # Apps that do not start

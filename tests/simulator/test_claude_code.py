@@ -1,67 +1,24 @@
-"""Claude Code itself against the simulator, without the proxy: what later runs through it are compared with.
+"""Claude Code itself against the simulator, without the proxy: what runs through the proxy are compared with."""
 
-Needs the program: `npm install @anthropic-ai/claude-code@2.1.330`, named by CLAUDE_CODE or on PATH as `claude`.
-"""
-
-import asyncio
-import json
-import os
-import shutil
-import struct
-import zlib
-from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from claude_proxy.simulator import Simulator
+from tests.claude_code import ALLOWED, PINNED, each_version, environment, furnish, needed, prompted
 
-PROGRAM = shutil.which(os.environ.get("CLAUDE_CODE", "claude"))
-pytestmark = [pytest.mark.system, pytest.mark.skipif(PROGRAM is None, reason="no Claude Code: set CLAUDE_CODE")]
-
-
-def red_square() -> bytes:
-    """A PNG."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, 0))
-    pixels = chunk(b"IDAT", zlib.compress((b"\0" + b"\xff\0\0" * 64) * 64))
-    return b"\x89PNG\r\n\x1a\n" + header + pixels + chunk(b"IEND", b"")
+pytestmark = [pytest.mark.system, needed]
 
 
-async def ask(sim: Simulator, folder: Path, prompt: str, *options: str) -> dict[str, Any]:
+async def ask(sim: Simulator, folder: Path, prompt: str, *options: str, program: str | None = PINNED) -> dict[str, Any]:
     """Run one prompt headless in a fresh home; return its JSON result."""
-    home, work = folder / "home", folder / "work"
-    home.mkdir()
-    work.mkdir()
-    (work / "a.txt").write_text("the first word is apple\n")
-    (work / "b.txt").write_text("the second word is pear\n")
-    (work / "p.png").write_bytes(red_square())
-    environ = {
-        "PATH": "/usr/bin:/bin",
-        "HOME": str(home),
-        "IS_SANDBOX": "1",
-        "DISABLE_AUTOUPDATER": "1",
-        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-        "ANTHROPIC_BASE_URL": sim.base_url,
-        "ANTHROPIC_AUTH_TOKEN": "dummy",
-    }
-    command = (str(PROGRAM), "-p", prompt, "--output-format", "json", "--dangerously-skip-permissions", *options)
-    process = await asyncio.create_subprocess_exec(*command, env=environ, cwd=work, stdin=DEVNULL, stdout=PIPE, stderr=PIPE)
-    try:
-        async with asyncio.timeout(60):
-            out, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    result: dict[str, Any] = json.loads(out)
-    return result
+    home, work = furnish(folder)
+    environ = environment(sim.base_url, home)
+    return (await prompted(program, prompt, *ALLOWED, *options, environ=environ, work=work)).result
 
 
+@each_version
 @pytest.mark.parametrize(
     ("prompt", "requests", "words"),
     [
@@ -74,8 +31,10 @@ async def ask(sim: Simulator, folder: Path, prompt: str, *options: str) -> dict[
         ("use Read on a.txt\nrun Bash: cat b.txt", 3, ["pear"]),
     ],
 )
-async def test_tool_loops(simulator: Simulator, tmp_path: Path, prompt: str, requests: int, words: list[str]) -> None:
-    result = await ask(simulator, tmp_path, prompt)
+async def test_tool_loops(
+    simulator: Simulator, tmp_path: Path, prompt: str, requests: int, words: list[str], program: str
+) -> None:
+    result = await ask(simulator, tmp_path, prompt, program=program)
     assert [word for word in words if word not in result["result"]] == []
     assert [(one.method, one.status, one.outcome) for one in simulator.requests] == [("POST", 200, "answered")] * requests
 

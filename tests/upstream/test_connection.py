@@ -10,7 +10,7 @@ import pytest
 
 from claude_proxy.errors import BadResponse, ConnectionLost, ProxyError
 from claude_proxy.upstream.connection import HIGH_WATER, READ_AHEAD, SMALL, Connection
-from claude_proxy.upstream.dial import dial, parse_origin
+from claude_proxy.upstream.dial import Dialer, parse_origin
 from tests.integration.leftovers import until
 from tests.integration.listeners import Handler, Listener, listening, saying, silent
 
@@ -24,8 +24,8 @@ async def connected(handler: Handler) -> AsyncIterator[tuple[Connection, Listene
     async with listening(handler) as upstream:
         loop = asyncio.get_running_loop()
         closes: list[Connection] = []
-        origin = parse_origin(f"http://127.0.0.1:{upstream.port}")
-        connection = await dial(loop, origin, None, Connection(loop, closes.append))
+        connection = Connection(loop, closes.append)
+        await Dialer(parse_origin(f"http://127.0.0.1:{upstream.port}")).connect(loop, connection)
         yield connection, upstream
         connection.abort()
         await until(lambda: closes)
@@ -265,20 +265,6 @@ async def test_a_nudge_wakes_a_read_that_waits() -> None:
         await connection.head()
         asyncio.get_running_loop().call_soon(connection.nudge)
         assert await connection.read() is None
-
-
-async def test_bytes_given_back_are_read_first() -> None:
-    async with connected(saying(OK)) as (connection, _):
-        connection.send(ASK, b"")
-        await connection.head()
-        first = await connection.read()
-        assert first == b"ok"
-        assert connection.finished
-        connection.push_back(b"ok")
-        assert connection.has_bytes
-        assert not connection.finished
-        assert await connection.read() == b"ok"
-        assert await connection.read() == b""
 
 
 @pytest.mark.parametrize("coding", [b"gzip, chunked", b"gzip\r\nTransfer-Encoding: chunked", b"identity, chunked"])

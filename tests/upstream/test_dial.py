@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import datetime
-import errno
-import os
 import ssl
 from pathlib import Path
 
@@ -14,19 +12,20 @@ import pytest
 import trustme
 import uvloop
 
-from claude_proxy.errors import ConnectFailed, SettingsError
+from claude_proxy.errors import ConnectFailed
 from claude_proxy.simulator import Simulator
 from claude_proxy.upstream.connection import Connection
-from claude_proxy.upstream.dial import OutboundProxy, dial, parse_origin, tls_context, unreachable
+from claude_proxy.upstream.dial import Dialer, parse_origin
 from tests.integration.leftovers import until
 from tests.integration.listeners import Handler, listening, saying, silent
 
-FOREIGN = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy")
+PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
+FOREIGN = (*PROXY_VARIABLES, *map(str.upper, PROXY_VARIABLES), "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 @pytest.fixture(autouse=True)
-def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None of this machine's."""
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the proxies and authorities of the machine that runs the tests."""
     for name in FOREIGN:
         monkeypatch.delenv(name, raising=False)
 
@@ -54,10 +53,9 @@ def serving(certificate: trustme.LeafCert) -> ssl.SSLContext:
 async def connect(base_url: str, ca_file: Path | None = None) -> Connection:
     """A connection; it is closed at once."""
     loop = asyncio.get_running_loop()
-    origin = parse_origin(base_url)
-    tls = tls_context(ca_file) if origin.tls else None
+    connection = Connection(loop, lambda _: None)
     async with asyncio.timeout(10):
-        connection = await dial(loop, origin, tls, Connection(loop, lambda _: None))
+        await Dialer(parse_origin(base_url), ca_file).connect(loop, connection)
     connection.abort()
     await until(lambda: connection.closed)
     return connection
@@ -68,24 +66,6 @@ async def refused(base_url: str, ca_file: Path | None = None) -> ConnectFailed:
     with pytest.raises(ConnectFailed) as caught:
         await connect(base_url, ca_file)
     return caught.value
-
-
-# -- where an upstream lives
-
-
-@pytest.mark.parametrize(
-    ("url", "host", "port", "tls", "path", "header"),
-    [
-        ("https://api.z.ai/api/anthropic", "api.z.ai", 443, True, b"/api/anthropic", b"api.z.ai"),
-        ("http://localhost:11434", "localhost", 11434, False, b"", b"localhost:11434"),
-        ("http://[::1]:8080/x", "::1", 8080, False, b"/x", b"[::1]:8080"),
-        ("https://h:443", "h", 443, True, b"", b"h:443"),
-    ],
-)
-def test_a_base_url_is_read(url: str, host: str, port: int, tls: bool, path: bytes, header: bytes) -> None:
-    origin = parse_origin(url)
-    assert (origin.host, origin.port, origin.tls, origin.base_path, origin.host_header) == (host, port, tls, path, header)
-    assert (origin.proxy, origin.target_prefix) == (None, path)
 
 
 # -- TLS
@@ -105,9 +85,29 @@ async def test_an_authority_that_is_not_ours(authority: trustme.CA) -> None:
     assert "UPSTREAM_CA_FILE" in error.message
 
 
+async def test_an_authority_of_the_environments_certificate_file(
+    authority: trustme.CA, ca_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca_file))
+    async with Simulator(tls=serving(authority.issue_cert("localhost"))) as sim:
+        await connect(f"https://localhost:{sim.port}")
+
+
+async def test_a_certificate_file_of_the_environment_that_is_missing_is_named(
+    authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
+    async with Simulator(tls=serving(authority.issue_cert("localhost"))) as sim:
+        error = await refused(f"https://localhost:{sim.port}")
+    assert error.code == "tls_failed"
+    assert f"SSL_CERT_FILE={tmp_path / 'gone.pem'} does not exist" in error.message
+
+
 async def test_our_authority_replaces_the_systems(ca_file: Path) -> None:
     async with Simulator(tls=serving(trustme.CA().issue_cert("localhost"))) as sim:
-        assert "not trusted" in (await refused(f"https://localhost:{sim.port}", ca_file)).message
+        message = (await refused(f"https://localhost:{sim.port}", ca_file)).message
+    assert "not trusted" in message
+    assert f"UPSTREAM_CA_FILE={ca_file} replaces the system's authorities" in message
 
 
 async def test_a_self_signed_certificate(tmp_path: Path) -> None:
@@ -158,12 +158,6 @@ async def test_an_upstream_that_knows_only_old_tls(authority: trustme.CA, ca_fil
     assert f"localhost:{sim.port}" in message
 
 
-def test_a_file_without_certificates_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "empty.pem").write_text("no certificate")
-    with pytest.raises(SettingsError, match=r"UPSTREAM_CA_FILE=.*empty\.pem"):
-        tls_context(tmp_path / "empty.pem")
-
-
 # -- names
 
 
@@ -193,90 +187,7 @@ def test_a_refused_connection_is_called_so_whatever_the_loop_calls_it(loop: str,
     )
 
 
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (OSError(errno.ENETUNREACH, "Connect call failed ('192.0.2.1', 80)"), "cannot be reached (no route to that network)"),
-        (OSError(errno.EHOSTUNREACH, "Connect call failed ('192.0.2.1', 80)"), "cannot be reached (no route to that host)"),
-        (ConnectionResetError(errno.ECONNRESET, "x"), "cannot be reached (connection reset)"),
-        (TimeoutError(errno.ETIMEDOUT, "x"), "cannot be reached (no answer)"),
-        (PermissionError(errno.EACCES, "x"), "cannot be reached (not permitted, perhaps by a firewall on this machine)"),
-        (OSError(errno.EMFILE, "x"), f"cannot be reached ({os.strerror(errno.EMFILE).lower()})"),
-        (RuntimeError("closing"), "cannot be reached (closing)"),
-        (
-            OSError(
-                f"Multiple exceptions: [Errno {errno.ENETUNREACH}] Connect call failed ('::1', 80, 0, 0), "
-                f"[Errno {errno.ECONNREFUSED}] Connect call failed ('127.0.0.1', 80)"
-            ),
-            "cannot be reached (no route to that network and connection refused)",
-        ),
-    ],
-)
-def test_other_failures_are_told_by_their_number(error: Exception, said: str) -> None:
-    assert unreachable("upstream h:80", error) == f"The upstream h:80 {said}. Check that it is up and reachable."
-
-
 # -- outbound proxies
-
-
-@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy"])
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("http://p.example:3128", OutboundProxy("p.example", 3128, None)),
-        ("p.example:3128", OutboundProxy("p.example", 3128, None)),
-        ("http://p.example", OutboundProxy("p.example", 80, None)),
-        ("http://me:p%40ss@p.example:1", OutboundProxy("p.example", 1, b"Basic " + base64.b64encode(b"me:p@ss"))),
-    ],
-)
-def test_a_proxy_is_read(monkeypatch: pytest.MonkeyPatch, variable: str, url: str, expected: OutboundProxy) -> None:
-    monkeypatch.setenv(variable, url)
-    assert parse_origin("https://api.example").proxy == expected
-    assert parse_origin("http://api.example").proxy is None
-
-
-@pytest.mark.parametrize(
-    ("no_proxy", "url", "through"),
-    [
-        ("", "https://api.example", True),
-        ("api.example", "https://api.example", False),
-        (".example", "https://api.example", False),
-        ("example", "https://api.example", False),
-        ("other", "https://api.example", True),
-        ("*", "https://api.example", False),
-        ("api.example:8443", "https://api.example:8443", False),
-        ("", "https://localhost", False),
-        ("", "https://127.0.0.1", False),
-        ("", "https://[::1]", False),
-    ],
-)
-def test_no_proxy_and_this_machine_are_left_out(monkeypatch: pytest.MonkeyPatch, no_proxy: str, url: str, through: bool) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", "http://p.example:3128")
-    monkeypatch.setenv("NO_PROXY", no_proxy)
-    assert (parse_origin(url).proxy is not None) is through
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("socks5://p:1", "socks5://p:1"),
-        ("https://me:secret@p:1", "https://***@p:1"),
-        ("http://me:secret@p:http", "http://***@p:http"),
-        ("me:secret@p:99999", "http://***@p:99999"),
-        ("http://", "http://"),
-        ("http://[::1", "http://[::1"),
-    ],
-)
-def test_a_proxy_that_cannot_be_used_is_refused(monkeypatch: pytest.MonkeyPatch, url: str, shown: str) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", url)
-    with pytest.raises(SettingsError) as caught:
-        parse_origin("https://api.example")
-    assert caught.value.message == (
-        f"HTTPS_PROXY={shown}: expected an http:// proxy, such as http://proxy.example:3128. "
-        "For an upstream that needs none, name it in NO_PROXY."
-    )
-    monkeypatch.setenv("NO_PROXY", "api.example")
-    assert parse_origin("https://api.example").proxy is None
 
 
 def tunnel_to(port: int, answer: bytes = b"HTTP/1.1 200 Connection established\r\n\r\n") -> Handler:
@@ -396,8 +307,8 @@ def test_a_connect_that_is_cancelled_as_its_handshake_ends_takes_no_descriptor_f
                 dialing.cancel()
 
         connection = Cancelling(loop, lambda _: None)
-        origin = parse_origin(f"https://127.0.0.1:{port}")
-        dialing = loop.create_task(dial(loop, origin, tls_context(ca_file), connection))
+        dialer = Dialer(parse_origin(f"https://127.0.0.1:{port}"), ca_file)
+        dialing = loop.create_task(dialer.connect(loop, connection))
         with pytest.raises(asyncio.CancelledError):
             await dialing
         _, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -12,17 +12,22 @@ from claude_proxy.errors import ConnectFailed, Unavailable, UpstreamTimeout
 from claude_proxy.simulator import Scenario, Simulator, faults
 from claude_proxy.upstream.connection import Connection
 from claude_proxy.upstream.dial import parse_origin
-from claude_proxy.upstream.pool import Pool
+from claude_proxy.upstream.pool import FRESH, Pool
+from claude_proxy.upstream.suspend import TOLERANCE, SuspendWatch, boot_clock
 from tests.integration.leftovers import until
 from tests.integration.listeners import not_accepting
 
 ASK = b"GET /api/anthropic/v1/models HTTP/1.1\r\nhost: x\r\n\r\n"
+RESTED = FRESH * 2  # seconds after which an idle connection is looked at before it is taken
 
 
 @asynccontextmanager
-async def pool_to(base_url: str, *, expiry: float = 30, limit: int = 10, connect_timeout: float = 5) -> AsyncIterator[Pool]:
+async def pool_to(
+    base_url: str, *, expiry: float = 30, limit: int = 10, connect_timeout: float = 5, watch: SuspendWatch | None = None
+) -> AsyncIterator[Pool]:
     """A pool, closed at the end."""
-    pool = Pool(parse_origin(base_url), connect_timeout=connect_timeout, expiry=expiry, limit=limit)
+    origin = parse_origin(base_url)
+    pool = Pool(origin, connect_timeout=connect_timeout, expiry=expiry, limit=limit, suspend_watch=watch)
     yield pool
     pool.close()
     await until(lambda: len(pool) == 0)
@@ -123,11 +128,87 @@ async def test_a_close_that_the_loop_has_not_seen_yet_is_seen_by_the_kernel(simu
         assert pool.take(now()) is None
 
 
+class Clocks:
+    """The boot clock and the monotonic one, set by hand."""
+
+    def __init__(self) -> None:
+        self.boot = self.monotonic = 100.0
+
+    def watch(self) -> SuspendWatch:
+        return SuspendWatch(lambda: self.boot, lambda: self.monotonic)
+
+    def run(self, seconds: float) -> None:
+        self.boot += seconds
+        self.monotonic += seconds
+
+    def suspend(self, seconds: float) -> None:
+        self.boot += seconds
+
+
+async def test_after_a_suspend_no_idle_connection_is_used(simulator: Simulator) -> None:
+    clocks = Clocks()
+    async with pool_to(simulator.base_url, watch=clocks.watch()) as pool:
+        connections = [await use(pool) for _ in range(3)]
+        for connection in connections:
+            pool.release(connection, now())
+        clocks.suspend(3600)
+        assert pool.take(now() + RESTED) is None
+        await until(lambda: all(connection.closed for connection in connections))
+        fresh = await use(pool)
+        pool.release(fresh, now())
+        clocks.run(3600)
+        assert pool.take(now() + RESTED) is fresh
+
+
+async def test_after_a_suspend_idle_connections_are_closed_without_being_asked_for(simulator: Simulator) -> None:
+    clocks = Clocks()
+    async with pool_to(simulator.base_url, watch=clocks.watch(), expiry=0.2) as pool:
+        connection = await use(pool)
+        pool.release(connection, now() + 60)  # it would not expire for a minute
+        clocks.suspend(10)
+        await until(lambda: connection.closed)
+
+
+async def test_a_suspend_does_not_touch_a_connection_in_use(simulator: Simulator) -> None:
+    clocks = Clocks()
+    async with pool_to(simulator.base_url, watch=clocks.watch()) as pool:
+        idle, busy = await use(pool), await use(pool)
+        pool.release(idle, now())
+        clocks.suspend(10)
+        assert pool.take(now() + RESTED) is None
+        assert not busy.closed
+        pool.release(busy, now())
+        assert pool.take(now() + RESTED) is busy
+
+
+@pytest.mark.parametrize(("seconds", "noticed"), [(0.0, False), (TOLERANCE, False), (TOLERANCE + 0.1, True), (1e6, True)])
+def test_a_suspend_is_told_once(seconds: float, noticed: bool) -> None:
+    clocks = Clocks()
+    watch = clocks.watch()
+    clocks.run(1e6)
+    clocks.suspend(seconds)
+    assert [watch.was_suspended(), watch.was_suspended()] == [noticed, False]
+
+
+def test_clocks_that_drift_apart_slowly_are_no_suspend() -> None:
+    clocks = Clocks()
+    watch = clocks.watch()
+    for _ in range(100):
+        clocks.suspend(0.5)
+        assert not watch.was_suspended()
+
+
+def test_the_machines_own_clocks_tell_of_no_suspend_now() -> None:
+    before = boot_clock()
+    assert not SuspendWatch().was_suspended()
+    assert boot_clock() >= before
+
+
 async def test_the_limit_holds_and_the_next_in_the_queue_gets_what_becomes_free(simulator: Simulator) -> None:
     async with pool_to(simulator.base_url, limit=2) as pool:
         held = [await use(pool), await use(pool)]
         waiting = [asyncio.create_task(use(pool)) for _ in range(3)]
-        await until(lambda: len(pool._queue) == 3)
+        await until(lambda: pool.waiting == 3)
         for task in waiting:
             pool.release(held.pop(0), now())
             held.append(await task)
@@ -139,7 +220,7 @@ async def test_a_place_becomes_free_when_a_connection_is_closed(simulator: Simul
     async with pool_to(simulator.base_url, limit=1) as pool:
         connection = await use(pool)
         waiting = asyncio.create_task(use(pool))
-        await until(lambda: pool._queue)
+        await until(lambda: pool.waiting)
         connection.abort()
         other = await waiting
     assert other is not connection
@@ -159,7 +240,7 @@ async def test_those_who_gave_up_do_not_take_a_turn(simulator: Simulator) -> Non
     async with pool_to(simulator.base_url, limit=1) as pool:
         connection = await use(pool)
         tasks = [asyncio.create_task(use(pool)) for _ in range(3)]
-        await until(lambda: len(pool._queue) == 3)
+        await until(lambda: pool.waiting == 3)
         pool.release(connection, now())
         tasks[0].cancel()  # woken, and cancelled before it runs
         tasks[1].cancel()
@@ -168,19 +249,64 @@ async def test_those_who_gave_up_do_not_take_a_turn(simulator: Simulator) -> Non
         assert [task.cancelled() for task in tasks] == [True, True, False]
 
 
-async def test_who_finds_the_place_taken_stays_ahead_of_those_who_came_later(simulator: Simulator) -> None:
+async def test_a_newcomer_does_not_take_what_was_released_for_one_that_waits(simulator: Simulator) -> None:
     async with pool_to(simulator.base_url, limit=1) as pool:
         connection = await use(pool)
         first, second = (asyncio.create_task(use(pool)) for _ in range(2))
-        await until(lambda: len(pool._queue) == 2)
+        await until(lambda: pool.waiting == 2)
         pool.release(connection, now())
-        assert pool.take(now()) is connection  # a newcomer is quicker than the one who was woken
-        await until(lambda: len(pool._queue) == 2)
-        pool.release(connection, now())
+        assert pool.take(now()) is None  # the one who waits has not even run since
+        newcomer = asyncio.create_task(use(pool))
         assert await first is connection
         assert not second.done()
         pool.release(connection, now())
         assert await second is connection
+        assert not newcomer.done()
+        pool.release(connection, now())
+        assert await newcomer is connection
+
+
+async def test_a_connection_that_closes_on_its_way_to_a_waiter_does_not_cost_the_waiter_its_turn(simulator: Simulator) -> None:
+    async with pool_to(simulator.base_url, limit=1) as pool:
+        connection = await use(pool)
+        first, second = (asyncio.create_task(pool.connect(asyncio.get_running_loop())) for _ in range(2))
+        await until(lambda: pool.waiting == 2)
+        pool.release(connection, now())
+        connection.connection_lost(None)
+        replacement = await first
+        assert replacement is not connection
+        assert (pool.waiting, len(pool), second.done()) == (1, 1, False)
+        replacement.abort()
+        (await second).abort()
+
+
+@pytest.mark.parametrize("how", ["cancelled", "timed out"])
+async def test_ten_thousand_that_gave_up_leave_nothing_behind(simulator: Simulator, how: str) -> None:
+    patience = 0.2 if how == "timed out" else 60
+    async with pool_to(simulator.base_url, limit=1, connect_timeout=patience) as pool:
+        connection = await use(pool)
+        tasks = [asyncio.create_task(use(pool)) for _ in range(10_000)]
+        await until(lambda: pool.waiting == len(tasks))
+        if how == "cancelled":
+            for task in reversed(tasks):
+                task.cancel()
+        await asyncio.wait(tasks)
+        assert pool.waiting == 0
+        assert not pool._queue
+        pool.release(connection, now())
+        assert await use(pool) is connection
+
+
+async def test_those_who_wait_when_the_pool_closes_are_told(simulator: Simulator) -> None:
+    async with pool_to(simulator.base_url, limit=1) as pool:
+        await use(pool)
+        waiting = [asyncio.create_task(use(pool)) for _ in range(3)]
+        await until(lambda: pool.waiting == 3)
+        pool.close()
+        failures = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [getattr(failure, "code", failure) for failure in failures] == ["draining"] * 3
+        with pytest.raises(Unavailable, match="stopping"):
+            await use(pool)
 
 
 async def test_a_connection_that_fails_gives_its_place_to_the_next() -> None:
@@ -194,7 +320,7 @@ async def test_a_connection_that_fails_gives_its_place_to_the_next() -> None:
     url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server, pool_to(url, limit=1, connect_timeout=10) as pool:
         tasks = [asyncio.create_task(use(pool)) for _ in range(3)]
-        await until(lambda: len(pool._queue) == 2)
+        await until(lambda: pool.waiting == 2)
         hang_up.set()
         async with asyncio.timeout(5):
             failures = await asyncio.gather(*tasks, return_exceptions=True)

@@ -6,7 +6,7 @@ from claude_proxy.web import not_found
 from tests.web.serving import Front, Pages, WithRootPath, serving
 
 
-@pytest.mark.parametrize("path", ["/v1", "/v1/messages", "/v1/models?limit=1000"])
+@pytest.mark.parametrize("path", ["/v1", "/v1/messages", "/v1/models?limit=1000", "/anthropic/v1/messages", "/api/v1/messages"])
 async def test_a_client_without_the_prefix_is_told_the_right_base_url(client: httpx.AsyncClient, path: str) -> None:
     answer = await client.post(path, json={})
     assert answer.status_code == 404
@@ -15,6 +15,31 @@ async def test_a_client_without_the_prefix_is_told_the_right_base_url(client: ht
     assert f"ANTHROPIC_BASE_URL={client.base_url}/api/anthropic " in body["error"]["message"]
     assert answer.headers["x-claude-proxy-error"] == "not_found"
     assert answer.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("path", "also"),
+    [
+        ("//v1/messages", "has a doubled slash"),
+        ("//api/anthropic/v1/messages", "has a doubled slash"),
+        ("/v1/v1/messages", "repeats /v1"),
+        ("/v1/api/anthropic/v1/messages", "repeats /v1"),
+        ("/v1/messages/v1/messages", "repeats /v1/messages"),
+    ],
+)
+async def test_what_is_doubled_besides_is_said(client: httpx.AsyncClient, path: str, also: str) -> None:
+    answer = await client.post(f"{client.base_url}{path}", json={})
+    assert answer.status_code == 404
+    message = answer.json()["error"]["message"]
+    assert message.startswith(f"The API is not at {path} of this proxy but under /api/anthropic (the path also {also}): ")
+    assert message.endswith(f"set ANTHROPIC_BASE_URL={client.base_url}/api/anthropic in your client and try again.")
+
+
+@pytest.mark.parametrize("path", ["/messages", "/messages/count_tokens", "/models"])
+async def test_a_client_that_appends_no_version_is_told_a_base_url_with_it(client: httpx.AsyncClient, path: str) -> None:
+    answer = await client.post(path, json={})
+    assert answer.status_code == 404
+    assert f"set its base URL to {client.base_url}/api/anthropic/v1 and try again" in answer.json()["error"]["message"]
 
 
 async def test_the_right_base_url_has_the_prefix_of_the_front(pages: Pages) -> None:

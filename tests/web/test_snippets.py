@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
+from claude_proxy.cli.client_env import variables
+from claude_proxy.settings import Settings
 from claude_proxy.web import PageFacts, Upstream
+from claude_proxy.web.negotiation import Language
 from claude_proxy.web.snippets import claude_code, code, environment
+from claude_proxy.web.texts import texts_in
 from tests.web.serving import ZAI, serving
 
 ANTHROPIC = "https://api.anthropic.com"
@@ -133,19 +137,46 @@ async def test_the_shell_lines_set_the_environment_and_start_claude(
     claude.chmod(0o755)
     base_url, known = "http://localhost:3000/api/anthropic", facts(upstream, holds, asks)
     out = await output_of("sh", "-c", text_of("sh", base_url, known), PATH=f"{tmp_path}:{os.environ['PATH']}")
-    found = dict(line.split("=", 1) for line in out.splitlines() if line.startswith("ANTHROPIC_"))
+    set_names = ("ANTHROPIC_", "API_", "CLAUDE_")
+    found = dict(line.split("=", 1) for line in out.splitlines() if line.startswith(set_names))
     assert found == environment(base_url, known)
     own = {"ANTHROPIC_AUTH_TOKEN": bearer, "ANTHROPIC_API_KEY": x_api_key}
     if x_api_key == "<PROXY_API_KEY>":
         own = {"ANTHROPIC_AUTH_TOKEN": bearer, "ANTHROPIC_CUSTOM_HEADERS": f"x-api-key: {x_api_key}"}
-    assert found == {"ANTHROPIC_BASE_URL": base_url} | {name: value for name, value in own.items() if value}
+    credentials = {name: value for name, value in found.items() if name.startswith("ANTHROPIC_") and not name.endswith("_MODEL")}
+    assert credentials == {"ANTHROPIC_BASE_URL": base_url} | {name: value for name, value in own.items() if value}
+
+
+@pytest.mark.parametrize("upstream", [ZAI, ANTHROPIC, "https://llm.example/anthropic"])
+def test_the_page_says_of_the_upstream_what_claude_proxy_env_says(upstream: str) -> None:
+    page = environment("http://127.0.0.1:3000/api/anthropic", facts(upstream))
+    told = {found.name: found.value for found in variables(Settings(base_url=upstream), {}, "http://127.0.0.1:3000")}
+    of_the_command_alone = {"CLAUDE_CODE_ATTRIBUTION_HEADER", "ENABLE_TOOL_SEARCH"}
+    credentials = {"ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY"}
+    assert {name: value for name, value in told.items() if name not in of_the_command_alone} == {
+        name: value for name, value in page.items() if name not in credentials
+    }
+
+
+@pytest.mark.parametrize(("upstream", "said"), [(ZAI, True), (ANTHROPIC, False), ("https://llm.example", True)])
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_the_note_explains_auto_mode_where_the_upstream_does_not_check_tools(
+    language: Language, upstream: str, said: bool
+) -> None:
+    known = facts(upstream)
+    note = texts_in(language).client_note(known)
+    assert ("CLAUDE_CODE_AUTO_MODE_SERVER=0" in note) is said is (known.upstreams[0].host in note)
+    assert ("CLAUDE_CODE_AUTO_MODE_SERVER" in environment("http://h", known)) is said
 
 
 @pytest.mark.parametrize(("upstream", "holds", "asks"), [row[:3] for row in SHOWN])
 def test_settings_json_and_the_other_shells_say_the_same(upstream: str, holds: bool, asks: bool) -> None:
     base_url, known = "http://localhost:3000/api/anthropic", facts(upstream, holds, asks)
     wanted = environment(base_url, known)
-    assert json.loads(text_of("settings", base_url, known)) == {"env": wanted}
+    settings = json.loads(text_of("settings", base_url, known))
+    assert settings["env"] == wanted
+    rows = settings.get("modelPicker", {"options": []})["options"]
+    assert [row["model"] for row in rows] == (["glm-5.3", "glm-5.3-flash"] if upstream == ZAI else [])
     fish = [f'set -gx {name} "{value}"' for name, value in wanted.items()]
     assert text_of("fish", base_url, known).splitlines() == [*fish, "claude"]
     power = [f'$env:{name} = "{value}"' for name, value in wanted.items()]

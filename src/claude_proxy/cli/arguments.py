@@ -17,7 +17,18 @@ ConfigFile = Annotated[
         exists=True,
         dir_okay=False,
         readable=True,
-        help="TOML file to read instead of ./claude-proxy.toml.",
+        help="TOML file to read, instead of your own configuration folder's (`config path`).",
+    ),
+]
+AppFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--app",
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        readable=True,
+        help="The proxy.py that is served: its BASE_URL counts, and a claude-proxy.toml beside it.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]

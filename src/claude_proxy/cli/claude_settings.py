@@ -1,7 +1,7 @@
-"""Claude Code's own settings files, as far as they overrule the environment.
+"""Claude Code's own settings: files that overrule the environment, and what the environment cannot say.
 
-Their `env` block replaces what the shell set (code.claude.com/docs/en/env-vars, "Precedence"), so an ANTHROPIC_BASE_URL
-left there by another tool sends Claude Code past the proxy whatever the shell says.
+The `env` block of a settings file replaces what the shell set (https://code.claude.com/docs/en/env-vars, "Precedence"), so
+an ANTHROPIC_BASE_URL left there by another tool sends Claude Code past the proxy whatever the shell says.
 """
 
 from __future__ import annotations
@@ -10,11 +10,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from claude_proxy.protocol.claude_code import EFFORT, MODEL_NAMES, picker_rows
+from claude_proxy.settings import visible
 
 
 @dataclass(frozen=True, slots=True)
 class Overruled:
-    """A variable that a settings file sets to something else than we want."""
+    """A variable that a settings file sets to something else than we want. The file may be a checkout's: `value` is escaped."""
 
     name: str
     value: str
@@ -28,14 +32,56 @@ def settings_files(environ: Mapping[str, str], folder: Path) -> list[Path]:
     return [home.expanduser() / "settings.json", project / "settings.json", project / "settings.local.json"]
 
 
-def env_block(file: Path) -> dict[str, str]:
-    """The `env` block of a settings file; empty where there is no such file or block."""
+def read(file: Path) -> dict[str, Any]:
+    """A settings file's content; empty where there is no such file, or no JSON object in it."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    block = content.get("env") if isinstance(content, dict) else None
+    return content if isinstance(content, dict) else {}
+
+
+def env_block(file: Path) -> dict[str, str]:
+    """The `env` block of a settings file; empty where there is no such file or block."""
+    block = read(file).get("env")
     return {name: value for name, value in block.items() if isinstance(value, str)} if isinstance(block, dict) else {}
+
+
+def effective(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """The environment as Claude Code, started in `folder`, will see it."""
+    result = dict(environ)
+    for file in settings_files(environ, folder):
+        result.update(env_block(file))
+    return result
+
+
+def beside_environment(environ: Mapping[str, str], folder: Path) -> dict[str, Any]:
+    """Settings that no variable can replace: they stop the warning about GLM models that Claude Code does not know.
+
+    They are meant for its option `--settings`, which goes before the files. Measured with 2.1.332: a picker given there
+    replaces the one in the user's file, so that file's rows are repeated; an effort given there goes before the one that
+    `/effort` saved, so there is one only if none was saved.
+
+    Args:
+        environ: the environment that Claude Code will have.
+        folder: where it will be started. If a settings file of this project has a picker, it is left in force.
+
+    Returns:
+        `{}` where nothing is needed.
+    """
+    rows = picker_rows(environ.get(name, "").removesuffix("[1m]") for name in (*MODEL_NAMES, "ANTHROPIC_MODEL"))
+    user, *project = [read(file) for file in settings_files(environ, folder)]
+    if not rows or any("modelPicker" in content for content in project):
+        return {}
+    picker = user.get("modelPicker")
+    picker = picker if isinstance(picker, dict) and isinstance(picker.get("options"), list) else {"options": []}
+    own = {row.get("model") for row in picker["options"] if isinstance(row, dict)}
+    result: dict[str, Any] = {
+        "modelPicker": {**picker, "options": [*picker["options"], *(row for row in rows if row["model"] not in own)]}
+    }
+    if not any("effortLevel" in content or "modelSettings" in content for content in (user, *project)):
+        result["effortLevel"] = EFFORT
+    return result
 
 
 def overruled(environ: Mapping[str, str], folder: Path, wanted: Mapping[str, str]) -> list[Overruled]:
@@ -44,5 +90,5 @@ def overruled(environ: Mapping[str, str], folder: Path, wanted: Mapping[str, str
     for file in settings_files(environ, folder):
         for name, value in env_block(file).items():
             if name in wanted:
-                winners[name] = Overruled(name, value, file)
+                winners[name] = Overruled(name, visible(value), file)
     return [found for name, found in winners.items() if found.value.rstrip("/") != wanted[name].rstrip("/")]

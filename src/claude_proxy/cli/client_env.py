@@ -1,47 +1,39 @@
-"""The environment in which Claude Code works well through the proxy (FACTS section 1, code.claude.com/docs env-vars)."""
+"""The environment in which Claude Code works well through the proxy (https://code.claude.com/docs/en/env-vars)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
 from claude_proxy.cli.address import LOOPBACK
+from claude_proxy.protocol.claude_code import (
+    AUTO_MODE,
+    CHECKING_MODEL,
+    DISCOVERY,
+    DISCOVERY_TIMEOUT,
+    HINTS,
+    MODEL_NAMES,
+    TIMEOUTS,
+    Variable,
+    model_variables,
+    needed,
+)
+from claude_proxy.protocol.providers import PROVIDERS, by_name, find_at
 from claude_proxy.proxy.target import PREFIX
 from claude_proxy.settings import Settings
 
 Models = Literal["glm", "claude", "none"]
 
 PLACEHOLDER = "claude-proxy"  # Claude Code wants some token; the proxy replaces it with its own
-API_TIMEOUT = "3000000"
-STREAM_IDLE_TIMEOUT = "1800000"
+ALIASES = ("default", "best", "fable", "opus", "sonnet", "haiku", "opusplan")  # Claude Code's own, no names on the wire
 CREDENTIALS = ("ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")
-ANTHROPIC = "api.anthropic.com"
-GLM_HOSTS = ("z.ai", "bigmodel.cn")
-GLM_MODELS = {
-    "ANTHROPIC_DEFAULT_FABLE_MODEL": "glm-5.3",
-    "ANTHROPIC_DEFAULT_OPUS_MODEL": "glm-5.3",
-    "ANTHROPIC_DEFAULT_SONNET_MODEL": "glm-5.3",
-    "ANTHROPIC_DEFAULT_HAIKU_MODEL": "glm-5.3-flash",
-}
 PLAIN_NAMES = (
     "ANTHROPIC_BASE_URL",
-    "API_TIMEOUT_MS",
-    "CLAUDE_STREAM_IDLE_TIMEOUT_MS",
-    "CLAUDE_CODE_GATEWAY_HINT_HEADERS",
+    *(variable.name for variable in (*TIMEOUTS, HINTS, AUTO_MODE, DISCOVERY_TIMEOUT)),
     "CLAUDE_CODE_ATTRIBUTION_HEADER",
     "ENABLE_TOOL_SEARCH",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """One variable to set, or with `value` None one to remove; `why` is a sentence for a comment."""
-
-    name: str
-    value: str | None
-    why: str
 
 
 def variables(settings: Settings, environ: Mapping[str, str], url: str, models: Models | None = None) -> list[Variable]:
@@ -52,30 +44,26 @@ def variables(settings: Settings, environ: Mapping[str, str], url: str, models: 
         url: the proxy's address, without the prefix.
         models: which model names; by default those of the upstream's host, and names already set stay.
     """
-    anthropic = urlsplit(settings.base_url).hostname == ANTHROPIC
+    native = find_at(settings.base_url).native
     found = [
         Variable("ANTHROPIC_BASE_URL", url + PREFIX, "Claude Code talks to the proxy."),
         *credential(settings, environ),
-        Variable("API_TIMEOUT_MS", API_TIMEOUT, "Long answers are not given up after ten minutes (Z.ai's advice)."),
-        Variable(
-            "CLAUDE_STREAM_IDLE_TIMEOUT_MS",
-            STREAM_IDLE_TIMEOUT,
-            "The proxy notices a stalled stream (STREAM_IDLE_TIMEOUT); this is only the outer limit.",
-        ),
-        Variable("CLAUDE_CODE_GATEWAY_HINT_HEADERS", "1", "Each request says what it is for; the proxy's log shows it."),
+        *needed(checks_tools=native),
     ]
-    if anthropic:
+    if native:
         found.append(Variable("ENABLE_TOOL_SEARCH", "true", "Off by default behind a proxy; this one passes its blocks on."))
     else:
         why = "Without a changing line at its start the prompt is cached better."
         found.append(Variable("CLAUDE_CODE_ATTRIBUTION_HEADER", "0", why))
+    if environ.get(DISCOVERY):
+        found.append(DISCOVERY_TIMEOUT)
     return [*found, *model_names(settings, environ, models), *around_outbound_proxy(environ, url)]
 
 
 def credential(settings: Settings, environ: Mapping[str, str]) -> list[Variable]:
     """What Claude Code has to show besides, or instead of, the credential it has.
 
-    It sends ANTHROPIC_AUTH_TOKEN as bearer and ANTHROPIC_API_KEY as x-api-key, both if both are set (measured, 2.1.330).
+    It sends ANTHROPIC_AUTH_TOKEN as bearer and ANTHROPIC_API_KEY as x-api-key, both if both are set (measured, 2.1.332).
     Without a held credential the proxy's key takes the header that the client's own does not need.
     """
     if settings.proxy_api_key is None:
@@ -104,36 +92,46 @@ def missing_credential(settings: Settings, environ: Mapping[str, str]) -> str | 
 
     For Anthropic itself there is none: Claude Code may be logged in.
     """
-    host = urlsplit(settings.base_url).hostname
-    if settings.upstream_api_key is not None or own_credentials(settings, environ) or host == ANTHROPIC:
+    if settings.upstream_api_key is not None or own_credentials(settings, environ) or find_at(settings.base_url).native:
         return None
     return (
-        f"No credential for {host} is set: set ANTHROPIC_AUTH_TOKEN to your key, "
+        f"No credential for {urlsplit(settings.base_url).hostname} is set: set ANTHROPIC_AUTH_TOKEN to your key, "
         "or start the proxy with UPSTREAM_API_KEY so that it sends its own."
     )
 
 
 def model_names(settings: Settings, environ: Mapping[str, str], models: Models | None) -> list[Variable]:
-    """Model names that the upstream knows: GLM's are set, or left-over ones removed for Claude's own."""
-    wanted = models or default_models(settings.base_url)
-    if wanted == "glm":
-        return [
-            Variable(name, model, f"What Claude Code means by {name.split('_')[2].lower()}.")
-            for name, model in GLM_MODELS.items()
-            if models is not None or environ.get(name, model) in (model, "")
-        ]
-    if wanted == "claude":
-        left = [name for name in GLM_MODELS if environ.get(name, "").lower().startswith("glm-")]
-        return [Variable(name, None, "A GLM name, which this upstream does not know.") for name in left]
-    return []
+    """Model names that the upstream knows: its provider's are set, or left-over ones removed for Claude's own."""
+    provider = by_name("zai") if models == "glm" else find_at(settings.base_url)
+    if models == "claude" or (models is None and provider.native):
+        left = [name for name in MODEL_NAMES if is_foreign(environ.get(name, ""))]
+        return [Variable(name, None, "Another provider's model, which this upstream does not know.") for name in left]
+    if models == "none":
+        return []
+    found = [
+        Variable(name, model, f"What Claude Code means by {name.split('_')[2].lower()}.")
+        for name, model in model_variables(provider).items()
+        if models == "glm" or environ.get(name, model) in (model, "")
+    ]
+    return found if provider.models else checking_model(environ)
 
 
-def default_models(base_url: str) -> Models:
-    """Whose model names an upstream knows, judged by its host."""
-    host = urlsplit(base_url).hostname or ""
-    if any(host == name or host.endswith(f".{name}") for name in GLM_HOSTS):
-        return "glm"
-    return "claude" if host == ANTHROPIC else "none"
+def checking_model(environ: Mapping[str, str]) -> list[Variable]:
+    """For an upstream whose models we do not know: auto mode's check goes to the model that the user chose.
+
+    Without a sonnet model Claude Code would ask such an upstream for one of Anthropic's.
+    """
+    chosen = environ.get("ANTHROPIC_MODEL", "").removesuffix("[1m]")
+    if not chosen or chosen in ALIASES or environ.get(CHECKING_MODEL, chosen) not in (chosen, ""):
+        return []
+    return [Variable(CHECKING_MODEL, chosen, "Auto mode's check of tool calls goes to the model that you chose.")]
+
+
+def is_foreign(model: str) -> bool:
+    """Whether a model name belongs to a provider other than Anthropic."""
+    return model.lower().startswith(
+        tuple(family for provider in PROVIDERS if not provider.native for family in provider.families)
+    )
 
 
 def around_outbound_proxy(environ: Mapping[str, str], url: str) -> list[Variable]:
@@ -155,7 +153,7 @@ def excepts_loopback(no_proxy: str) -> bool:
 def removals(settings: Settings, environ: Mapping[str, str]) -> list[Variable]:
     """What undoes `variables`. A credential is only removed if it is one that we set; NO_PROXY stays."""
     key = None if settings.proxy_api_key is None else settings.proxy_api_key.get_secret_value()
-    names = [*PLAIN_NAMES, *GLM_MODELS]
+    names = [*PLAIN_NAMES, *MODEL_NAMES]
     if environ.get("ANTHROPIC_AUTH_TOKEN") in (PLACEHOLDER, key):
         names.append("ANTHROPIC_AUTH_TOKEN")
     if environ.get("ANTHROPIC_CUSTOM_HEADERS") == f"x-api-key: {key}":

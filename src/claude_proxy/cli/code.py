@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
+from claude_proxy.cleaning import visible
 from claude_proxy.cli.address import probe, proxy_url
-from claude_proxy.cli.arguments import ConfigFile
-from claude_proxy.cli.claude_settings import overruled
+from claude_proxy.cli.arguments import AppFile, ConfigFile
+from claude_proxy.cli.claude_settings import beside_environment, overruled
 from claude_proxy.cli.client_env import applied, missing_credential, variables
 from claude_proxy.cli.env import ModelNames, Url
-from claude_proxy.cli.project import read_settings
+from claude_proxy.cli.output import say
+from claude_proxy.cli.project import user_settings
 from claude_proxy.proxy.target import PREFIX
 
 INSTALL = "npm install -g @anthropic-ai/claude-code"
@@ -28,6 +31,7 @@ def code(
     models: ModelNames = None,
     url: Url = None,
     config: ConfigFile = None,
+    app: AppFile = None,
 ) -> None:
     """Run Claude Code through the proxy. Its arguments, signals and exit code are its own.
 
@@ -35,23 +39,31 @@ def code(
     """
     if start and url is not None:
         raise typer.BadParameter("--start runs a proxy on this machine; it does not go with --url.")
-    settings = read_settings(config).settings
+    settings = user_settings(config, app).settings
     claude = shutil.which("claude")
     if claude is None:
         fail(f"Claude Code (claude) is not on the PATH. Install it: {INSTALL}", NOT_FOUND)
     address = proxy_url(settings, url)
     environ = applied(os.environ, variables(settings, os.environ, address, models))
     for sentence in warnings(missing_credential(settings, os.environ), environ, address):
-        typer.echo(sentence, err=True)
-    command = [claude, *(arguments or [])]
+        say(sentence, err=True)
+    command = [claude, *settings_option(environ, arguments or []), *(arguments or [])]
     health = probe(address)
     if health.version is None and start and not health.listening:
         from claude_proxy.cli.companion import run_with_proxy
 
-        raise typer.Exit(run_with_proxy(command, environ, address, config))
+        raise typer.Exit(run_with_proxy(command, environ, address, config, app))
     if health.version is None:
         fail(no_proxy(address, health.problem, health.listening), 1)
     os.execve(claude, command, environ)  # noqa: S606 - the user's own program; signals and exit code become its own
+
+
+def settings_option(environ: Mapping[str, str], arguments: Sequence[str]) -> list[str]:
+    """What the environment cannot say, as Claude Code's option; nothing beside one that the user gives (the last one counts)."""
+    if any(word.partition("=")[0] == "--settings" for word in arguments):
+        return []
+    settings = beside_environment(environ, Path.cwd())
+    return ["--settings", json.dumps(settings)] if settings else []
 
 
 def warnings(credential: str | None, environ: Mapping[str, str], address: str) -> list[str]:
@@ -60,7 +72,7 @@ def warnings(credential: str | None, environ: Mapping[str, str], address: str) -
     return [
         *([] if credential is None else [credential]),
         *(
-            f"{other.file} sets ANTHROPIC_BASE_URL to {other.value}, and Claude Code prefers that: "
+            f"{other.file} sets ANTHROPIC_BASE_URL to {visible(other.value)}, and Claude Code prefers that: "
             f"remove it there, or set it to {address}{PREFIX}."
             for other in others
         ),
@@ -79,5 +91,5 @@ def no_proxy(address: str, problem: str, listening: bool) -> str:
 
 def fail(sentence: str, status: int) -> NoReturn:
     """Print the sentence and end with `status`."""
-    typer.echo(sentence, err=True)
+    say(sentence, err=True)
     raise typer.Exit(status)

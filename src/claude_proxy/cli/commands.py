@@ -17,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from claude_proxy import __version__
 from claude_proxy.cli.arguments import PassOnCommand
+from claude_proxy.cli.output import say
 from claude_proxy.errors import SettingsError
 
 PROGRAM = "claude-proxy"
@@ -110,7 +111,7 @@ class LazyGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except SettingsError as error:
-            typer.echo(error.message, err=True)
+            say(error.message, err=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None

@@ -3,45 +3,49 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-import typer
-
 from claude_proxy.cli.address import probe
+from claude_proxy.cli.output import say
+from claude_proxy.safepath import PYTHON, without_working_directory
 
 START_LIMIT = 15.0  # seconds for the proxy to answer
 STOP_LIMIT = 12.0  # above the default GRACEFUL_TIMEOUT
 LAST_LINES = 5
 
 
-def run_with_proxy(command: Sequence[str], environ: Mapping[str, str], address: str, config: Path | None) -> int:
+def run_with_proxy(
+    command: Sequence[str], environ: Mapping[str, str], address: str, config: Path | None, app: Path | None = None
+) -> int:
     """Start a proxy, run `command` in `environ`, stop the proxy.
 
     Returns:
         The command's exit code; 128 + N when signal N ended it, as shells say it. 1 if the proxy did not start.
     """
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log, proxy(config, log) as process:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log, proxy(config, log, app) as process:
         if not answers(process, address):
             log.seek(0)
             tail = "".join(log.readlines()[-LAST_LINES:]).strip()
-            typer.echo(f"The proxy did not start:\n{tail}", err=True)
+            say(f"The proxy did not start:\n{tail}", err=True)
             return 1
         return run(command, environ)
 
 
 @contextlib.contextmanager
-def proxy(config: Path | None, log: IO[str]) -> Iterator[subprocess.Popen[str]]:
+def proxy(config: Path | None, log: IO[str], app: Path | None = None) -> Iterator[subprocess.Popen[str]]:
     """A `claude-proxy serve` in a session of its own, so that Ctrl-C in Claude Code does not reach it."""
-    options = [] if config is None else ["--config", str(config)]
+    named = {"--config": config, "--app": app}
+    options = [word for option, file in named.items() if file is not None for word in (option, str(file))]
     process = subprocess.Popen(  # noqa: S603 - this program itself
-        [sys.executable, "-m", "claude_proxy", "serve", *options],
+        [*PYTHON, "-m", "claude_proxy", "serve", *options],
+        env=without_working_directory(os.environ),
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from claude_proxy.cli.arguments import AsJson, ConfigFile
-from claude_proxy.cli.output import console, write_json
-from claude_proxy.cli.project import read_settings
+from claude_proxy.cleaning import visible
+from claude_proxy.cli.arguments import AppFile, AsJson, ConfigFile
+from claude_proxy.cli.output import console, say, write_json
+from claude_proxy.cli.project import user_settings
 from claude_proxy.cli.values import shown, text
-from claude_proxy.settings import CONFIG_FILE, SECRETS, Loaded, Settings
+from claude_proxy.settings import SECRETS, Loaded, Settings
+from claude_proxy.settings.places import Place, look, user_file
 
 app = typer.Typer(
     name="config",
@@ -39,10 +40,13 @@ class Row:
 @app.command()
 def show(
     config: ConfigFile = None,
+    app_file: AppFile = None,
     as_json: AsJson = False,
     docs: Annotated[bool, typer.Option("--docs", help="Print the table of all settings as docs/settings.md has it.")] = False,
 ) -> None:
     """Print every setting: its value, where that comes from, what it means. Secrets are shown as `set`.
+
+    On standard error it names every file of settings that was looked for: the one that was read, and those that were not there.
 
     \b
     Examples:
@@ -54,34 +58,41 @@ def show(
 
         typer.echo(render(), nl=False)
         return
-    found = rows(read_settings(config))
+    loaded = user_settings(config, app_file)
+    for line in told(loaded.places):
+        typer.echo(line, err=True)
+    found = rows(loaded)
     if as_json:
         write_json({row.name: asdict(row) for row in found})
     elif console().is_terminal:
         show_table(found)
     else:
         for row in found:
-            typer.echo("\t".join((row.name, text(row.value), row.source, row.description)))
+            say("\t".join(visible(cell) for cell in (row.name, text(row.value), row.source, row.description)))
+
+
+def told(places: tuple[Place, ...]) -> Iterator[str]:
+    """Each file of settings that was looked for, in their order, and what became of it."""
+    for place in places:
+        yield f"{place.state:<9} {visible(place.path)} ({place.why})"
 
 
 @app.command()
-def path(config: ConfigFile = None) -> None:
-    """Print the path of the TOML file that is read; exit 1 if there is none.
+def path(config: ConfigFile = None, app_file: AppFile = None) -> None:
+    """Print the path of the TOML file that is read. If there is none: where yours would be, and exit 1.
 
     \b
     Example:
       $EDITOR "$(claude-proxy config path)"
     """
-    found = config_path(os.environ, config)
-    typer.echo(str(found))
-    if not found.is_file():
+    places = look(os.environ, config, app_file)
+    read = next((place.path for place in places if place.state == "read"), None)
+    own = read or user_file(os.environ)
+    if own is not None:
+        say(str(own))
+    if read is None or not read.is_file():
         typer.echo("There is no such file: the settings come from the environment and the defaults.", err=True)
         raise typer.Exit(1)
-
-
-def config_path(environ: Mapping[str, str], config: Path | None = None) -> Path:
-    """Where the settings look for their TOML file, as an absolute path."""
-    return (config or Path(environ.get("CLAUDE_PROXY_CONFIG") or CONFIG_FILE)).absolute()
 
 
 def rows(loaded: Loaded) -> list[Row]:

@@ -8,15 +8,18 @@ import shlex
 import stat
 import sys
 from collections.abc import Callable, Mapping
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
 
 from claude_proxy.cli.address import proxy_url
-from claude_proxy.cli.arguments import AsJson, ConfigFile
-from claude_proxy.cli.client_env import Models, Variable, missing_credential, removals, variables
-from claude_proxy.cli.output import write_json
-from claude_proxy.cli.project import read_settings
+from claude_proxy.cli.arguments import AppFile, AsJson, ConfigFile
+from claude_proxy.cli.claude_settings import beside_environment
+from claude_proxy.cli.client_env import Models, applied, missing_credential, removals, variables
+from claude_proxy.cli.output import say, write_json
+from claude_proxy.cli.project import user_settings
+from claude_proxy.protocol.claude_code import Variable
 
 Shell = Literal["bash", "zsh", "fish", "powershell"]
 
@@ -40,22 +43,36 @@ def env(
         typer.Option("--comments/--plain", help="Say why, line by line. Default: yes, but not into a pipe or $(...)."),
     ] = None,
     as_json: AsJson = False,
+    as_settings: Annotated[
+        bool, typer.Option("--settings", help="Print it for Claude Code's settings.json; silences its model warning too.")
+    ] = False,
     config: ConfigFile = None,
+    app: AppFile = None,
 ) -> None:
     """Print the variables that point Claude Code at the proxy, ready for your shell.
 
     The output can contain PROXY_API_KEY, if that is set: it is what Claude Code has to show.
     """
-    settings = read_settings(config).settings
+    if as_settings and (unset or as_json):
+        raise typer.BadParameter("--settings prints a file of its own; it goes with neither --unset nor --json.")
+    settings = user_settings(config, app).settings
     changes = removals(settings, os.environ) if unset else variables(settings, os.environ, proxy_url(settings, url), models)
-    if as_json:
+    if as_settings:
+        write_json(settings_file(changes, os.environ, Path.cwd()))
+    elif as_json:
         write_json({change.name: change.value for change in changes})
     else:
         explain = not into_pipe() if comments is None else comments
         typer.echo(render(changes, shell or default_shell(os.environ), comments=explain))
     problem = None if unset else missing_credential(settings, os.environ)
     if problem:
-        typer.echo(problem, err=True)
+        say(problem, err=True)
+
+
+def settings_file(changes: list[Variable], environ: Mapping[str, str], folder: Path) -> dict[str, Any]:
+    """What Claude Code's settings.json has to hold: the variables, and what no variable can say."""
+    block = {change.name: change.value for change in changes if change.value is not None}
+    return {"env": block, **beside_environment(applied(environ, changes), folder)}
 
 
 def default_shell(environ: Mapping[str, str]) -> Shell:

@@ -1,39 +1,30 @@
-"""What the working directory says: a `proxy.py` with its `BASE_URL`, and the app to run."""
+"""The settings as `serve` reads them, and the app in a named `proxy.py`. Nothing here looks into the working directory."""
 
 from __future__ import annotations
 
 import ast
+import importlib.util
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from claude_proxy.settings import Loaded, load
+from claude_proxy.cli.output import say
+from claude_proxy.errors import SettingsError
+from claude_proxy.settings import Loaded, load, unread_sentence, visible
 
-PROXY_FILE = "proxy.py"
 FACTORY = "claude_proxy.app:create_app"
 
 
-def proxy_source(folder: Path | None = None) -> str | None:
-    """The text of `proxy.py` in `folder` (default: the working directory); None unless it uses this package."""
-    try:
-        text = ((folder or Path()) / PROXY_FILE).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return None
-    return text if "claude_proxy" in text else None
+def default_base_url(file: Path) -> str | None:
+    """The string that a `proxy.py` assigns to BASE_URL, read without running the file.
 
-
-def default_base_url(folder: Path | None = None) -> str | None:
-    """The string that `proxy.py` assigns to BASE_URL, read without running the file.
-
-    That is where the user documents say to change the upstream; the environment and claude-proxy.toml go before it.
+    That is where the user documents say to change the upstream; the environment and the file of settings go before it.
     """
-    source = proxy_source(folder)
-    if source is None:
-        return None
     try:
-        tree = ast.parse(source)
-    except SyntaxError:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, SyntaxError, ValueError):
         return None
     return next((text for node in tree.body if (text := _base_url(node)) is not None), None)
 
@@ -49,27 +40,49 @@ def _base_url(node: ast.stmt) -> str | None:
     return value.value if named and isinstance(value, ast.Constant) and isinstance(value.value, str) else None
 
 
-def app_target(folder: Path | None = None) -> tuple[str, bool]:
-    """The app that `serve` runs by default, as an import string, and whether that names a factory.
+def app_from(file: Path) -> Any:
+    """Run a named `proxy.py` and give its `app`. Modules beside it can be imported, as under `fastapi run FILE`.
 
-    `proxy.py` in the working directory goes before the built-in app; the environment (APP_MODULE) before both.
+    Raises:
+        SettingsError: it cannot be read as Python, or has no `app`. What it raises itself is passed on.
     """
-    return ("proxy:app", False) if proxy_source(folder) is not None else (FACTORY, True)
+    sys.path.insert(0, str(file.parent))
+    name = file.stem if file.stem not in sys.modules else f"claude_proxy_app_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise SettingsError(f"--app {visible(file)}: expected a Python file, such as proxy.py.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    if not hasattr(module, "app"):
+        raise SettingsError(f"--app {visible(file)}: expected a file that defines `app`, as proxy.py does.")
+    return module.app
 
 
-def read_settings(config: Path | None = None, environ: Mapping[str, str] | None = None, **given: Any) -> Loaded:
-    """The settings as `serve` in this directory would read them; BIND (the documents' name) goes before HOST and PORT.
+def read_settings(
+    config: Path | None = None, app: Path | None = None, *, environ: Mapping[str, str] | None = None, **given: Any
+) -> Loaded:
+    """The settings as `serve` would read them.
+
+    Args:
+        config: the file that `--config` names.
+        app: the proxy.py that `--app` names.
 
     Raises:
         SettingsError: a bad value, as `claude_proxy.settings.load` says it.
     """
-    environ = os.environ if environ is None else environ
-    base_url = default_base_url()
-    bound = {name: value for name, value in _bind(environ).items() if given.get(name) is None}
-    loaded = load(environ, config=config, defaults={} if base_url is None else {"base_url": base_url}, **{**given, **bound})
-    return Loaded(loaded.settings, {**loaded.sources, **dict.fromkeys(bound, "env BIND")})
+    base_url = None if app is None else default_base_url(app)
+    defaults = {} if base_url is None else {"base_url": base_url}
+    return load(os.environ if environ is None else environ, config=config, beside=app, defaults=defaults, **given)
 
 
-def _bind(environ: Mapping[str, str]) -> dict[str, str]:
-    host, colon, port = environ.get("BIND", "").strip().rpartition(":")
-    return {"host": host.strip("[]"), "port": port} if colon and host and host != "unix" else {}
+def user_settings(config: Path | None = None, app: Path | None = None) -> Loaded:
+    """The same for a command that a person calls, who hears on standard error of a file here that is not read.
+
+    Raises:
+        SettingsError: as `read_settings`.
+    """
+    loaded = read_settings(config, app)
+    if loaded.unread is not None:
+        say(f"Note: {unread_sentence(loaded.unread)}", err=True)
+    return loaded

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import os
-import sys
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from claude_proxy.cli.arguments import ConfigFile
-from claude_proxy.cli.project import app_target, read_settings
-from claude_proxy.errors import SettingsError
-from claude_proxy.settings import Settings
-
-SERVER_FIELDS = ("host", "port", "root_path", "log_level", "log_format", "graceful_timeout")  # what the server itself needs
+from claude_proxy.cli.arguments import AppFile, ConfigFile
+from claude_proxy.cli.project import FACTORY, app_from, read_settings
+from claude_proxy.settings import CONFIG_VARIABLE, Loaded, Settings, unread_sentence, visible
 
 TRUSTS_ALL = (
     "FORWARDED_ALLOW_IPS=* believes whatever address a request states, while UPSTREAM_API_KEY is held and PROXY_API_KEY is not. "
     "Requests with a forwarded header are refused: set PROXY_API_KEY, or name the front's address instead of *."
 )
+HERE = "proxy.py in the working directory is not run, because nobody named it: claude-proxy serve --app proxy.py"
 
 
 def serve(
@@ -39,25 +36,31 @@ def serve(
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the proxy keeps its files.")] = None,
     config: ConfigFile = None,
+    app: AppFile = None,
 ) -> None:
     """Run the proxy until SIGTERM or Ctrl-C; running streams finish first, a second signal ends at once.
 
-    Every setting is also an environment variable and a line of claude-proxy.toml: see `claude-proxy config show`.
+    Every setting is also an environment variable and a line of claude-proxy.toml: see `claude-proxy config show`. Nothing
+    is searched for in the working directory: name a proxy.py with --app, a file of settings with --config.
     """
     given = {
         "host": host,
         "port": port,
+        "web_concurrency": workers,
         "base_url": base_url,
         "log_level": log_level,
         "log_format": log_format,
         "graceful_timeout": graceful_timeout,
         "data_dir": data_dir,
     }
-    raise typer.Exit(start(config, workers, {name: value for name, value in given.items() if value is not None}))
+    raise typer.Exit(start(config, app, {name: value for name, value in given.items() if value is not None}))
 
 
-def start(config: Path | None, workers: int | None, given: dict[str, Any]) -> int:
+def start(config: Path | None, app: Path | None, given: dict[str, Any]) -> int:
     """Check the settings, hand them to the server's processes through the environment, and run it.
+
+    Args:
+        app: a named proxy.py; the built-in app if None.
 
     Returns:
         The server's exit code (docs/serve.md).
@@ -65,27 +68,54 @@ def start(config: Path | None, workers: int | None, given: dict[str, Any]) -> in
     Raises:
         SettingsError: before anything is started.
     """
-    loaded = read_settings(config, **given)
-    hand_down(config, given)
+    app = None if app is None else app.absolute()  # not resolved: what a link is called decides what lies beside it
+    loaded = read_settings(config, app, **given)
     from claude_proxy import logs
-    from claude_proxy.server import OptionError, ServerOptions, run
+    from claude_proxy.server import ServerOptions, run
     from claude_proxy.upstream.dial import parse_origin
 
-    stated = {name: getattr(loaded.settings, name) for name in SERVER_FIELDS if not is_from_environ(loaded.sources[name])}
-    if os.environ.get("BIND"):  # the environment goes before the file; a Unix socket there is no host and port of ours
-        stated = {name: value for name, value in stated.items() if name in given or name not in ("host", "port")}
-    try:
-        options = ServerOptions.from_environ(os.environ, workers=workers, **stated)
-    except OptionError as error:
-        raise SettingsError(str(error)) from None
-    if options.trusted == "*" and held_alone(loaded.settings):
-        options = replace(options, notes=(*options.notes, TRUSTS_ALL))
+    options = ServerOptions.from_settings(loaded.settings, notes=notes(loaded, app))
+    hand_down(loaded, given)
     if options.app is None:
         parse_origin(loaded.settings.base_url)  # the proxy variables too: said once, not by each worker
     logs.configure(loaded.settings.log_level, loaded.settings.log_format)
-    sys.path.insert(0, str(Path.cwd()))  # a console script does not look for proxy.py here by itself
-    target, factory = app_target() if options.app is None else (options.app, False)
-    return run(options, target, factory=factory)
+    if options.app is not None:
+        return run(options, options.app if app is None else partial(other_app, options.app, app.parent), factory=app is not None)
+    return run(options, FACTORY if app is None else partial(app_from, app), factory=True)
+
+
+def other_app(target: str, folder: Path) -> Any:
+    """The app `module:name`, which may live beside a named proxy.py."""
+    import sys
+
+    from uvicorn.importer import import_from_string
+
+    sys.path.insert(0, str(folder))
+    return import_from_string(target)
+
+
+def notes(loaded: Loaded, app: Path | None) -> tuple[str, ...]:
+    """What to log at the start, because it may surprise."""
+    from claude_proxy.server import notes_on
+
+    found = list(notes_on(os.environ))
+    if loaded.unread is not None:
+        found.append(unread_sentence(loaded.unread))
+    if loaded.settings.forwarded_allow_ips == "*" and held_alone(loaded.settings):
+        found.append(TRUSTS_ALL)
+    if app is not None and loaded.settings.other_app is not None:
+        found.append(f"APP_MODULE names the app {loaded.settings.other_app}, which runs instead of {visible(app)}.")
+    if app is None and loaded.settings.other_app is None and is_ours(Path("proxy.py")):
+        found.append(HERE)
+    return tuple(found)
+
+
+def is_ours(file: Path) -> bool:
+    """Whether a file is there and uses this package. It is only looked at."""
+    try:
+        return b"claude_proxy" in file.read_bytes()
+    except OSError:
+        return False
 
 
 def held_alone(settings: Settings) -> bool:
@@ -93,13 +123,11 @@ def held_alone(settings: Settings) -> bool:
     return settings.upstream_api_key is not None and settings.proxy_api_key is None
 
 
-def is_from_environ(source: str) -> bool:
-    """Whether the server finds this value itself: it reads the environment, which may also say BIND."""
-    return source == "default" or source.startswith("env ")
-
-
-def hand_down(config: Path | None, given: dict[str, Any]) -> None:
-    """Put what the command line gave where worker processes read it."""
+def hand_down(loaded: Loaded, given: dict[str, Any]) -> None:
+    """Put what the command line gave, and the file that was read, where the app in each worker process reads it."""
     os.environ.update({name.upper(): str(value) for name, value in given.items()})
-    if config is not None:
-        os.environ["CLAUDE_PROXY_CONFIG"] = str(config.resolve())
+    if given.keys() & {"host", "port"}:
+        os.environ.pop("BIND", None)  # or it would go before them
+        os.environ.update(HOST=loaded.settings.host, PORT=str(loaded.settings.port))
+    if loaded.file is not None:
+        os.environ[CONFIG_VARIABLE] = str(loaded.file)

@@ -15,13 +15,13 @@ import typer
 
 import claude_proxy
 from claude_proxy.cli.address import Health, probe, proxy_url
-from claude_proxy.cli.arguments import AsJson, ConfigFile
-from claude_proxy.cli.output import write_json
+from claude_proxy.cli.arguments import AppFile, AsJson, ConfigFile
+from claude_proxy.cli.output import say, write_json
 from claude_proxy.cli.project import read_settings
 from claude_proxy.cli.service_managers import PAUSE, Manager, Refused, choose
 from claude_proxy.cli.service_units import CONFIG, Service, env_file, hidden, read_env
 from claude_proxy.errors import SettingsError
-from claude_proxy.settings import SECRETS, Settings
+from claude_proxy.settings import SECRETS, Settings, places
 
 START_LIMIT = 20.0  # seconds for a started service to answer
 
@@ -69,15 +69,16 @@ def install(
     no_start: Annotated[bool, typer.Option("--no-start", help="Write the files, start nothing.")] = False,
     show: Annotated[bool, typer.Option("--print", help="Print the unit (or property list), change nothing.")] = False,
     config: ConfigFile = None,
+    app_file: AppFile = None,
 ) -> None:
     """Make the proxy a service of this user, which starts at login and again after a failure.
 
-    It works in the present directory, as `claude-proxy serve` here would. Its other settings come from a file that is
-    written once and never again: ~/.config/claude-proxy/env, with --system /etc/claude-proxy/claude-proxy.env.
+    Nothing of the present directory becomes part of it, unless you name a file with --config or --app. Its settings come from a
+    file that is written once and never again: ~/.config/claude-proxy/env, with --system /etc/claude-proxy/claude-proxy.env.
     """
     with sentences():
         manager = choose(system=system, needed=not (no_start or show))
-        service = planned(manager, config)
+        service = planned(manager, config, app_file)
         if show:
             typer.echo(manager.render(service), nl=False)
             return
@@ -102,7 +103,7 @@ def status(system: System = False, as_json: AsJson = False) -> None:
     if as_json:
         write_json(asdict(found))
     else:
-        typer.echo("\n".join(lines(found)))
+        say("\n".join(lines(found)))
     if found.problem:
         raise typer.Exit(1)
 
@@ -125,13 +126,16 @@ def remove(system: System = False) -> None:
 
 
 @app.command(hidden=True)
-def run(path: Annotated[Path, typer.Option("--env-file", metavar="FILE", help="NAME=value lines; may be missing.")]) -> None:
+def run(
+    path: Annotated[Path, typer.Option("--env-file", metavar="FILE", help="NAME=value lines; may be missing.")],
+    app_file: AppFile = None,
+) -> None:
     """Run the proxy with the variables of a file, for a service manager that cannot read one (launchd)."""
     with sentences():
         os.environ.update(variables(path))
     from claude_proxy.cli.serve import start
 
-    raise typer.Exit(start(None, None, {}))
+    raise typer.Exit(start(None, app_file, {}))
 
 
 @contextlib.contextmanager
@@ -140,7 +144,7 @@ def sentences() -> Iterator[None]:
     try:
         yield
     except Refused as problem:
-        typer.echo(str(problem), err=True)
+        say(str(problem), err=True)
         raise typer.Exit(1) from None
 
 
@@ -154,20 +158,23 @@ def named(path: Path) -> Iterator[None]:
         raise Refused(f"{path}: {(error.strerror or str(error)).lower()}.{hint}") from None
 
 
-def planned(manager: Manager, config: Path | None) -> Service:
-    """The service as it is to be: this program, this directory, the TOML file that is named now.
+def planned(manager: Manager, config: Path | None, app_file: Path | None) -> Service:
+    """The service as it is to be: this program, and the files that are named now.
 
     Raises:
         Refused: a path that no unit can hold.
+        SettingsError: CLAUDE_PROXY_CONFIG holds a relative path.
     """
-    named_now = config or (Path(os.environ[CONFIG]) if os.environ.get(CONFIG) else None)
+    named_now = next((place.path for place in places.look(os.environ, config, None) if place.why in ("--config", CONFIG)), None)
     service = Service(
         program=program(),
-        folder=manager.folder or Path.cwd(),
+        folder=manager.folder,
         env_file=manager.env_file,
-        config=None if named_now is None else named_now.absolute(),
+        config=named_now,
+        app=None if app_file is None else app_file.absolute(),
+        config_home=manager.config_home,
     )
-    for path in (service.program[0], service.folder, service.env_file, service.config):
+    for path in (service.program[0], service.folder, service.env_file, service.config, service.app, service.config_home):
         if not str(path).isprintable() or str(path) != str(path).strip():
             raise Refused(f"{str(path)!r}: a service cannot be told of a path with such characters.")
     return service
@@ -176,7 +183,7 @@ def planned(manager: Manager, config: Path | None) -> Service:
 def program() -> tuple[str, ...]:
     """This program by its absolute path, within its virtual environment."""
     script = Path(sys.executable).absolute().with_name("claude-proxy")
-    return (str(script),) if script.is_file() else (str(Path(sys.executable).absolute()), "-m", "claude_proxy")
+    return (str(script),) if script.is_file() else (str(Path(sys.executable).absolute()), "-P", "-m", "claude_proxy")
 
 
 def refuse_hidden(service: Service) -> None:
@@ -185,7 +192,7 @@ def refuse_hidden(service: Service) -> None:
     Raises:
         Refused: names the path.
     """
-    needed = [Path(service.program[0]), Path(sys.executable).resolve(), Path(claude_proxy.__file__), service.config]
+    needed = [Path(service.program[0]), Path(sys.executable).resolve(), Path(claude_proxy.__file__), service.config, service.app]
     for path in needed:
         if path is not None and hidden(path):
             raise Refused(
@@ -214,12 +221,11 @@ def address(service: Service) -> str | None:
         SettingsError: its settings would stop its start.
         Refused: they leave the port to chance, or cannot be read.
     """
-    config = {} if service.config is None else {CONFIG: str(service.config)}
-    environ = {**config, **{name: value for name, value in variables(service.env_file).items() if value}}
+    environ = {**service.told(), **{name: value for name, value in variables(service.env_file).items() if value}}
     usable = service.folder.is_dir() and os.access(service.folder, os.R_OK | os.X_OK)
     with contextlib.chdir(service.folder if usable else service.folder.anchor):
-        settings = read_settings(None, environ).settings
-    if environ.get("BIND", "").startswith("unix:"):
+        settings = read_settings(None, service.app, environ=environ).settings
+    if settings.unix_socket is not None:
         return None
     if settings.port == 0:
         raise Refused(f"PORT=0 takes another port at each start; name one in {service.env_file}.")
@@ -285,7 +291,7 @@ def tell_left_out(service: Service) -> None:
 
 def left_out(environ: Mapping[str, str], told: Mapping[str, str]) -> list[str]:
     """The settings that are in `environ` and not in `told`."""
-    ours = [*(name.upper() for name in Settings.model_fields), *(f"{name.upper()}_FILE" for name in sorted(SECRETS)), "BIND"]
+    ours = [*(name.upper() for name in Settings.model_fields), *(f"{name.upper()}_FILE" for name in sorted(SECRETS))]
     return [name for name in ours if environ.get(name) and name not in told]
 
 
@@ -301,7 +307,7 @@ def tell_started(manager: Manager, url: str | None) -> None:
         health = until_answering(url)
         if health.version is None:
             raise Refused(f"It was started, but does not answer at {url}: {health.problem}. See why: {manager.log}")
-        typer.echo(f"claude-proxy {health.version} runs at {url} and will from now on. Its log: {manager.log}")
+        say(f"claude-proxy {health.version} runs at {url} and will from now on. Its log: {manager.log}")
     if manager.note:
         typer.echo(manager.note)
 

@@ -58,7 +58,8 @@ class Manager(Protocol):
         name: for the user.
         file: where its description of the service is.
         env_file: where the service's settings are.
-        folder: the service's working directory; None for the present one.
+        folder: the service's working directory.
+        config_home: the folder of configuration folders that the service is told of; None for the platform's.
         restart, log, start_by_hand: commands to tell the user.
         note: a sentence for after an installation; may be empty.
     """
@@ -66,7 +67,8 @@ class Manager(Protocol):
     name: str
     file: Path
     env_file: Path
-    folder: Path | None
+    folder: Path
+    config_home: Path | None
     restart: str
     log: str
     start_by_hand: str
@@ -100,7 +102,8 @@ class Systemd:
         self.system = system
         self.file = (SYSTEM_UNITS if system else Path.home() / ".config/systemd/user") / UNIT
         self.env_file = SYSTEM_ENV_FILE if system else Path.home() / ".config/claude-proxy/env"
-        self.folder = SYSTEM_FOLDER if system else None
+        self.folder = SYSTEM_FOLDER if system else Path.home()
+        self.config_home = SYSTEM_ENV_FILE.parents[1] if system else own_config_home()
         user = "" if system else "--user "
         self.restart = f"systemctl {user}restart claude-proxy"
         self.log = f"journalctl {user}-u claude-proxy -n 20"
@@ -164,10 +167,11 @@ class Launchd:
     """launchd, for the user who is logged in."""
 
     name = "launchd"
-    folder: Path | None = None
     note = ""
 
     def __init__(self) -> None:
+        self.folder = Path.home()
+        self.config_home = own_config_home()
         self.file = Path.home() / "Library/LaunchAgents" / f"{LABEL}.plist"
         self.env_file = Path.home() / ".config/claude-proxy/env"
         self.log_file = Path.home() / "Library/Logs/claude-proxy.log"
@@ -224,6 +228,12 @@ class Launchd:
         done = call("launchctl", *words)
         if done.returncode != 0:
             raise Refused(refusal(done))
+
+
+def own_config_home() -> Path | None:
+    """XDG_CONFIG_HOME of this shell, which the service manager may not know; None where it says nothing."""
+    stated = os.environ.get("XDG_CONFIG_HOME", "")
+    return Path(stated) if Path(stated).is_absolute() else None
 
 
 def choose(*, system: bool, needed: bool) -> Manager:

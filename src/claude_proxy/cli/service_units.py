@@ -16,6 +16,7 @@ from typing import Any
 
 LABEL = "dev.claude-proxy"
 CONFIG = "CLAUDE_PROXY_CONFIG"
+CONFIG_HOME = "XDG_CONFIG_HOME"
 GRACE = 60  # seconds for running streams at a stop
 STOP = 75  # seconds after which the service manager kills; longer than GRACE
 OPEN_FILES = 65536  # two for each running request; the usual limits are 1024 (systemd) and 256 (launchd)
@@ -27,15 +28,28 @@ class Service:
 
     Attributes:
         program: the words before `serve`, the first an absolute path.
-        folder: working directory; `serve` looks there for proxy.py and claude-proxy.toml.
+        folder: working directory, in which nothing is looked for.
         env_file: the file with NAME=value lines.
-        config: a TOML file elsewhere.
+        config: a named TOML file.
+        app: a named proxy.py.
+        config_home: the folder whose claude-proxy/claude-proxy.toml is read if it is there; None for the platform's.
     """
 
     program: tuple[str, ...]
     folder: Path
     env_file: Path
     config: Path | None = None
+    app: Path | None = None
+    config_home: Path | None = None
+
+    def told(self) -> dict[str, str]:
+        """The variables that say where its file of settings is."""
+        places = {CONFIG_HOME: self.config_home, CONFIG: self.config}
+        return {name: str(path) for name, path in places.items() if path is not None}
+
+    def options(self) -> tuple[str, ...]:
+        """The words behind `serve`."""
+        return () if self.app is None else ("--app", str(self.app))
 
 
 HEAD = """\
@@ -115,15 +129,15 @@ HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - wha
 def systemd_unit(service: Service, *, system: bool) -> str:
     """The unit's text: for the whole machine, under a user of its own; or for one user, with what that allows."""
     own = "DATA_DIR=/var/lib/claude-proxy LOG_FORMAT=json PYTHONDONTWRITEBYTECODE=1" if system else "LOG_FORMAT=json"
-    config = "" if service.config is None else "\nEnvironment=" + quoted(f"{CONFIG}={service.config}")
+    places = "".join("\nEnvironment=" + quoted(f"{name}={path}") for name, path in service.told().items())
     template = HEAD + (SYSTEM_ONLY if system else "") + EVERYWHERE
     return template.format(
         edit=f"systemctl {'' if system else '--user '}edit claude-proxy",
         network=NETWORK if system else "",
-        command=" ".join(command_words((*service.program, "serve"))),
+        command=" ".join(command_words((*service.program, "serve", *service.options()))),
         folder=literal(service.folder),
         env_file=literal(service.env_file),
-        environment=f"Environment={own}{config}",
+        environment=f"Environment={own}{places}",
         grace=GRACE,
         stop=STOP,
         files=OPEN_FILES,
@@ -156,16 +170,30 @@ def read_systemd_unit(text: str) -> Service:
         ValueError: it is not one of ours.
     """
     first = dict(reversed([(name, value) for name, mark, value in map(_parts, text.splitlines()) if mark]))
-    config = re.search(rf'^Environment="?{CONFIG}=.*$', text, re.MULTILINE)
     try:
+        program, app = _program([word.replace("$$", "$") for word in words(first["ExecStart"])])
         return Service(
-            program=tuple(word.replace("$$", "$") for word in words(first["ExecStart"])[:-1]),
+            program=program,
             folder=Path(first["WorkingDirectory"].replace("%%", "%")),
             env_file=Path(first["EnvironmentFile"].removeprefix("-").replace("%%", "%")),
-            config=Path(words(config[0].partition("=")[2])[0].partition("=")[2]) if config else None,
+            config=_variable(CONFIG, text),
+            app=app,
+            config_home=_variable(CONFIG_HOME, text),
         )
-    except (KeyError, IndexError) as missing:
+    except (KeyError, IndexError, ValueError) as missing:
         raise ValueError(f"no unit of claude-proxy: {missing}") from None
+
+
+def _program(command: list[str]) -> tuple[tuple[str, ...], Path | None]:
+    """The words before `serve`, and what `--app` names behind it."""
+    serve = max(at for at, word in enumerate(command) if word == "serve" and command[at + 1 :][:1] in ([], ["--app"]))
+    return tuple(command[:serve]), Path(command[serve + 2]) if len(command) > serve + 2 else None
+
+
+def _variable(name: str, text: str) -> Path | None:
+    """The path that an `Environment=` line of its own gives a variable."""
+    found = re.search(rf'^Environment="?{name}=.*$', text, re.MULTILINE)
+    return Path(words(found[0].partition("=")[2])[0].partition("=")[2]) if found else None
 
 
 def _parts(line: str) -> tuple[str, str, str]:
@@ -179,12 +207,10 @@ def words(line: str) -> list[str]:
 
 def launchd_plist(service: Service, log: Path) -> str:
     """The agent's text. launchd knows no file of variables, so `service run` reads it."""
-    environment = {"LOG_FORMAT": "json", "GRACEFUL_TIMEOUT": str(GRACE)}
-    if service.config is not None:
-        environment[CONFIG] = str(service.config)
+    environment = {"LOG_FORMAT": "json", "GRACEFUL_TIMEOUT": str(GRACE), **service.told()}
     job: dict[str, Any] = {
         "Label": LABEL,
-        "ProgramArguments": [*service.program, "service", "run", "--env-file", str(service.env_file)],
+        "ProgramArguments": [*service.program, "service", "run", "--env-file", str(service.env_file), *service.options()],
         "WorkingDirectory": str(service.folder),
         "EnvironmentVariables": environment,
         "RunAtLoad": True,
@@ -207,15 +233,24 @@ def read_launchd_plist(text: str) -> Service:
     """
     try:
         job = plistlib.loads(text.encode())
-        *program, _, _, _, env_file = job["ProgramArguments"]
-        config = job["EnvironmentVariables"].get(CONFIG)
-        return Service(tuple(program), Path(job["WorkingDirectory"]), Path(env_file), Path(config) if config else None)
+        command, environment = job["ProgramArguments"], job["EnvironmentVariables"]
+        at = max(at for at, word in enumerate(command[:-1]) if word == "--env-file" and command[at + 2 :][:1] in ([], ["--app"]))
+        paths = {name: Path(value) for name, value in environment.items() if name in (CONFIG, CONFIG_HOME)}
+        app = Path(command[at + 3]) if len(command) > at + 3 else None
+        return Service(
+            program=tuple(command[: at - 2]),
+            folder=Path(job["WorkingDirectory"]),
+            env_file=Path(command[at + 1]),
+            config=paths.get(CONFIG),
+            app=app,
+            config_home=paths.get(CONFIG_HOME),
+        )
     except Exception as problem:  # plistlib raises what its parser raises
         raise ValueError(f"no agent of claude-proxy: {problem}") from None
 
 
 ENV_FILE = """\
-# What the claude-proxy service is told, NAME=value per line. It goes before claude-proxy.toml.
+# What the claude-proxy service is told, NAME=value per line. It goes before a claude-proxy.toml in this folder.
 # All names: docs/settings.md, or `claude-proxy config show`. After a change: {restart}
 # BASE_URL=https://api.z.ai/api/anthropic
 # PORT=3000

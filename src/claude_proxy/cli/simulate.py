@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from claude_proxy.cli.output import console, write_json
+from claude_proxy.cleaning import visible
+from claude_proxy.cli.output import console, say, write_json
 from claude_proxy.simulator import PRESETS, Recorded, ScriptError, Simulator, serve
 
 STYLES = {"answered": "green", "cut": "red", "client-left": "yellow"}
@@ -51,12 +52,12 @@ def simulate(
     try:
         _run(lambda: serve(host, port, script, keys=keys or (), on_start=printer.started, on_end=printer.ended))
     except ScriptError as problem:
-        typer.echo(str(problem), err=True)
+        say(str(problem), err=True)
         raise typer.Exit(2) from None
     except (OSError, UnicodeError) as problem:
         from claude_proxy.server.sockets import why  # brings the whole server along
 
-        typer.echo(why(host, port, problem, set_host="--host", set_port="--port"), err=True)
+        say(why(host, port, problem, set_host="--host", set_port="--port"), err=True)
         raise typer.Exit(1) from None
 
 
@@ -134,10 +135,10 @@ class Lines:
 
 def line(told: dict[str, Any]) -> Text:
     """Return one coloured line: what was asked, how it ended, what it cost."""
-    text = Text(f"{time.strftime('%H:%M:%S')}  {told['method']} {told['path']}  ")
+    text = Text(f"{time.strftime('%H:%M:%S')}  {visible(told['method'])} {visible(told['path'])}  ")
     text.append(f"{told['status'] or '---'} {told['outcome']}", style=STYLES.get(str(told["outcome"]), ""))
     if told["model"]:
-        text.append(f"  {told['model']}{' stream' if told['stream'] else ''}", style="cyan")
+        text.append(f"  {visible(told['model'])}{' stream' if told['stream'] else ''}", style="cyan")
     if told["input_tokens"] or told["output_tokens"]:
         text.append(f"  {told['input_tokens']} in, {told['output_tokens']} out")
     text.append(f"  {told['seconds'] * 1000:.1f} ms", style="dim")

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 import typer
 
 from claude_proxy.cli.arguments import AsJson, ConfigFile
-from claude_proxy.cli.output import write_json
-from claude_proxy.cli.project import read_settings
+from claude_proxy.cli.output import say, write_json
+from claude_proxy.cli.project import user_settings
 from claude_proxy.notify import Notice, Notifier, secrets_of, sender
 from claude_proxy.notify.answer import Verdict
 from claude_proxy.settings import Settings
@@ -38,12 +38,12 @@ class Report:
 
 def test_ntfy(config: ConfigFile = None, as_json: AsJson = False) -> None:  # noqa: PT028  (a command, not a test)
     """Send one test notice with the current settings, and say where to look for it. Exits 1 if it was not sent."""
-    settings = read_settings(config).settings
+    settings = user_settings(config).settings
     report = asyncio.run(push(settings)) if Notifier.enabled(settings) else no_topic(settings)
     if as_json:
         write_json(asdict(report))
     else:
-        typer.echo(report.message, err=not report.sent)
+        say(report.message, err=not report.sent)
     if not report.sent:
         raise typer.Exit(1)
 

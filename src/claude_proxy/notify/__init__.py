@@ -13,7 +13,7 @@ from claude_proxy.notify.notice import Notice, plain
 from claude_proxy.notify.ntfy import Http
 from claude_proxy.notify.publisher import Publisher, Send
 from claude_proxy.notify.rules import Rules
-from claude_proxy.notify.wording import provider
+from claude_proxy.protocol.providers import Provider, find_at
 from claude_proxy.settings import SECRETS, Settings
 
 __all__ = ["CLOSE_TIMEOUT", "Notice", "Notifier", "secrets_of", "sender"]
@@ -41,7 +41,7 @@ class Notifier(Listener):
     ) -> None:
         self._base_url = settings.base_url
         self._secrets = secrets_of(settings)
-        self._rules = Rules(self._label)
+        self._rules = Rules(self._label, self._provider)
         self._clock = clock
         self._wall = wall
         self._timer: asyncio.TimerHandle | None = None
@@ -101,11 +101,14 @@ class Notifier(Listener):
     def _now(self) -> float:
         return asyncio.get_running_loop().time() if self._clock is None else self._clock()
 
+    def _provider(self, upstream: str) -> Provider:
+        """Who is behind an upstream: the one named `default` is that of BASE_URL."""
+        return find_at(self._base_url if upstream in ("", "default") else upstream)
+
     def _label(self, upstream: str) -> str:
-        """A short name for an upstream: that named `default` is the one of BASE_URL."""
-        if upstream in ("", "default"):
-            return provider(self._base_url)
-        return provider(upstream) if "." in upstream or "/" in upstream else plain(upstream)
+        """A short name for an upstream: the provider's, or the one that the user gave it."""
+        is_name = upstream not in ("", "default") and not {".", "/"} & set(upstream)
+        return plain(upstream) if is_name else self._provider(upstream).label
 
 
 def sender(settings: Settings) -> Send:
@@ -118,6 +121,6 @@ def secrets_of(settings: Settings) -> list[str]:
     values = [getattr(settings, name) for name in sorted(SECRETS)]
     found = [value.get_secret_value() for value in values if value is not None]
     parts = urlsplit(settings.base_url)
-    if provider(settings.base_url) == "upstream":
+    if not find_at(settings.base_url).public:
         found += [parts.netloc, parts.hostname or ""]
     return found

@@ -1,4 +1,4 @@
-"""What became of one try to push a notice, and how an ntfy server's reply is read (docs.ntfy.sh/publish, FACTS section 3)."""
+"""What became of one try to push a notice, and how an ntfy server's reply is read (docs.ntfy.sh/publish)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Verdict(enum.StrEnum):
     """What to do after a try."""
 
     SENT = "sent"
-    AGAIN = "again"  # the way or the server failed: later it may work
+    AGAIN = "again"  # the network, the server or something in front of it failed: later it may work
     REFUSED = "refused"  # trying again changes nothing
     QUOTA = "quota"  # nothing more today
 
@@ -46,35 +46,72 @@ _ADVICE = {
     400: "ntfy did not understand the notice: is NTFY_SERVER an ntfy server of version 1.18 or later?",
     401: "ntfy refused the login: set NTFY_TOKEN to a valid access token of NTFY_SERVER.",
     403: "ntfy does not let us write to this topic: take another NTFY_TOPIC, or an NTFY_TOKEN that may write there.",
-    404: "there is no ntfy at NTFY_SERVER: give its address without the topic.",
-    405: "there is no ntfy at NTFY_SERVER: give its address without the topic.",
+    404: "ntfy has no such page: give NTFY_SERVER without the topic.",
+    405: "ntfy has no such page: give NTFY_SERVER without the topic.",
     413: "ntfy found the notice too large: raise the server's message-size-limit.",
 }
+_IN_FRONT = (
+    "A login page, firewall, bot check or network portal may stand in front of it, or the address is wrong: open NTFY_SERVER "
+    "in a browser."
+)
+_TROUBLE = "It, or what stands in front of it, has trouble."
 
 
 def judge(status: int, headers: Mapping[str, str], body: bytes, now: float | None = None) -> Answer:
     """Read a reply to a publish.
+
+    A status says nothing about who set it: only ntfy's own JSON is taken for ntfy's word. Whatever else answers (a bot check, a
+    company's portal, another service) may be gone in an hour, so the notice is kept and tried again.
 
     Args:
         headers: by lower-case name.
         now: Unix seconds, for a `retry-after` that is a date.
     """
     reply = _json(body)
-    if 200 <= status < 300:
-        if "id" in reply:
-            return Answer(Verdict.SENT, id=plain(str(reply["id"])))
-        return Answer(Verdict.REFUSED, "NTFY_SERVER answers, but not as an ntfy server does: check the address.")
+    if 200 <= status < 300 and reply.get("event") == "message" and isinstance(reply.get("id"), str):
+        return Answer(Verdict.SENT, id=plain(str(reply["id"])))
     if 300 <= status < 400:
-        return Answer(Verdict.REFUSED, f"NTFY_SERVER redirects{_whither(headers)}: set it to the final address.")
+        return redirected(status, headers)
+    if not _is_ntfys(status, reply):
+        return Answer(Verdict.AGAIN, foreign(status, body), _retry_after(headers, now))
     said = f" (it said: {scrub(plain(str(reply['error']), 120))})" if reply.get("error") else ""
-    if reply.get("code") == QUOTA_CODE:
+    if reply["code"] == QUOTA_CODE:
         return Answer(Verdict.QUOTA, "ntfy's daily message quota is used up: no notices until midnight UTC.")
     if status == 429:
         wait = _retry_after(headers, now)
         return Answer(Verdict.AGAIN, f"ntfy asks us to slow down{said}.", RATE_WAIT if wait is None else wait)
-    if status >= 500 or status == 408:
+    if status >= 500:
         return Answer(Verdict.AGAIN, f"ntfy answered {status}{said}: the server has trouble.", _retry_after(headers, now))
     return Answer(Verdict.REFUSED, _ADVICE.get(status, f"ntfy answered {status}: check NTFY_SERVER.") + said)
+
+
+def foreign(status: int | None, body: bytes) -> str:
+    """A sentence on an answer that is not ntfy's; `status` where it is known."""
+    start = body[:1024].lstrip().lower()
+    what = "nothing in it" if not start else "a web page" if is_page(start) else "words that are not ntfy's"
+    number = "" if status is None else f" {status}"
+    return f"NTFY_SERVER answered{number} with {what}. {_TROUBLE if status is not None and status >= 500 else _IN_FRONT}"
+
+
+def is_page(text: bytes) -> bool:
+    """Whether `text` begins like HTML."""
+    return text[:1024].lstrip().lower().startswith((b"<!doctype html", b"<html", b"<head", b"<?xml"))
+
+
+def _is_ntfys(status: int, reply: Mapping[str, object]) -> bool:
+    """Whether this is an error as ntfy writes it: `{"code": 40301, "http": 403, "error": "forbidden", ...}`."""
+    code = reply.get("code")
+    return type(code) is int and code // 100 == status and reply.get("http", status) == status
+
+
+def redirected(status: int, headers: Mapping[str, str]) -> Answer:
+    """ntfy never redirects a publish. What moved for good has a new address; anything else may be a portal's doing."""
+    where = f"NTFY_SERVER redirects{_whither(headers)}"
+    if status in (301, 308):
+        return Answer(Verdict.REFUSED, f"{where}: set it to the final address.")
+    return Answer(
+        Verdict.AGAIN, f"{where}: if ntfy is there, set it to that address; else a login or network portal stands between."
+    )
 
 
 def _json(body: bytes) -> dict[str, object]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 from collections.abc import Mapping
 
-from claude_proxy.notify.answer import Answer, Verdict, judge
+from claude_proxy.notify.answer import Answer, Verdict, foreign, is_page, judge
 from claude_proxy.notify.notice import Notice, plain, scrub
 from claude_proxy.settings import Settings
 
@@ -16,7 +17,7 @@ _HANDED_ON = re.compile(
     r"(?i)PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TMPDIR|TEMP|TMP|XDG_CONFIG_HOME|SSL_CERT_(FILE|DIR)|(https?|no|all)_proxy"
     r"|SYSTEMROOT|APPDATA|LOCALAPPDATA|USERPROFILE|NTFY_(CONFIG|USER)"
 )
-_REPLY = re.compile(rb'\{"code":\d+,"http":(\d{3})\b[^\n]*\}')
+MAX_SAID = 16 * 1024  # bytes that are looked at of the beginning and of the end of its output
 
 
 class Command:
@@ -69,13 +70,29 @@ class Command:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-        return Answer(Verdict.SENT) if process.returncode == 0 else _failed(said)
+        return Answer(Verdict.SENT) if process.returncode == 0 else failed(said)
 
 
-def _failed(said: bytes) -> Answer:
-    """Why a run failed: a server's reply is printed as it came, all else is a sentence of the command's own."""
-    reply = _REPLY.search(said)
-    if reply is not None:
-        return judge(int(reply[1]), {}, reply[0])
-    last = said.decode("utf-8", "replace").strip().rpartition("\n")[2]
+def failed(said: bytes) -> Answer:
+    """Why a run failed: the command prints a server's reply as it came; all else is a sentence of its own."""
+    head, tail = said[:MAX_SAID].split(b"\n"), said[-MAX_SAID:].split(b"\n")
+    for line in reversed(tail):
+        reply = _reply(line)
+        if reply is not None:
+            return judge(reply[0], {}, reply[1])
+    if any(map(is_page, head)):
+        return Answer(Verdict.AGAIN, foreign(None, b"<html"))
+    last = said[-MAX_SAID:].decode("utf-8", "replace").strip().rpartition("\n")[2]
     return Answer(Verdict.AGAIN, f"The ntfy command failed: {scrub(plain(last, 200)) or 'it said nothing'}.")
+
+
+def _reply(line: bytes) -> tuple[int, bytes] | None:
+    """The status and the text of a server's error in a line of output; None if there is none."""
+    start = line.find(b'{"code":')
+    if start < 0:
+        return None
+    try:
+        status = json.loads(line[start:])["http"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return (status, line[start:]) if type(status) is int else None

@@ -6,7 +6,9 @@ import hashlib
 from dataclasses import dataclass, field
 
 from claude_proxy.exchange import Exchange, Failure
+from claude_proxy.notify.advice import Advice, advise, reset
 from claude_proxy.notify.notice import plain
+from claude_proxy.protocol.providers import GENERIC, Provider
 
 GAPS = (600.0, 1800.0, 3600.0)  # seconds between messages of one incident; the last one repeats
 MAX_MODELS = 16
@@ -24,6 +26,10 @@ class Fault:
         status: HTTP status, 0 if none.
         wall: Unix time in seconds.
         id: makes the incident's sequence its own.
+        about: what it means and what to do.
+        reset: a sentence on when a quota is back, if the failure says so.
+        quoted: the message is in the upstream's words.
+        ours: this proxy failed, not the upstream.
     """
 
     upstream: str
@@ -33,10 +39,15 @@ class Fault:
     status: int
     wall: float
     id: str
+    about: Advice
+    reset: str = ""
+    quoted: bool = False
+    ours: bool = False
 
     @classmethod
-    def of(cls, exchange: Exchange, failure: Failure) -> Fault:
-        """What failed in `exchange`."""
+    def of(cls, exchange: Exchange, failure: Failure, provider: Provider = GENERIC) -> Fault:
+        """What failed in `exchange`; `provider` is its upstream's."""
+        quoted = failure.provider_code is not None or failure.kind.endswith("_error")  # our own kinds never end so
         return cls(
             upstream=exchange.upstream,
             word=plain(failure.provider_code or failure.kind, 40) or "internal",
@@ -45,12 +56,11 @@ class Fault:
             status=exchange.status,
             wall=exchange.started_at + exchange.duration,
             id=exchange.id,
+            about=advise(failure, provider),
+            reset=reset(failure, provider).en,
+            quoted=quoted,
+            ours=failure.side == "proxy" and not quoted and not failure.kind.startswith("http_"),
         )
-
-    @property
-    def from_provider(self) -> bool:
-        """Whether the words are the provider's: own codes never end in `_error`."""
-        return self.word.isdigit() or self.word.endswith("_error")
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-MAX_MESSAGE = 4096  # bytes; ntfy turns a longer message into an attachment (docs.ntfy.sh/publish, FACTS section 3)
+MAX_MESSAGE = 4096  # bytes; ntfy turns a longer message into an attachment (docs.ntfy.sh/publish)
 MAX_TITLE = 250  # bytes; phones show less than that
 _SECRET = re.compile(
     r"(?i)\b(?:sk-[\w-]{6,}|tk_\w{6,}|(?:bearer|basic)\s+[\w.~+/=-]{6,}|[0-9a-f]{32}\.\w{8,}|eyJ[\w-]{8,}[\w.-]*)"

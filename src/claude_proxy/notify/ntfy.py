@@ -26,7 +26,7 @@ WHOLE = 15.0  # seconds for one try
 MAX_REPLY = 64 * 1024
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
+class NoRedirect(urllib.request.HTTPRedirectHandler):
     """A redirect would carry the token to another host, and turn the POST into a GET."""
 
     def redirect_request(self, req: urllib.request.Request, fp: IO[bytes], *rest: Any) -> None:
@@ -48,7 +48,7 @@ class Http:
         self._token = settings.ntfy_token
         self._silence = silence
         self._whole = whole
-        self._opener = urllib.request.build_opener(_NoRedirect())
+        self._opener = urllib.request.build_opener(NoRedirect())
         self._thread: threading.Thread | None = None
 
     async def send(self, notice: Notice) -> Answer:

@@ -12,16 +12,17 @@ from dataclasses import replace
 
 from claude_proxy.exchange import Exchange, Failure, Outcome
 from claude_proxy.notify import wording
-from claude_proxy.notify.advice import advice
+from claude_proxy.notify.advice import OWN, advise
 from claude_proxy.notify.incident import Fault, Incident
 from claude_proxy.notify.notice import Notice, plain
+from claude_proxy.protocol.providers import Provider, find_at
 
-STORM = 10  # one Claude Code request is tried 11 times (FACTS section 1): more repeats than that are worth a line of their own
+STORM = 10  # Claude Code tries one request 11 times: more repeats than that are worth a line of their own
 MAX_INCIDENTS = 32  # an upstream may invent error types: beyond this they share one incident
 OTHER = "other"
 EJECTED = "ejected"
 STOPPING = "draining"  # the code of a refusal while this process stops
-_BROKEN = frozenset((Outcome.FAILED, Outcome.CUT, Outcome.STALLED, Outcome.COMPLETED))
+_NOBODYS = frozenset((Outcome.REFUSED, Outcome.CANCELLED, Outcome.CLIENT_STALLED, Outcome.ABORTED))
 
 
 def concerns(exchange: Exchange) -> bool:
@@ -35,11 +36,13 @@ class Rules:
     """All incidents of one process.
 
     Args:
-        label: a short public name for an upstream's name.
+        label: a short name, safe to show to strangers, for an upstream's name.
+        provider: the provider behind an upstream's name.
     """
 
-    def __init__(self, label: Callable[[str], str] = wording.provider) -> None:
+    def __init__(self, label: Callable[[str], str], provider: Callable[[str], Provider] = find_at) -> None:
         self._label = label
+        self._provider = provider
         self._incidents: dict[tuple[str, str], Incident] = {}
 
     def ended(self, exchange: Exchange, now: float) -> list[Notice]:
@@ -53,7 +56,7 @@ class Rules:
             return self._answered(exchange, now) if self._incidents else []
         if not _tells(exchange, exchange.failure) or not concerns(exchange):
             return []
-        return self._failed(Fault.of(exchange, exchange.failure), now)
+        return self._failed(Fault.of(exchange, exchange.failure, self._provider(exchange.upstream)), now)
 
     def state(self, upstream: str, state: str, now: float, wall: float) -> list[Notice]:
         """An upstream was ejected (state `ejected`) or came back (any other).
@@ -64,7 +67,7 @@ class Rules:
         """
         if state == EJECTED:
             known = any(name == upstream and incident.told for (name, _), incident in self._incidents.items())
-            return [] if known else self._failed(Fault(upstream, EJECTED, "", "", 0, wall, f"{wall}"), now)
+            return [] if known else self._failed(Fault(upstream, EJECTED, "", "", 0, wall, f"{wall}", OWN[EJECTED]), now)
         incident = self._incidents.get((upstream, EJECTED))
         return self._recovered(incident, now) if incident is not None and incident.failing else []
 
@@ -85,7 +88,7 @@ class Rules:
         self._forget(now)
         key = (fault.upstream, fault.word)
         if key not in self._incidents and len(self._incidents) >= MAX_INCIDENTS:
-            fault = replace(fault, upstream="", word=OTHER)
+            fault = replace(fault, upstream="", word=OTHER, about=advise(Failure("upstream", OTHER, "")))
             key = ("", OTHER)
         incident = self._incidents.get(key)
         if incident is None:
@@ -130,8 +133,12 @@ class Rules:
 
 
 def _tells(exchange: Exchange, failure: Failure) -> bool:
-    """Whether a failure is news: not a client's doing, and not our own stop, which someone wanted."""
-    return failure.side != "client" and exchange.outcome in _BROKEN and failure.kind != STOPPING
+    """Whether a failure is news: not a client's doing, and not our own stop, which someone wanted.
+
+    An answer that reached its `stop_reason` has said everything: however it ended, nobody missed anything.
+    """
+    harmless = exchange.outcome in _NOBODYS or exchange.stop_reason is not None
+    return failure.side != "client" and not harmless and failure.kind != STOPPING
 
 
 def _proves(exchange: Exchange, incident: Incident) -> bool:
@@ -141,7 +148,7 @@ def _proves(exchange: Exchange, incident: Incident) -> bool:
     """
     if exchange.started < incident.failed_at:
         return False
-    if advice(incident.last.word).scope == "upstream":
+    if incident.last.about.scope == "upstream":
         return True
     incident.models.discard(plain(exchange.model))
     return not incident.models

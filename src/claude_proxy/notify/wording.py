@@ -3,60 +3,35 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from ipaddress import ip_address
-from urllib.parse import urlsplit
 
-from claude_proxy.notify.advice import advice, reset
 from claude_proxy.notify.incident import Fault, Incident
 from claude_proxy.notify.notice import Notice, plain
 
 FOLLOW_UP_AT_END = 1  # its recovery comes right behind it: no sound
 RECOVERY = 2
-_KNOWN = {"anthropic.com": "Anthropic", "openrouter.ai": "OpenRouter"}
-_PUBLIC = (
-    "z.ai",
-    "bigmodel.cn",
-    "moonshot.ai",
-    "moonshot.cn",
-    "kimi.com",
-    "deepseek.com",
-    "minimax.io",
-    "minimaxi.com",
-    "xiaomimimo.com",
-)
-
-
-def provider(base_url: str) -> str:
-    """A short public name for an upstream: `z.ai`; `upstream` for a host that strangers should not read of."""
-    host = (urlsplit(base_url if "//" in base_url else f"//{base_url}").hostname or "").rstrip(".")
-    if not host or _is_address(host):
-        return "upstream"
-    for domain in (*_KNOWN, *_PUBLIC):
-        if host == domain or host.endswith(f".{domain}"):
-            return _KNOWN.get(domain, domain)
-    return "upstream"
+OURSELVES = "claude-proxy"  # stands where an upstream's name would, when it is the proxy that failed
 
 
 def opening(incident: Incident, label: str) -> Notice:
     """The first message: what fails and what to do."""
-    fault, about = incident.last, advice(incident.last.word)
-    lines = [about.do, reset(fault.message), _said(fault, label), _where(fault)]
-    return _notice(f"{label}: {_name(fault)}", lines, incident, about.priority, about.tag)
+    fault, about = incident.last, incident.last.about
+    lines = [about.do.en, fault.reset, _said(fault, label), _where(fault)]
+    return _notice(_title(fault, label), lines, incident, about.priority, about.tag)
 
 
 def follow_up(incident: Incident, label: str, now: float) -> Notice:
     """How many more since the last message."""
-    fault, about = incident.last, advice(incident.last.word)
+    fault, about = incident.last, incident.last.about
     more = f"{incident.fresh} more in {spell(now - incident.said)}, last at {clock(fault.wall)}."
     lines = [
         more,
         "" if incident.failing else "It works at the moment.",
         _said(fault, label),
-        about.do,
-        reset(fault.message),
+        about.do.en,
+        fault.reset,
         _where(fault),
     ]
-    return _notice(f"{label}: {_name(fault)}, {incident.fresh} more", lines, incident, about.priority, about.tag)
+    return _notice(f"{_title(fault, label)}, {incident.fresh} more", lines, incident, about.priority, about.tag)
 
 
 def storm(incident: Incident, label: str, now: float) -> Notice:
@@ -64,7 +39,7 @@ def storm(incident: Incident, label: str, now: float) -> Notice:
     fault = incident.last
     more = f"{incident.fresh} more in {spell(now - incident.said)}, last at {clock(fault.wall)}."
     lines = [more, _said(fault, label), _where(fault)]
-    return _notice(f"{label}: {_name(fault)}, {incident.fresh} more", lines, incident, FOLLOW_UP_AT_END, advice(fault.word).tag)
+    return _notice(f"{_title(fault, label)}, {incident.fresh} more", lines, incident, FOLLOW_UP_AT_END, fault.about.tag)
 
 
 def recovery(incident: Incident, label: str, now: float) -> Notice:
@@ -73,9 +48,9 @@ def recovery(incident: Incident, label: str, now: float) -> Notice:
     requests = "1 request" if incident.total == 1 else f"{incident.total} requests"
     lines = [
         f"Answers again after {spell(now - incident.opened)}; {requests} failed: {_name(fault)}.",
-        f"Upstream {_upstream(fault)}.",
+        "" if fault.ours else f"Upstream {_upstream(fault)}.",
     ]
-    return _notice(f"{label}: works again", lines, incident, RECOVERY, "white_check_mark")
+    return _notice(f"{_who(fault, label)}: works again", lines, incident, RECOVERY, "white_check_mark")
 
 
 def spell(seconds: float) -> str:
@@ -99,15 +74,23 @@ def _notice(title: str, lines: list[str], incident: Incident, priority: int, tag
     return Notice(title, "\n".join(filter(None, lines)), priority, (tag,), incident.sequence)
 
 
+def _title(fault: Fault, label: str) -> str:
+    return f"{_who(fault, label)}: {_name(fault)}"
+
+
+def _who(fault: Fault, label: str) -> str:
+    return OURSELVES if fault.ours else label
+
+
 def _name(fault: Fault) -> str:
-    name = advice(fault.word).name
+    name = fault.about.name.en
     return f"{name} ({fault.word})" if fault.word.isdigit() else name
 
 
 def _said(fault: Fault, label: str) -> str:
     if not fault.message:
         return ""
-    return f"{label} said: {fault.message}" if fault.from_provider else fault.message
+    return f"{label} said: {fault.message}" if fault.quoted else fault.message
 
 
 def _upstream(fault: Fault) -> str:
@@ -115,14 +98,8 @@ def _upstream(fault: Fault) -> str:
 
 
 def _where(fault: Fault) -> str:
-    model = f", model {fault.model}" if fault.model else ""
-    status = f", status {fault.status}" if fault.status else ""
-    return f"Upstream {_upstream(fault)}{model}{status}, {clock(fault.wall)}."
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
+    upstream = "" if fault.ours else f"upstream {_upstream(fault)}"
+    model = f"model {fault.model}" if fault.model else ""
+    status = f"status {fault.status}" if fault.status else ""
+    line = ", ".join(filter(None, (upstream, model, status, clock(fault.wall))))
+    return f"{line[0].upper()}{line[1:]}."

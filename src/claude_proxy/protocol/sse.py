@@ -14,6 +14,7 @@ _END_OF_LINE = re.compile(rb"\r\n|\n|\r")
 # Two line ends or more in a row. A CR that is the last byte so far may be half of a CRLF: its LF then opens the next chunk.
 _BOUNDARY = re.compile(rb"(?:\r\n|\n|\r(?=[^\n]))(?:\r\n|\n|\r(?!\n))+")
 MAX_EVENT = 1024 * 1024
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Event(NamedTuple):
@@ -46,6 +47,14 @@ class Splitter:
             self.between = True
             return chunk
         return self._join(chunk)
+
+    def pending(self, mark: bytes) -> bool:
+        """Whether the event that has begun contains `mark` so far. Of a long one only the end is searched."""
+        return self._rest.find(mark, max(0, len(self._rest) - 512)) >= 0
+
+    def so_far(self) -> bytes:
+        """The event that has begun; b"" of one that is skipped. At the end of the stream, one that nothing has ended."""
+        return b"" if self._skipping else bytes(self._rest)
 
     def _join(self, chunk: bytes) -> bytes:
         rest = self._rest
@@ -106,10 +115,13 @@ def holding(region: bytes, marks: tuple[bytes, ...]) -> Iterator[bytes]:
 
 
 def parse(region: bytes) -> Iterator[Event]:
-    """The events of a region of whole events. Comments, `id` and `retry` are passed over (section 9.2.6)."""
+    """The events of a region. Comments, `id` and `retry` are passed over (section 9.2.6), and so is a byte-order mark.
+
+    The last event counts also where no empty line ends it, unlike in a browser: at the end of a stream it is all there is.
+    """
     name = ""
     data: list[bytes] = []
-    for line in _END_OF_LINE.split(region):
+    for line in (*_END_OF_LINE.split(region.removeprefix(BYTE_ORDER_MARK)), b""):
         if not line:
             if data:
                 yield Event(name or "message", b"\n".join(data))

@@ -12,12 +12,17 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 
+from claude_proxy.cleaning import clean
 from claude_proxy.exchange import Usage
-from claude_proxy.protocol.sse import Event, Splitter, holding, parse
+from claude_proxy.protocol.sse import BYTE_ORDER_MARK, Event, Splitter, holding, parse
 
 # An event we want to read contains one of these; text that merely mentions them costs a parse, nothing else.
 # A bare `data:` of an upstream that has no envelope is told by its `code` (FACTS section 2, "In-stream errors").
 _MARKS = _MESSAGE, _ERROR, _CODE = (b"message_", b"error", b'"code"')
+_STOP = b'"message_stop"'
+
+_FIELDS = (b"event:", b"data:", b":", b"id:", b"retry:")  # how an event stream may begin
+MAX_JSON = 4 * 1024 * 1024  # bytes of an unstreamed answer that are kept to be read at its end
 
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 _Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]  # what a database and a JSON number hold; other numbers are no counts
@@ -143,9 +148,9 @@ def merge(into: Usage | None, new: _Usage | None) -> Usage | None:
     if new.server_tool_use is not None:
         into.web_searches = _newer(into.web_searches, new.server_tool_use.web_search_requests)
         into.web_fetches = _newer(into.web_fetches, new.server_tool_use.web_fetch_requests)
-    into.service_tier = new.service_tier or into.service_tier
-    into.inference_geo = new.inference_geo or into.inference_geo
-    into.speed = new.speed or into.speed
+    into.service_tier = clean(new.service_tier, 50) or into.service_tier
+    into.inference_geo = clean(new.inference_geo, 50) or into.inference_geo
+    into.speed = clean(new.speed, 50) or into.speed
     return into
 
 
@@ -160,7 +165,8 @@ def _error(body: _Body) -> ErrorBody:
     if not isinstance(error, _Error):
         error = _Error(message=error)
     code = error.code if error.code is not None else body.code
-    return ErrorBody(error.type or "api_error", error.message or "", None if code is None else str(code))
+    # The type becomes a failure's kind and the code its number; the message is cleaned by whoever shows it (`judge`).
+    return ErrorBody(clean(error.type, 100) or "api_error", error.message or "", None if code is None else clean(str(code), 64))
 
 
 def _is_error(body: _Body) -> bool:
@@ -186,6 +192,17 @@ class Reading:
         self.error: ErrorBody | None = None
         self.stopped = False
 
+    @property
+    def complete(self) -> bool:
+        """Whether nothing of the message is missing: it has its stop reason, or its last event."""
+        return self.stopped or self.stop_reason is not None
+
+    def feed(self, chunk: bytes) -> None:
+        """Look at the next chunk."""
+
+    def finish(self) -> None:
+        """The last chunk has been fed."""
+
 
 class StreamReader(Reading):
     """Reads a Messages stream from chunks cut anywhere."""
@@ -208,6 +225,22 @@ class StreamReader(Reading):
             for block in holding(whole, _MARKS):
                 for event in parse(block):
                     self._take(event)
+        if not self._splitter.between and self._splitter.pending(_STOP):
+            self._take_unended()
+
+    def _take_unended(self) -> None:
+        """See a last event that is all there, though nothing has ended it yet: an upstream may wait for us to leave."""
+        for event in parse(self._splitter.so_far()):
+            body = _read(event.data)
+            self.stopped = self.stopped or (body is not None and body.type == "message_stop")
+
+    def finish(self) -> None:
+        """Look at what stands behind the last empty line: an event that was not ended, or JSON that is no event at all."""
+        rest = self._splitter.so_far()
+        if is_json(rest):
+            self._take(Event("message", rest))
+        for event in parse(rest):
+            self._take(event)
 
     def _take(self, event: Event) -> None:
         if event.name == "message_stop":
@@ -217,7 +250,8 @@ class StreamReader(Reading):
             if body is None and event.name == "error":
                 body = _Body(error=event.data.decode("utf-8", "replace"))
             if body is not None:
-                self._apply(event.name, body)
+                # Where no `event:` field names the event, its data does (the SDKs need the field, other clients do not).
+                self._apply(event.name if event.name != "message" else body.type or "message", body)
 
     def _apply(self, name: str, body: _Body) -> None:
         if name == "message_start" and isinstance(body.message, _Message):
@@ -227,18 +261,62 @@ class StreamReader(Reading):
             self.usage = merge(self.usage, body.usage)
             if body.delta is not None and body.delta.stop_reason is not None:
                 self.stop_reason = body.delta.stop_reason
+        elif name == "message_stop":
+            self.stopped = True
         elif name == "error" or _is_error(body):  # `event: error`, or z.ai's bare `data:` with an error in it
             self.error = self.error or _error(body)
 
 
-def read_answer(data: bytes) -> Reading:
-    """Read one whole JSON answer: a message, or an error envelope."""
-    reading = Reading()
-    body = _read(data)
-    if body is not None:
-        if _is_error(body):
-            reading.error = _error(body)
+class JsonReader(Reading):
+    """Reads an answer that is one JSON value, at its end.
+
+    Args:
+        limit: bytes that are kept; of a larger answer nothing is read.
+    """
+
+    __slots__ = ("_kept", "_left")
+
+    def __init__(self, limit: int = MAX_JSON) -> None:
+        super().__init__()
+        self._kept: list[bytes] = []
+        self._left = limit
+
+    def feed(self, chunk: bytes) -> None:
+        """Keep the next chunk."""
+        self._left -= len(chunk)
+        if self._left >= 0:
+            self._kept.append(chunk)
         else:
-            reading.model, reading.stop_reason = body.model, body.stop_reason
-            reading.usage = merge(None, body.usage)
-    return reading
+            self._kept.clear()
+
+    def finish(self) -> None:
+        """Read what was kept."""
+        kept, self._kept = self._kept, []
+        body = _read(b"".join(kept).removeprefix(BYTE_ORDER_MARK)) if kept else None
+        if body is None:
+            return
+        if _is_error(body):
+            self.error = _error(body)
+        else:
+            self.model, self.stop_reason = body.model, body.stop_reason
+            self.usage = merge(None, body.usage)
+
+
+def reader_of(first: bytes, *, labelled_stream: bool) -> StreamReader | JsonReader:
+    """The reader for a body that begins with `first`: by what it is, since labels are not always right."""
+    if is_json(first):
+        return JsonReader()
+    return StreamReader() if labelled_stream or first.lstrip().startswith(_FIELDS) else JsonReader()
+
+
+def is_json(data: bytes) -> bool:
+    """Whether a body that begins so is a JSON object, whatever its label: no field of an event stream begins with a brace."""
+    return data[:64].removeprefix(BYTE_ORDER_MARK).lstrip()[:1] == b"{"
+
+
+def read_answer(data: bytes) -> Reading:
+    """Read one whole answer: a message, an error envelope, or a short event stream."""
+    reader = reader_of(data, labelled_stream=False)
+    reader.feed(data)
+    reader.finish()
+    return reader

@@ -1,95 +1,125 @@
-"""What is known of a response while it passes: is it a Messages stream, what did it use, did it end as it should?"""
+"""What is known of a response while it passes: is it a Messages stream, what did it use, has it said everything?"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from claude_proxy.exchange import Exchange, Tap
+from claude_proxy.cleaning import clean
+from claude_proxy.exchange import Exchange, Kind, Tap
 from claude_proxy.protocol.decoding import Decompressor, decompressor
-from claude_proxy.protocol.usage import Reading, StreamReader, read_answer
+from claude_proxy.protocol.usage import ErrorBody, Reading, StreamReader, reader_of
 from claude_proxy.proxy.target import Target
 
-KEPT = 4 * 1024 * 1024  # bytes of an unstreamed answer that are kept to be read at its end
+Contain = Callable[[str, Exception], None]
 
 
 class Answer:
-    """One response of an upstream.
+    """One response of an upstream, as our own reader sees it. A fault of the reader costs what it would have read.
+
+    Args:
+        tap: who else looks at the bytes, as they are.
+        contain: told of a fault of the reader.
 
     Attributes:
-        is_stream: whether it is `text/event-stream`.
+        is_stream: whether it is labelled `text/event-stream`.
         guarded: an uncompressed 2xx Messages stream: the only thing that is watched for its end and gets pings.
         pingable: guarded, and of no fixed length, so that something may be put in between.
         watched: whether silence in it means that it has died; an event stream other than Messages' may be silent for hours.
     """
 
     __slots__ = (
-        "_decompressor", "_json", "_kept", "_size", "_stream", "_taps",
+        "_contain", "_decompressor", "_judged", "_reader", "_tap", "_unread",
         "guarded", "is_stream", "pingable", "status", "watched",
     )  # fmt: skip
 
-    def __init__(self, target: Target, status: int, fields: dict[bytes, bytes], taps: list[Tap]) -> None:
+    def __init__(
+        self, target: Target, status: int, fields: Mapping[bytes, bytes], tap: Tap | None = None, contain: Contain | None = None
+    ) -> None:
         kind = fields.get(b"content-type", b"").lower()
         coding = fields[b"content-encoding"].strip().lower() if b"content-encoding" in fields else b"identity"
         encoded = coding != b"identity"
-        readable = target.messages or target.count_tokens or status >= 400
+        messages = target.kind is Kind.MESSAGES
+        readable = messages or target.kind is Kind.COUNT_TOKENS or status >= 400
         self.status = status
         self.is_stream = kind.startswith(b"text/event-stream")
-        self.guarded = self.is_stream and target.messages and status < 300 and not encoded
+        self.guarded = self.is_stream and messages and status < 300 and not encoded
+        self._judged = self.is_stream and messages and status < 300
         self.pingable = self.guarded and b"content-length" not in fields
-        self.watched = target.messages or not self.is_stream
-        self._taps = taps
-        self._stream = StreamReader() if self.is_stream and readable else None
-        self._json = readable and not self.is_stream and b"json" in kind
-        self._kept: list[bytes] = []
-        self._size = 0
+        self.watched = messages or not self.is_stream
+        self._tap = tap
+        self._contain = contain
+        self._unread = readable  # whether the reader is still to be chosen, by the first bytes
+        self._reader = Reading()
         self._decompressor: Decompressor | None = decompressor(coding) if encoded and readable else None
 
     @property
-    def unseen(self) -> bool:
-        """Whether nobody but us looks at it: then it need not be in the moment in which it passes."""
-        return not self._taps
-
-    def way(self) -> Callable[[bytes], None]:
-        """`feed`, or what does the same with fewer steps: for each chunk of a stream."""
-        if self._stream is not None and not self._taps and self._decompressor is None:
-            return self._stream.feed
-        return self.feed
+    def tapped(self) -> bool:
+        """Whether somebody besides us looks on: then each chunk is looked at as it passes."""
+        return self._tap is not None
 
     def feed(self, chunk: bytes) -> None:
         """Look at the next bytes."""
-        for tap in self._taps:
-            tap(chunk)
-        if self._decompressor is not None:
-            chunk = self._decompressor.feed(chunk)
-        if self._stream is not None:
-            self._stream.feed(chunk)
-        elif self._json and self._size <= KEPT:
-            self._size += len(chunk)
-            self._kept.append(chunk)
+        if self._tap is not None:
+            self._tap.on_data(chunk)
+        try:
+            if self._decompressor is not None:
+                chunk = self._decompressor.feed(chunk)
+            if self._unread and chunk.strip():
+                self._unread = False
+                self._reader = reader_of(chunk, labelled_stream=self.is_stream)
+            self._reader.feed(chunk)
+        except Exception as error:  # whatever it is, the client's bytes are worth more than our reading
+            self._give_up(error)
+
+    def finish(self) -> None:
+        """The body has ended: read what only the end completes."""
+        try:
+            self._reader.finish()
+        except Exception as error:  # as above
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self._reader, self._unread, self._decompressor = Reading(), False, None
+        self._judged = self.guarded = self.pingable = False
+        if self._contain is not None:
+            self._contain("reader", error)
 
     @property
     def between(self) -> bool:
         """Whether the stream stands between two events."""
-        return self._stream is not None and self._stream.between
+        return self._unread or (isinstance(self._reader, StreamReader) and self._reader.between)
 
     @property
-    def ended(self) -> bool:
-        """Whether a Messages stream has come to its end: `message_stop`, or an error in its place."""
-        return self._stream is not None and (self._stream.stopped or self._stream.error is not None)
+    def stopped(self) -> bool:
+        """Whether a Messages stream has come to its last event."""
+        return self._reader.stopped
 
-    def reading(self) -> Reading:
-        """What the bytes so far say."""
-        if self._stream is not None:
-            return self._stream
-        if self._json and self._size <= KEPT:
-            return read_answer(b"".join(self._kept))
-        return Reading()
+    @property
+    def unfinished(self) -> bool:
+        """Whether this is a Messages stream that could be read and has not said everything."""
+        readable = self._decompressor is None or self._decompressor.alive
+        return self._judged and readable and not self.said_all
 
-    def report(self, exchange: Exchange) -> Reading:
-        """Put what was read into the exchange."""
-        reading = self.reading()
+    @property
+    def complete(self) -> bool:
+        """Whether nothing of the message is missing, as far as its reader knows."""
+        return self._reader.complete
+
+    @property
+    def said_all(self) -> bool:
+        """Whether nothing more is to be expected: the message is complete, or an error stands in its place."""
+        return self._reader.complete or self._reader.error is not None
+
+    @property
+    def error(self) -> ErrorBody | None:
+        """The error that the answer is, or that came in its stream."""
+        return self._reader.error
+
+    def report(self, exchange: Exchange) -> None:
+        """Put what was read so far into the exchange."""
+        reading = self._reader
         exchange.usage = reading.usage
-        exchange.stop_reason = reading.stop_reason
-        exchange.model = exchange.model or reading.model
-        self._kept = []
-        return reading
+        exchange.stop_reason = clean(reading.stop_reason, 100)
+        if reading.model is not None:
+            exchange.model_served = clean(reading.model, 200)
+            exchange.model = exchange.model or exchange.model_served

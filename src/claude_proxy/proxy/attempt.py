@@ -1,72 +1,150 @@
-"""One try at one upstream: what is sent there, and on which connection it must not go."""
+"""One try at one upstream: connection, request, head and opening of the answer, with what came of it as a `Result`."""
 
 from __future__ import annotations
 
-from claude_proxy.errors import BadRequest, UpstreamIsSelf
+import asyncio
+from dataclasses import dataclass
+
+from claude_proxy.errors import BadRequest, BadResponse, ProxyError, RequestError, UpstreamIsSelf
+from claude_proxy.exchange import Attempt, Failure, State
 from claude_proxy.proxy import headers as h
+from claude_proxy.proxy.answer import Answer
 from claude_proxy.proxy.call import Call
-from claude_proxy.proxy.target import Target
+from claude_proxy.proxy.opening import opening
+from claude_proxy.proxy.response import Response
 from claude_proxy.proxy.upload import Upload
+from claude_proxy.routing.retry import Kind
 from claude_proxy.upstream.connection import Connection
-from claude_proxy.upstream.pool import Pool
 
 CHUNKED = b"transfer-encoding: chunked\r\n"
 
 
-class Upstream:
-    """A configured upstream: its pool, and the credential that goes there instead of the client's.
+@dataclass(slots=True)
+class Result:
+    """What came of an attempt.
 
-    Args:
-        name: for logs and notices.
-        credential: header field with the held credential, or None to let the client's pass.
+    Attributes:
+        error: why there is no answer that could be passed on; else `response`, `answer` and its `first` bytes are there.
     """
 
-    def __init__(self, name: str, pool: Pool, credential: h.Header | None) -> None:
-        self.name = name
-        self.pool = pool
-        self.credential = credential
-        self.withheld = frozenset(h.CREDENTIALS) if credential is not None else frozenset()
-        self.prefix = pool.origin.target_prefix
-        self.host = pool.origin.host_header
-        proxy = pool.origin.proxy
-        self.proxy_authorization = None if proxy is None or pool.origin.tls else proxy.authorization
+    kind: Kind
+    error: ProxyError | None = None
+    response: Response | None = None
+    answer: Answer | None = None
+    first: bytes = b""
+
+    @property
+    def stale(self) -> bool:
+        """Whether a pooled connection turned out to be closed before a byte was written."""
+        return self.error is not None and self.error.code == "stale_connection"
 
 
-def send_request(call: Call, connection: Connection, upstream: Upstream, target: Target) -> None:
+async def attempt(call: Call) -> Result:
+    """Try once to get an answer from `call.upstream`. The connection is in `call.connection`, also after a failure.
+
+    Raises:
+        RequestError: the request cannot be passed on at all.
+    """
+    exchange, upstream = call.exchange, call.upstream
+    record = Attempt(upstream.name, call.loop.time())
+    exchange.attempts.append(record)
+    sent = False
+    try:
+        connection = upstream.pool.take(record.started)
+        record.reused = connection is not None
+        if connection is None:
+            connection = await upstream.pool.connect(call.loop)
+            refuse_self(call, connection)
+        call.connection = connection
+        send_request(call, connection)
+        sent = True
+        record.status = await connection.head()
+        call.deadline.disarm()
+        record.head_at = call.loop.time()
+        result = await _open_answer(call, connection)
+    except RequestError:
+        raise
+    except ProxyError as error:
+        record.failure = Failure("proxy" if error.side == "proxy" else "upstream", error.code, error.message)
+        written = sent and error.code != "stale_connection"
+        result = Result(Kind.FAILED if written else Kind.NOT_SENT, error)
+    call.listeners.attempt(exchange, record)
+    return result
+
+
+async def _open_answer(call: Call, response: Connection) -> Result:
+    """Read as much of the answer as tells what it is.
+
+    Raises:
+        BadResponse: it cannot be parsed, and nothing of it has gone to the client.
+    """
+    answer = Answer(call.request.target, response.status, response.fields, call.tap, call.listeners.contain)
+    first = response.take() if response.finished else await opening(call, response, answer)
+    if isinstance(response.broken, BadResponse) and not first:
+        raise response.broken
+    kind = Kind.REFUSED if response.status >= 400 else Kind.BROKE_OFF if response.broken is not None else Kind.ANSWERED
+    return Result(kind, response=response, answer=answer, first=first)
+
+
+async def clear_the_way(call: Call) -> None:
+    """Before another attempt: the one before has no upload running any more."""
+    upload, call.upload = call.upload, None
+    if upload is not None:
+        upload.cancel()
+        await asyncio.wait((upload,))
+
+
+def send_request(call: Call, connection: Connection) -> None:
     """Write a request's head and what has been read of its body; what is still to come of it follows in a task (`Upload`).
 
     Raises:
         ConnectionLost: the connection's close was seen before a byte was written.
         BadRequest: the request cannot be passed on.
     """
-    body = b"".join(call.body) if len(call.body) != 1 else call.body[0]
-    length = call.fields.get(b"content-length")
-    chunked = length is None and (b"transfer-encoding" in call.fields or not call.client.done)
-    try:
-        if not call.fields_checked:
-            h.refuse_breaks(call.headers)
-        head = h.request_head(
-            call.exchange.method.encode(),
-            upstream.prefix + target.path_and_query,
-            upstream.host,
-            call.headers,
-            call.fields,
-            credential=upstream.credential,
-            withheld=upstream.withheld | call.withheld if call.withheld else upstream.withheld,
-            framing=_framing(length, len(body), chunked=chunked),
-        )
-    except ValueError as error:
-        raise BadRequest(f"The request's headers cannot be passed on: {error}. The client has to mend that.") from None
-    if upstream.proxy_authorization:
-        head = head[:-2] + b"proxy-authorization: %b\r\n\r\n" % upstream.proxy_authorization
+    request = call.request
+    body = request.whole()
+    length = request.fields.get(b"content-length")
+    chunked = length is None and (b"transfer-encoding" in request.fields or not call.client.done)
+    head = _head(call, _framing(length, len(body), chunked=chunked))
+    data = body
     if chunked:
-        body = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
-        body += b"0\r\n\r\n" if call.client.done else b""
-    connection.send(head, body, is_head=call.exchange.method == "HEAD")
+        data = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+        data += b"0\r\n\r\n" if call.client.done else b""
+    connection.send(head, data, is_head=call.exchange.method == "HEAD")
+    call.exchange.state = State.SENT
     if call.client.done:
         call.await_head(connection)
     else:
         call.upload = call.loop.create_task(Upload(call, connection, chunked=chunked).run())
+    if call.tap is not None:  # once it has been written, which the outbox does at the end of this loop iteration
+        call.loop.call_soon(_show, call, body, call.client.done)
+
+
+def _show(call: Call, body: bytes, whole: bool) -> None:
+    if call.tap is not None:
+        call.tap.on_request(call.request.headers, body, whole=whole)
+
+
+def _head(call: Call, framing: bytes) -> bytes:
+    request, upstream = call.request, call.upstream
+    try:
+        if not request.checked:
+            h.refuse_breaks(request.headers)
+        head = h.request_head(
+            call.exchange.method.encode(),
+            upstream.prefix + request.target.path_and_query,
+            upstream.host,
+            request.headers,
+            request.fields,
+            credential=upstream.credential,
+            withheld=upstream.withheld | request.withheld if request.withheld else upstream.withheld,
+            framing=framing,
+        )
+    except ValueError as error:
+        raise BadRequest(f"The request's headers cannot be passed on: {error}. The client has to fix that.") from None
+    if upstream.proxy_authorization:
+        head = head[:-2] + b"proxy-authorization: %b\r\n\r\n" % upstream.proxy_authorization
+    return head
 
 
 def _framing(length: bytes | None, size: int, *, chunked: bool) -> bytes:

@@ -1,4 +1,4 @@
-"""THE path of a request, from top to bottom: peek, choose, attempt, relay, finish.
+"""THE path of a request, from top to bottom: open, peek, choose, attempt, relay, finish.
 
 Pure ASGI: nothing of FastAPI's stack runs here. Every exchange is opened once and finished once, whatever happens between.
 """
@@ -9,67 +9,51 @@ import asyncio
 import itertools
 import os
 import time
-from typing import Protocol
+from collections.abc import Mapping
 
 import structlog
 
-from claude_proxy.errors import ProxyError, render
-from claude_proxy.exchange import Attempt, Exchange, Failure, Listeners, Outcome
-from claude_proxy.protocol.peek import peek
-from claude_proxy.protocol.provider import judge, retry_hint
-from claude_proxy.protocol.usage import read_answer
+from claude_proxy.cleaning import clean
+from claude_proxy.errors import NotFound, ProxyError, render
+from claude_proxy.exchange import Exchange, Failure, Kind, Listeners, Outcome, State
+from claude_proxy.protocol.judge import judge
+from claude_proxy.protocol.peek import peek, peek_prefix
+from claude_proxy.proxy import edits
 from claude_proxy.proxy import headers as h
-from claude_proxy.proxy import results_url
-from claude_proxy.proxy.answer import Answer
-from claude_proxy.proxy.attempt import Upstream, own_address, refuse_self, send_request
-from claude_proxy.proxy.call import Call, direct_of
-from claude_proxy.proxy.client import Client, ClientGone, ClientStalled, Receive, Scope, Send
-from claude_proxy.proxy.count_tokens import CountTokens, looks_missing, missing
-from claude_proxy.proxy.deadline import Far
-from claude_proxy.proxy.opening import opening, whole
+from claude_proxy.proxy.attempt import Result, attempt, clear_the_way, own_address
+from claude_proxy.proxy.call import Call
+from claude_proxy.proxy.client import ClientGone, ClientStalled, Receive, Scope, Send
+from claude_proxy.proxy.config import Config
+from claude_proxy.proxy.deadline import Timers
+from claude_proxy.proxy.mistaken import doubled
 from claude_proxy.proxy.relay import Relay, StreamBroken
-from claude_proxy.proxy.target import Target, is_probe, parse
+from claude_proxy.proxy.request import Shelf
+from claude_proxy.proxy.results_url import own_base
+from claude_proxy.proxy.target import is_probe, parse
 from claude_proxy.routing.retry import Verdict, decide
-from claude_proxy.settings import Settings
-from claude_proxy.upstream.connection import Connection
-
-KEEP = 1024 * 1024  # bytes of a request body that are kept for the peek and for sending again
-KEEP_ALL = 64 * 1024 * 1024  # the same, summed over all exchanges of this process
 
 log = structlog.get_logger("proxy")
-
-
-class Gate(Protocol):
-    """Who may pass, and with how much (`access/`)."""
-
-    def admit(self, scope: Scope) -> frozenset[bytes]:
-        """Names of header fields that were meant for us and stay here. Raises ProxyError."""
-
-    def body_limit(self, path: str) -> int:
-        """Bytes a request body may have at this path (below the prefix)."""
 
 
 class Forward:
     """The ASGI application below `/api/anthropic`: `serve` is it.
 
     Args:
-        settings: time-outs, switches.
-        upstream: where requests go.
-        gate: who may pass.
+        config: settings, gate and upstreams; another value may be assigned at any time, for the exchanges to come.
         listeners: who is told.
+
+    Attributes:
+        running: exchanges that have been opened and not finished.
     """
 
-    def __init__(self, settings: Settings, upstream: Upstream, gate: Gate, listeners: Listeners) -> None:
-        self._settings = settings
-        self._upstream = upstream
-        self._gate = gate
+    def __init__(self, config: Config, listeners: Listeners) -> None:
+        self.config = config
+        self.running = 0
         self._listeners = listeners
-        self._count_tokens = CountTokens(settings.count_tokens_memory)
-        self._far = Far()
-        self._kept = 0
+        self._timers = Timers()
+        self._shelf = Shelf(config.settings.max_kept)
         self._id_base = "cp_" + os.urandom(6).hex()
         self._ids = itertools.count(1)
-        self.running = 0
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, path: bytes) -> None:
         """Serve one request; `path` is its raw path below the prefix."""
@@ -91,183 +75,132 @@ class Forward:
             self._finish(call)
 
     async def _serve(self, call: Call, path: bytes) -> None:
-        """The ladder. Leaves through an exception, or with the response relayed whole."""
-        exchange = call.exchange
-        call.withheld = self._gate.admit(call.scope)
-        target = parse(exchange.method, path, call.scope["query_string"])
-        if self._is_own(call.scope):
-            raise own_address()
-        if not self._read_at_once(call):
-            await self._read_ahead(call, target)
-        self._peek(call, target)
-        probing = target.count_tokens and await self._count_tokens.enter(call.loop)
-        try:
-            connection = await self._attempts(call, target)
-            self._release_body(call)
-            answer = call.answer = Answer(target, connection.status, connection.fields, self._listeners.taps(exchange))
-            first = connection.take() if connection.complete else await opening(call, connection, answer)
-            if probing:
-                is_missing = looks_missing(connection.status, first, connection.fields.get(b"content-encoding"))
-                self._count_tokens.learn(call.loop.time(), is_missing=is_missing)
-                probing = False
-                if is_missing and connection.status == 400:
-                    raise missing()
-        finally:
-            if probing:
-                self._count_tokens.gave_up()
-        await self._respond(call, target, connection, answer, first)
-        exchange.outcome = Outcome.COMPLETED
-
-    def _is_own(self, scope: Scope) -> bool:
-        """Whether a request comes over one of our own upstream connections: then BASE_URL leads in a circle.
-
-        Both ends are compared: a local port alone serves several connections, to different destinations.
-        """
-        client, server = scope.get("client"), scope.get("server")
-        return client is not None and server is not None and (tuple(client), tuple(server)) in self._upstream.pool.own
+        """The ladder. Leaves through an exception, or with the answer relayed."""
+        self._admit(call, path)
+        await self._read(call)
+        self._peek(call)
+        call.upstream = call.config.choose(call)
+        if call.request.target.kind is Kind.COUNT_TOKENS:
+            result = await edits.counted(call, self._attempts)
+        else:
+            result = await self._attempts(call)
+        await self._respond(call, result)
+        if call.exchange.outcome is None:
+            call.exchange.outcome = Outcome.COMPLETED
 
     def close(self) -> None:
         """Close the upstream connections."""
-        self._upstream.pool.close()
+        self.config.close()
 
-    # -- 1: open and peek
+    # -- 1: open and admit
 
     def _open(self, scope: Scope, receive: Receive, send: Send, path: bytes) -> Call:
-        direct = direct_of(scope)
-        loop = asyncio.get_running_loop() if direct is None else direct.loop
         client = scope.get("client")
         exchange = Exchange(
             f"{self._id_base}{next(self._ids):08x}",
             scope["method"],
-            path.decode("latin-1")[:500],
+            clean(path, 500) or "",
             client[0] if client else "",
-            loop.time(),
+            0.0,
             time.time(),
         )
-        limit = self._gate.body_limit(exchange.path)
         self.running += 1
-        call = Call(loop, exchange, scope, Client(receive, limit), send, self._settings, direct, self._far)
-        describe(exchange, call.fields)
+        call = Call(self.config, self._listeners, exchange, scope, receive, send, self._timers, self._shelf)
+        exchange.started = call.loop.time()
+        describe(exchange, call.request.fields)
         self._listeners.exchange_start(exchange)
+        call.tap = self._listeners.tap(exchange)
         return call
 
-    def _read_at_once(self, call: Call) -> bool:
-        """Take a body that has come whole already, if the server can give it without being awaited."""
-        body = call.body_at_once()
-        if body is None:
-            return False
-        self._keep(call, call.client.took(body, done=True))
-        return True
+    def _admit(self, call: Call, path: bytes) -> None:
+        scope, request = call.scope, call.request
+        admission = call.config.gate.admit(scope)
+        request.withheld, call.exchange.key = admission.withheld, admission.key
+        request.target = target = parse(call.exchange.method, path, scope["query_string"])
+        call.exchange.kind = target.kind
+        if target.kind is Kind.OTHER and (sentence := doubled(target.path, own_base(scope).decode("latin-1"))) is not None:
+            raise NotFound(sentence, code="path_doubled")
+        client, server = scope.get("client"), scope.get("server")
+        if client is not None and server is not None and call.config.owns(tuple(client), tuple(server)):
+            raise own_address()
 
-    async def _read_ahead(self, call: Call, target: Target) -> None:
+    # -- 2: read and peek
+
+    async def _read(self, call: Call) -> None:
         """Read the body of a Messages call as far as it is kept, of any other its first part.
 
         One part is read in any case: it tells whether there is a body at all.
         """
-        client = call.client
-        client.announce(call.fields.get(b"content-length"))
-        wanted = KEEP if target.messages or target.count_tokens else 1
-        while not client.done and client.size < wanted and (self._kept < KEEP_ALL or not client.size):
-            call.deadline.arm("read", self._settings.client_read_timeout)
-            self._keep(call, await client.part())
+        client, request = call.client, call.request
+        body = call.body_at_once()
+        if body is not None:
+            request.keep(client.took(body, done=True))
+            return
+        client.announce(request.fields.get(b"content-length"))
+        wanted = request.target.kind in (Kind.MESSAGES, Kind.COUNT_TOKENS)
+        while not client.done and (not client.size or (wanted and request.has_room)):
+            call.deadline.arm("read", call.settings.client_read_timeout)
+            request.keep(await client.part())
             call.deadline.disarm()
 
-    def _peek(self, call: Call, target: Target) -> None:
-        """What the request says of itself, if its body has been read whole."""
-        client, exchange = call.client, call.exchange
+    def _peek(self, call: Call) -> None:
+        """What the request says of itself; of a body that was not kept whole, what its beginning says."""
+        client, exchange, request = call.client, call.exchange, call.request
         exchange.bytes_in = client.size
-        if not client.done:
-            return
-        call.watch_client()
-        if (target.messages or target.count_tokens) and b"content-encoding" not in call.fields:
-            seen = peek(call.body[0] if len(call.body) == 1 else b"".join(call.body))
-            exchange.model, exchange.stream = seen.model, seen.stream
+        if client.done:
+            call.watch_client()
+        if request.target.kind in (Kind.MESSAGES, Kind.COUNT_TOKENS) and b"content-encoding" not in request.fields:
+            seen = peek(request.whole()) if client.done else peek_prefix(request.whole())
+            exchange.model, exchange.stream = clean(seen.model, 200), seen.stream
 
-    def _keep(self, call: Call, data: bytes) -> None:
-        if data:
-            call.body.append(data)
-            self._kept += len(data)
-            call.kept += len(data)
+    # -- 3: attempts
 
-    # -- 2 and 3: choose and attempt
-
-    async def _attempts(self, call: Call, target: Target) -> Connection:
-        """Send the request and await status and headers. The connection is in `call.connection`, also on a failure.
+    async def _attempts(self, call: Call) -> Result:
+        """Try until the retry table says that an answer is to be passed on.
 
         Raises:
-            ProxyError: no answer came; see the tree in errors.py.
+            ProxyError: there is none; see the tree in errors.py.
         """
-        exchange, upstream = call.exchange, self._upstream
-        while True:
-            attempt = Attempt(upstream.name, call.loop.time())
-            exchange.upstream = upstream.name
-            exchange.attempts.append(attempt)
-            try:
-                connection = upstream.pool.take(attempt.started)
-                attempt.reused = connection is not None
-                if connection is None:
-                    connection = await upstream.pool.connect(call.loop)
-                    refuse_self(call, connection)
-                call.connection = connection
-                send_request(call, connection, upstream, target)
-                attempt.status = await connection.head()
-            except ProxyError as error:
-                attempt.failure = Failure("proxy" if error.side == "proxy" else "upstream", error.code, error.message)
-                self._listeners.attempt(exchange, attempt)
-                if decide(error, tries=len(exchange.attempts), can_resend=bool(call.body) or call.client.done) is Verdict.GIVE_UP:
-                    raise
-            else:
-                call.deadline.disarm()
-                attempt.head_at = call.loop.time()
-                self._listeners.attempt(exchange, attempt)
-                return connection
-
-    def _release_body(self, call: Call) -> None:
-        call.body = []
-        self._kept -= call.kept
-        call.kept = 0
-
-    # -- 4: relay
-
-    async def _respond(self, call: Call, target: Target, connection: Connection, answer: Answer, first: bytes) -> None:
         exchange = call.exchange
-        headers = h.response_headers(connection.headers, connection.fields)
+        while True:
+            exchange.state = State.WAITING
+            exchange.upstream = call.upstream.name
+            result = await attempt(call)
+            can_resend = call.request.kept == call.client.size
+            verdict = decide(result.kind, stale=result.stale, tries=len(exchange.attempts), can_resend=can_resend)
+            if verdict is Verdict.RELAY:
+                call.request.release_body()
+                call.answer = result.answer
+                return result
+            if verdict is Verdict.GIVE_UP:
+                assert result.error is not None
+                raise result.error
+            await clear_the_way(call)
+
+    # -- 4: edit and relay
+
+    async def _respond(self, call: Call, result: Result) -> None:
+        exchange, response, answer = call.exchange, result.response, result.answer
+        assert response is not None
+        assert answer is not None
         exchange.stream = answer.is_stream
-        if b"request-id" in connection.fields:
-            exchange.upstream_request_id = _text(connection.fields[b"request-id"])
-        if target.batches and self._upstream.credential is not None and self._settings.rewrite_results_url:
-            headers, first = await self._rewrite(call, target, connection, headers, first)
-        if answer.is_stream and self._settings.accel_buffering and b"x-accel-buffering" not in connection.fields:
-            headers.append((b"x-accel-buffering", b"no"))
-        if connection.status >= 400 and self._settings.retry_hints:
-            headers += _hints(connection.status, headers, first)
+        if b"request-id" in response.fields:
+            exchange.upstream_request_id = clean(response.fields[b"request-id"], 100)
+        headers, first = await edits.edited(call, result)
         self._listeners.response_start(exchange)
-        complete = connection.finished and not answer.guarded
-        if complete:
+        if call.tap is not None:
+            call.tap.on_response(response.status, response.headers)
+        if response.finished and not answer.is_stream:
             answer.feed(first)
-            self._give_back(call)
-            if not call.respond_at_once(connection.status, headers, first):
-                await call.respond(connection.status, headers, first)
+            answer.finish()
+            call.give_back()
+            await call.reply.respond(response.status, headers, first)
             return
-        await call.start_response(connection.status, headers)
+        await call.reply.start(response.status, headers)
         if answer.is_stream:  # it may last: what is not needed any more does not wait for its end
             call.release_headers()
-            connection.release_headers()
-        await Relay(call, connection, answer, self._give_back).run(first)
-
-    async def _rewrite(
-        self, call: Call, target: Target, connection: Connection, headers: list[h.Header], first: bytes
-    ) -> tuple[list[h.Header], bytes]:
-        """Point a batch's results_url back at us, where the whole answer is at hand and readable."""
-        if not results_url.may_hold(call.exchange.method, target.path, connection.fields):
-            return headers, first
-        body = await whole(call, connection, first, results_url.LIMIT)
-        if body is None:
-            return headers, b""
-        body = results_url.rewrite(body, results_url.own_base(call.scope))
-        headers = [pair for pair in headers if pair[0] != b"content-length"]
-        headers.append((b"content-length", b"%d" % len(body)))
-        return headers, body
+            response.release_headers()
+        await Relay(call, response, answer).run(first)
 
     # -- 5: finish
 
@@ -282,14 +215,14 @@ class Forward:
             return
         if isinstance(reason, ClientStalled):
             exchange.outcome = Outcome.CLIENT_STALLED
-            call.drop_client()
+            call.reply.drop()
             return
         if not isinstance(reason, ProxyError):
             log.error("bug", request=exchange.id, exc_info=reason)
             reason = ProxyError("The proxy made a mistake (its log says which). Try again, and please report it.")
         exchange.outcome = Outcome.REFUSED if reason.side == "client" else Outcome.FAILED
         exchange.failure = Failure(reason.side, reason.code, reason.message)
-        if not call.responded:
+        if not call.reply.started:
             try:
                 await self._answer_error(call, reason)
             except asyncio.CancelledError:
@@ -297,56 +230,72 @@ class Forward:
                     raise  # else the client left, or read nothing, while it was told
 
     async def _answer_error(self, call: Call, error: ProxyError) -> None:
-        answer = render(error, call.exchange.id, hints=self._settings.retry_hints)
+        answer = render(error, call.exchange.id, hints=call.settings.retry_hints)
         unread = not call.client.done  # then the connection cannot be used again
         if unread and call.scope["http_version"].startswith("1"):
             answer.headers.append((b"connection", b"close"))
-        await call.respond(answer.status, answer.headers, b"" if call.exchange.method == "HEAD" else answer.body)
+        await call.reply.respond(answer.status, answer.headers, b"" if call.exchange.method == "HEAD" else answer.body)
 
     def _finish(self, call: Call) -> None:
         """Exactly once per exchange, and never awaiting: nothing can interrupt it."""
         exchange = call.exchange
         call.close()
-        if call.body:
-            self._release_body(call)
+        call.request.release_body()
         self.running -= 1
-        if call.connection is not None:
-            self._give_back(call)
+        call.give_back()
         if call.connection is not None:
             call.connection.abort()
-        if call.answer is not None:
-            error = call.answer.report(exchange).error
-            failed = error is not None or exchange.status >= 400
-            if failed and exchange.failure is None and exchange.outcome is Outcome.COMPLETED:
-                held = self._upstream.credential is not None
-                exchange.failure = judge(exchange.status, error, credential_held=held, secrets=self._secrets(call))
+        try:
+            self._report(call)
+        except Exception as error:  # the record is worth more than what we read into it
+            self._listeners.contain("report", error)
+        exchange.state = State.ENDED
         exchange.ended = call.loop.time()
+        if call.tap is not None:
+            call.tap.on_end(exchange)
         self._listeners.exchange_end(exchange)
 
-    def _give_back(self, call: Call) -> None:
-        """Let others use the upstream connection, or close it: its answer is complete, and the client may be slow to take it."""
-        connection = call.connection
-        if connection is not None and connection.finished and call.body_sent:
-            call.connection = None
-            self._upstream.pool.release(connection, call.loop.time())
+    def _report(self, call: Call) -> None:
+        """Put into the exchange what its answer says, and whose failure an error in it is."""
+        exchange, answer = call.exchange, call.answer
+        if answer is None:
+            return
+        answer.report(exchange)
+        error = answer.error
+        failed = error is not None or exchange.status >= 400
+        if failed and exchange.failure is None and exchange.outcome is Outcome.COMPLETED:
+            exchange.failure = judge(
+                exchange.status,
+                error,
+                provider=call.upstream.provider,
+                credential_held=call.upstream.credential is not None,
+                secrets=secrets(call),
+            )
 
-    def _secrets(self, call: Call) -> list[str]:
-        """The credentials of this exchange: an upstream that refuses one may quote it."""
-        values = [call.fields[name] for name in h.CREDENTIALS if name in call.fields]
-        if self._upstream.credential is not None:
-            values.append(self._upstream.credential[1])
-        words = [value.rpartition(b" ")[2].decode("latin-1") for value in values]
-        return [word for word in words if len(word) >= 6]  # shorter ones occur by chance
+
+def secrets(call: Call) -> list[str]:
+    """The credentials of an exchange: an upstream that refuses one may quote it."""
+    values = [call.request.fields[name] for name in h.CREDENTIALS if name in call.request.fields]
+    if call.upstream.credential is not None:
+        values.append(call.upstream.credential[1])
+    words = [value.rpartition(b" ")[2].decode("latin-1") for value in values]
+    return [word for word in words if len(word) >= 6]  # shorter ones occur by chance
 
 
-def describe(exchange: Exchange, fields: dict[bytes, bytes]) -> None:
-    """What Claude Code's headers say of a request (FACTS section 1)."""
-    if b"x-claude-code-session-id" in fields:
-        exchange.session = _text(fields[b"x-claude-code-session-id"])
-    if b"x-claude-code-agent-id" in fields:
-        exchange.agent = _text(fields[b"x-claude-code-agent-id"])
-    if b"x-claude-code-request-class" in fields:
-        exchange.request_class = _text(fields[b"x-claude-code-request-class"])
+_NAMES = (
+    (b"x-claude-code-session-id", "session"),
+    (b"x-claude-code-agent-id", "agent"),
+    (b"x-claude-code-parent-agent-id", "parent_agent"),
+    (b"x-claude-code-request-class", "request_class"),
+    (b"user-agent", "user_agent"),
+)
+
+
+def describe(exchange: Exchange, fields: Mapping[bytes, bytes]) -> None:
+    """What the headers of Claude Code and the SDKs say of a request (docs/facts.md, "Claude Code")."""
+    for name, attribute in _NAMES:
+        if name in fields:
+            setattr(exchange, attribute, clean(fields[name], 100))
 
 
 async def answer_probe(method: str, send: Send) -> None:
@@ -355,17 +304,3 @@ async def answer_probe(method: str, send: Send) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body, "more_body": False})
-
-
-def _hints(status: int, headers: list[h.Header], body: bytes) -> list[h.Header]:
-    """`x-should-retry: false` for an error that we know lasts, where the upstream gave no hint of its own."""
-    if h.get(headers, b"x-should-retry") is not None or h.get(headers, b"retry-after") is not None:
-        return []
-    if h.get(headers, b"content-encoding") is not None:
-        return []
-    hint = retry_hint(judge(status, read_answer(body).error, credential_held=False))
-    return [] if hint is None else [(b"x-should-retry", b"true" if hint else b"false")]
-
-
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("latin-1")[:100]

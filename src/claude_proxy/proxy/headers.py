@@ -1,12 +1,14 @@
-"""Which header fields pass: open lists both ways, and the closed list of what does not (DESIGN section 5, invariant 1)."""
+"""Which header fields pass: every one but two closed lists, one for each direction (docs/design.md, "What is changed")."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from claude_proxy.fronts import NameMemory, added_by_front
+
 Header = tuple[bytes, bytes]
 
-# RFC 9110 section 7.6.1: meant for one connection only. `connection` names more of them.
+# RFC 9110 section 7.6.1: fields about one connection. A Connection field may name more of them.
 HOP_BY_HOP = frozenset(
     (
         b"connection",
@@ -21,11 +23,11 @@ HOP_BY_HOP = frozenset(
         b"http2-settings",
     )
 )
-_FORWARDED = frozenset((b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-proto"))
-_NOT_UPSTREAM = HOP_BY_HOP | _FORWARDED | {b"host", b"expect", b"cookie", b"content-length"}
+_NOT_UPSTREAM = HOP_BY_HOP | {b"host", b"expect", b"cookie", b"content-length"}
 _NOT_TO_CLIENT = HOP_BY_HOP | {b"date", b"server"}
 CREDENTIALS = (b"authorization", b"x-api-key")
 _line = b": ".join
+_goes_upstream = NameMemory(lambda name: name not in _NOT_UPSTREAM and not added_by_front(name))
 
 
 def get(headers: Iterable[Header], name: bytes) -> bytes | None:
@@ -52,7 +54,9 @@ def request_head(
     withheld: frozenset[bytes],
     framing: bytes,
 ) -> bytes:
-    """The head of a request to the upstream.
+    """The head of a request to the upstream, without the fields of the closed list and those that a front added.
+
+    No `Via` is added: an intermediary "MUST" (RFC 9110 section 7.6.3), but a proxy that changes nothing stays unseen.
 
     Args:
         fields: the same headers by name.
@@ -65,16 +69,20 @@ def request_head(
     """
     if len(fields) != len(headers) or fields.get(b"connection", b"keep-alive") != b"keep-alive":
         withheld |= _named(headers)
-    held = [] if credential is None else [_line(credential)]
-    block = b"\r\n".join([_line(pair) for pair in headers if pair[0] not in _NOT_UPSTREAM] + held)
-    if withheld or b"x-forwarded-" in block:
-        block = b"\r\n".join([_line(pair) for pair in headers if not _stays(pair[0], withheld)] + held)
+    goes = _goes_upstream
+    if withheld:
+        lines = [_line(pair) for pair in headers if goes[pair[0]] and pair[0] not in withheld]
+    else:
+        lines = [_line(pair) for pair in headers if goes[pair[0]]]
+    if credential is not None:
+        lines.append(_line(credential))
+    block = b"\r\n".join(lines)
     end = b"\r\n" if block else b""
     return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b%b\r\n" % (method, target, host, block, end, framing)
 
 
 def refuse_breaks(headers: Iterable[Header]) -> None:
-    """For what came through a server that may let them pass (ours does not).
+    """Check header fields that came through a server that does not check them itself (ours does).
 
     Raises:
         ValueError: a field holds a line break or a NUL.
@@ -85,7 +93,13 @@ def refuse_breaks(headers: Iterable[Header]) -> None:
 
 
 def _named(headers: Iterable[Header]) -> frozenset[bytes]:
-    """What Connection names. Two lengths of one body are refused here too: where a field stands twice, this is called."""
+    """The fields that Connection names.
+
+    Two different Content-Length fields are refused here too, because this runs whenever a field stands twice.
+
+    Raises:
+        ValueError: two fields give the body different lengths (RFC 9112 section 6.3).
+    """
     named: frozenset[bytes] = frozenset()
     lengths = set()
     for name, value in headers:
@@ -96,10 +110,6 @@ def _named(headers: Iterable[Header]) -> frozenset[bytes]:
     if len(lengths) > 1:
         raise ValueError("two lengths of one body")
     return named
-
-
-def _stays(name: bytes, withheld: frozenset[bytes]) -> bool:
-    return name in _NOT_UPSTREAM or name in withheld or name.startswith(b"x-forwarded-")
 
 
 def response_headers(headers: Sequence[Header], fields: Mapping[bytes, bytes]) -> list[Header]:

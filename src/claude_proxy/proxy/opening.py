@@ -3,71 +3,62 @@
 from __future__ import annotations
 
 from claude_proxy.errors import BadResponse, ConnectionLost
+from claude_proxy.exchange import Kind
+from claude_proxy.protocol.usage import is_json
 from claude_proxy.proxy.answer import Answer
 from claude_proxy.proxy.call import Call
-from claude_proxy.upstream.connection import Connection
+from claude_proxy.proxy.response import Response
 
 ENOUGH = 64 * 1024
+_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n")  # of an event
 
 
-async def opening(call: Call, connection: Connection, answer: Answer) -> bytes:
+async def opening(call: Call, response: Response, answer: Answer) -> bytes:
     """The first bytes of the body.
 
-    A Messages stream is awaited up to its first whole event, an error up to its end, both at most FIRST_EVENT_WAIT; of
-    anything else only what has come already is taken.
+    A Messages stream is awaited up to its first whole event, an error up to its end, any other answer to a Messages call
+    up to its first bytes, all of them at most FIRST_EVENT_WAIT; of anything else only what has come already is taken.
     """
-    wait = call.settings.first_event_wait
-    if not connection.has_bytes and not (answer.guarded or answer.status >= 400):
-        return b""
-    parts: list[bytes] = []
-    until = call.loop.time() + wait
-    while not connection.finished:
-        left = until - call.loop.time()
-        if not connection.has_bytes and left <= 0:
-            break
-        call.deadline.arm("silence", left)
+    first = response.take()
+    if response.finished or not (answer.guarded or answer.status >= 400 or call.request.target.kind is Kind.MESSAGES):
+        return first
+    parts = [first] if first else []
+    until = call.loop.time() + call.settings.first_event_wait
+    while not (_enough(parts, answer) or response.finished or call.loop.time() >= until):
+        call.deadline.arm_at(until, "silence")
         try:
-            chunk = await connection.read()
+            chunk = await response.read()
         except (ConnectionLost, BadResponse):
-            break  # the relay meets it again, after what did come
+            break  # `response.broken` says so, and the relay meets it again behind what did come
         if chunk:
             parts.append(chunk)
-            if _enough(parts, answer):
-                break
     call.deadline.disarm()
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-async def whole(call: Call, connection: Connection, first: bytes, limit: int) -> bytes | None:
-    """The whole body if it is not larger than `limit` bytes and does not break off; else None.
-
-    What was read of it is then in `connection` again, in front.
-    """
+async def whole(call: Call, response: Response, first: bytes, limit: int) -> tuple[bytes, bool]:
+    """The body as far as it could be read, and whether that is all of it; at most about `limit` bytes are read."""
     parts, size = [first], len(first)
-    while not connection.finished and size <= limit:
+    while not response.finished and size <= limit:
         call.deadline.arm("silence", call.settings.stream_idle_timeout)
         try:
-            chunk = await connection.read()
+            chunk = await response.read()
         except (ConnectionLost, BadResponse):
-            chunk = None
+            break
         if chunk is None:
             break
         parts.append(chunk)
         size += len(chunk)
     call.deadline.disarm()
-    body = b"".join(parts)
-    if connection.finished:
-        return body
-    connection.push_back(body)
-    return None
+    return b"".join(parts), response.finished
 
 
 def _enough(parts: list[bytes], answer: Answer) -> bool:
     if sum(map(len, parts)) >= ENOUGH:
         return True
-    if answer.status >= 400:
+    if answer.status >= 400 or not parts:
         return False
     if not answer.guarded:
         return True
     so_far = b"".join(parts)
-    return b"\n\n" in so_far or b"\r\n\r\n" in so_far
+    return not is_json(so_far) and any(end in so_far for end in _ENDS)

@@ -1,10 +1,13 @@
-"""Moving the chosen attempt's response to the client: chunk by chunk, the client first, then whoever looks at it."""
+"""Moving an answer to the client: each chunk goes to the client first, then whoever looks at it sees it.
+
+A chunk in the middle of a stream passes in the loop iteration that brought it (`_pass_at_once`), if the server can; only
+when the client reads slowly, at both ends and in silence, does the exchange's task wake (`run`).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
 from typing import NoReturn
 
 from claude_proxy.errors import BadResponse, ConnectionLost, ProxyError, render
@@ -12,10 +15,14 @@ from claude_proxy.exchange import Failure, Outcome
 from claude_proxy.protocol.sse import PING, encode
 from claude_proxy.proxy.answer import Answer
 from claude_proxy.proxy.call import Call
-from claude_proxy.upstream.connection import Connection
+from claude_proxy.proxy.response import Response
 
-READ_EVERY = 12  # chunks that pass before they are looked at
-READ_AT_ONCE = 512  # bytes of a chunk that is looked at as it passes, with those before
+READ_EVERY = 12  # deltas that pass before they are looked at, together: that costs hardly more than each
+READ_AT_ONCE = 512  # bytes of a chunk that is looked at as it passes
+NEWLINE = 10
+GRACE = 1.0  # seconds for the upstream to end its answer behind the last event
+MARK = b"message_"  # in the events that say how an answer stands: start, delta with the stop reason, stop
+ERROR = b"error"
 
 
 class StreamBroken(Exception):
@@ -27,159 +34,200 @@ class Relay:
 
     Args:
         call: the running exchange.
-        connection: where the response comes from; its head has been read.
+        response: its head has gone to the client.
         answer: what is known of the response, and who looks at its bytes.
-        complete: called when the upstream has said all, before the client has got the last of it.
     """
 
-    def __init__(self, call: Call, connection: Connection, answer: Answer, complete: Callable[[Call], None]) -> None:
+    def __init__(self, call: Call, response: Response, answer: Answer) -> None:
         self._call = call
-        self._connection = connection
+        self._response = response
         self._answer = answer
         self._exchange = call.exchange
-        self._feed = answer.way()
-        self._write = call.way() or _nowhere
+        self._write = call.reply.writer()
         self._unread: list[bytes] = []  # passed on, not looked at yet
-        self._read_every = READ_EVERY if answer.unseen else 1
+        self._read_every = 1 if answer.tapped else READ_EVERY
         self._now = call.loop.time
-        self._complete = complete
         # When the upstream spoke last; when a ping was due last.
         self._heard = self._pinged = call.exchange.attempts[-1].head_at or call.loop.time()
-        self._done = False
+        self._progress = self._heard  # when it last said something that brings the answer nearer to its end
+        self._stopped_at = math.inf  # when its last event was seen
         settings = call.settings
         self._idle = settings.stream_idle_timeout if answer.watched else math.inf
         self._ping = settings.ping_interval if answer.pingable else 0.0
+        self._exchange.live = self._refresh
 
     async def run(self, first: bytes) -> None:
         """Relay everything, beginning with `first`, which has been read already.
 
         Raises:
-            StreamBroken: the response broke off, stalled, or ended without its end.
+            StreamBroken: the answer broke off or stalled.
         """
-        if first:
-            await self._pass(first)
-        while not (self._done or self._connection.finished):
-            await self._next()
-        if not self._done:
-            await self._end(b"")
+        try:
+            chunk: bytes | None = first
+            while not self._response.finished:
+                if chunk is not None:
+                    await self._pass(chunk)
+                elif await self._silence():
+                    return
+                chunk = await self._next()
+            await self._end(chunk or b"")
+        finally:
+            self._exchange.live = None
 
-    async def _next(self) -> None:
-        """Wait for the next chunk, or for the time to look at the silence."""
+    async def _next(self) -> bytes | None:
+        """The next bytes that could not pass at once; None when it is time to look at the silence."""
+        self._arm()
+        response = self._response
+        if self._write is not None and self._exchange.first_byte is not None:
+            response.passing = self._pass_at_once
+        try:
+            return await response.read()
+        except (ConnectionLost, BadResponse) as error:
+            self._look()
+            await self._break(Outcome.CUT, "stream_cut", error.message)
+        except asyncio.CancelledError:  # the client may have left because of the silence
+            self._hear(self._now())
+            raise
+        finally:
+            response.passing = None
+            self._look()
+
+    # -- the upstream speaks
+
+    async def _pass(self, chunk: bytes) -> None:
+        """A chunk, while the task is awake."""
+        if not chunk:
+            return
+        self._hear(self._now())
+        await self._call.reply.send(chunk, more=True)
+        self._see(chunk)
+        self._heard = self._now()  # from here on it is the upstream that is silent: a slow client's time does not count
+
+    def _pass_at_once(self, chunk: bytes) -> bool:
+        """A chunk in the middle, as it arrives. False if the client reads slowly or has left: then the task takes it.
+
+        The deadline stays as it was armed; when it comes, it is seen when something was heard last. This runs for each event
+        of each stream, mostly after the processor has slept and its caches are cold: what counts is how few steps it has.
+        """
+        assert self._write is not None
+        try:
+            if not self._write(chunk):
+                return False
+            self._unread.append(chunk)
+            small = len(chunk) < READ_AT_ONCE and len(self._unread) < self._read_every and chunk[-1] == NEWLINE
+            if not small or MARK in chunk or ERROR in chunk:
+                self._look()
+        except Exception as error:  # what the event loop calls must not raise
+            self._call.interrupt(error)
+        now = self._now()
+        silence = now - self._heard
+        if silence > self._exchange.longest_silence:
+            self._exchange.longest_silence = silence
+        self._heard = now
+        return True
+
+    def _look(self) -> None:
+        """Look at what has passed at once."""
+        if self._unread:
+            passed = b"".join(self._unread)
+            self._unread.clear()
+            self._exchange.bytes_out += len(passed)
+            self._see(passed)
+
+    def _see(self, chunk: bytes) -> None:
+        """Look at bytes that the client has, and note how far the answer has come with them."""
+        answer = self._answer
+        had_said_all = answer.said_all
+        answer.feed(chunk)
+        if not had_said_all or MARK in chunk:
+            self._progress = self._now()
+        if answer.stopped and answer.pingable and self._stopped_at == math.inf:
+            self._stopped_at = self._now()
+            self._arm()
+
+    def _hear(self, now: float) -> None:
+        self._exchange.longest_silence = max(self._exchange.longest_silence, now - self._heard)
+        self._heard = now
+
+    def _refresh(self) -> None:
+        """Bring the exchange up to date for somebody who watches."""
+        self._look()
+        self._exchange.heard_at = self._heard
+        self._answer.report(self._exchange)
+
+    # -- the upstream is silent
+
+    def _arm(self) -> None:
         due = self._due()
         if due < math.inf:
             self._call.deadline.arm_at(due, "silence")
         else:
             self._call.deadline.disarm()
-        try:
-            chunk = await self._read()
-        except (ConnectionLost, BadResponse) as error:
-            await self._broken(Outcome.CUT, "stream_cut", error.message)
-        except asyncio.CancelledError:  # the client may have left because of it
-            self._hear(self._call.loop.time())
-            raise
-        if chunk is None:
-            await self._silent()
-        elif chunk:
-            await self._pass(chunk)
-
-    async def _read(self) -> bytes | None:
-        """The next bytes that cannot pass at once."""
-        connection = self._connection
-        if self._write is not _nowhere and self._exchange.first_byte is not None:
-            connection.passing = self._pass_at_once
-        try:
-            return await connection.read()
-        finally:
-            connection.passing = None
-            self._catch_up()
 
     def _due(self) -> float:
         """When to look at the silence, should it last."""
-        idle = self._heard + self._idle
-        return min(idle, max(self._heard, self._pinged) + self._ping) if self._ping else idle
+        if self._stopped_at < math.inf:
+            return self._stopped_at + GRACE
+        due = self._dead_at()
+        return min(due, max(self._heard, self._pinged) + self._ping) if self._ping else due
 
-    async def _pass(self, chunk: bytes) -> None:
-        """One chunk: to the client, then to the reader; the last one the other way round, for the end depends on it."""
-        call = self._call
-        self._hear(call.loop.time())
-        if self._connection.finished:
-            self._feed(chunk)
-            await self._end(chunk)
-            return
-        await call.send_body(chunk, more=True)
-        self._feed(chunk)
-        # From here on it is the upstream that is silent: a slow client's time is not held against it.
-        self._heard = call.loop.time()
+    def _dead_at(self) -> float:
+        """When the stream counts as dead. Behind a stop reason only what goes on with the answer counts as life, no pings."""
+        return (self._progress if self._answer.said_all else self._heard) + self._idle
 
-    def _pass_at_once(self, chunk: bytes) -> bool:
-        """The same for a chunk in the middle, in the turn of the loop that brought it: no task wakes for it.
-
-        The silence deadline stays as it was armed; when it comes, it is seen when something was heard last. Returns False if
-        the client reads slowly, or has left. This runs for each event of each stream, mostly after the processor has slept and
-        forgotten all: what counts is how few steps it has.
-        """
-        exchange = self._exchange
-        try:
-            if not self._write(chunk):
-                return False
-            self._unread.append(chunk)
-            if len(self._unread) >= self._read_every or len(chunk) >= READ_AT_ONCE:
-                self._catch_up()
-        except Exception as error:  # what the loop calls must not raise
-            self._call.interrupt(error)
-        now = self._now()
-        silence = now - self._heard
-        if silence > exchange.longest_silence:
-            exchange.longest_silence = silence
-        self._heard = now
-        return True
-
-    def _catch_up(self) -> None:
-        """Look at what has passed: small pieces together, which costs hardly more than each."""
-        if self._unread:
-            passed = b"".join(self._unread)
-            self._unread.clear()
-            self._exchange.bytes_out += len(passed)
-            self._feed(passed)
-
-    def _hear(self, now: float) -> None:
-        exchange = self._exchange
-        if now - self._heard > exchange.longest_silence:
-            exchange.longest_silence = now - self._heard
-        self._heard = now
-
-    async def _end(self, last: bytes) -> None:
-        if self._answer.guarded and not self._answer.ended:
-            if last:
-                await self._call.send_body(last, more=True)
-            await self._broken(Outcome.CUT, "stream_unfinished", "The upstream ended its stream without message_stop.")
-        self._done = True
-        self._complete(self._call)  # from here on the connection may be another exchange's
-        await self._call.send_body(last, more=False)
-
-    async def _silent(self) -> None:
-        """Nothing came for a while: the stream is dead, or gets a ping so that nobody in between takes it for dead."""
-        call = self._call
-        now = call.loop.time()
-        if now >= self._heard + self._idle:
+    async def _silence(self) -> bool:
+        """Nothing came for a while. Returns whether that ends the answer."""
+        call, now = self._call, self._now()
+        if now >= self._stopped_at + GRACE:
+            await self._end(b"")
+            return True
+        if now >= self._dead_at():
             silence = now - self._heard
-            call.exchange.longest_silence = max(silence, call.exchange.longest_silence)
-            await self._broken(Outcome.STALLED, "stream_idle", f"The upstream fell silent for {silence:.0f} s in its answer.")
+            self._exchange.longest_silence = max(silence, self._exchange.longest_silence)
+            if self._answer.pingable and self._answer.said_all:
+                await self._end(b"")
+                return True
+            await self._break(Outcome.STALLED, "stream_idle", f"The upstream fell silent for {silence:.0f} s in its answer.")
         if self._ping and now >= max(self._heard, self._pinged) + self._ping:
             self._pinged = now
-            if self._answer.between:
-                call.exchange.pings += 1
-                await call.send_body(PING, more=True)
+            if self._answer.between and not self._answer.stopped:
+                self._exchange.pings += 1
+                await call.reply.send(PING, more=True)
+        return False
 
-    async def _broken(self, outcome: Outcome, kind: str, message: str) -> NoReturn:
-        exchange = self._call.exchange
-        exchange.outcome = outcome
-        exchange.failure = Failure("upstream", kind, message)
-        if self._call.settings.stream_cut == "error-event" and self._answer.pingable and self._answer.between:
-            await self._call.send_body(encode("error", render(ProxyError(message)).body), more=False)
+    # -- the end
+
+    async def _end(self, last: bytes) -> None:
+        """The answer is over: a clean end stays one, complete or not (docs/facts.md, "How a stream ends")."""
+        call, answer = self._call, self._answer
+        self._hear(self._now())
+        answer.feed(last)
+        answer.finish()
+        call.give_back()  # from here on the connection may be another exchange's
+        if answer.unfinished:
+            message = "The upstream ended its stream before its answer was complete."
+            self._exchange.outcome = Outcome.UNFINISHED
+            self._exchange.failure = Failure("upstream", "stream_unfinished", message)
+            if call.settings.stream_unfinished == "cut":
+                if last:
+                    await call.reply.send(last, more=True)
+                await self._cut(message)
+        await call.reply.send(last, more=False)
+
+    async def _break(self, outcome: Outcome, kind: str, message: str) -> NoReturn:
+        """The answer broke off or stalled. One that had said everything is nobody's failure all the same."""
+        exchange, answer = self._exchange, self._answer
+        answer.finish()
+        if answer.guarded and answer.complete:
+            exchange.outcome = Outcome.COMPLETED
+        else:
+            exchange.outcome = outcome
+            exchange.failure = Failure("upstream", kind, message)
+        await self._cut(message)
+
+    async def _cut(self, message: str) -> NoReturn:
+        """Pass on a cut as a cut, or with an error event before it (STREAM_CUT)."""
+        answer = self._answer
+        if self._call.settings.stream_cut == "error-event" and answer.pingable and answer.between and not answer.complete:
+            await self._call.reply.send(encode("error", render(ProxyError(message)).body), more=False)
         raise StreamBroken(message)
-
-
-def _nowhere(_: bytes) -> bool:
-    """Where a chunk goes at once under servers that know no such way."""
-    return False

@@ -1,7 +1,7 @@
-"""A batch's `results_url`: absolute, and followed by the SDKs as it stands, with the client's key, past the proxy.
+"""Points a batch's `results_url` back at us.
 
-While the proxy holds the upstream's credential, the client's key opens nothing there (FACTS section 4); so in that one JSON
-field the address of the upstream becomes ours.
+The field is absolute, and SDKs follow it as it stands: with the client's key, and past the proxy. While the proxy holds the
+upstream's credential, the client's key opens nothing there. So in that one JSON field the upstream's address becomes ours.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from claude_proxy.proxy.client import Scope
 from claude_proxy.proxy.target import PREFIX
 
 LIMIT = 1024 * 1024  # bytes; a page of a hundred batches has about 60 KB
-_FIELD = re.compile(rb'("results_url"\s*:\s*")(https?:(?:\\?/){2}[^"/\\]+[^"]*?)((?:\\?/)v1(?:\\?/)messages(?:\\?/)batches)')
+_START = re.compile(rb'"results_url"\s*:\s*"(?=https?:)')  # up to the address
+_HOST = re.compile(rb'https?:(?:\\?/){2}[^"/\\]')  # JSON may write a slash as \/
+_PATH = re.compile(rb"\\?/v1\\?/messages\\?/batches")
 
 
 def may_hold(method: str, path: str, fields: Mapping[bytes, bytes]) -> bool:
@@ -26,12 +28,27 @@ def may_hold(method: str, path: str, fields: Mapping[bytes, bytes]) -> bool:
 
 
 def rewrite(body: bytes, base: bytes) -> bytes:
-    """Point every `results_url` at `base`; everything else stays byte for byte."""
-    return _FIELD.sub(lambda m: m[1] + base + m[3], body)
+    """Point every `results_url` at `base`; everything else stays byte for byte.
+
+    Each address is looked at once, up to its closing quote, so the time is proportional to the body.
+    """
+    parts = []
+    copied = at = 0
+    while field := _START.search(body, at):
+        start = field.end()
+        at = body.find(b'"', start)
+        if at < 0:
+            break
+        host = _HOST.match(body, start, at)
+        path = _PATH.search(body, host.end(), at) if host else None
+        if path:
+            parts += [body[copied:start], base]
+            copied = path.start()
+    return b"".join([*parts, body[copied:]]) if parts else body
 
 
 def own_base(scope: Scope) -> bytes:
-    """Our own base URL as this client sees it."""
+    """Our own base URL as the client of this request sees it."""
     host = h.get(scope["headers"], b"host") or b"localhost"
     root = str(scope.get("root_path", "")).rstrip("/").encode()
     return b"%b://%b%b%b" % (str(scope.get("scheme", "http")).encode(), host, root, PREFIX.encode())

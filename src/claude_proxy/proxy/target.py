@@ -8,6 +8,7 @@ from functools import lru_cache
 from urllib.parse import quote
 
 from claude_proxy.errors import BadRequest
+from claude_proxy.exchange import Kind
 from claude_proxy.proxy.client import Scope
 
 PREFIX = "/api/anthropic"
@@ -24,16 +25,12 @@ class Target:
     Attributes:
         path: percent-encoding as it came, beginning with "/" or empty.
         path_and_query: the same with the query, as it goes upstream.
-        messages: whether this is `POST /v1/messages`, the call that is billed and streams.
-        count_tokens: whether this is `POST /v1/messages/count_tokens`.
-        batches: whether this is below /v1/messages/batches.
+        kind: what is asked; `POST /v1/messages` is the call that is billed and streams.
     """
 
     path: str
     path_and_query: bytes
-    messages: bool = False
-    count_tokens: bool = False
-    batches: bool = False
+    kind: Kind = Kind.OTHER
 
 
 def raw_path(scope: Scope) -> bytes:
@@ -87,14 +84,15 @@ def parse(method: str, path: bytes, query: bytes) -> Target:
         _refuse_dots(path)
     text = path.decode("ascii")
     whole = path + b"?" + query if query else path
-    post = method == "POST"
-    return Target(
-        text,
-        whole,
-        messages=post and text == "/v1/messages",
-        count_tokens=post and text == "/v1/messages/count_tokens",
-        batches=text.startswith("/v1/messages/batches"),
-    )
+    return Target(text, whole, _kind(method, text))
+
+
+def _kind(method: str, path: str) -> Kind:
+    if path.startswith("/v1/messages/batches"):
+        return Kind.BATCHES
+    if method == "POST" and path == "/v1/messages":
+        return Kind.MESSAGES
+    return Kind.COUNT_TOKENS if method == "POST" and path == "/v1/messages/count_tokens" else Kind.OTHER
 
 
 def _refuse_dots(path: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from claude_proxy.errors import ConnectionLost
 from claude_proxy.proxy.call import Call, read_timeout, write_timeout
 from claude_proxy.proxy.client import ClientGone
 from claude_proxy.proxy.deadline import Deadline
@@ -12,7 +13,8 @@ class Upload:
     """Moves the rest of a body from the client to the upstream.
 
     It reads ahead of the upstream by what the connection buffers (1 MiB) and then waits: memory stays flat, and a client
-    that leaves is seen as soon as ASGI tells. Whatever ends the body early ends the exchange.
+    that leaves is seen as soon as ASGI tells. Whatever ends the body early ends the exchange, with one exception: if the
+    connection was stale, so that not a byte has been written, what was read is kept, and the next attempt goes on with it.
     """
 
     def __init__(self, call: Call, connection: Connection, *, chunked: bool) -> None:
@@ -20,7 +22,7 @@ class Upload:
         self._connection = connection
         self._chunked = chunked
         self._unsent = 0
-        self._patience = Deadline(call.loop, self._expired)
+        self._patience = Deadline(call.loop, call.deadline.timers, self._expired)
 
     async def run(self) -> None:
         """Until the body is sent, or cannot be any more. From then on the client's leaving is watched as without a body."""
@@ -33,6 +35,9 @@ class Upload:
             call.uploaded = True
             if not connection.status:
                 call.await_head(connection)
+        except ConnectionLost as error:
+            if error.code != "stale_connection":
+                self._fail(error)
         except Exception as error:  # passed on as the reason
             self._fail(error)
         finally:
@@ -45,10 +50,18 @@ class Upload:
         data = await call.client.part()
         call.exchange.bytes_in = call.client.size
         if data:
-            connection.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+            self._write(data)
         self._unsent = connection.unsent
         self._patience.arm("write", call.settings.write_timeout)
         await connection.drained()
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._connection.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        except ConnectionLost as error:
+            if error.code == "stale_connection":
+                self._call.request.keep(data)
+            raise
 
     def _fail(self, error: Exception) -> None:
         """The body will not be sent whole, which ends the exchange; but an answer that came early needs no more of it."""

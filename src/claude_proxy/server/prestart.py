@@ -6,11 +6,14 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 
 import structlog
+
+from claude_proxy import logs
+from claude_proxy.safepath import without_working_directory
 
 log = structlog.get_logger("server")
 
@@ -20,6 +23,8 @@ DEFAULT = Path("/app/prestart.sh")
 def run_prestart(path: str | None, default: Path = DEFAULT) -> int:
     """Run the script and return 0, or a code to exit with. Without a path the default runs if it exists.
 
+    Python that the script starts looks for modules in the script's folder, not in the working directory.
+
     A script that is not executable runs under the interpreter of its first line, or under sh. Its output goes
     where ours goes. Exit codes: the script's own, 128 + the signal that ended it or us, 1 if it cannot run.
     """
@@ -28,7 +33,7 @@ def run_prestart(path: str | None, default: Path = DEFAULT) -> int:
         return 0
     log.info("prestart", script=str(script))
     try:
-        code = _run(_command(script))
+        code = _run(_command(script), without_working_directory(os.environ, str(script.parent)))
     except OSError as error:
         return _complain(f"The prestart script {script} cannot be run: {error.strerror}.", 1)
     if code:
@@ -46,10 +51,10 @@ def _command(script: Path) -> list[str]:
     return [*shlex.split(first[2:].decode("utf-8", "replace")), str(script)]
 
 
-def _run(command: list[str]) -> int:
+def _run(command: list[str], environ: Mapping[str, str]) -> int:
     """Run to the end; SIGTERM and SIGINT are passed on, and then end us too (PID 1 gets no default action)."""
     stopped: list[int] = []
-    with subprocess.Popen(command) as child:  # noqa: S603  the user's own script, named by the user
+    with subprocess.Popen(command, env=dict(environ)) as child:  # noqa: S603  the user's own script, named by the user
 
         def pass_on(number: int, frame: FrameType | None) -> None:
             stopped.append(number)
@@ -67,5 +72,5 @@ def _run(command: list[str]) -> int:
 
 
 def _complain(sentence: str, code: int) -> int:
-    sys.stderr.write(f"claude-proxy: {sentence}\n")
+    logs.say(f"claude-proxy: {sentence}")
     return code

@@ -3,7 +3,7 @@
 It has the constructor and the `shutdown` that uvicorn's server expects of a protocol class, so it also runs
 under stock uvicorn (`--http claude_proxy.server.protocol:HardenedProtocol`). It is not derived from uvicorn's
 HttpToolsProtocol, since no method of that would stay: pipelining, upgrades, deadlines, trailers and early
-answers all sit in its control flow (FACTS section 7).
+answers all sit in its control flow.
 """
 
 from __future__ import annotations
@@ -77,7 +77,11 @@ class HardenedProtocol(asyncio.Protocol):
         self._waiting_size = 0
         self._refusal: RefusedError | None = None  # to be said after the answers that come before it
         self._scope_base: dict[str, Any] = {}
+        # A client that has sent nothing yet, or does not read, gets this long (seconds), however short `keep_alive` is.
+        self._patience = max(self.limits.keep_alive, self.limits.head_seconds)
         self._idle_since = 0.0
+        self._idle_allowed = self._patience
+        self._idle_uncovered = self._patience > self.limits.keep_alive  # the idle timer is to be set after the next response
         self._head_timer: asyncio.TimerHandle | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
 
@@ -100,7 +104,7 @@ class HardenedProtocol(asyncio.Protocol):
             **dict.fromkeys(_OF_REQUEST),  # so that a copy has room for them
         }
         self._idle_since = self.loop.time()
-        self._rearm(self.limits.keep_alive)
+        self._rearm(self._patience)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.server_state.connections.discard(self)
@@ -160,7 +164,8 @@ class HardenedProtocol(asyncio.Protocol):
         fields = reader.fields
         forwarded = b"x-forwarded-for" in fields or b"x-forwarded-proto" in fields  # a front says for whom it asks
         app = self.app if forwarded else self.direct_app
-        cycle = self._receiving = Cycle(self, app, self._scope(reader), fields, keep_alive=reader.keep_alive)
+        keep_alive = reader.keep_alive and self.limits.keep_alive > 0
+        cycle = self._receiving = Cycle(self, app, self._scope(reader), fields, keep_alive=keep_alive)
         if self.running is None:
             self.running = self._fresh = cycle
         else:
@@ -227,6 +232,10 @@ class HardenedProtocol(asyncio.Protocol):
             self._idle_since = self.loop.time()
             if not cycle.body_complete:
                 self._rearm(self.limits.linger_seconds)
+            elif self._idle_uncovered:
+                self._idle_uncovered = False
+                self._idle_allowed = self.limits.keep_alive
+                self._rearm(self._idle_allowed)
 
     def _hang_up_after_running(self) -> None:
         """Too much is waiting: finish the running answer, then close. Unanswered requests are the client's again
@@ -295,7 +304,7 @@ class HardenedProtocol(asyncio.Protocol):
             return
         self.transport.close()
         if self.transport.get_write_buffer_size():
-            self._rearm(self.limits.keep_alive)
+            self._rearm(self._patience)
 
     def end(self) -> None:
         """The grace time is over: drop the connection. That is not the client's leaving."""
@@ -321,11 +330,11 @@ class HardenedProtocol(asyncio.Protocol):
         """One timer for a connection, which looks whether it fired too early, instead of two for a request."""
         limits, phase = self.limits, self.reader.phase
         if self.running is not None or phase == HEAD:
-            self._rearm(limits.keep_alive)
+            self._idle_uncovered = True
         elif phase == DEAF:
             self.transport.abort()
         else:
-            allowed = limits.linger_seconds if phase == BODY else limits.keep_alive
+            allowed = limits.linger_seconds if phase == BODY else self._idle_allowed
             left = self._idle_since + allowed - self.loop.time()
             if left > 0:
                 self._rearm(left)

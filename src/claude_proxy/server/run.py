@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,6 +16,7 @@ from uvicorn.importer import ImportFromStringError
 
 from claude_proxy import logs
 from claude_proxy.errors import ProxyError, SettingsError
+from claude_proxy.signals import HANGUP, MEANINGLESS, STOPPING, stop_signals, surviving
 
 from .leftovers import unused_files
 from .limits import Limits
@@ -24,7 +24,7 @@ from .options import ServerOptions
 from .prestart import run_prestart
 from .sockets import CannotListenError, describe, listen
 from .supervisor import BAD_SETTING, Supervisor
-from .worker import STOP_SIGNALS, Worker, WorkerConfig
+from .worker import Worker, WorkerConfig
 
 log = structlog.get_logger("server")
 
@@ -40,10 +40,12 @@ def run(options: ServerOptions, app: Any = None, *, factory: bool = False) -> in
     """
     if app is None:
         app, factory = (options.app, False) if options.app else (DEFAULT_APP, True)
+    fill_standard_descriptors()
     _configure_logs(options)
-    for note in (*options.notes, *unused_files()):
-        log.warning("option", note=note)
-    with _leaving_early():
+    stopping = stop_signals() if options.workers == 1 else STOPPING
+    with surviving((*MEANINGLESS, *HANGUP), _note_signal), _leaving_early(stopping), logs.background():
+        for note in (*options.notes, *unused_files()):
+            log.warning("option", note=note)
         if code := run_prestart(options.prestart):
             return code
         try:
@@ -61,8 +63,28 @@ def run(options: ServerOptions, app: Any = None, *, factory: bool = False) -> in
 
 def complain(sentence: str, code: int = 1) -> int:
     """Say why there is no start, and return its exit code."""
-    sys.stderr.write(f"claude-proxy: {sentence}\n")
+    logs.say(f"claude-proxy: {sentence}")
     return code
+
+
+def fill_standard_descriptors() -> None:
+    """Open the null device where standard input, output or error is closed.
+
+    Otherwise the next socket gets that number, and what a library or a child process writes to standard error goes to a client.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            with suppress(OSError):
+                os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number, hence this one
+
+
+def _note_signal(number: signal.Signals) -> None:
+    if number in HANGUP:
+        log.info("signal_ignored", signal=number.name, note="there is nothing to reload yet; SIGTERM stops this process")
+    else:
+        log.info("signal_ignored", signal=number.name, note="SIGTERM stops this process")
 
 
 def _configure_logs(options: ServerOptions) -> None:
@@ -73,13 +95,13 @@ def _configure_logs(options: ServerOptions) -> None:
 
 
 @contextmanager
-def _leaving_early() -> Iterator[None]:
+def _leaving_early(stopping: tuple[signal.Signals, ...]) -> Iterator[None]:
     """Until the server takes the signals: leave with 128 + signal. (PID 1 has no default action for them.)"""
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, leave) for number in STOP_SIGNALS}
+    before = {number: signal.signal(number, leave) for number in stopping}
     try:
         yield
     finally:

@@ -8,8 +8,14 @@ import socket
 import stat
 from pathlib import Path
 
+import structlog
+
 from .options import ServerOptions
 
+log = structlog.get_logger("server")
+
+IPV4_LOOPBACK, IPV6_LOOPBACK = "127.0.0.1", "::1"
+_NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 # Whoever may use the proxy through its Unix socket: the owner and the group (a front proxy's).
 _UDS_MODE = 0o660
 
@@ -32,7 +38,22 @@ def listen(options: ServerOptions) -> list[socket.socket]:
         for listener in listeners:
             listener.close()
         raise
+    if IPV4_LOOPBACK in options.hosts and IPV6_LOOPBACK not in options.hosts:
+        _add_ipv6_loopback(listeners, options)
     return listeners
+
+
+def _add_ipv6_loopback(listeners: list[socket.socket], options: ServerOptions) -> None:
+    """Listen on ::1 too, at the port of 127.0.0.1: `localhost` means both, and many clients try ::1 first."""
+    at = next(index for index, listener in enumerate(listeners) if listener.getsockname()[0] == IPV4_LOOPBACK)
+    port = listeners[at].getsockname()[1]
+    if any(listener.getsockname()[:2] == (IPV6_LOOPBACK, port) for listener in listeners):  # `localhost` was named as well
+        return
+    try:
+        listeners.insert(at + 1, _listener(socket.AF_INET6, (IPV6_LOOPBACK, port), options.backlog))
+    except OSError as error:
+        tell = log.debug if error.errno in _NO_SUCH_ADDRESS else log.info
+        tell("ipv4_only", not_on=f"http://[{IPV6_LOOPBACK}]:{port}", reason=error.strerror)
 
 
 def describe(listener: socket.socket) -> str:
@@ -57,7 +78,7 @@ def _tcp(host: str, port: int, backlog: int) -> list[socket.socket]:
         try:
             listeners.append(_listener(family, address, backlog))
         except OSError as error:
-            if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            if error.errno in _NO_SUCH_ADDRESS:
                 missing = error
                 continue
             for listener in listeners:
@@ -97,7 +118,7 @@ def why(
         return f"Port {port} on {host} is taken: stop what listens there, or choose another with {set_port}."
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"This user may not listen on port {port}: choose one above 1023 with {set_port}."
-    if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+    if error.errno in _NO_SUCH_ADDRESS:
         return f"No interface of this machine has the address {host}: choose another with {set_host}."
     return f"Cannot listen on {host} port {port}: {error.strerror}."
 

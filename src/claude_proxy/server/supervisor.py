@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from types import FrameType
 
 import structlog
+
+from claude_proxy import logs
 
 log = structlog.get_logger("server")
 
@@ -126,7 +129,7 @@ class Supervisor:
         try:
             signal.set_wakeup_fd(-1)
             for number in _SIGNALS:
-                signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
+                signal.signal(number, _IN_WORKERS.get(number, signal.SIG_DFL))
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             self._selector.close()
             self._bell.close()
@@ -139,8 +142,9 @@ class Supervisor:
         except BaseException:
             log.exception("worker_failed")
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            with contextlib.suppress(Exception):  # an app's own prints; there may be no standard output, or no room for it
+                sys.stdout.flush()
+            logs.drain()
             os._exit(code)
 
     # Events
@@ -252,7 +256,14 @@ class Supervisor:
 
 
 def _noted(number: int, frame: FrameType | None) -> None:
-    """Signals are read from the wakeup socket."""
+    """Do nothing here: the supervisor reads signals from the wakeup socket, and workers leave these to it."""
+
+
+# A closed terminal and some process managers signal the whole process group: these are the supervisor's to act on. SIGINT is
+# ignored, so that it does not reach what a worker starts either.
+_IN_WORKERS = {getattr(signal, name): _noted for name in ("SIGHUP", "SIGTTIN", "SIGTTOU") if hasattr(signal, name)} | {
+    signal.SIGINT: signal.SIG_IGN
+}
 
 
 def _tell(fd: int) -> None:

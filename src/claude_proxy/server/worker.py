@@ -6,9 +6,10 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from email.utils import formatdate
 from types import FrameType
@@ -16,16 +17,22 @@ from typing import Any
 
 import structlog
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.importer import import_from_string
 
+from claude_proxy import logs
+from claude_proxy.signals import HANGUP, STOPPING, stop_signals
+
+from .acceptor import Acceptor
 from .limits import Limits
 from .protocol import HardenedProtocol
 
 log = structlog.get_logger("server")
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # After the grace time: how long a cancelled exchange may take to write itself down (seconds).
 _LAST_WORDS = 1.0
+# How long a second signal waits for the log's reader (seconds).
+_LAST_LINES = 0.2
 
 
 class WorkerConfig(uvicorn.Config):
@@ -74,6 +81,7 @@ class Worker(uvicorn.Server):
         self._lifeline = lifeline
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
+        self._acceptor: Acceptor | None = None
 
     def stop(self) -> None:
         """Begin to drain. May be called from a signal handler or from another thread; repeating it is harmless."""
@@ -94,7 +102,8 @@ class Worker(uvicorn.Server):
         if threading.current_thread() is not threading.main_thread():
             yield  # signals are the main thread's; `stop` works from anywhere
             return
-        before = {number: signal.signal(number, self.handle_exit) for number in STOP_SIGNALS}
+        stopping = stop_signals() if self._lifeline is None else STOPPING  # a closed terminal is the supervisor's affair
+        before = {number: signal.signal(number, self.handle_exit) for number in stopping}
         if self._lifeline is not None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
@@ -106,18 +115,33 @@ class Worker(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if not self.should_exit:
             self.stop()
-        elif self._lifeline is None:
-            # Not through the log: this may have interrupted it, and it holds a lock while it writes.
-            os.write(2, b"claude-proxy: ended at once by a second signal\n")
+        elif self._lifeline is None and sig not in HANGUP:  # a closed terminal may say so more than once
+            logs.say("claude-proxy: ended at once by a second signal")
+            logs.drain(_LAST_LINES)
             os._exit(128 + sig)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         if self._lifeline is not None:
             self._loop.add_reader(self._lifeline, self._orphaned, self._lifeline)
-        await super().startup(sockets)
+        if sys.platform == "win32":  # its event loop has no add_reader
+            await super().startup(sockets)
+        else:
+            await self._start_accepting(sockets or ())
         self._refresh_date()
         self._on_ready()
+
+    async def _start_accepting(self, sockets: Sequence[socket.socket]) -> None:
+        """What uvicorn's startup does, with our acceptor in place of the event loop's server."""
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            sys.exit(STARTUP_FAILURE)
+        self._acceptor = Acceptor(sockets, self._make_protocol)
+        self.servers = []
+        self.started = True
+
+    def _make_protocol(self) -> HardenedProtocol:
+        return HardenedProtocol(self.config, self.server_state, self.lifespan.state)
 
     def _refresh_date(self) -> None:
         """Keep the `date` header right: rendered at each full second, not for each response."""
@@ -139,6 +163,8 @@ class Worker(uvicorn.Server):
             app_state.draining = True
         for server in self.servers:
             server.close()
+        if self._acceptor is not None:
+            await self._acceptor.close()
         for listener in sockets or ():
             listener.close()
         for connection in list(state.connections):

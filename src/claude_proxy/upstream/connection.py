@@ -1,26 +1,38 @@
 """One connection to an upstream: writes a request, parses its response, with flow control both ways.
 
-httptools (llhttp) parses; this class keeps the state around it. One exchange at a time, no pipelining. Nothing is
-buffered beyond `HIGH_WATER` each way: a slow client pauses the upstream, a slow upstream pauses the client.
+httptools (llhttp) parses; this class keeps the state around it (`State`). One exchange at a time, no pipelining. At most
+about `HIGH_WATER` bytes are buffered each way: a slow client pauses the upstream, a slow upstream pauses the client.
 """
 
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections.abc import Callable
 from typing import cast
 
 import httptools
 
 from claude_proxy.errors import BadResponse, ConnectionLost, ProxyError
+from claude_proxy.upstream.framing import MAX_HEAD, cause, head_too_large, is_chunked, new_parser, without_nul
 from claude_proxy.upstream.outbox import Outbox
 
 HIGH_WATER = 64 * 1024
 SMALL = 8 * 1024  # bytes that any socket's buffer has room for
 READ_AHEAD = 1024 * 1024
-MAX_HEAD = 256 * 1024
 Header = tuple[bytes, bytes]
 Address = tuple[str, int]
+
+
+class State(enum.IntEnum):
+    """Where a connection is in its exchange. The order matters: each state is later than the one before."""
+
+    IDLE = 0  # no request yet
+    QUEUED = 1  # a request is in the outbox; not a byte of it has been written
+    SENT = 2  # written, at least in part; no response head yet
+    BODY = 3  # the head has been read, the body has not ended
+    COMPLETE = 4  # the response has arrived whole
+    FAILED = 5  # it never will: `read` and `head` raise the reason
 
 
 class Connection(asyncio.Protocol):
@@ -32,12 +44,13 @@ class Connection(asyncio.Protocol):
         outbox: shared by the connections of a pool; by default one of its own.
 
     Attributes:
+        state: how far the exchange has come.
         status, headers: of the response, once `head()` has returned; names lower-case, order kept.
         fields: the same headers by name, the last of several.
-        complete: whether the response has arrived whole.
+        closed: whether the transport is gone; a complete response may still wait to be read then.
         idle_since: loop time at which it was put back into the pool.
-        passing: set by who waits in `read()`: called with bytes of a body that goes on. It returns True if it has taken them;
-            then nothing wakes.
+        passing: set by whoever waits in `read()`; called with bytes of a body that goes on, as they arrive. It returns True
+            if it took them; then `read()` does not wake.
     """
 
     def __init__(
@@ -59,33 +72,33 @@ class Connection(asyncio.Protocol):
         self.local: Address | None = None
         self.peer: Address | None = None
         self._collected: list[Header] = []
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser = new_parser(self)
         self._begin(is_head=False)
-        self.complete = True  # nothing is awaited before the first request
+        self.state = State.IDLE
 
     def _begin(self, *, is_head: bool) -> None:
-        """Ready for the next response."""
+        """Reset everything that belongs to one exchange."""
+        self.state = State.SENT
         self.status = 0
         self.headers: list[Header] = []
         self.fields: dict[bytes, bytes] = {}
-        self.complete = False
         self._is_head = is_head
-        self._head_done = False
-        self._framed = False
+        self._ends_with_connection = False  # the body has no length and no chunks: the close is its end
         self._head_size = 0
-        self._body: list[bytes] = []
+        self._has_nul = False
+        self._body: list[bytes] = []  # arrived and not read yet
         self._buffered = 0
         self._error: ProxyError | None = None
         self._nudged = False
         self._keep_alive = False
-        self._request = b""  # not written yet
+        self._request = b""  # what the outbox will write
 
     # -- what an attempt does
 
     def send(self, head: bytes, body: bytes, *, is_head: bool = False) -> None:
         """Write a request's head and what there is of its body.
 
-        What the kernel takes in any case goes through the outbox, at the end of this turn of the event loop.
+        A request so small that the kernel takes it whole goes through the outbox, at the end of this loop iteration.
 
         Raises:
             ConnectionLost: the connection's close was seen before a byte was written.
@@ -97,24 +110,26 @@ class Connection(asyncio.Protocol):
         data = head + body if body else head
         if len(data) <= SMALL:
             self._request = data
-            self._outbox.put(self._hand_over)
+            self.state = State.QUEUED
+            self._outbox.put(self._write_queued)
         else:
             self._transport.write(data)
 
-    def _hand_over(self) -> None:
-        if self._request and not self._transport.is_closing():  # else it stays: not a byte of it has gone out
+    def _write_queued(self) -> None:
+        if self.state is State.QUEUED and not self._transport.is_closing():
             data, self._request = self._request, b""
+            self.state = State.SENT
             self._transport.write(data)
 
     def write(self, data: bytes) -> None:
         """Write more of the request body; does not wait.
 
         Raises:
-            ConnectionLost: the connection is gone.
+            ConnectionLost: the connection is gone; with code `stale_connection` if not a byte of the request was written.
         """
         if self.closed or self._transport.is_closing():
-            raise ConnectionLost(_LOST)
-        self._hand_over()
+            raise self._lost() if self._error is None else self._error
+        self._write_queued()
         self._transport.write(data)
 
     async def drained(self) -> None:
@@ -135,7 +150,7 @@ class Connection(asyncio.Protocol):
             ConnectionLost: closed without an answer.
             BadResponse: what came is no HTTP/1.1 response.
         """
-        while not self._head_done:
+        while not self.status:
             if self._error is not None:
                 raise self._error
             await self._arrival()
@@ -152,7 +167,7 @@ class Connection(asyncio.Protocol):
             if self._nudged:
                 self._nudged = False
                 return None
-            if self.complete:
+            if self.state is State.COMPLETE:
                 return b""
             if self._error is not None:
                 raise self._error
@@ -177,25 +192,25 @@ class Connection(asyncio.Protocol):
         self._nudged = True
         self.wake()
 
-    def push_back(self, data: bytes) -> None:
-        """Give bytes back that were read too early: the next `read()` begins with them."""
-        self._body.insert(0, data)
-        self._buffered += len(data)
-
     def release_headers(self) -> None:
         """Let go of the response's headers, but for what the pool asks."""
         self.headers = []
         self.fields = {name: value for name, value in self.fields.items() if name == b"keep-alive"}
 
     @property
-    def has_bytes(self) -> bool:
-        """Whether `read()` would not have to wait for bytes."""
-        return bool(self._body)
+    def complete(self) -> bool:
+        """Whether the response has arrived whole; some of it may still wait to be read."""
+        return self.state is State.COMPLETE
 
     @property
     def finished(self) -> bool:
-        """Whether `read()` has nothing left to give."""
-        return self.complete and not self._body
+        """Whether the response has arrived whole and been read."""
+        return self.state is State.COMPLETE and not self._body
+
+    @property
+    def broken(self) -> ProxyError | None:
+        """Why the response will never be whole, once all that did arrive has been read."""
+        return None if self._body else self._error
 
     @property
     def reusable(self) -> bool:
@@ -226,7 +241,8 @@ class Connection(asyncio.Protocol):
     def _fail(self, error: ProxyError) -> None:
         self._keep_alive = False
         self.passing = None
-        if not self.complete and self._error is None:
+        if State.QUEUED <= self.state <= State.BODY:
+            self.state = State.FAILED
             self._error = error
 
     # -- what the transport tells us
@@ -238,17 +254,18 @@ class Connection(asyncio.Protocol):
         self.peer = _address(transport.get_extra_info("peername"))
 
     def data_received(self, data: bytes) -> None:
-        if self.complete:  # an answer that nobody asked for: whose would it be?
+        state = self.state
+        if state is State.COMPLETE or state is State.IDLE:  # an answer that nobody asked for: whose would it be?
             self._keep_alive = False
             self._transport.abort()
             return
         try:
-            if self._head_done:
+            if state is State.BODY:
                 self._parser.feed_data(data)
             else:
                 self._feed_head(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade, ProxyError) as error:
-            self._fail(_cause(error))
+            self._fail(cause(error))
             self._transport.abort()
         body = self._body
         if self.passing is not None and body:
@@ -257,7 +274,8 @@ class Connection(asyncio.Protocol):
             self._buffered = 0
             if self.passing(chunk):
                 return
-            self.push_back(chunk)
+            self._body = [chunk]
+            self._buffered = len(chunk)
         elif body:
             self._buffered += len(data)
         if self._buffered > HIGH_WATER and not self._reading_paused and not self.closed:
@@ -269,9 +287,10 @@ class Connection(asyncio.Protocol):
 
     def _feed_head(self, data: bytes) -> None:
         self._head_size += len(data)
+        self._has_nul = self._has_nul or b"\0" in data
         self._parser.feed_data(data)
-        if self._head_size > MAX_HEAD and not self._head_done:
-            raise _head_too_large()
+        if self._head_size > MAX_HEAD and not self.status:
+            raise head_too_large()
 
     def eof_received(self) -> bool:
         return False
@@ -279,20 +298,21 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
         self._keep_alive = False
-        if not self.complete:
-            if self._head_done and not self._framed and exc is None:
-                self.complete = True  # RFC 9112 section 6.3, item 8: the close is the end
-            else:
-                self._fail(self._lost())
+        if self.state is State.BODY and self._ends_with_connection and exc is None:
+            self.state = State.COMPLETE  # RFC 9112 section 6.3, item 8: the close is the end
+        else:
+            self._fail(self._lost(exc))
         self.resume_writing()
         self.passing = None
         self._on_close(self)
         self.wake()
 
-    def _lost(self) -> ConnectionLost:
-        if self._head_done:
+    def _lost(self, cause: Exception | None = None) -> ConnectionLost:
+        if isinstance(cause, TimeoutError):
+            return ConnectionLost(_SILENT)
+        if self.status:
             return ConnectionLost(_CUT)
-        return ConnectionLost(_LOST, code="stale_connection") if self._request else ConnectionLost(_LOST)
+        return ConnectionLost(_LOST, code="stale_connection" if self.state is State.QUEUED else None)
 
     def pause_writing(self) -> None:
         self._write_paused = True
@@ -305,11 +325,11 @@ class Connection(asyncio.Protocol):
     # -- what the parser tells us
 
     def on_message_begin(self) -> None:
-        if self.complete:  # in one packet with the answer we asked for, which must stay as it is
-            raise BadResponse("The upstream sent an answer that nobody asked for; its side has to mend that.")
+        if self.state is State.COMPLETE:  # in one packet with the answer we asked for, which must stay as it is
+            raise BadResponse("The upstream sent an answer that nobody asked for. That has to be fixed on its side.")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._head_done:  # after it come trailers: ASGI has no way to pass them on
+        if not self.status:  # afterwards come trailers: ASGI has no way to pass them on
             self._collected.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
@@ -317,55 +337,48 @@ class Connection(asyncio.Protocol):
         collected, self._collected = self._collected, []
         if status < 200:
             if status == 101:
-                raise BadResponse("The upstream switched protocols unasked; its side has to mend that.")
+                raise BadResponse("The upstream switched protocols unasked. That has to be fixed on its side.")
             return  # an interim answer: the real one follows
         if status > 599:
-            raise BadResponse(f"The upstream answered with status {status}, which HTTP does not have; its side has to mend that.")
+            raise BadResponse(
+                f"The upstream answered with status {status}, which HTTP does not have. That has to be fixed on its side."
+            )
         # Packets may have brought body as well: only when they add up to too much are the fields themselves counted.
         if self._head_size > MAX_HEAD and sum(len(name) + len(value) for name, value in collected) > MAX_HEAD:
-            raise _head_too_large()
-        self.headers = collected
-        self.fields = dict(collected)
-        self._framed = b"content-length" in self.fields
-        if b"transfer-encoding" in self.fields:
-            self._framed = True
-            codings = [value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"]
-            if codings != [b"chunked"]:
-                raise BadResponse("The upstream's answer has a Transfer-Encoding besides 'chunked'; its side has to mend that.")
-        self.status = status
-        self._head_done = True
+            raise head_too_large()
+        if self._has_nul:
+            collected = without_nul(collected)
+        fields = dict(collected)
+        chunked = b"transfer-encoding" in fields and is_chunked(collected)
         self._keep_alive = self._parser.should_keep_alive()
+        self._ends_with_connection = not chunked and b"content-length" not in fields
+        if chunked and fields.pop(b"content-length", None) is not None:  # RFC 9112 section 6.3, item 3
+            collected = [pair for pair in collected if pair[0] != b"content-length"]
+            self._keep_alive = False
+        self.headers = collected
+        self.fields = fields
+        self.status = status
+        self.state = State.BODY
         if self._is_head or status in (204, 304):
             # No body follows, whatever the length says (RFC 9112 section 6.3); llhttp cannot be told, so it is replaced.
-            self._framed = self.complete = True
-            self._parser = httptools.HttpResponseParser(self)
+            self.state = State.COMPLETE
+            self._parser = new_parser(self)
 
     def on_body(self, data: bytes) -> None:
-        if self.complete:  # a body where none may be: nobody knows how much of it is still to come
-            self._keep_alive = False
-        else:
+        if self.state is State.BODY:
             self._body.append(data)
+        else:  # a body where none may be: nobody knows how much of it is still to come
+            self._keep_alive = False
 
     def on_message_complete(self) -> None:
-        if self._head_done:
-            self.complete = True
+        if self.state is State.BODY:
+            self.state = State.COMPLETE
             self.passing = None
 
 
 _LOST = "The upstream closed the connection before it answered. Nothing is wrong with the request; try again."
+_SILENT = "The upstream, or the network to it, is gone without a word. Nothing is wrong with the request; try again."
 _CUT = "The upstream's answer broke off before its end."
-
-
-def _cause(error: Exception) -> ProxyError:
-    """What to report of an answer that could not be read: our own refusal, which the parser wraps, or the parser's."""
-    for reason in (error, error.__context__):
-        if isinstance(reason, ProxyError):
-            return reason
-    return BadResponse(f"The upstream's answer is not valid HTTP/1.1 ({error}); its side, or BASE_URL, has to be mended.")
-
-
-def _head_too_large() -> BadResponse:
-    return BadResponse(f"The upstream sent headers of more than {MAX_HEAD // 1024} KiB; its side has to mend that.")
 
 
 def _address(name: object) -> Address | None:

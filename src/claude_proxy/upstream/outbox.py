@@ -1,4 +1,4 @@
-"""What is written in one turn of the event loop, written together at its end."""
+"""Small requests of one event loop iteration, written together at its end."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 
 class Outbox:
-    """Calls what was put into it when all that is ready in this turn of the loop has run.
+    """Collects calls and makes them once everything that was ready in this iteration of the event loop has run.
 
-    Small requests go out one right after the other then. Under load that spares the process at the other end, and ours
-    that has to wake it, a wake-up for each; a request that is alone waits for nothing.
+    Requests then go out in a burst. Under load that wakes the upstream, and later us, once for many of them instead of once
+    for each; a request that is alone is not delayed, because the end of the iteration comes right after it.
     """
 
     __slots__ = ("_loop", "_waiting")
@@ -20,7 +20,7 @@ class Outbox:
         self._waiting: list[Callable[[], None]] = []
 
     def put(self, call: Callable[[], None]) -> None:
-        """Call `call` at the end of the turn. It must not raise."""
+        """Make `call` at the end of this iteration. It must not raise."""
         if not self._waiting:
             self._loop.call_soon(self._empty)
         self._waiting.append(call)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+from claude_proxy.protocol.claude_code import model_variables
+from claude_proxy.protocol.providers import Provider, find_at
 
 OWN_KEY = "<your key>"
 PROXY_KEY = "<PROXY_API_KEY>"
@@ -26,6 +30,11 @@ class Upstream:
     def host(self) -> str:
         """Host name without port, or the whole base URL where it names none."""
         return urlsplit(self.base_url).hostname or self.base_url
+
+    @property
+    def provider(self) -> Provider:
+        """Who is behind it."""
+        return find_at(self.base_url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +77,18 @@ class PageFacts:
 
     @property
     def sample_model(self) -> str:
-        """A model name that the first upstream knows (FACTS section 2)."""
-        host = f".{self.upstreams[0].host}"
-        return "glm-5.3" if host.endswith((".z.ai", ".bigmodel.cn")) else "claude-sonnet-5-5"
+        """A model name that the first upstream knows."""
+        return self.upstreams[0].provider.sample_model
+
+    @property
+    def client_models(self) -> Mapping[str, str]:
+        """The variables that tell Claude Code which models the first upstream has; empty where we know none."""
+        return model_variables(self.upstreams[0].provider)
+
+    @property
+    def checks_tools(self) -> bool:
+        """Whether the first upstream answers the safety check of Claude Code's auto mode: only Anthropic does."""
+        return self.upstreams[0].provider.native
 
     @property
     def _proxy_key(self) -> str | None:
@@ -78,5 +96,4 @@ class PageFacts:
 
     @property
     def _upstream_reads_x_api_key(self) -> bool:
-        """Anthropic takes API keys so (https://docs.anthropic.com/en/api/overview), the others bearer tokens."""
-        return self.upstreams[0].host == "api.anthropic.com"
+        return self.upstreams[0].provider.auth == "x-api-key"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from claude_proxy.errors import BadRequest, NotFound, ProxyError, render
+from claude_proxy.proxy.mistaken import NO_VERSION, fault, is_meant_for_api
 from claude_proxy.web.address import address_of, root_of
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ def _own_path(request: Request) -> str:
 def not_found(request: Request, prefix: str = "/api/anthropic") -> Response:
     """404 in Anthropic's envelope, marked as ours.
 
-    A path that belongs to the Anthropic API means a client whose base URL lacks the prefix: the sentence gives
-    the line that repairs it.
+    A path of the Anthropic API means a client with a wrong base URL: the sentence says what is missing or doubled in the
+    path, and the right base URL.
 
     Args:
         prefix: path under which the API is proxied.
@@ -41,9 +42,13 @@ def not_found(request: Request, prefix: str = "/api/anthropic") -> Response:
     path = _own_path(request)
     address = address_of(request)
     shown = path if len(path) <= _SHOWN else f"{path[:_SHOWN]}…"
-    if path == "/v1" or path.startswith("/v1/"):
+    if is_meant_for_api(path):
+        found = fault(path, prefixes=1)
+        also = f" (the path also {found})" if found is not None and found != NO_VERSION else ""
         repair = f"set ANTHROPIC_BASE_URL={address.to(prefix)} in your client and try again."
-        return _answer(NotFound(f"The API is not at {shown} of this proxy but under {prefix}: {repair}"))
+        if found == NO_VERSION:
+            repair = f"this client appends no /v1, so set its base URL to {address.to(prefix)}/v1 and try again."
+        return _answer(NotFound(f"The API is not at {shown} of this proxy but under {prefix}{also}: {repair}"))
     start = address.to("/")
     return _answer(NotFound(f"This proxy has nothing at {shown}. The API is at {address.to(prefix)}; {start} says more."))
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from claude_proxy.protocol.claude_code import EFFORT, needed, picker_rows
 from claude_proxy.web.facts import PROXY_KEY
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Snippet:
 
 
 def environment(base_url: str, facts: PageFacts) -> dict[str, str]:
-    """The variables that Claude Code reads (FACTS section 1).
+    """The variables that Claude Code needs, as `claude-proxy env` sets them (https://code.claude.com/docs/en/env-vars).
 
     A proxy key that has to travel as `x-api-key` beside a bearer token is no ANTHROPIC_API_KEY: Claude Code would ask
     which of the two to use.
@@ -40,7 +41,15 @@ def environment(base_url: str, facts: PageFacts) -> dict[str, str]:
         names["ANTHROPIC_AUTH_TOKEN"] = facts.bearer
     if facts.x_api_key == PROXY_KEY:
         names["ANTHROPIC_CUSTOM_HEADERS"] = f"x-api-key: {PROXY_KEY}"
-    return names
+    needs = {variable.name: str(variable.value) for variable in needed(checks_tools=facts.checks_tools)}
+    return {**names, **facts.client_models, **needs}
+
+
+def settings_file(base_url: str, facts: PageFacts) -> dict[str, Any]:
+    """Claude Code's settings.json: the variables, and rows of its model picker for models that it would warn about."""
+    rows = picker_rows(facts.client_models.values())
+    beside = {"modelPicker": {"options": rows}, "effortLevel": EFFORT} if rows else {}
+    return {"env": environment(base_url, facts), **beside}
 
 
 def claude_code(base_url: str, facts: PageFacts) -> tuple[Snippet, ...]:
@@ -53,7 +62,7 @@ def claude_code(base_url: str, facts: PageFacts) -> tuple[Snippet, ...]:
         Snippet("sh", "bash · zsh", "\n".join([*posix, "claude"])),
         Snippet("fish", "fish", "\n".join([*fish, "claude"])),
         Snippet("powershell", "PowerShell", "\n".join([*power, "claude"])),
-        Snippet("settings", "settings.json", json.dumps({"env": dict(names)}, indent=2)),
+        Snippet("settings", "settings.json", json.dumps(settings_file(base_url, facts), indent=2)),
     )
 
 

@@ -105,6 +105,7 @@ def as_html(facts: PageFacts, state: str, address: Address, words: Texts) -> str
         "css": assets.text("start.css"),
         "js": assets.text("start.js"),
         "claude_code": _group(snippets.claude_code(base_url, facts), base_url, words),
+        "client_note": escape(words.client_note(facts), quote=False),
         "code": _group(snippets.code(base_url, facts), base_url, words),
         "key_note": _filled(words.key_note(facts), base_url),
         "rows": _rows(facts, words),

@@ -26,6 +26,8 @@ class Texts:
     claude_code: str
     code: str
     settings_file: str
+    auto_mode: str
+    timeouts: str
     key_passes: str
     key_asked: str
     key_held: str
@@ -54,6 +56,12 @@ class Texts:
             note = self.key_both if facts.needs_key else self.key_passes
         return note.format(upstream=facts.upstreams[0].host)
 
+    def client_note(self, facts: PageFacts) -> str:
+        """What those variables are for that nobody would guess."""
+        return (
+            self.timeouts if facts.checks_tools else f"{self.auto_mode} {self.timeouts}".format(upstream=facts.upstreams[0].host)
+        )
+
 
 ENGLISH = Texts(
     language="en",
@@ -68,6 +76,8 @@ ENGLISH = Texts(
     claude_code="Claude Code",
     code="SDKs and curl",
     settings_file="~/.claude/settings.json",
+    auto_mode="CLAUDE_CODE_AUTO_MODE_SERVER=0: {upstream} does not check tool calls for auto mode, so your Sonnet model does.",
+    timeouts="The two timeouts work only together: a silent answer gets half an hour instead of six minutes.",
     key_passes="<your key> is your key for {upstream}. It passes through unchanged; nothing is kept here.",
     key_asked="<PROXY_API_KEY> is the key that this proxy was started with. The upstream's own key never leaves it.",
     key_held="The proxy holds the key for {upstream}; any token will do. It serves this machine only.",
@@ -102,6 +112,8 @@ KOREAN = Texts(
     claude_code="Claude Code",
     code="SDK와 curl",
     settings_file="~/.claude/settings.json",
+    auto_mode="CLAUDE_CODE_AUTO_MODE_SERVER=0: {upstream} 쪽은 자동 모드의 도구 호출을 검사하지 않아 Sonnet 모델이 검사합니다.",
+    timeouts="두 시간 제한은 함께 설정해야 하며, 응답이 없을 때 6분이 아니라 30분까지 기다립니다.",
     key_passes="<your key> 자리에 {upstream} 키를 넣으세요. 키는 그대로 전달되고 여기에 저장되지 않습니다.",
     key_asked="<PROXY_API_KEY> 자리에 이 프록시에 설정한 키를 넣으세요. 업스트림 키는 프록시 밖으로 나가지 않습니다.",
     key_held="{upstream} 키는 프록시가 가지고 있으므로 토큰은 아무 값이나 됩니다. 이 컴퓨터에서만 쓸 수 있습니다.",

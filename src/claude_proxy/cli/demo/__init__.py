@@ -14,7 +14,7 @@ from claude_proxy.cli.demo.client import converse
 from claude_proxy.cli.demo.proxy import NotStarted, running
 from claude_proxy.cli.demo.screen import shown
 from claude_proxy.cli.demo.story import SESSION, Talk, script, talks
-from claude_proxy.cli.output import console
+from claude_proxy.cli.output import console, say
 from claude_proxy.simulator import Simulator
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def demo(
     try:
         asyncio.run(perform(screen, port, keep=keep))
     except NotStarted as error:
-        typer.echo(f"The demo's proxy did not start:\n{error}", err=True)
+        say(f"The demo's proxy did not start:\n{error}", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         raise typer.Exit(0 if keep else 130) from None

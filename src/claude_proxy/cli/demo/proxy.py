@@ -6,17 +6,17 @@ import asyncio
 import contextlib
 import json
 import os
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-from claude_proxy.settings import Settings
+from claude_proxy.safepath import PYTHON, without_working_directory
+from claude_proxy.settings import CONFIG_FILE, Settings
 
 START_LIMIT = 20.0  # seconds
 STOP_LIMIT = 10.0
-SERVER_NAMES = ("BIND", "APP_MODULE", "MODULE_NAME", "VARIABLE_NAME", "WEB_CONCURRENCY", "WORKERS_PER_CORE", "ROOT_PATH")
-OTHERS = ("CLAUDE_PROXY_CONFIG", "PRE_START_PATH", "HTTP_PROXY", "http_proxy")
+OTHERS = ("CLAUDE_PROXY_CONFIG", "HTTP_PROXY", "http_proxy")
 
 Line = Mapping[str, Any]
 
@@ -28,8 +28,15 @@ class NotStarted(Exception):
 def clean(environ: Mapping[str, str]) -> dict[str, str]:
     """`environ` without anything that would make this proxy another one than the demo wants."""
     ours = {name.upper() for name in Settings.model_fields}
-    hidden = ours | {f"{name}_FILE" for name in ours} | {*SERVER_NAMES, *OTHERS}
+    hidden = ours | {f"{name}_FILE" for name in ours} | {*OTHERS}
     return {name: value for name, value in environ.items() if name not in hidden}
+
+
+def empty_settings(folder: str) -> str:
+    """A file of settings with nothing in it, so that the user's own plays no part."""
+    file = Path(folder, CONFIG_FILE)
+    file.touch()
+    return str(file)
 
 
 @contextlib.asynccontextmanager
@@ -46,9 +53,9 @@ async def running(upstream: str, port: int, on_line: Callable[[Line], None]) -> 
     options = ["--host", "127.0.0.1", "--port", str(port), "--base-url", upstream, "--log-format", "json"]
     with tempfile.TemporaryDirectory(prefix="claude-proxy-demo-") as folder:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "claude_proxy", "serve", *options, "--data-dir", folder,
-            cwd=folder,  # neither a proxy.py nor a claude-proxy.toml there
-            env=clean(os.environ),
+            *PYTHON, "-m", "claude_proxy", "serve", *options, "--data-dir", folder, "--config", empty_settings(folder),
+            cwd=folder,
+            env=without_working_directory(clean(os.environ)),
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is ours to handle

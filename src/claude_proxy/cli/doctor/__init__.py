@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from claude_proxy.cli.arguments import AsJson, ConfigFile
+from claude_proxy.cleaning import visible
+from claude_proxy.cli.arguments import AppFile, AsJson, ConfigFile
 from claude_proxy.cli.doctor import local
 from claude_proxy.cli.doctor.check import Check, Checks, fail, run_all
 from claude_proxy.cli.doctor.notices import ntfy
 from claude_proxy.cli.doctor.way import upstream
 from claude_proxy.cli.output import console, write_json
-from claude_proxy.cli.project import read_settings
+from claude_proxy.cli.project import user_settings
 from claude_proxy.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -26,17 +27,17 @@ LIMIT = 15.0  # seconds for everything
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
-def doctor(as_json: AsJson = False, config: ConfigFile = None) -> None:
+def doctor(as_json: AsJson = False, config: ConfigFile = None, app: AppFile = None) -> None:
     """Check settings, port, network, TLS, upstream, credential and clock; each failure comes with its fix.
 
     Ends with 1 if a check failed, with 0 if there are only warnings. No request it makes is billed.
     """
     screen = console()
     if as_json or not screen.is_terminal:
-        checks = examine(config)
+        checks = examine(config, app)
     else:
         with screen.status("Looking around ..."):
-            checks = examine(config)
+            checks = examine(config, app)
     failed = sum(check.state == "fail" for check in checks)
     if as_json:
         write_json({"ok": failed == 0, "checks": [asdict(check) for check in checks]})
@@ -47,11 +48,11 @@ def doctor(as_json: AsJson = False, config: ConfigFile = None) -> None:
     raise typer.Exit(1 if failed else 0)
 
 
-def examine(config: Path | None) -> list[Check]:
+def examine(config: Path | None, app: Path | None = None) -> list[Check]:
     """All checks, side by side; with settings that cannot be read only those that need none."""
     groups: dict[str, Callable[[], Checks]] = {"version": local.versions, "claude": local.claude}
     try:
-        loaded = read_settings(config)
+        loaded = user_settings(config, app)
     except SettingsError as error:
         broken = fail("settings", error.message, "Correct it there; claude-proxy config show --docs lists all settings.")
         return [*run_all(groups, LIMIT), broken]
@@ -71,9 +72,9 @@ def line(check: Check) -> Text:
     """A check as one line, and its fix as another."""
     from rich.text import Text
 
-    text = Text.assemble((f"{check.state:<5}", STYLES[check.state]), f"{check.name:<11}", check.detail)
+    text = Text.assemble((f"{check.state:<5}", STYLES[check.state]), f"{check.name:<11}", visible(check.detail))
     if check.fix:
-        text.append(f"\n{'':<16}fix: ", style="dim").append(check.fix)
+        text.append(f"\n{'':<16}fix: ", style="dim").append(visible(check.fix))
     return text
 
 
@@ -81,5 +82,5 @@ def summary(checks: list[Check]) -> str:
     """How it went, in one line."""
     failed, warned = (sum(check.state == state for check in checks) for state in ("fail", "warn"))
     if failed:
-        return f"\n{failed} failed, {warned} to note. Mend the first failure first: others may follow from it."
-    return f"\nAll in order, {warned} to note." if warned else "\nAll in order."
+        return f"\n{failed} failed, {warned} to note. Fix the first failure first: others may follow from it."
+    return f"\nNothing failed, {warned} to note." if warned else "\nAll in order."

@@ -16,13 +16,16 @@ from urllib.parse import urlsplit
 
 from claude_proxy import __version__
 from claude_proxy.cli.address import LOOPBACK, listen_host, probe, proxy_url, same_place
-from claude_proxy.cli.claude_settings import overruled
+from claude_proxy.cli.claude_settings import effective, overruled
 from claude_proxy.cli.client_env import excepts_loopback
 from claude_proxy.cli.doctor.check import Check, Checks, fail, ok, warn
+from claude_proxy.protocol.claude_code import AUTO_MODE, CHECKING_MODEL, needed
+from claude_proxy.protocol.providers import find_at
 from claude_proxy.proxy.target import PREFIX
 from claude_proxy.settings import Loaded, Settings
 
 CLAUDE_LIMIT = 8.0  # seconds for `claude --version`
+OFF = ("0", "false", "no", "off")  # as Claude Code reads a switch
 PARTS = ("uvicorn", "httptools", "uvloop", "fastapi")
 
 
@@ -140,13 +143,37 @@ def client_side(found: Settings, environ: Mapping[str, str]) -> Checks:
             f"Remove it there, or set it to {wanted}",
         )
         return
-    yield base_url(environ.get("ANTHROPIC_BASE_URL", ""), wanted)
+    seen = effective(environ, Path.cwd())
+    stated = seen.get("ANTHROPIC_BASE_URL", "")
+    yield base_url(stated, wanted)
     yield from outbound_proxy(environ)
+    if is_ours(stated, wanted):
+        yield from needs(found, seen)
 
 
 def is_ours(url: str, wanted: str) -> bool:
     """Whether `url` leads to the proxy, under whatever name of this machine."""
     return same_place(url, wanted) and urlsplit(url).path.rstrip("/") == PREFIX
+
+
+def needs(found: Settings, seen: Mapping[str, str]) -> Checks:
+    """What Claude Code needs behind this upstream and will not have.
+
+    Args:
+        seen: the environment as Claude Code will see it.
+    """
+    fix = 'eval "$(claude-proxy env)", or start Claude Code with: claude-proxy code'
+    anthropic = find_at(found.base_url).native
+    for variable in needed(checks_tools=anthropic):
+        stated = seen.get(variable.name, "")
+        if not stated or (variable == AUTO_MODE and stated.lower() not in OFF):
+            yield warn("client", f"Claude Code lacks {variable.name}={variable.value}: {variable.why}", fix)
+    if not anthropic and not seen.get(CHECKING_MODEL):
+        yield warn(
+            "client",
+            f"auto mode asks claude-sonnet-5 whether a tool call is safe: {CHECKING_MODEL} names no model of the upstream",
+            f"export {CHECKING_MODEL}=... to the name of a model that the upstream has",
+        )
 
 
 def base_url(stated: str, wanted: str) -> Check:

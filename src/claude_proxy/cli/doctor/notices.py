@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import shutil
 import urllib.error
 import urllib.request
 
 from claude_proxy.cli.address import reason
-from claude_proxy.cli.doctor.check import Checks, fail, ok
+from claude_proxy.cli.doctor.check import Check, Checks, fail, ok, warn
+from claude_proxy.notify.answer import foreign, redirected
+from claude_proxy.notify.ntfy import NoRedirect
 from claude_proxy.settings import Settings
 
 LIMIT = 6.0  # seconds
+FIX = "Check NTFY_SERVER and the network; then: claude-proxy test-ntfy"
 
 
 def ntfy(settings: Settings) -> Checks:
@@ -25,22 +29,38 @@ def ntfy(settings: Settings) -> Checks:
         else:
             yield ok("ntfy", f"{found} publishes the notices (test: claude-proxy test-ntfy)")
     else:
-        yield from server(settings.ntfy_server)
+        yield server(settings.ntfy_server)
 
 
-def server(url: str) -> Checks:
+def server(url: str) -> Check:
     """Ask the server for its health (docs.ntfy.sh/config, "Health checks")."""
-    fix = "Check NTFY_SERVER and the network; then: claude-proxy test-ntfy"
     try:
-        with urllib.request.urlopen(f"{url}/v1/health", timeout=LIMIT) as response:  # noqa: S310 - settings allow http(s) only
-            healthy = json.loads(response.read(4096)).get("healthy")
+        with urllib.request.build_opener(NoRedirect()).open(f"{url}/v1/health", timeout=LIMIT) as response:
+            return healthy(url, response.read(4096))
     except urllib.error.HTTPError as error:
-        yield fail("ntfy", f"{url} answers {error.code} where a ntfy server says its health", fix)
+        with error:
+            return refused(url, error)
     except urllib.error.URLError as error:
         cause = error.reason if isinstance(error.reason, Exception) else error
-        yield fail("ntfy", f"{url} cannot be reached ({reason(cause)})", fix)
-    except (OSError, ValueError, AttributeError) as error:
-        yield fail("ntfy", f"{url} gives no answer of a ntfy server ({reason(error)})", fix)
-    else:
-        state = "is healthy" if healthy else "says it is not healthy"
-        yield ok("ntfy", f"{url} {state} (test: claude-proxy test-ntfy)")
+        return fail("ntfy", f"{url} cannot be reached ({reason(cause)})", FIX)
+    except (OSError, http.client.HTTPException) as error:
+        return fail("ntfy", f"{url} gives no answer of a ntfy server ({reason(error)})", FIX)
+
+
+def healthy(url: str, body: bytes) -> Check:
+    """Judge a 200: only ntfy's own `{"healthy": true}` is a yes, not the login page of a portal, nor another service's JSON."""
+    try:
+        state = json.loads(body)["healthy"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return fail("ntfy", f"{url} gives no answer of a ntfy server", foreign(200, body))
+    if state is True:
+        return ok("ntfy", f"{url} is healthy (test: claude-proxy test-ntfy)")
+    return warn("ntfy", f"{url} says it is not healthy", "Look at the ntfy server's log.")
+
+
+def refused(url: str, error: urllib.error.HTTPError) -> Check:
+    """Judge any other status: ntfy answers this question to everyone, so what refuses it is something else."""
+    if 300 <= error.code < 400:
+        sentence = redirected(error.code, {"location": error.headers.get("location", "")}).sentence
+        return fail("ntfy", f"{url} redirects, and a publish does not follow", sentence)
+    return fail("ntfy", f"{url} answers {error.code} where a ntfy server says its health", FIX)

@@ -15,9 +15,12 @@ from typing import Any, TypeVar
 from claude_proxy.cli.address import LOOPBACK, proxy_url, reason, same_place
 from claude_proxy.cli.client_env import PLACEHOLDER
 from claude_proxy.cli.doctor.check import Check, Checks, fail, ok, warn
+from claude_proxy.cli.doctor.recognise import absent, recognised, speaks_as_api
+from claude_proxy.cli.doctor.trust import trust_fix
 from claude_proxy.cli.doctor.wire import Answer, ask, connect, reach, resolve, tunnel
 from claude_proxy.errors import SettingsError
-from claude_proxy.protocol.provider import judge
+from claude_proxy.protocol.judge import judge
+from claude_proxy.protocol.providers import Provider, find, find_at
 from claude_proxy.protocol.usage import read_answer
 from claude_proxy.settings import Settings
 from claude_proxy.upstream.dial import Origin, parse_origin, tls_context
@@ -26,6 +29,8 @@ CLOCK_LIMIT = 60.0  # seconds off that are worth a word
 EXPIRY_NOTICE = 14 * 86_400.0
 MODELS = "/v1/models?limit=1"
 COUNT_TOKENS = "/v1/messages/count_tokens"  # answered without being billed
+EMPTY: dict[str, Any] = {}  # asked of /v1/messages: refused by every API, so never billed
+MESSAGES = "/v1/messages"
 QUESTION = {"model": "claude-sonnet-5", "messages": [{"role": "user", "content": "hi"}]}
 REFUSED = (401, 403)
 T = TypeVar("T")
@@ -37,6 +42,19 @@ class Credential:
 
     header: tuple[str, str]
     owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Where the upstream is and how to get there; each request takes a connection of its own."""
+
+    origin: Origin
+    tls: ssl.SSLContext | None
+    base_url: str
+
+    def ask(self, path: str, headers: Mapping[str, str], body: Any) -> Answer:
+        """Raises OSError or http.client.HTTPException where there is no answer."""
+        return ask(connect(self.origin, self.tls), self.origin, path, headers, body)
 
 
 def upstream(settings: Settings, environ: Mapping[str, str] = os.environ) -> Checks:
@@ -53,13 +71,18 @@ def upstream(settings: Settings, environ: Mapping[str, str] = os.environ) -> Che
     if not origin.tls and origin.host not in LOOPBACK:
         yield warn("tls", f"BASE_URL={settings.base_url} is not encrypted", "Use https:// if the upstream has it.")
     connected: list[socket.socket] = []
-    yield from steps(origin, tls, connected)
+    yield from steps(origin, tls, connected, lambda: trust_fix(settings.upstream_ca_file, environ))
     if connected:
-        yield from answers(origin, tls, connected[0], credential(settings, environ))
+        way = Way(origin, tls, settings.base_url)
+        yield from answers(way, connected[0], credential(settings, environ))
 
 
-def steps(origin: Origin, tls: ssl.SSLContext | None, connected: list[socket.socket]) -> Checks:
-    """Name, connection, tunnel, TLS; the ready socket is put into `connected`."""
+def steps(origin: Origin, tls: ssl.SSLContext | None, connected: list[socket.socket], untrusted: Callable[[], str]) -> Checks:
+    """Name, connection, tunnel, TLS; the ready socket is put into `connected`.
+
+    Args:
+        untrusted: what to do about a certificate of an unknown authority.
+    """
     host, port = (origin.proxy.host, origin.proxy.port) if origin.proxy else (origin.host, origin.port)
     what = "outbound proxy " if origin.proxy else ""
     try:
@@ -75,10 +98,12 @@ def steps(origin: Origin, tls: ssl.SSLContext | None, connected: list[socket.soc
         yield fail("connect", f"{what}{host}:{port} takes no connection ({words(error)})", fix)
         return
     yield ok("connect", f"{what}{host}:{port} ({spent})")
-    yield from secure(origin, tls, sock, connected)
+    yield from secure(origin, tls, sock, connected, untrusted)
 
 
-def secure(origin: Origin, tls: ssl.SSLContext | None, sock: socket.socket, connected: list[socket.socket]) -> Checks:
+def secure(
+    origin: Origin, tls: ssl.SSLContext | None, sock: socket.socket, connected: list[socket.socket], untrusted: Callable[[], str]
+) -> Checks:
     """The tunnel through an outbound proxy and the TLS handshake, where they are needed."""
     try:
         if origin.proxy is not None and origin.tls:
@@ -95,14 +120,14 @@ def secure(origin: Origin, tls: ssl.SSLContext | None, sock: socket.socket, conn
         secured, spent = timed(lambda: tls.wrap_socket(sock, server_hostname=origin.host))
     except OSError as error:
         sock.close()
-        yield tls_failure(origin, error)
+        yield tls_failure(origin, error, untrusted)
         return
     connected.append(secured)
     yield certificate(secured, spent)
 
 
-def tls_failure(origin: Origin, error: OSError) -> Check:
-    """Why a handshake failed, and what mends it."""
+def tls_failure(origin: Origin, error: OSError, untrusted: Callable[[], str]) -> Check:
+    """Why a handshake failed, and how to fix it."""
     if not isinstance(error, ssl.SSLCertVerificationError):
         fix = "Check BASE_URL: is the port right, and is it https there?"
         return fail("tls", f"no TLS with {origin.host}:{origin.port} ({words(error)})", fix)
@@ -112,7 +137,7 @@ def tls_failure(origin: Origin, error: OSError) -> Check:
     elif "mismatch" in said or "not valid for" in said:
         fix = "Check the host name in BASE_URL."
     else:
-        fix = "For a private authority, or a company proxy that opens TLS, set UPSTREAM_CA_FILE to its PEM file."
+        fix = untrusted()
     return fail("tls", f"the certificate of {origin.host} is not trusted: {said}", fix)
 
 
@@ -126,32 +151,34 @@ def certificate(sock: ssl.SSLSocket, spent: str) -> Check:
     return ok("tls", detail)
 
 
-def answers(origin: Origin, tls: ssl.SSLContext | None, sock: socket.socket, shown: Credential | None) -> Checks:
-    """Whether it speaks HTTP and is in order, its clock, and whether it takes the credential."""
+def answers(way: Way, sock: socket.socket, shown: Credential | None) -> Checks:
+    """Whether an Anthropic API answers there and is in order, its clock, and whether it takes the credential.
+
+    The credential goes only to what was recognised as an API.
+    """
     try:
-        first, spent = timed(lambda: ask(sock, origin, MODELS, {}))
+        first, spent = timed(lambda: ask(sock, way.origin, MODELS, {}))
     except (OSError, http.client.HTTPException) as error:
         fix = "Check BASE_URL: is that an Anthropic-compatible API, and is it https?"
-        yield fail("upstream", f"no HTTP answer from {origin.host} ({words(error)})", fix)
+        yield fail("upstream", f"no HTTP answer from {way.origin.host} ({words(error)})", fix)
         return
-    yield judged(first, spent)
+    found = judged(way, first, spent)
+    yield found
     yield from clock(first)
-    if not 300 <= first.status < 400:
-        yield accepted(lambda path, headers, body: ask(connect(origin, tls), origin, path, headers, body), first, shown)
+    if found.state == "ok" or (found.state == "warn" and speaks_as_api(first)):
+        yield accepted(way.ask, first, shown, find(way.origin.host, way.origin.port))
 
 
-def judged(answer: Answer, spent: str) -> Check:
-    """What the first answer, asked for without a credential, says of the upstream."""
-    if 300 <= answer.status < 400:
-        return fail(
-            "upstream",
-            f"it redirects ({answer.status}) to {answer.headers.get('location', 'nowhere')}",
-            "Set BASE_URL to the address it redirects to, without /v1/models.",
-        )
-    if answer.status >= 500:
-        said = "overloaded" if answer.status == 529 else f"status {answer.status}"
-        return warn("upstream", f"it answers, but has trouble of its own ({said})", "Wait, or see the provider's status page.")
-    return ok("upstream", f"it answers ({answer.status} without a credential, {spent})")
+def judged(way: Way, first: Answer, spent: str) -> Check:
+    """What answers without a credential say of the upstream; a second one is asked for where the first says nothing."""
+    found = recognised(first, way.base_url, spent)
+    if found is not None:
+        return found
+    try:
+        second = way.ask(MESSAGES, {}, EMPTY)
+    except (OSError, http.client.HTTPException) as error:
+        return warn("upstream", f"it answered {first.status}, then not at all ({words(error)})", "Try again.")
+    return recognised(second, way.base_url, spent) or absent(second, way.base_url)
 
 
 def clock(answer: Answer) -> Checks:
@@ -176,7 +203,7 @@ def credential(settings: Settings, environ: Mapping[str, str]) -> Credential | N
     """
     if settings.upstream_api_key is not None:
         value = settings.upstream_api_key.get_secret_value()
-        bearer = settings.auth_scheme == "bearer"
+        bearer = (settings.upstream_auth or find_at(settings.base_url).auth) == "bearer"
         return Credential(("Authorization", f"Bearer {value}") if bearer else ("x-api-key", value), "UPSTREAM_API_KEY")
     stated = environ.get("ANTHROPIC_BASE_URL", "")
     if settings.proxy_api_key is not None or not settings.port or not stated or not same_place(stated, proxy_url(settings)):
@@ -188,7 +215,9 @@ def credential(settings: Settings, environ: Mapping[str, str]) -> Credential | N
     return None
 
 
-def accepted(send: Callable[[str, Mapping[str, str], Any], Answer], first: Answer, shown: Credential | None) -> Check:
+def accepted(
+    send: Callable[[str, Mapping[str, str], Any], Answer], first: Answer, shown: Credential | None, provider: Provider
+) -> Check:
     """Whether the upstream takes the credential, told from requests that are not billed.
 
     An answer proves it only where the same request without a credential is refused.
@@ -199,7 +228,7 @@ def accepted(send: Callable[[str, Mapping[str, str], Any], Answer], first: Answe
         for path, body in ((MODELS, None), (COUNT_TOKENS, QUESTION)):
             without = first if path == MODELS else send(path, {}, body)
             answer = send(path, dict([shown.header]), body)
-            verdict = compared(without, answer, shown.owner)
+            verdict = compared(without, answer, shown.owner, provider)
             if verdict is not None:
                 return verdict
     except (OSError, http.client.HTTPException) as error:
@@ -208,9 +237,9 @@ def accepted(send: Callable[[str, Mapping[str, str], Any], Answer], first: Answe
     return warn("credential", f"{shown.owner} cannot be checked for free at this upstream", fix)
 
 
-def compared(without: Answer, answer: Answer, owner: str) -> Check | None:
+def compared(without: Answer, answer: Answer, owner: str, provider: Provider) -> Check | None:
     """Judge `answer`, which had the credential, beside the same request `without` it; None where they prove nothing."""
-    failure = judge(answer.status, read_answer(answer.body).error, credential_held=True)
+    failure = judge(answer.status, read_answer(answer.body).error, provider=provider, credential_held=True)
     if failure is not None and failure.side == "proxy":
         fix = f"Check {owner}: is it complete, of this provider, and still valid?"
         return fail("credential", f"{owner} was refused ({answer.status}: {failure.message})", fix)

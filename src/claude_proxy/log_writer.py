@@ -1,0 +1,158 @@
+"""Log lines written by a thread of their own: a reader that stops reading holds up that thread and nothing else.
+
+Non-blocking writes would need no thread, but O_NONBLOCK belongs to the open file description, which we share with every process
+that inherited it, and `poll` promises nothing while several workers write into one pipe.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+WHOLE = 4096  # bytes that a pipe takes as one piece, so that lines of several workers do not mix (PIPE_BUF, pipe(7))
+# Bytes that may wait for the writer, which holds as many again at most while it is blocked.
+ROOM = 1 << 20
+# How long the writer collects lines after each write (seconds): under load it wakes a hundred times a second at most, not once
+# for each iteration of the event loop; the first line after a pause is written at once.
+_NAP = 0.01
+UNREAD = "while nobody read the log"
+
+
+class LogWriter:
+    """A bounded queue of lines and the thread that writes them, which starts with the first line.
+
+    Lines that do not fit into the queue are dropped. One line tells how many, in their place, once the log flows again; the same
+    goes for writes that failed (a full disk, a reader that is gone).
+
+    Attributes:
+        lost: lines that were not written.
+    """
+
+    def __init__(self, write: Callable[[bytes], None], notice: Callable[[int, str], bytes], room: int = ROOM) -> None:
+        """Prepare the queue.
+
+        Args:
+            write: writes bytes and returns when they are written. It may block; what it raises costs these lines.
+            notice: renders the line about lost ones: how many, and why.
+            room: bytes that may wait.
+        """
+        self._write = write
+        self._notice = notice
+        self._room = room
+        # Its lock is reentrant: a signal handler that interrupts `put` may log too.
+        self._changed = threading.Condition(threading.RLock())
+        self._queue: list[bytes] = []
+        self._size = 0
+        self._dropped = 0  # since the writer last took the queue, so that all of them come after what is in it
+        self._idle = True  # the thread has nothing in hand
+        self._hurry = False
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        self._missed: dict[str, int] = {}  # reason -> lines whose loss has not been told yet
+        self._writes = 0
+        self._stuck_at = -1  # the value of `_writes` when `drain` gave up
+        self.lost = 0
+
+    def put(self, lines: Sequence[bytes]) -> None:
+        """Queue complete lines. Never waits for the log's reader."""
+        with self._changed:
+            for line in lines:
+                if self._dropped or (self._queue and self._size + len(line) > self._room):
+                    self._dropped += 1
+                    self.lost += 1
+                else:
+                    self._queue.append(line)
+                    self._size += len(line)
+            if self._thread is None:
+                self._start()
+            elif self._idle:
+                self._changed.notify_all()
+
+    def drain(self, seconds: float) -> bool:
+        """Wait until everything is written, for `seconds` at most; False if it is not.
+
+        A reader that did not read during the last wait is not waited for again before it has read something.
+        """
+        with self._changed:
+            if self._stuck_at == self._writes:
+                return False
+            self._hurry = True
+            self._changed.notify_all()
+            drained = self._changed.wait_for(lambda: self._idle and not self._queue, seconds)
+            self._hurry = False
+            self._stuck_at = -1 if drained else self._writes
+            return drained
+
+    def close(self) -> None:
+        """Let the thread end once it has written what is queued."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:  # no more threads on this machine: the lines wait, and the next one tries again
+            self._thread = None
+
+    def _run(self) -> None:
+        while (taken := self._take()) is not None:
+            lines, dropped = taken
+            for piece, count in pieces(lines):
+                self._attempt(piece, count)
+            if dropped:
+                self._miss(UNREAD, dropped)
+                self._tell()
+            with self._changed:
+                self._changed.wait_for(lambda: self._hurry or self._closed, _NAP)
+
+    def _take(self) -> tuple[list[bytes], int] | None:
+        """All queued lines, and how many were dropped behind them; None at the end."""
+        with self._changed:
+            while not self._queue:
+                self._idle = True
+                self._changed.notify_all()
+                if self._closed:
+                    return None
+                self._changed.wait()
+            self._idle = False
+            taken = self._queue, self._dropped
+            self._queue, self._size, self._dropped = [], 0, 0
+            return taken
+
+    def _attempt(self, piece: bytes, count: int) -> None:
+        if self._missed:
+            self._tell()
+        try:
+            self._write(piece)
+        except Exception as error:  # whatever it is, the next lines are tried again
+            self.lost += count
+            self._miss(f"because they could not be written: {getattr(error, 'strerror', None) or error}", count)
+        self._writes += 1
+
+    def _miss(self, reason: str, count: int) -> None:
+        self._missed[reason] = self._missed.get(reason, 0) + count
+
+    def _tell(self) -> None:
+        """Write how many lines were lost; if that fails too, the next write tells it."""
+        for reason, count in list(self._missed.items()):
+            try:
+                self._write(self._notice(count, reason))
+            except Exception:
+                return
+            del self._missed[reason]
+
+
+def pieces(lines: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Join lines into pieces of at most `WHOLE` bytes, each with its number of lines; a longer line is a piece of its own."""
+    piece: list[bytes] = []
+    size = 0
+    for line in lines:
+        if piece and size + len(line) > WHOLE:
+            yield b"".join(piece), len(piece)
+            piece, size = [], 0
+        piece.append(line)
+        size += len(line)
+    if piece:
+        yield b"".join(piece), len(piece)

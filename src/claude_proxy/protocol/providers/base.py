@@ -1,0 +1,309 @@
+"""What the proxy knows about a provider, as data: the types that each file of this package fills in."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Literal, NamedTuple
+
+from claude_proxy.errors import Side
+
+Auth = Literal["bearer", "x-api-key"]
+Language = Literal["en", "ko"]
+Scope = Literal["upstream", "model"]
+
+
+class Class(enum.StrEnum):
+    """What kind of error a code stands for; retries, queue and notices go by this, not by the code."""
+
+    CONCURRENCY = "concurrency"  # too many requests at once
+    RATE = "rate"  # too many requests per minute, or tokens
+    OVERLOAD = "overload"  # no capacity; the request was refused before any work was done on it
+    SERVER = "server"  # a fault at the provider; the request may have been worked on, and billed
+    STOP_UNTIL = "stop_until"  # a window or quota is used up until its reset
+    ACCOUNT = "account"  # someone has to pay, or to change the plan
+    AUTH = "auth"  # the credential is refused
+    CLIENT = "client"  # the request is at fault
+
+    @property
+    def side(self) -> Side:
+        """Who has to act. For AUTH that is whoever holds the credential, which only the caller knows: here the client."""
+        return "client" if self in (Class.CLIENT, Class.AUTH) else "upstream"
+
+    @property
+    def retry(self) -> bool:
+        """Whether trying again soon can help."""
+        return self in (Class.CONCURRENCY, Class.RATE, Class.OVERLOAD, Class.SERVER)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """The same words in English and in Korean."""
+
+    en: str
+    ko: str
+
+    def to(self, language: Language) -> str:
+        """The words in `language`."""
+        return self.ko if language == "ko" else self.en
+
+    def __add__(self, other: Text) -> Text:
+        return Text(f"{self.en} {other.en}", f"{self.ko} {other.ko}")
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One error of a provider.
+
+    Attributes:
+        class_: what kind of error it is.
+        meaning: a few plain words, for a title.
+        fix: a sentence or two: what to do.
+        scope: whether the whole upstream is affected, or one model of it.
+        urgent: nothing works until a person acts.
+    """
+
+    class_: Class
+    meaning: Text
+    fix: Text
+    scope: Scope = "upstream"
+    urgent: bool = False
+
+    @property
+    def side(self) -> Side:
+        """Who has to act."""
+        return self.class_.side
+
+    @property
+    def retry(self) -> bool:
+        """Whether trying again soon can help."""
+        return self.class_.retry
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a provider puts its code into the message of an error.
+
+    Attributes:
+        pattern: matches the whole message; groups `code` and `text`.
+        distinct: no other provider writes so; the form is then also understood behind a relay of unknown host.
+    """
+
+    pattern: re.Pattern[str]
+    distinct: bool = False
+
+
+class Reset(NamedTuple):
+    """When a quota is back.
+
+    Attributes:
+        at: in UTC.
+        stated: the time as the provider wrote it.
+        assumed: the zone that `at` rests on, such as UTC+8, where the provider names none; else nothing.
+    """
+
+    at: datetime
+    stated: str
+    assumed: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResetForm:
+    """How a provider writes the time of a reset into an error.
+
+    Attributes:
+        pattern: group 1 is a date and time in ISO 8601, or close to it.
+        zone: of times that carry none.
+        assumed: the provider does not document that zone.
+    """
+
+    pattern: re.Pattern[str]
+    zone: timezone = UTC
+    assumed: bool = False
+
+    def read(self, message: str) -> Reset | None:
+        """The reset that `message` names; None if it names none that exists."""
+        found = self.pattern.search(message)
+        if found is None:
+            return None
+        try:
+            at = datetime.fromisoformat(found[1].replace(" at ", " "))
+            at = (at if at.tzinfo is not None else at.replace(tzinfo=self.zone)).astimezone(UTC)
+        except (ValueError, OverflowError):
+            return None
+        hours = self.zone.utcoffset(None).total_seconds() / 3600
+        return Reset(at, found[1], f"UTC{hours:+g}" if self.assumed else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """Where a provider tells how much of a plan is used.
+
+    Attributes:
+        path: at the upstream's own origin; nowhere else may the credential go.
+        auth: how the credential is sent: `raw` is `Authorization` without a scheme.
+        headers: to send besides.
+    """
+
+    path: str
+    auth: Literal["raw", "bearer", "x-api-key"]
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """Hours in which a provider charges more.
+
+    Attributes:
+        spans: (from, to) in whole hours of a day; `to` is excluded.
+        zone: of the hours and of the days.
+        days: 0 is Monday. Public holidays are not known here.
+    """
+
+    spans: tuple[tuple[int, int], ...]
+    zone: timezone = UTC
+    days: tuple[int, ...] = (0, 1, 2, 3, 4)
+
+    def holds(self, moment: datetime) -> bool:
+        """Whether `moment` (with a time zone) lies in a peak."""
+        local = moment.astimezone(self.zone)
+        return local.weekday() in self.days and any(start <= local.hour < end for start, end in self.spans)
+
+
+class Rate(NamedTuple):
+    """Credits of a plan per `Credits.tokens` tokens."""
+
+    input: float
+    cached: float
+    output: float
+
+
+@dataclass(frozen=True, slots=True)
+class Credits:
+    """How a plan counts.
+
+    Attributes:
+        since: from when on.
+        rates: by model, at peak.
+        off_peak: factor outside the peak.
+        allowances: by plan, credits in five hours and in a week.
+        tokens: what a rate refers to.
+    """
+
+    since: date
+    rates: Mapping[str, Rate]
+    off_peak: float
+    allowances: Mapping[str, tuple[int, int]]
+    tokens: int = 10_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Provider:
+    """One provider of an Anthropic-compatible API. Everything but `name` and `label` has a default for "nothing is known".
+
+    Attributes:
+        name: a word for settings and records.
+        label: what people call it; safe to show to strangers.
+        domains: each stands for itself and every name below it.
+        hosts: exact names; with `ports`, only at these ports.
+        ports: of a program that is known by its port.
+        auth: the header that the provider documents for its keys.
+        codes: by the provider's number, by its own error types, and by the words that `patterns` lead to.
+        patterns: for errors that only their sentence tells apart: what to search in the message, and the word in `codes`.
+        form: how a code stands in the message.
+        numbers: of codes; no other provider here uses them, so they are also understood behind a relay.
+        relays: it may pass on another provider's errors, so every distinct form is understood.
+        resets: how the time of a reset is written.
+        quota: where usage can be asked, if anywhere.
+        concurrency: how many requests at once to begin with; None is unlimited.
+        peak: when it charges more.
+        credits: how its plan counts.
+        models: what Claude Code should ask for, by role (OPUS ...).
+        resembles: models that Claude Code does not know, each with a known one that it may take it for. That one must not be
+            an Opus, Fable or Mythos (a 529 is given up after three attempts for those), and must take as long prompts and
+            answers; else Claude Code warns about the model at each start.
+        families: how names of its models begin, in lower case.
+        sample_model: for the lines to copy on the start page.
+        native: Anthropic itself: Claude Code may be logged in there, and all its features and model names are known.
+        fixes: what to do about one of our own failure kinds, where the general advice is too vague here.
+        sources: public pages that the facts come from; docs/facts.md says which fact.
+    """
+
+    name: str
+    label: str
+    domains: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
+    auth: Auth = "bearer"
+    codes: Mapping[str, Code] = field(default_factory=dict)
+    patterns: tuple[tuple[re.Pattern[str], str], ...] = ()
+    form: Form | None = None
+    numbers: range = range(0)
+    relays: bool = False
+    resets: tuple[ResetForm, ...] = ()
+    quota: Quota | None = None
+    concurrency: int | None = None
+    peak: Peak | None = None
+    credits: Credits | None = None
+    models: Mapping[str, str] = field(default_factory=dict)
+    resembles: Mapping[str, str] = field(default_factory=dict)
+    families: tuple[str, ...] = ()
+    sample_model: str = "claude-sonnet-5-5"
+    native: bool = False
+    fixes: Mapping[str, Text] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
+
+    @property
+    def public(self) -> bool:
+        """Whether its address may be shown to strangers: it is a service that everyone knows."""
+        return bool(self.domains)
+
+    def serves(self, host: str, port: int | None) -> bool:
+        """Whether `host` (lower case) and `port` are this provider's."""
+        if any(host == domain or host.endswith(f".{domain}") for domain in self.domains):
+            return True
+        return host in self.hosts and (not self.ports or port in self.ports)
+
+    def reset(self, message: str) -> Reset | None:
+        """When a quota is back, if `message` says so."""
+        return next((reset for form in self.resets if (reset := form.read(message)) is not None), None)
+
+
+def hours(offset: int) -> timezone:
+    """The zone that is `offset` hours ahead of UTC."""
+    return timezone(timedelta(hours=offset))
+
+
+WAIT = Text(
+    "Clients try again by themselves; nothing to do unless it lasts.",
+    "클라이언트가 알아서 다시 시도하므로, 계속되지 않는 한 할 일은 없습니다.",
+)
+CHECK_KEY = Text(
+    "Check UPSTREAM_API_KEY, or the client's ANTHROPIC_AUTH_TOKEN.",
+    "UPSTREAM_API_KEY 또는 클라이언트의 ANTHROPIC_AUTH_TOKEN을 확인하세요.",
+)
+CHECK_ACCOUNT = Text(
+    "Sign in at the provider's console and look at the account.",
+    "제공자 콘솔에 로그인해 계정 상태를 확인하세요.",
+)
+TOP_UP = Text(
+    "The balance is used up: top it up, or switch to a key with a plan.",
+    "잔액이 없습니다. 충전하거나 플랜이 있는 키로 바꾸세요.",
+)
+FEWER = Text(
+    "Too many requests at once for this plan: run fewer agents in parallel.",
+    "이 플랜에 비해 동시 요청이 너무 많습니다. 동시에 실행하는 에이전트를 줄이세요.",
+)
+SLOWER = Text("Too many requests per minute for this plan.", "이 플랜에 비해 분당 요청이 너무 많습니다.")
+AWAIT_RESET = Text(
+    "Wait for the reset, or use another plan; trying again before it is no use.",
+    "초기화될 때까지 기다리거나 다른 플랜을 쓰세요. 그 전에는 다시 시도해도 소용없습니다.",
+)
+CORRECT = Text("The client has to correct its request.", "클라이언트가 요청을 고쳐야 합니다.")
+OTHER_MODEL = Text(
+    "Choose a model that this provider offers; the client may still have another provider's model names set.",
+    "이 제공자에 있는 모델을 고르세요. 클라이언트에 다른 제공자의 모델 이름이 남아 있을 수 있습니다.",
+)

@@ -1,0 +1,32 @@
+"""DeepSeek. Facts and sources: docs/facts.md, "Providers"."""
+
+from __future__ import annotations
+
+import re
+
+from claude_proxy.protocol.providers.base import TOP_UP, Class, Code, Peak, Provider, Text
+
+PROVIDERS = (
+    Provider(
+        name="deepseek",
+        label="DeepSeek",
+        domains=("deepseek.com",),
+        # Errors are told apart by their HTTP status, as at Anthropic; but a 402 is labelled with a type that says nothing.
+        codes={"insufficient_balance": Code(Class.ACCOUNT, Text("balance used up", "잔액 소진"), TOP_UP, urgent=True)},
+        patterns=((re.compile(r"(?i)insufficient balance"), "insufficient_balance"),),
+        peak=Peak(((1, 4), (6, 10))),
+        models={
+            "FABLE": "deepseek-v4-pro[1m]",
+            "OPUS": "deepseek-v4-pro[1m]",
+            "SONNET": "deepseek-v4-pro[1m]",
+            "HAIKU": "deepseek-flash",
+        },
+        families=("deepseek-",),
+        sample_model="deepseek-v4-pro",
+        sources=(
+            "api-docs.deepseek.com/quick_start/error_codes",
+            "api-docs.deepseek.com/quick_start/pricing",
+            "api-docs.deepseek.com/quick_start/agent_integrations/claude_code",
+        ),
+    ),
+)

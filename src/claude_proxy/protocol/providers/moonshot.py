@@ -1,0 +1,82 @@
+"""Moonshot (pay as you go) and Kimi Code (plans). Facts and sources: docs/facts.md, "Providers".
+
+Both tell errors apart by type on their own API; on the Anthropic path the type is often Anthropic's and only the sentence tells.
+"""
+
+from __future__ import annotations
+
+import re
+
+from claude_proxy.protocol.providers.base import (
+    AWAIT_RESET,
+    CHECK_ACCOUNT,
+    CHECK_KEY,
+    CORRECT,
+    FEWER,
+    OTHER_MODEL,
+    SLOWER,
+    TOP_UP,
+    WAIT,
+    Class,
+    Code,
+    Provider,
+    Text,
+)
+
+CODES = {
+    "invalid_authentication_error": Code(Class.AUTH, Text("API key refused", "API 키 거부"), CHECK_KEY),
+    "permission_denied_error": Code(Class.AUTH, Text("not permitted", "권한 없음"), CHECK_KEY),
+    "exceeded_current_quota_error": Code(Class.ACCOUNT, Text("balance used up", "잔액 소진"), TOP_UP, urgent=True),
+    "engine_overloaded_error": Code(Class.OVERLOAD, Text("overloaded", "과부하"), WAIT),
+    "rate_limit_reached_error": Code(Class.RATE, Text("rate limit", "요청 한도"), SLOWER + WAIT),
+    "resource_not_found_error": Code(Class.CLIENT, Text("unknown model", "알 수 없는 모델"), OTHER_MODEL),
+    "content_filter": Code(Class.CLIENT, Text("refused by the content filter", "콘텐츠 필터가 거부"), CORRECT),
+}
+KIMI_CODES = {
+    **CODES,
+    "usage_limit": Code(Class.STOP_UNTIL, Text("usage limit reached", "사용량 한도 도달"), AWAIT_RESET),
+    "concurrent_limit": Code(Class.CONCURRENCY, Text("concurrency limit", "동시 요청 한도"), FEWER + WAIT),
+    "overloaded": CODES["engine_overloaded_error"],
+    "too_many_requests": CODES["rate_limit_reached_error"],
+    "access_terminated_error": Code(Class.ACCOUNT, Text("access terminated", "접근 종료"), CHECK_ACCOUNT),
+    "membership": Code(Class.ACCOUNT, Text("membership not valid", "멤버십 확인 불가"), CHECK_ACCOUNT),
+    "client_not_allowed": Code(
+        Class.ACCOUNT,
+        Text("client not allowed by the plan", "플랜이 허용하지 않는 클라이언트"),
+        Text(
+            "The plan serves coding agents only: use one of them, or a Moonshot key.",
+            "이 플랜은 코딩 에이전트 전용입니다. 코딩 에이전트나 Moonshot 키를 쓰세요.",
+        ),
+    ),
+}
+
+PROVIDERS = (
+    Provider(
+        name="moonshot",
+        label="Moonshot",
+        domains=("moonshot.ai", "moonshot.cn"),
+        codes=CODES,
+        models={"FABLE": "kimi-k3", "OPUS": "kimi-k3", "SONNET": "kimi-k3", "HAIKU": "kimi-k2.6"},
+        families=("kimi-", "moonshot-"),
+        sample_model="kimi-k3",
+        sources=("platform.moonshot.ai/docs/api/errors", "www.kimi.com/help/kimi-api/api-error-codes"),
+    ),
+    Provider(
+        name="kimi",
+        label="Kimi",
+        domains=("kimi.com",),
+        codes=KIMI_CODES,
+        patterns=(
+            (re.compile(r"reached your (?:[\w-]{1,40} (?:\([^)]{0,40}\) )?)?usage limit"), "usage_limit"),
+            (re.compile(r"reached your concurrent request limit"), "concurrent_limit"),
+            (re.compile(r"engine is currently overloaded"), "overloaded"),
+            (re.compile(r"receiving too many requests"), "too_many_requests"),
+            (re.compile(r"unable to verify your membership"), "membership"),
+            (re.compile(r"only available for Coding Agents"), "client_not_allowed"),
+        ),
+        models=dict.fromkeys(("FABLE", "OPUS", "SONNET", "HAIKU"), "kimi-for-coding"),
+        families=("kimi-", "k3"),
+        sample_model="kimi-for-coding",
+        sources=("www.kimi.com/code/docs/en/kimi-code/error-reference.html",),
+    ),
+)

@@ -1,0 +1,122 @@
+"""The closed list of what we change in an answer (docs/design.md, "Byte fidelity"), all in one place.
+
+Each edit is one function. None of them decides about attempts: that is the retry table's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from claude_proxy.cleaning import clean
+from claude_proxy.errors import UpstreamRedirect
+from claude_proxy.exchange import Kind
+from claude_proxy.protocol.judge import judge, retry_hint
+from claude_proxy.protocol.providers import Provider
+from claude_proxy.protocol.usage import read_answer
+from claude_proxy.proxy import headers as h
+from claude_proxy.proxy import results_url
+from claude_proxy.proxy.attempt import Result
+from claude_proxy.proxy.call import Call
+from claude_proxy.proxy.count_tokens import looks_missing, missing
+from claude_proxy.proxy.opening import whole
+from claude_proxy.proxy.response import Response
+
+_T = TypeVar("_T")
+_REDIRECTS = frozenset((301, 302, 303, 307, 308))
+
+
+async def edited(call: Call, result: Result) -> tuple[list[h.Header], bytes]:
+    """The header fields and the first bytes of an answer as they go to the client.
+
+    Raises:
+        UpstreamRedirect: it leads elsewhere.
+    """
+    response, settings = result.response, call.settings
+    assert response is not None
+    assert result.answer is not None
+    if response.status in _REDIRECTS and b"location" in response.fields and settings.upstream_redirects == "refuse":
+        raise _redirect(call, response)
+    headers, first = h.response_headers(response.headers, response.fields), result.first
+    if call.request.target.kind is Kind.BATCHES and call.upstream.credential is not None and settings.rewrite_results_url:
+        headers, first = await _with_our_results_url(call, response, headers, first)
+    if result.answer.is_stream and settings.accel_buffering and b"x-accel-buffering" not in response.fields:
+        headers.append((b"x-accel-buffering", b"no"))
+    if response.status >= 400 and settings.retry_hints:
+        headers += contained(call, "hints", [], lambda: _hints(response, first, call.upstream.provider))
+    return headers, first
+
+
+def contained(call: Call, what: str, otherwise: _T, read: Callable[[], _T]) -> _T:
+    """What `read` says of an answer; `otherwise` if it fails, which must not cost the client the answer."""
+    try:
+        return read()
+    except Exception as error:  # whatever it is, it is ours
+        call.listeners.contain(what, error)
+        return otherwise
+
+
+def _redirect(call: Call, response: Response) -> UpstreamRedirect:
+    """No Anthropic API redirects; an SDK would follow it past the proxy, with the conversation and the key."""
+    location = clean(response.fields[b"location"], 300) or ""
+    try:
+        parts = urlsplit(location)
+        shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.netloc else parts.path
+    except ValueError:  # such as "http://["
+        shown = location
+    return UpstreamRedirect(
+        f"BASE_URL ({call.upstream.base_url}) answered with a redirect ({response.status}) to {shown}. The API itself never "
+        "redirects: set BASE_URL at the proxy to the address of the API. (UPSTREAM_REDIRECTS=pass would pass it on.)"
+    )
+
+
+def _hints(response: Response, body: bytes, provider: Provider) -> list[h.Header]:
+    """`x-should-retry: false` for an error that we know lasts, where the upstream gave no hint of its own."""
+    fields = response.fields
+    if b"x-should-retry" in fields or b"retry-after" in fields or b"content-encoding" in fields:
+        return []
+    hint = retry_hint(judge(response.status, read_answer(body).error, provider=provider, credential_held=False))
+    return [] if hint is None else [(b"x-should-retry", b"true" if hint else b"false")]
+
+
+async def _with_our_results_url(
+    call: Call, response: Response, headers: list[h.Header], first: bytes
+) -> tuple[list[h.Header], bytes]:
+    """Point a batch's results_url back at us, where the whole answer is at hand and readable."""
+    if not results_url.may_hold(call.exchange.method, call.request.target.path, response.fields):
+        return headers, first
+    body, is_whole = await whole(call, response, first, results_url.LIMIT)
+    if not is_whole:
+        return headers, body
+    body = contained(call, "results_url", body, lambda: results_url.rewrite(body, results_url.own_base(call.scope)))
+    headers = [pair for pair in headers if pair[0] != b"content-length"]
+    headers.append((b"content-length", b"%d" % len(body)))
+    return headers, body
+
+
+async def counted(call: Call, attempts: Callable[[Call], Awaitable[Result]]) -> Result:
+    """Ask an upstream to count tokens, unless it is known to have no such endpoint; and learn from its answer whether it has.
+
+    Raises:
+        NotFound: it has none: also in place of a 400 that wraps a 404.
+    """
+    memory = call.upstream.count_tokens
+    if not await memory.enter(call.loop):
+        return await attempts(call)
+    learned = False
+    try:
+        result = await attempts(call)
+        response = result.response
+        if response is not None:
+            coding = response.fields.get(b"content-encoding")
+            status, first = response.status, result.first
+            is_missing = contained(call, "count_tokens", None, lambda: looks_missing(status, first, coding))
+            memory.learn(call.loop.time(), is_missing=is_missing)
+            learned = True
+            if is_missing and response.status == 400:
+                raise missing()
+    finally:
+        if not learned:
+            memory.gave_up()
+    return result

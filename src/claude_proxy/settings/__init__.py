@@ -1,0 +1,41 @@
+"""The settings: one frozen definition, from which come the environment names, the TOML file, `config show` and docs/settings.md.
+
+A value comes from, first found wins: an argument of the command line, the environment (`BASE_URL`, or `BASE_URL_FILE` for a
+secret), the one file of settings (`base_url`), the default. `places` says which file that is.
+"""
+
+from claude_proxy.cleaning import visible
+from claude_proxy.settings.cleaning import clean
+from claude_proxy.settings.definition import ENVIRONMENT_ONLY, SECRETS, AuthScheme, GunicornSettings, ProxySettings, Settings
+from claude_proxy.settings.kinds import DEFAULT_NTFY, MIB, default_data_dir
+from claude_proxy.settings.loading import Loaded, load
+from claude_proxy.settings.places import CONFIG_FILE, CONFIG_VARIABLE, Place, unread_sentence, user_file
+from claude_proxy.settings.tables import AccountTable, RouteMatch, RouteTable, Tables, UpstreamTable
+from claude_proxy.settings.urls import DEFAULT_BASE_URL
+
+__all__ = [
+    "CONFIG_FILE",
+    "CONFIG_VARIABLE",
+    "DEFAULT_BASE_URL",
+    "DEFAULT_NTFY",
+    "ENVIRONMENT_ONLY",
+    "MIB",
+    "SECRETS",
+    "AccountTable",
+    "AuthScheme",
+    "GunicornSettings",
+    "Loaded",
+    "Place",
+    "ProxySettings",
+    "RouteMatch",
+    "RouteTable",
+    "Settings",
+    "Tables",
+    "UpstreamTable",
+    "clean",
+    "default_data_dir",
+    "load",
+    "unread_sentence",
+    "user_file",
+    "visible",
+]

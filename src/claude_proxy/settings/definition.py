@@ -1,0 +1,200 @@
+"""The settings themselves, each once: name, kind, default and meaning.
+
+Environment names, the TOML file, `config show`, docs/settings.md, `serve` and gunicorn_conf.py all read them from here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from claude_proxy.settings.kinds import (
+    DEFAULT_NTFY,
+    MIB,
+    AppModule,
+    BaseUrl,
+    Bind,
+    CaFile,
+    Count,
+    Flag,
+    Folder,
+    Host,
+    Hosts,
+    Identifier,
+    Listed,
+    MaxWorkers,
+    NtfyUrl,
+    Origins,
+    OrOff,
+    PerCore,
+    Port,
+    Prefix,
+    Script,
+    Seconds,
+    Secret,
+    Size,
+    Topic,
+    WholeSeconds,
+    Words,
+    Workers,
+    default_data_dir,
+    listen_hosts,
+    parse_bind,
+    parse_level,
+    parse_word,
+)
+from claude_proxy.settings.urls import DEFAULT_BASE_URL
+
+_Word = BeforeValidator(parse_word)
+AuthScheme = Literal["bearer", "x-api-key"]
+
+
+class ProxySettings(BaseModel):
+    """What the proxy itself goes by, under any server."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False)
+
+    base_url: BaseUrl = Field(DEFAULT_BASE_URL, description="Upstream: where requests go, without /v1.")
+    upstream_api_key: Secret | None = Field(
+        None,
+        description="Credential the proxy sends upstream instead of the client's. Also UPSTREAM_API_KEY_FILE.",
+    )
+    upstream_auth: Annotated[AuthScheme | None, _Word] = Field(
+        None,
+        description="Header for that credential; by default x-api-key for api.anthropic.com, bearer elsewhere.",
+    )
+    upstream_redirects: Annotated[Literal["refuse", "pass"], _Word] = Field(
+        "refuse",
+        description="A redirect from the upstream: refuse answers 502 and names BASE_URL, pass hands it to the client, "
+        "which would follow it past the proxy.",
+    )
+    proxy_api_key: Secret | None = Field(
+        None, description="Key that clients must show, as bearer or x-api-key. Also PROXY_API_KEY_FILE."
+    )
+    allowed_hosts: Hosts = Field(
+        (),
+        description="More host names under which the proxy may be called; * allows all. Addresses and local names always may.",
+    )
+    allowed_origins: Origins = Field((), description="Web origins that may call it, such as https://app.example; * allows all.")
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(parse_level)] = Field(
+        "info", description="debug, info, warning or error; trace counts as debug, critical and fatal as error."
+    )
+    log_format: Annotated[Literal["auto", "console", "json"], _Word] = Field(
+        "auto", description="auto: console on a terminal, JSON elsewhere."
+    )
+    data_dir: Folder = Field(default_factory=default_data_dir, description="Where the proxy keeps its files.")
+    connect_timeout: Seconds = Field(10, description="Seconds to reach the upstream, TLS included.")
+    write_timeout: Seconds = Field(60, description="Seconds without progress while the request is sent upstream.")
+    response_head_timeout: Seconds = Field(600, description="Seconds from the request sent to the response's head.")
+    stream_idle_timeout: Seconds = Field(300, description="Seconds of silence in a response before it counts as broken.")
+    client_write_timeout: Seconds = Field(120, description="Seconds a client may stop reading before it is dropped.")
+    client_read_timeout: Seconds = Field(60, description="Seconds a request body may stop coming.")
+    first_event_wait: OrOff = Field(5, description="Seconds a stream's head waits for its first event; 0 does not wait.")
+    ping_interval: OrOff = Field(15, description="Seconds of silence after which a stream gets a ping; 0 sends none.")
+    stream_cut: Annotated[Literal["cut", "error-event"], _Word] = Field(
+        "cut",
+        description="How a broken stream is passed on: cut (Claude Code streams again), or an error event first.",
+    )
+    stream_unfinished: Annotated[Literal["clean", "cut"], _Word] = Field(
+        "clean",
+        description="How an answer is passed on that the upstream ended cleanly before it was complete: clean ends it the same "
+        "way (Claude Code recovers in a second), cut breaks the connection.",
+    )
+    keepalive_expiry: OrOff = Field(30, description="Seconds an unused upstream connection is kept; 0 keeps none.")
+    max_connections: Count = Field(1000, description="Upstream connections open at once.")
+    upstream_ca_file: CaFile | None = Field(
+        None,
+        description="PEM file of certificate authorities to trust for the upstream, instead of the system's.",
+    )
+    max_body: Size = Field(64 * MIB, description="Largest request body in bytes (64MiB).")
+    max_body_batches: Size = Field(256 * MIB, description="The same for /v1/messages/batches (256MiB).")
+    max_body_files: Size = Field(512 * MIB, description="The same for /v1/files (512MiB).")
+    max_kept: Size = Field(
+        128 * MIB,
+        description="Most bytes of request bodies that are kept for sending again, over all exchanges together (128MiB); "
+        "a request whose body is not kept is sent once.",
+    )
+    retry_hints: Flag = Field(True, description="Add x-should-retry and retry-after where the upstream sent none and we know.")
+    accel_buffering: Flag = Field(True, description="Send x-accel-buffering: no on streams, for Nginx in front.")
+    count_tokens_memory: OrOff = Field(
+        600, description="Seconds to remember that the upstream has no count_tokens; 0 always asks."
+    )
+    rewrite_results_url: Flag = Field(
+        True, description="Point a batch's results_url back at this proxy while it holds the credential."
+    )
+    ntfy_topic: Topic | None = Field(None, description="ntfy topic for notices; none are sent without it.")
+    ntfy_server: NtfyUrl = Field(DEFAULT_NTFY, description="ntfy server.")
+    ntfy_token: Secret | None = Field(None, description="ntfy access token. Also NTFY_TOKEN_FILE.")
+    ntfy_via: Annotated[Literal["http", "cli"], _Word] = Field(
+        "http", description="http, or cli to publish with the installed ntfy command."
+    )
+
+
+class Settings(ProxySettings):
+    """What a user can set: the proxy's settings and those of its server. The environment name of a field is its name in capitals.
+
+    The server's names are those of tiangolo/uvicorn-gunicorn-docker, so that a deployment written for it goes on working.
+    """
+
+    host: Host = Field("127.0.0.1", description="Address or host name to listen on; several with commas.")
+    port: Port = Field(3000, description="Port to listen on; 0 takes a free one, which the log names.")
+    bind: Bind | None = Field(
+        None, description="host:port, [v6]:port or unix:path to listen on; goes before HOST and PORT of the same place."
+    )
+    root_path: Prefix = Field(
+        "", description="Path prefix under which a front serves the proxy, such as /claude, stripped or not."
+    )
+    forwarded_allow_ips: Listed = Field(
+        "", description="Addresses or networks of fronts whose X-Forwarded-For and -Proto count; * believes everybody."
+    )
+    web_concurrency: Workers | None = Field(None, description="Number of worker processes.")
+    workers_per_core: PerCore | None = Field(
+        None,
+        description="Workers for each CPU that this process may use, at least one, if WEB_CONCURRENCY is not set: the "
+        "container's limit and the affinity count, not the machine's cores.",
+    )
+    max_workers: MaxWorkers = Field(0, description="Most workers that WORKERS_PER_CORE may give; 0 for no limit.")
+    keep_alive: OrOff = Field(100, description="Seconds that a client's idle connection stays open.")
+    graceful_timeout: OrOff = Field(8, description="Seconds that running streams get to finish at a stop.")
+    pre_start_path: Script | None = Field(None, description="Script to run once before the first worker.")
+    app_module: AppModule | None = Field(
+        None, description="Another app to serve, as module:name; goes before the file that --app names."
+    )
+    module_name: Identifier | None = Field(None, description="The module of APP_MODULE alone; its app is VARIABLE_NAME.")
+    variable_name: Identifier | None = Field(None, description="The app's name in MODULE_NAME.")
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The addresses to listen on, without brackets."""
+        return listen_hosts(self.host)
+
+    @property
+    def unix_socket(self) -> str | None:
+        """The path of the Unix socket to listen on instead of HOST and PORT."""
+        bound = None if self.bind is None else parse_bind(self.bind)
+        return bound if isinstance(bound, str) else None
+
+    @property
+    def other_app(self) -> str | None:
+        """The app that APP_MODULE, or MODULE_NAME and VARIABLE_NAME, name instead of ours: `module:name`."""
+        if self.app_module is not None or (self.module_name is None and self.variable_name is None):
+            return self.app_module
+        return f"{self.module_name or 'proxy'}:{self.variable_name or 'app'}"
+
+
+class GunicornSettings(Settings):
+    """The same, with what only gunicorn knows. It is read by gunicorn_conf.py alone: `TIMEOUT` is a word of many programs."""
+
+    timeout: WholeSeconds = Field(120, description="Seconds after which gunicorn kills a worker that gives no sign; 0 for never.")
+    worker_class: Words = Field("asgi", description="gunicorn's worker class.")
+    access_log: Words | None = Field(None, description="File for gunicorn's access log; - is standard output.")
+    error_log: Words = Field("-", description="File for gunicorn's own log; - is standard error.")
+
+
+SECRETS = frozenset(name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation))
+PATHS = frozenset(name for name, field in Settings.model_fields.items() if "Path" in str(field.annotation))
+# A file of settings cannot name code to run, and gunicorn's own settings would have no effect under any other server.
+ENVIRONMENT_ONLY = frozenset(
+    {"app_module", "module_name", "variable_name", *(GunicornSettings.model_fields.keys() - Settings.model_fields.keys())}
+)

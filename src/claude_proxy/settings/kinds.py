@@ -1,0 +1,224 @@
+"""The kinds of values that settings have: how a text becomes one, and what is said where it cannot."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, WrapValidator
+
+from claude_proxy.settings.cleaning import LABEL, clean
+from claude_proxy.settings.urls import DEFAULT_BASE_URL, check_base_url, check_url
+
+DEFAULT_NTFY = "https://ntfy.sh"
+MIB = 1024**2
+_UNITS = {"": 1, "k": 1000, "kb": 1000, "m": 1000**2, "mb": 1000**2, "g": 1000**3, "gb": 1000**3}
+_UNITS |= {"ki": 1024, "kib": 1024, "mi": 1024**2, "mib": 1024**2, "gi": 1024**3, "gib": 1024**3}
+# What other programs call the levels; what we do not have counts as its neighbour.
+_LEVELS = {"warn": "warning", "err": "error", "fatal": "error", "critical": "error", "crit": "error"}
+_LEVELS |= {"trace": "debug", "verbose": "debug", "notice": "info", "information": "info"}
+_HOST_NAME = re.compile(r"\*|(\*\.)?[^\s/*@?#]+")
+_ORIGIN = re.compile(r"(?ai)\*|null|[a-z][a-z0-9+.-]*://([\w.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?/?")  # null: a page from a file
+_USUAL_PORT = re.compile(r"(?i)(?<=^http://)(.*):80$|(?<=^https://)(.*):443$")
+_SIZE = "expected a number of bytes, 1 or more, such as 67108864 or 64MiB"
+_KEY = "expected one line of printable ASCII without spaces around it, such as sk-4f1c9b27"
+_SCRIPT = "expected the absolute path of a script, such as /app/prestart.sh"
+_BIND = "expected host:port or unix:path, such as 0.0.0.0:80 or unix:/run/claude-proxy.sock"
+
+
+def expecting(words: str) -> WrapValidator:
+    """Say what a value has to be in our words, where pydantic would use its own."""
+
+    def check(value: object, handler: Callable[[object], object]) -> object:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            if error.errors()[0]["type"] == "value_error":  # ours already
+                raise
+            raise ValueError(words) from None
+
+    return WrapValidator(check)
+
+
+def parse_size(value: object) -> object:
+    """Bytes from `67108864`, `"64MiB"` or `"64MB"`; anything else is left for pydantic to refuse."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d+)?)\s*([a-zA-Z]*)\s*", value)
+    if match is None or match[2].lower() not in _UNITS:
+        raise ValueError(_SIZE)
+    return int(float(match[1]) * _UNITS[match[2].lower()])
+
+
+def parse_list(value: object) -> object:
+    """A list from `a, b` or `"a", "b"`; a TOML array stays as it is."""
+    if isinstance(value, str):
+        return tuple(part for part in map(clean, value.split(",")) if part)
+    return value
+
+
+def join_list(value: object) -> object:
+    """One text from a TOML array of texts; a text stays as it is."""
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return ",".join(value)
+    return value
+
+
+def parse_word(value: object) -> object:
+    """A word in any case."""
+    return value.lower() if isinstance(value, str) else value
+
+
+def parse_level(value: object) -> str:
+    """A log level in any case, under any of its usual names."""
+    level = str(value).lower()
+    return _LEVELS.get(level, level)
+
+
+def parse_prefix(value: object) -> object:
+    """A path prefix such as "/claude", from that with or without slashes around it."""
+    if not isinstance(value, str):
+        return value
+    path = value.rstrip("/")
+    if not re.fullmatch(r"(/(?!\.{1,2}(/|$))[\w.~-]+)*", path, re.ASCII):
+        raise ValueError("expected a plain path such as /claude")
+    return path
+
+
+def check_token(value: SecretStr) -> SecretStr:
+    """A secret that fits into a header field."""
+    text = value.get_secret_value()
+    if not text.isascii() or any(not c.isprintable() for c in text) or text != text.strip() or LABEL.fullmatch(text):
+        raise ValueError(_KEY)
+    return value
+
+
+def check_ca_file(value: Path) -> Path:
+    """A file from which TLS can take certificates."""
+    import ssl  # only where the setting is used
+
+    if not value.is_file() or not os.access(value, os.R_OK):
+        raise ValueError("expected a PEM file that can be read")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(value)
+        usable = context.cert_store_stats()["x509"] > 0
+    except OSError:  # also TLS's own: one of them is broken
+        usable = False
+    if not usable:
+        raise ValueError("expected a PEM file with whole certificates, each from -----BEGIN CERTIFICATE----- to its END")
+    return value
+
+
+def check_script(value: Path) -> Path:
+    """A script by an absolute path: a relative one would be another script, perhaps somebody else's, in each directory."""
+    if not value.is_absolute():
+        raise ValueError(_SCRIPT)
+    return value
+
+
+def check_hosts(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Host names as a Host field may have them."""
+    for name in names:
+        if not _HOST_NAME.fullmatch(name):
+            raise ValueError(f"expected host names such as proxy.example or *.example.com, or *; {name!r} is none")
+    return names
+
+
+def check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    """Web origins as a browser sends them: without path, and without the scheme's usual port."""
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            example = "https://app.example or http://localhost:5173"
+            raise ValueError(f"expected origins such as {example}, with scheme and without path, or *; {origin!r} is none")
+    return tuple(_USUAL_PORT.sub(r"\1\2", origin.rstrip("/")) for origin in origins)
+
+
+def listen_hosts(text: str) -> tuple[str, ...]:
+    """The addresses to listen on, from `127.0.0.1, [::1]`: without brackets."""
+    return tuple(clean(part).removeprefix("[").removesuffix("]") for part in text.split(","))
+
+
+def check_listen_hosts(text: str) -> str:
+    """Addresses or host names to listen on, none of them empty or with something behind it."""
+    if not all(re.fullmatch(r"[^\s/@?#]+", host) for host in listen_hosts(text)):
+        raise ValueError(_LISTEN)
+    return text
+
+
+def parse_bind(text: str) -> tuple[str, str] | str | None:
+    """What BIND says, as gunicorn reads it: host and port of `host:port`, `[v6]:port` or `:port`; the path of `unix:path`.
+
+    None if it says neither.
+    """
+    if text.startswith("unix:"):
+        return text.removeprefix("unix:").removeprefix("//") or None
+    host, colon, port = text.rpartition(":")
+    if not colon or (":" in host and not host.startswith("[")) or not re.fullmatch(r"[0-9]{1,5}", port):
+        return None
+    return host.strip("[]") or "0.0.0.0", port  # noqa: S104  gunicorn's ":80"
+
+
+def check_bind(text: str) -> str:
+    """A BIND that can be read."""
+    if parse_bind(text) is None:
+        raise ValueError(_BIND)
+    return text
+
+
+def default_data_dir() -> Path:
+    """The platform's folder for user data."""
+    import platformdirs  # only where no DATA_DIR is set
+
+    return Path(platformdirs.user_data_dir("claude-proxy", appauthor=False))
+
+
+_LIST = expecting('expected names separated by commas, or in TOML a list such as ["one", "two"]')
+_LISTEN = "expected an address or host name, such as 127.0.0.1, or 0.0.0.0 for every interface; or several, separated by commas"
+_SECONDS = "expected a number of seconds above 0, 86400 at most, such as 2.5 or 60"
+
+Size = Annotated[int, BeforeValidator(parse_size), Field(ge=1), expecting(_SIZE)]
+Hosts = Annotated[tuple[str, ...], BeforeValidator(parse_list), AfterValidator(check_hosts), _LIST]
+Origins = Annotated[tuple[str, ...], BeforeValidator(parse_list), AfterValidator(check_origins), _LIST]
+Names = Annotated[tuple[str, ...], BeforeValidator(parse_list), _LIST]
+Listed = Annotated[str, BeforeValidator(join_list), expecting("expected addresses or networks separated by commas, or *")]
+BaseUrl = Annotated[str, AfterValidator(check_base_url), expecting(f"expected a URL such as {DEFAULT_BASE_URL}")]
+NtfyUrl = Annotated[
+    str, AfterValidator(partial(check_url, example=DEFAULT_NTFY)), expecting(f"expected a URL such as {DEFAULT_NTFY}")
+]
+Secret = Annotated[SecretStr, Field(min_length=1), AfterValidator(check_token), expecting(_KEY)]
+Seconds = Annotated[float, Field(gt=0, le=86_400), expecting(_SECONDS)]
+OrOff = Annotated[float, Field(ge=0, le=86_400), expecting("expected a number of seconds from 0 to 86400, such as 2.5 or 60")]
+Flag = Annotated[bool, BeforeValidator(parse_word), expecting("expected true or false")]
+Host = Annotated[str, BeforeValidator(join_list), Field(min_length=1), AfterValidator(check_listen_hosts), expecting(_LISTEN)]
+Port = Annotated[int, Field(ge=0, le=65_535), expecting("expected a whole number from 0 to 65535, such as 3000")]
+Bind = Annotated[str, AfterValidator(check_bind), expecting(_BIND)]
+Prefix = Annotated[str, BeforeValidator(parse_prefix), expecting("expected a plain path such as /claude")]
+Count = Annotated[int, Field(ge=1), expecting("expected a whole number, 1 or more, such as 1000")]
+Rank = Annotated[int, Field(ge=0, le=1000), expecting("expected a whole number from 0 to 1000")]
+Workers = Annotated[int, Field(ge=1, le=1024), expecting("expected a whole number from 1 to 1024")]
+MaxWorkers = Annotated[int, Field(ge=0, le=1024), expecting("expected a whole number from 0 to 1024; 0 is no limit")]
+PerCore = Annotated[float, Field(gt=0, le=64), expecting("expected a number of workers per core above 0, 64 at most")]
+WholeSeconds = Annotated[int, Field(ge=0, le=86_400), expecting("expected a whole number of seconds; 0 for no limit")]
+Folder = Annotated[Path, expecting("expected the path of a folder, such as /var/lib/claude-proxy")]
+Script = Annotated[Path, AfterValidator(check_script), expecting(_SCRIPT)]
+CaFile = Annotated[
+    Path, AfterValidator(check_ca_file), expecting("expected the path of a PEM file, such as /etc/ssl/company-ca.pem")
+]
+AppModule = Annotated[str, Field(pattern=r"^[^:\s]+:[^:\s]+$"), expecting("expected module:name, such as proxy:app")]
+Identifier = Annotated[str, Field(pattern=r"^[^:\s]+$"), expecting("expected a name, such as proxy")]
+Words = Annotated[str, Field(min_length=1), expecting("expected a text")]
+Topic = Annotated[
+    str,
+    Field(pattern=r"^[-_A-Za-z0-9]{1,64}$"),
+    expecting("expected 1 to 64 letters, digits, hyphens or underscores, such as claude-7f3a9c"),
+]
+Label = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9][-_.A-Za-z0-9]{0,63}$"),
+    expecting("expected a name of 1 to 64 letters, digits, dots, hyphens or underscores, such as work"),
+]

@@ -1,0 +1,43 @@
+"""Sentences for settings that cannot be used: which one, where it was set, its value (never a secret's), what was expected."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from claude_proxy.cleaning import visible
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+LISTED = "`claude-proxy config show --docs` lists them."
+_CREDENTIALS = re.compile(r"//.*@")  # of a URL that is refused for having them
+
+
+def without_credentials(value: object) -> str:
+    """A value as it may be shown: no password of a URL, nothing invisible."""
+    return _CREDENTIALS.sub("//***@", visible(value))
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """The end of "unknown name": the likely one, if there is one."""
+    close = difflib.get_close_matches(name.lower(), list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else "."
+
+
+def reason(error: Exception) -> str:
+    """Why a file could not be read."""
+    return (error.strerror or "unreadable").lower() if isinstance(error, OSError) else "not UTF-8 text"
+
+
+def expectation(fault: ErrorDetails) -> str:
+    """What was expected, from pydantic's account of a fault."""
+    kind = fault["type"]
+    if kind == "literal_error":
+        words: str = fault["ctx"]["expected"]
+        return f"expected {words.replace(chr(39), '')}"
+    if kind == "extra_forbidden":
+        return f"there is no such setting. {LISTED.removesuffix('.')}"
+    return fault["msg"].removeprefix("Value error, ")

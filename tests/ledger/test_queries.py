@@ -289,7 +289,7 @@ def test_sums_by_time_are_those_of_the_rows_of_that_local_time(place: Place, boo
 def test_sums_by_what_is_known_of_an_exchange_are_those_of_its_rows(place: Place, books: Books, by: Any) -> None:
     made = many()
     fill(place, made)
-    found = books.usage(by)
+    found = books.usage(by, breakdown=True)
     assert_sums(found["totals"], made)
     groups: dict[str | None, list[Any]] = {}
     for item in made:
@@ -297,7 +297,9 @@ def test_sums_by_what_is_known_of_an_exchange_are_those_of_its_rows(place: Place
     assert {group["key"] for group in found["groups"]} == set(groups)
     for group in found["groups"]:
         assert_sums(group, groups[group["key"]])
-        for part in group["models"]:
+        assert group["models"] == sorted({item.record.model for item in groups[group["key"]]})
+        assert len(group["breakdown"]) == len(group["models"])
+        for part in group["breakdown"]:
             assert_sums(part, [item for item in groups[group["key"]] if item.record.model == part["model"]])
     costs = [group["cost_usd"] or 0 for group in found["groups"]]
     assert costs == sorted(costs, reverse=True)

@@ -21,9 +21,9 @@ from claude_proxy.errors import ProxyError, render
 from claude_proxy.exchange import Listener, Listeners
 from claude_proxy.ids import Ids
 from claude_proxy.ledger import Ledger, Options, prices
+from claude_proxy.ledger.charging import Charging
 from claude_proxy.ledger.options import Say, Store
 from claude_proxy.ledger.prices import Prices
-from claude_proxy.ledger.pricing import Pricer
 from claude_proxy.observe.line import ExchangeLog
 from claude_proxy.observe.metrics import Metrics
 from claude_proxy.observe.sources import Sources
@@ -126,10 +126,10 @@ def create_app(
     )
     state: dict[str, Any] = {"settings": settings, "draining": False, "ids": Ids()}
     app.state = State(state)
-    pricer = make_pricer({name: settings.base_url})
-    app.state.ledger = make_ledger(settings, pricer, app.state.ids)
+    charging = make_charging({name: settings.base_url})
+    app.state.ledger = make_ledger(settings, charging, app.state.ids)
     notifier = make_notifier(settings)
-    counted = Metrics(sources(app, notifier, pricer), data_dir=settings.data_dir)
+    counted = Metrics(sources(app, notifier, charging), data_dir=settings.data_dir)
     found = (ExchangeLog(), counted, *listeners, app.state.ledger, notifier)
     app.state.listeners = Listeners([listener for listener in found if listener is not None], on_listener_error)
     app.published_under = settings.root_path
@@ -141,7 +141,7 @@ def create_app(
     return app
 
 
-def sources(app: App, notifier: Notifier | None, pricer: Pricer) -> Sources:
+def sources(app: App, notifier: Notifier | None, charging: Charging) -> Sources:
     """What the metrics take from the other rooms."""
     ledger: Ledger | None = app.state.ledger
     return Sources(
@@ -150,8 +150,8 @@ def sources(app: App, notifier: Notifier | None, pricer: Pricer) -> Sources:
         listener_errors=lambda: app.state.listeners.errors,
         log_lines_lost=logs.lines_lost,
         notices=lambda: {} if notifier is None else {"sent": notifier.publisher.sent, "lost": notifier.publisher.lost},
-        price=pricer.cost_of,
-        credits=pricer.credits_of,
+        price=charging.cost_of,
+        credits=charging.credits_of,
         ledger_lost=lambda: 0 if ledger is None else ledger.writer.lost,
         ledger_queue=lambda: 0 if ledger is None else ledger.writer.waiting,
     )
@@ -177,7 +177,7 @@ def make_upstream(settings: Settings, name: str = "default") -> Upstream:
     return Upstream(name, pool, credential, base_url=settings.base_url, provider=provider, memory=settings.count_tokens_memory)
 
 
-def make_pricer(upstreams: Mapping[str, str]) -> Pricer:
+def make_charging(upstreams: Mapping[str, str]) -> Charging:
     """What prices exchanges; it reads the price lists when it is first asked.
 
     Args:
@@ -190,17 +190,17 @@ def make_pricer(upstreams: Mapping[str, str]) -> Pricer:
             log.warning("prices", problem=loaded.problem)
         return loaded.prices
 
-    return Pricer(load_prices, {name: urlsplit(base_url).hostname or "" for name, base_url in upstreams.items()})
+    return Charging(load_prices, {name: urlsplit(base_url).hostname or "" for name, base_url in upstreams.items()})
 
 
-def make_ledger(settings: Settings, pricer: Pricer, make_id: Ids) -> Ledger | None:
+def make_ledger(settings: Settings, charging: Charging, make_id: Ids) -> Ledger | None:
     """What keeps the books; the database's modules are imported by its thread.
 
     Args:
-        pricer: prices what is recorded.
+        charging: prices what is recorded.
         make_id: gets the worker number that the database leases.
     """
-    if settings.ledger == "off":
+    if not settings.ledger:
         return None
     options = Options(
         data_dir=settings.data_dir,
@@ -213,10 +213,10 @@ def make_ledger(settings: Settings, pricer: Pricer, make_id: Ids) -> Ledger | No
     def opener(say: Say) -> Callable[[], Store]:
         from claude_proxy.ledger.opening import Opener
 
-        pricer.ready()
+        charging.ready()
         return Opener(options, make_id, say)
 
-    return Ledger(opener, price=pricer)
+    return Ledger(opener, price=charging)
 
 
 def make_notifier(settings: Settings) -> Notifier | None:

@@ -67,7 +67,8 @@ async def attempt(call: Call) -> Result:
     except ProxyError as error:
         record.failure = Failure("proxy" if error.side == "proxy" else "upstream", error.code, error.message)
         written = sent and error.code != "stale_connection"
-        result = Result(Kind.FAILED if written else Kind.NOT_SENT, error)
+        # Without its traceback, whose frames hold the result: that would be a cycle for the garbage collector.
+        result = Result(Kind.FAILED if written else Kind.NOT_SENT, error.with_traceback(None))
     call.listeners.attempt(exchange, record)
     return result
 

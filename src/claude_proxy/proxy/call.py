@@ -155,6 +155,7 @@ class Call:
             self.upload.cancel()
         if self._watch is not None:
             self._watch.cancel()
+            self._watch = None  # a cancelled task keeps the frames that it was in, and so us
 
     def _lasts(self) -> None:
         """The exchange has lasted WATCH_AFTER: now a task that watches for the client's leaving is worth its price."""

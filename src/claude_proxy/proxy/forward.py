@@ -70,6 +70,7 @@ class Forward:
             await self._end_badly(call, reason)
         except Exception as reason:  # sorted out there
             await self._end_badly(call, reason)
+            reason.__traceback__ = None  # its frames hold the attempt's result, which holds it
         finally:
             self._finish(call)
 
@@ -244,6 +245,7 @@ class Forward:
         call.give_back()
         if call.connection is not None:
             call.connection.abort()
+        call.upload = None  # a cancelled task keeps the frames that it was in, and so the call
         try:
             self._report(call)
         except Exception as error:  # the record is worth more than what we read into it

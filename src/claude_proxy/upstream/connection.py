@@ -7,6 +7,7 @@ about `HIGH_WATER` bytes are buffered each way: a slow client pauses the upstrea
 from __future__ import annotations
 
 import asyncio
+import copy
 import enum
 from collections.abc import Callable
 from typing import cast
@@ -88,6 +89,7 @@ class Connection(asyncio.Protocol):
         self._has_nul = False
         self._body: list[bytes] = []  # arrived and not read yet
         self._buffered = 0
+        # Copies of it are raised: the traceback of one that is kept here would lead back here, a cycle for the collector.
         self._error: ProxyError | None = None
         self._nudged = False
         self._keep_alive = False
@@ -128,7 +130,7 @@ class Connection(asyncio.Protocol):
             ConnectionLost: the connection is gone; with code `stale_connection` if not a byte of the request was written.
         """
         if self.closed or self._transport.is_closing():
-            raise self._lost() if self._error is None else self._error
+            raise self._lost() if self._error is None else copy.copy(self._error)
         self._write_queued()
         self._transport.write(data)
 
@@ -152,7 +154,7 @@ class Connection(asyncio.Protocol):
         """
         while not self.status:
             if self._error is not None:
-                raise self._error
+                raise copy.copy(self._error)
             await self._arrival()
         return self.status
 
@@ -170,7 +172,7 @@ class Connection(asyncio.Protocol):
             if self.state is State.COMPLETE:
                 return b""
             if self._error is not None:
-                raise self._error
+                raise copy.copy(self._error)
             await self._arrival()
         return self.take()
 
@@ -210,7 +212,7 @@ class Connection(asyncio.Protocol):
     @property
     def broken(self) -> ProxyError | None:
         """Why the response will never be whole, once all that did arrive has been read."""
-        return None if self._body else self._error
+        return None if self._body or self._error is None else copy.copy(self._error)
 
     @property
     def reusable(self) -> bool:

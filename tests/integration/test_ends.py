@@ -343,6 +343,7 @@ GOOD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
         GOOD + b"transfer-encoding: chunked\r\n\r\n-1\r\n",
         GOOD + b"content-length: abc\r\n\r\n{}",
         GOOD + b"content-length: 1\r\ncontent-length: 2\r\n\r\n{}",
+        GOOD + b"content-length: " + b"0" * 5000 + b"2\r\n\r\n{}",
         b"HTTP/1.1 429 Slow\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
         b"\x16\x03\x01 hello",
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from claude_proxy.errors import BadRequest, BadResponse, ProxyError, RequestError, UpstreamIsSelf
+from claude_proxy.errors import BadRequest, BadResponse, ProxyError, RequestError, UpstreamError, UpstreamIsSelf
 from claude_proxy.exchange import Attempt, Failure, State
 from claude_proxy.proxy import headers as h
 from claude_proxy.proxy.answer import Answer
@@ -48,7 +48,6 @@ async def attempt(call: Call) -> Result:
     exchange, upstream = call.exchange, call.upstream
     record = Attempt(upstream.name, call.loop.time())
     exchange.attempts.append(record)
-    sent = False
     try:
         connection = upstream.pool.take(record.started)
         record.reused = connection is not None
@@ -57,7 +56,6 @@ async def attempt(call: Call) -> Result:
             refuse_self(call, connection)
         call.connection = connection
         send_request(call, connection)
-        sent = True
         record.status = await connection.head()
         call.deadline.disarm()
         record.head_at = call.loop.time()
@@ -65,12 +63,25 @@ async def attempt(call: Call) -> Result:
     except RequestError:
         raise
     except ProxyError as error:
-        record.failure = Failure("proxy" if error.side == "proxy" else "upstream", error.code, error.message)
-        written = sent and error.code != "stale_connection"
-        # Without its traceback, whose frames hold the result: that would be a cycle for the garbage collector.
-        result = Result(Kind.FAILED if written else Kind.NOT_SENT, error.with_traceback(None))
+        result = _failed(call, record, error)
+    except asyncio.CancelledError:
+        reason = call.caught()
+        if reason is None:
+            raise
+        if not isinstance(reason, UpstreamError):
+            raise reason from None
+        result = _failed(call, record, reason)  # it was too slow
     call.listeners.attempt(exchange, record)
     return result
+
+
+def _failed(call: Call, record: Attempt, error: ProxyError) -> Result:
+    """There is no answer that could be passed on, and no wait for one any more."""
+    call.deadline.disarm()
+    record.failure = Failure("proxy" if error.side == "proxy" else "upstream", error.code, error.message)
+    written = call.exchange.state is State.SENT and error.code != "stale_connection"
+    # Without its traceback, whose frames hold the result: that would be a cycle for the garbage collector.
+    return Result(Kind.FAILED if written else Kind.NOT_SENT, error.with_traceback(None))
 
 
 async def _open_answer(call: Call, response: Connection) -> Result:

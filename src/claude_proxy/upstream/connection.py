@@ -15,7 +15,7 @@ from typing import cast
 import httptools
 
 from claude_proxy.errors import BadResponse, ConnectionLost, ProxyError
-from claude_proxy.upstream.framing import MAX_HEAD, cause, head_too_large, is_chunked, new_parser, without_nul
+from claude_proxy.upstream.framing import MAX_DIGITS, MAX_HEAD, cause, head_too_large, is_chunked, new_parser, without_nul
 from claude_proxy.upstream.outbox import Outbox
 
 HIGH_WATER = 64 * 1024
@@ -353,7 +353,10 @@ class Connection(asyncio.Protocol):
         fields = dict(collected)
         chunked = b"transfer-encoding" in fields and is_chunked(collected)
         self._keep_alive = self._parser.should_keep_alive()
-        self._ends_with_connection = not chunked and b"content-length" not in fields
+        length = fields.get(b"content-length")
+        self._ends_with_connection = not chunked and length is None
+        if length is not None and len(length) > MAX_DIGITS:
+            raise BadResponse("The upstream's Content-Length is not a length. That has to be fixed on its side.")
         if chunked and fields.pop(b"content-length", None) is not None:  # RFC 9112 section 6.3, item 3
             collected = [pair for pair in collected if pair[0] != b"content-length"]
             self._keep_alive = False

@@ -53,7 +53,12 @@ class Answer:
         self._contain = contain
         self._unread = readable  # whether the reader is still to be chosen, by the first bytes
         self._reader = Reading()
-        self._decompressor: Decompressor | None = decompressor(coding) if encoded and readable else None
+        self._decompressor: Decompressor | None = None
+        if encoded and readable:
+            try:
+                self._decompressor = decompressor(coding)
+            except Exception as error:  # as in `feed`
+                self._give_up(error)
 
     @property
     def tapped(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from claude_proxy.errors import BadRequest, BadResponse, ProxyError, RequestError, UpstreamError, UpstreamIsSelf
+from claude_proxy.errors import BadRequest, BadResponse, ProxyError, RequestError, UpstreamIsSelf
 from claude_proxy.exchange import Attempt, Failure, State
 from claude_proxy.proxy import headers as h
 from claude_proxy.proxy.answer import Answer
@@ -65,12 +65,10 @@ async def attempt(call: Call) -> Result:
     except ProxyError as error:
         result = _failed(call, record, error)
     except asyncio.CancelledError:
-        reason = call.caught()
-        if reason is None:
+        too_slow = call.caught_upstream()
+        if too_slow is None:
             raise
-        if not isinstance(reason, UpstreamError):
-            raise reason from None
-        result = _failed(call, record, reason)  # it was too slow
+        result = _failed(call, record, too_slow)
     call.listeners.attempt(exchange, record)
     return result
 
@@ -91,10 +89,13 @@ async def _open_answer(call: Call, response: Connection) -> Result:
         BadResponse: it cannot be parsed, and nothing of it has gone to the client.
     """
     answer = Answer(call.request.target, response.status, response.fields, call.tap, call.listeners.contain)
-    first = response.take() if response.finished else await opening(call, response, answer)
-    if isinstance(response.broken, BadResponse) and not first:
-        raise response.broken
-    kind = Kind.REFUSED if response.status >= 400 else Kind.BROKE_OFF if response.broken is not None else Kind.ANSWERED
+    first, broken = response.take(), None
+    if not response.finished:
+        first = await opening(call, response, answer, first)
+        broken = response.broken
+        if isinstance(broken, BadResponse) and not first:
+            raise broken
+    kind = Kind.REFUSED if response.status >= 400 else Kind.BROKE_OFF if broken is not None else Kind.ANSWERED
     return Result(kind, response=response, answer=answer, first=first)
 
 

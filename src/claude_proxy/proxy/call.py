@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from claude_proxy.errors import BodyTimeout, UpstreamTimeout
+from claude_proxy.errors import BodyTimeout, UpstreamError, UpstreamTimeout
 from claude_proxy.exchange import Exchange, Listeners, Tap
 from claude_proxy.proxy.answer import Answer
 from claude_proxy.proxy.client import Client, ClientGone, ClientStalled, Receive, Scope, Send
@@ -136,6 +136,14 @@ class Call:
         reason, self._reason = self._reason, None
         if reason is not None and self._task is not None:
             self._task.uncancel()
+        return reason
+
+    def caught_upstream(self) -> UpstreamError | None:
+        """The same, but only if the reason is the upstream's: any other is for `Forward`."""
+        reason = self._reason
+        if not isinstance(reason, UpstreamError):
+            return None
+        self.caught()
         return reason
 
     def watch_client(self) -> None:

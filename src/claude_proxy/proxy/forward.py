@@ -107,7 +107,10 @@ class Forward:
         self.running += 1
         call = Call(self.config, self._listeners, exchange, scope, receive, send, self._timers, self._shelf)
         exchange.started = call.loop.time()
-        describe(exchange, call.request.fields)
+        try:
+            describe(exchange, call.request.fields)
+        except Exception as error:  # what a request says of itself is for the record only
+            self._listeners.contain("describe", error)
         self._listeners.exchange_start(exchange)
         call.tap = self._listeners.tap(exchange)
         return call
@@ -150,8 +153,11 @@ class Forward:
         if client.done:
             call.watch_client()
         if request.target.kind in (Kind.MESSAGES, Kind.COUNT_TOKENS) and b"content-encoding" not in request.fields:
-            seen = peek(request.whole()) if client.done else peek_prefix(request.whole())
-            exchange.model, exchange.stream = clean(seen.model, 200), seen.stream
+            try:
+                seen = peek(request.whole()) if client.done else peek_prefix(request.whole())
+                exchange.model, exchange.stream = clean(seen.model, 200), seen.stream
+            except Exception as error:  # as in `_open`
+                self._listeners.contain("peek", error)
 
     # -- 3: attempts
 

@@ -7,6 +7,7 @@ about `HIGH_WATER` bytes are buffered each way: a slow client pauses the upstrea
 from __future__ import annotations
 
 import asyncio
+import copy
 import enum
 from collections.abc import Callable
 from typing import cast
@@ -14,7 +15,7 @@ from typing import cast
 import httptools
 
 from claude_proxy.errors import BadResponse, ConnectionLost, ProxyError
-from claude_proxy.upstream.framing import MAX_HEAD, cause, head_too_large, is_chunked, new_parser, without_nul
+from claude_proxy.upstream.framing import MAX_DIGITS, MAX_HEAD, cause, head_too_large, is_chunked, new_parser, without_nul
 from claude_proxy.upstream.outbox import Outbox
 
 HIGH_WATER = 64 * 1024
@@ -88,6 +89,7 @@ class Connection(asyncio.Protocol):
         self._has_nul = False
         self._body: list[bytes] = []  # arrived and not read yet
         self.buffered = 0
+        # Copies of it are raised: the traceback of one that is kept here would lead back here, a cycle for the collector.
         self._error: ProxyError | None = None
         self._nudged = False
         self._keep_alive = False
@@ -128,7 +130,7 @@ class Connection(asyncio.Protocol):
             ConnectionLost: the connection is gone; with code `stale_connection` if not a byte of the request was written.
         """
         if self.closed or self._transport.is_closing():
-            raise self._lost() if self._error is None else self._error
+            raise self._lost() if self._error is None else copy.copy(self._error)
         self._write_queued()
         self._transport.write(data)
 
@@ -152,7 +154,7 @@ class Connection(asyncio.Protocol):
         """
         while not self.status:
             if self._error is not None:
-                raise self._error
+                raise copy.copy(self._error)
             await self._arrival()
         return self.status
 
@@ -170,7 +172,7 @@ class Connection(asyncio.Protocol):
             if self.state is State.COMPLETE:
                 return b""
             if self._error is not None:
-                raise self._error
+                raise copy.copy(self._error)
             await self._arrival()
         return self.take()
 
@@ -210,7 +212,7 @@ class Connection(asyncio.Protocol):
     @property
     def broken(self) -> ProxyError | None:
         """Why the response will never be whole, once all that did arrive has been read."""
-        return None if self._body else self._error
+        return None if self._body or self._error is None else copy.copy(self._error)
 
     @property
     def reusable(self) -> bool:
@@ -351,7 +353,10 @@ class Connection(asyncio.Protocol):
         fields = dict(collected)
         chunked = b"transfer-encoding" in fields and is_chunked(collected)
         self._keep_alive = self._parser.should_keep_alive()
-        self._ends_with_connection = not chunked and b"content-length" not in fields
+        length = fields.get(b"content-length")
+        self._ends_with_connection = not chunked and length is None
+        if length is not None and len(length) > MAX_DIGITS:
+            raise BadResponse("The upstream's Content-Length is not a length. That has to be fixed on its side.")
         if chunked and fields.pop(b"content-length", None) is not None:  # RFC 9112 section 6.3, item 3
             collected = [pair for pair in collected if pair[0] != b"content-length"]
             self._keep_alive = False

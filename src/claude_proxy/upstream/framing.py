@@ -9,6 +9,7 @@ import httptools
 from claude_proxy.errors import BadResponse, ProxyError
 
 MAX_HEAD = 256 * 1024  # bytes of a response's header fields
+MAX_DIGITS = 100  # of a Content-Length: the parser reads any number of leading zeros, but Python's int does not
 Header = tuple[bytes, bytes]
 
 # What Node's and Python's clients read without complaint and llhttp refuses by default: folded or odd header values, a

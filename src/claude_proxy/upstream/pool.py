@@ -279,6 +279,6 @@ def _keep_alive_timeout(connection: Connection) -> float | None:
     """Seconds the upstream says it keeps an idle connection (`Keep-Alive: timeout=5`), less one for the way."""
     for part in connection.fields[b"keep-alive"].split(b","):
         key, _, number = part.strip().partition(b"=")
-        if key.lower() == b"timeout" and number.isdigit():
+        if key.lower() == b"timeout" and number.isdigit() and len(number) < 10:  # a longer one is no time, nor an int at all
             return max(0.0, int(number) - 1.0)
     return None

@@ -28,7 +28,7 @@ ERROR_TYPES = {
     504: "timeout_error",
     529: "overloaded_error",
 }
-"""Error type per status (Anthropic's error page; FACTS section 4)."""
+"""Error type per status (docs.anthropic.com/en/api/errors)."""
 
 USUAL_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"request-id", b"req_" + SERIAL),

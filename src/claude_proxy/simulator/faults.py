@@ -15,7 +15,7 @@ MALFORMED_FRAME = (
     b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"del'
     b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0}}\n\n'
 )
-"""A frame cut inside its JSON with the next glued to it, as seen from GLM (FACTS section 2)."""
+"""A frame cut inside its JSON with the next one appended, as seen from GLM (docs/facts.md, "Providers")."""
 
 
 def status(code: int) -> Fault:

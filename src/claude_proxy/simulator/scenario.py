@@ -31,7 +31,7 @@ Encoding = Literal["gzip", "deflate", "br", "zstd"]
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one answer, or a sum of answers. Names as on the wire (Messages API, FACTS section 4)."""
+    """Tokens of one answer, or the sum of several. Names as on the wire (Messages API)."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -109,7 +109,7 @@ class Scenario:
     usage: Usage | None = None
     """Tokens to report; None: counted from the request and the text."""
     zero_start: bool = False
-    """Report 0/0 in ``message_start`` and the totals in ``message_delta``, as z.ai does (FACTS section 2)."""
+    """Report 0/0 in ``message_start`` and the totals in ``message_delta``, as z.ai does (docs/facts.md, "The wire")."""
     stop_reason: str | None = None
 
     status: int = 200

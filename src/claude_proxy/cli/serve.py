@@ -17,7 +17,7 @@ TRUSTS_ALL = (
     "FORWARDED_ALLOW_IPS=* believes any address that a request states, while UPSTREAM_API_KEY is set and PROXY_API_KEY is not. "
     "Requests with a forwarded header are refused: set PROXY_API_KEY, or name the front's address instead of *."
 )
-HERE = "proxy.py in the working directory is not used unless you name it: claude-proxy serve --app proxy.py"
+HERE = "proxy.py in the working directory is not run unless you name it: claude-proxy serve --app proxy.py"
 
 
 def serve(

@@ -1,4 +1,4 @@
-"""What the simulator answers: one frozen value that names the content, the manner of sending and the fault."""
+"""What the simulator answers: a frozen value with the content, how it is sent, and the fault."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One scripted answer. All times are seconds; every field has a default that a real API would have."""
+    """One scripted answer. All times are in seconds; the defaults are those of a real API."""
 
     kind: Kind = "auto"
     text: str | None = None
@@ -116,9 +116,9 @@ class Scenario:
     error_type: str = ""
     message: str = ""
     error_code: str | None = None
-    """``error.code`` beside type and message, as z.ai sends it."""
+    """``error.code`` in addition to type and message, as z.ai sends it."""
     headers: tuple[tuple[str, str], ...] = ()
-    """Sent besides the usual ones; one with the name of a usual header takes its place."""
+    """Sent in addition to the usual ones; one with the name of a usual header replaces it."""
     body: bytes = b""
     repeat: int = 1
     """How often ``body`` is sent (one Content-Length for all): large answers without large memory."""
@@ -170,8 +170,8 @@ class Scenario:
 def raw(data: bytes, then: After = "close") -> Scenario:
     """Answer with exactly these bytes on the wire.
 
-    ``then`` is what follows: ``keep`` the connection, ``close`` it, reset it (``rst``), or ``stall`` until the
-    client leaves or ``release`` is set.
+    ``then`` says what follows: ``keep`` the connection, ``close`` it, reset it (``rst``), or ``stall`` until the
+    client disconnects or ``release`` is set.
     """
     return Scenario("raw", wire=data, then=then)
 

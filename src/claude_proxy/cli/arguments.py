@@ -17,7 +17,7 @@ ConfigFile = Annotated[
         exists=True,
         dir_okay=False,
         readable=True,
-        help="TOML file to read, instead of your own configuration folder's (`config path`).",
+        help="TOML file to read, instead of the one in your configuration folder (`config path`).",
     ),
 ]
 AppFile = Annotated[
@@ -28,7 +28,7 @@ AppFile = Annotated[
         exists=True,
         dir_okay=False,
         readable=True,
-        help="The proxy.py that is served: its BASE_URL counts, and a claude-proxy.toml beside it.",
+        help="The proxy.py to serve; its BASE_URL and a claude-proxy.toml next to it are used.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]

@@ -49,7 +49,7 @@ _LOST = Advice(Text("connection lost", "연결 끊김"), WAIT, 3, "electric_plug
 _SLOW = Advice(Text("no answer in time", "제시간에 응답 없음"), WAIT, 3, "turtle")
 _NOT_THE_API = Text(
     "Something that is not the API answers at BASE_URL: a firewall, a bot check, a company portal or a login page. "
-    "Open the address in a browser, or ask whoever runs the network.",
+    "Open the address in a browser, or ask your network administrator.",
     "BASE_URL에서 API가 아닌 것이 응답합니다. 방화벽, 봇 검사, 회사 포털, 로그인 페이지일 수 있습니다. "
     "브라우저로 열어 보거나 네트워크 담당자에게 문의하세요.",
 )

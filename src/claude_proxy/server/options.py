@@ -88,7 +88,7 @@ def notes_on(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 _ELSEWHERE = {
-    "TIMEOUT": "no worker is killed for being busy; the time-outs of the proxied path are settings of their own.",
+    "TIMEOUT": "no worker is killed for being busy; the proxied path has its own timeout settings.",
     "ACCESS_LOG": "one line per exchange goes to the log, on standard error.",
     "ERROR_LOG": "errors go to the log, on standard error.",
     "GUNICORN_CMD_ARGS": "gunicorn is not running; see `claude-proxy serve --help`.",

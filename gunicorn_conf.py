@@ -1,4 +1,4 @@
-"""Settings for gunicorn: `gunicorn -c gunicorn_conf.py proxy:app`. The same settings as for `claude-proxy serve` (docs/settings.md).
+"""Settings for gunicorn: `gunicorn -c gunicorn_conf.py proxy:app`. They are those of `claude-proxy serve` (docs/settings.md).
 
 The names are those of tiangolo/uvicorn-gunicorn-docker: HOST, PORT, BIND, WEB_CONCURRENCY, WORKERS_PER_CORE, MAX_WORKERS,
 LOG_LEVEL, ACCESS_LOG, ERROR_LOG, TIMEOUT, KEEP_ALIVE, GRACEFUL_TIMEOUT, WORKER_CLASS, PRE_START_PATH. Two defaults differ from

@@ -130,7 +130,7 @@ class ProxySettings(BaseModel):
         None,
         description="postgresql://... keeps the ledger in PostgreSQL instead of ledger.db in DATA_DIR. Also DATABASE_URL_FILE.",
     )
-    ledger_keep: Count = Field(400, description="Days to keep single exchanges; daily sums are kept forever.")
+    ledger_keep: Count = Field(400, description="Days to keep single exchanges; daily sums are not deleted.")
     ledger_max_bytes: Size = Field(
         512 * MIB, description="Largest size of ledger.db (512MiB); deletes the oldest exchanges first."
     )

@@ -1,4 +1,4 @@
-"""How an answer ends: as the upstream ended it (invariant 5). The cases are answers from the field, as bytes on a socket."""
+"""How an answer ends: as the upstream ended it (docs/design.md). The cases are answers from the field, as bytes on a socket."""
 
 from __future__ import annotations
 

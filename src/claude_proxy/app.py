@@ -30,7 +30,7 @@ from claude_proxy.proxy.client import Message, Receive, Scope, Send
 from claude_proxy.proxy.config import Config, Upstream
 from claude_proxy.proxy.forward import Forward
 from claude_proxy.proxy.target import PREFIX, below_prefix
-from claude_proxy.settings import Settings, load, unread_sentence
+from claude_proxy.settings import SECRETS, Settings, load, unread_sentence
 from claude_proxy.signals import on_stop_signal
 from claude_proxy.upstream.dial import parse_origin
 from claude_proxy.upstream.pool import Pool
@@ -123,6 +123,9 @@ def create_app(
     app.state.ledger = make_ledger(settings, {name: settings.base_url}, app.state.ids)
     if app.state.ledger is not None:
         listening.append(app.state.ledger)
+    app.state.capture = make_capture(settings)
+    if app.state.capture is not None:
+        listening.append(app.state.capture)
     notifier = make_notifier(settings)
     if notifier is not None:
         listening.append(notifier)
@@ -185,6 +188,24 @@ def make_ledger(settings: Settings, upstreams: Mapping[str, str], make_id: Ids) 
         return loaded.prices
 
     return Ledger(opener, price=Pricer(load_prices, hosts))
+
+
+def make_capture(settings: Settings) -> Listener | None:
+    """What keeps bodies, if asked; without being asked it only goes on deleting what an earlier start has kept."""
+    if settings.capture == "off" and not (settings.data_dir / "capture.db").exists():
+        return None
+    from claude_proxy.ledger.capture import Capture, CaptureOptions
+
+    values = [getattr(settings, name) for name in SECRETS if hasattr(settings, name)]
+    return Capture(
+        CaptureOptions(
+            data_dir=settings.data_dir,
+            mode=settings.capture,
+            max_bytes=settings.capture_max_bytes,
+            keep_days=settings.capture_keep,
+            secrets=tuple(value.get_secret_value().encode() for value in values if value is not None),
+        )
+    )
 
 
 def make_notifier(settings: Settings) -> Listener | None:

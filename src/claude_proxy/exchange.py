@@ -140,6 +140,7 @@ class Exchange:
     ended: float | None = None
     outcome: Outcome | None = None
     failure: Failure | None = None
+    transcript: int | None = None  # under which capture keeps its bodies, if it does
     live: Callable[[], None] | None = None  # brings the fields up to date while the answer is relayed
 
     @property

@@ -132,6 +132,13 @@ class ProxySettings(BaseModel):
     )
     ledger_keep: Count = Field(400, description="Days for which single exchanges are kept; sums by day stay.")
     ledger_max_bytes: Size = Field(512 * MIB, description="Largest size of ledger.db (512MiB); the oldest exchanges go first.")
+    capture: Annotated[Literal["off", "errors", "all"], _Word] = Field(
+        "off",
+        description="Keep the bodies of Messages calls, redacted, in capture.db in DATA_DIR: off, errors (only of exchanges that "
+        "went wrong) or all.",
+    )
+    capture_max_bytes: Size = Field(1024 * MIB, description="Largest size of capture.db (1GiB); the oldest exchanges go first.")
+    capture_keep: Count = Field(7, description="Days for which captured bodies are kept.")
     ntfy_topic: Topic | None = Field(None, description="ntfy topic for notices; none are sent without it.")
     ntfy_server: NtfyUrl = Field(DEFAULT_NTFY, description="ntfy server.")
     ntfy_token: Secret | None = Field(None, description="ntfy access token. Also NTFY_TOKEN_FILE.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,10 @@ from tests.ledger.capture.captured import capturing, contents, counts, kept, onl
 
 KEY = b"my-own-credential-4711"
 TOOLS = [{"name": "Bash", "description": "Run", "input_schema": {"type": "object"}}, {"name": "Read", "input_schema": {}}]
-SYSTEM = [{"type": "text", "text": "You are a test."}, {"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}]
+SYSTEM = [
+    {"type": "text", "text": "You are a test."},
+    {"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}},
+]
 HISTORY = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}, {"role": "user", "content": "three — ü"}]
 
 
@@ -66,10 +70,9 @@ async def test_the_request_is_read_back_byte_for_byte(simulator: Simulator, tmp_
         b'{"messages":[{"role":"user","content":"a"}],"messages":[{"role":"user","content":"b"}]}',
         b'{"messages":"none","model":"glm-5.3"}',
         b'{"messages":[{"role":"user","content":"\xff\xfe"}]}',
-        b'{"messages":[' + b"[" * 5000 + b"]" * 5000 + b"]}",
         b"no JSON at all",
     ],
-    ids=["uneven", "twice", "no list", "no UTF-8", "deep", "no JSON"],
+    ids=["uneven", "twice", "no list", "no UTF-8", "no JSON"],
 )
 async def test_a_request_that_cannot_be_cut_is_kept_whole(simulator: Simulator, tmp_path: Path, sent: bytes) -> None:
     async with capturing(simulator.base_url, tmp_path) as proxy:
@@ -96,12 +99,13 @@ ANSWERS: dict[str, Scenario] = {
 @pytest.mark.parametrize("name", ANSWERS)
 async def test_a_streamed_answer_is_kept_as_the_message_that_it_is(tmp_path: Path, name: str, encoding: Any) -> None:
     """The same scenario unstreamed says what that is."""
-    from dataclasses import replace
-
     found: list[dict[str, Any]] = []
     for stream in (True, False):
         folder = tmp_path / str(stream)
-        async with Simulator(replace(ANSWERS[name], encoding=encoding)) as upstream, capturing(upstream.base_url, folder) as proxy:
+        async with (
+            Simulator(replace(ANSWERS[name], encoding=encoding)) as upstream,
+            capturing(upstream.base_url, folder) as proxy,
+        ):
             await ask(proxy.port, "POST", MESSAGES, body=json.dumps(asking(stream=stream)).encode())
         (answer,) = only(folder).answer
         assert answer.kind == "answer"
@@ -112,7 +116,10 @@ async def test_a_streamed_answer_is_kept_as_the_message_that_it_is(tmp_path: Pat
 
 @pytest.mark.parametrize("encoding", [None, "gzip"])
 async def test_an_unstreamed_answer_is_read_back_byte_for_byte(tmp_path: Path, encoding: Any) -> None:
-    async with Simulator(Scenario("text", text="hello", encoding=encoding)) as upstream, capturing(upstream.base_url, tmp_path) as proxy:
+    async with (
+        Simulator(Scenario("text", text="hello", encoding=encoding)) as upstream,
+        capturing(upstream.base_url, tmp_path) as proxy,
+    ):
         reply = await ask(proxy.port, "POST", MESSAGES, body=body(stream=False))
     sent = gzip.decompress(reply.body) if encoding else reply.body
     assert [block.data for block in only(tmp_path).answer] == [sent]
@@ -122,7 +129,7 @@ FAULTS = {
     "an error status": Scenario(fault=faults.status(529)),
     "an error event": Scenario("text", text="x" * 40, deltas=20, fault=faults.error_event(6)),
     "a cut": Scenario("text", text="x" * 40, deltas=20, fault=faults.cut("events", 8)),
-    "no stop": Scenario("text", text="x" * 40, deltas=20, fault=faults.no_stop()),
+    "a clean end in the middle": Scenario("text", text="x" * 40, deltas=20, framing="close", fault=faults.cut("events", 8)),
 }
 
 
@@ -214,7 +221,13 @@ async def test_no_credential_of_the_exchange_is_in_the_file(tmp_path: Path, name
     async with Simulator(scenario) as upstream, capturing(upstream.base_url, tmp_path, upstream_api_key=held) as proxy:
         for stream in (True, False):
             upstream.scenario = scenario
-            await ask(proxy.port, "POST", MESSAGES, [header], body=sent.replace(b'"stream": true', b'"stream": %s' % str(stream).lower().encode()))
+            await ask(
+                proxy.port,
+                "POST",
+                MESSAGES,
+                [header],
+                body=sent.replace(b'"stream": true', b'"stream": %s' % str(stream).lower().encode()),
+            )
         upstream.scenario = Scenario(fault=faults.status(401), message=f"bad key {key}")
         await ask(proxy.port, "POST", MESSAGES, [header], body=sent)
     assert len(kept(tmp_path)) == 3

@@ -192,7 +192,7 @@ def _streamed(chunks: list[bytes], note: Note) -> list[Slice]:
     found = [] if message is None else [Slice(ANSWER, msgspec.json.encode(message))]
     found += [Slice(ERROR, data) for data in answer.errors]
     note.answer = "text" if message is None else "message"
-    note.complete = note.complete and answer.stopped
+    note.complete = note.complete and (answer.stopped or bool(message and message.get("stop_reason")))
     return found or [Slice(TEXT, cut_back(b"".join(chunks)))]
 
 

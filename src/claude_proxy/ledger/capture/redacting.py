@@ -30,7 +30,7 @@ _SK = re.compile(rb"sk-(?:(?<![A-Za-z0-9]sk-)|(?<=\\[bfnrt]sk-))[\w-]{6,}")
 _ZAI = re.compile(rb"\.(?<=[0-9a-f]{32}\.)[A-Za-z0-9]{8,}")
 _SCHEME = re.compile(rb"(?i)(?:bearer|basic)[ \t]{1,4}((?=[\w.~+/=-]{0,256}[0-9])[\w.~+/=-]{6,}|[\w.~+/=-]{20,})")
 _PREFIXED = re.compile(
-    rb"(?:(?<![A-Za-z0-9+/=])|(?<=\\[bfnrt]))"
+    rb"(?:(?<![A-Za-z0-9+/])|(?<=\\[bfnrt]))"
     rb"((?:AKIA|ASIA)[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|xox[a-z]-[\w-]{8,}|xapp-[\w-]{8,}"
     rb"|AIza[\w-]{30,}|ya29\.[\w-]{16,}|[rs]k_(?:live|test)_\w{16,}|npm_\w{30,}|pypi-[\w-]{30,}|hf_\w{20,}|tk_\w{20,}"
     rb"|SG\.[\w-]{16,64}\.[\w-]{16,}|eyJ[\w-]{16,}(?:\.[\w-]+)*)"
@@ -38,8 +38,8 @@ _PREFIXED = re.compile(
 _PEM = re.compile(rb"-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----((?:[A-Za-z0-9+/=\s]|\\{1,4}[nr])*)")
 _NAMED = re.compile(
     rb"(?i)(?:api[_-]?key|auth[_-]?token|access[_-]?token|refresh[_-]?token|secret[_-]?key|access[_-]?key|client[_-]?secret|passw(?:or)?d"
-    rb"|authorization)(?:\\{0,8}[\"']\s{0,4}:\s{0,4}\\{0,8}[\"']|\s{0,4}[:=]\s{0,4}\\{0,8}[\"']?)"
-    rb"((?=[\w.~+/=@!#%^&*-]{0,256}[0-9])[\w.~+/=@!#%^&*-]{6,})"
+    rb"|authorization)(?:\\{0,8}[\"']\s{0,4}:\s{0,4}\\{0,8}[\"']|\s{0,4}[:=]\s{0,4}(?:\\{0,8}[\"'])?)"
+    rb"((?=[\w.~+/=@!#$%^&*-]{0,256}[0-9])[\w.~+/=@!#$%^&*-]{6,})"
 )
 _USERINFO = re.compile(rb"://[^/\s@:\"'\\]{0,100}:([^/\s@\"'\\]{1,256})@")
 

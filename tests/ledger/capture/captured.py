@@ -26,6 +26,10 @@ async def capturing(base_url: str, folder: Path, mode: str = "all", **settings: 
     """A proxy that keeps bodies in `folder`; everything is written once it has stopped."""
     async with running_proxy(base_url, capture=mode, data_dir=folder, **settings) as proxy:
         yield proxy
+        await proxy.recorder.wait_for(len(proxy.recorder.started))
+        if proxy.app.state.capture is not None:
+            await proxy.app.state.capture.aclose(20.0)
+        await proxy.app.state.listeners.aclose()  # the ledger too: the server is about to be stopped by force
 
 
 def kept(folder: Path) -> list[Transcript]:

@@ -117,6 +117,6 @@ def _take(kind: str, value: bytes) -> tuple[Hole, list[bytes]] | None:
         return None
     start = value.find(items[0], 1)
     end = start + len(items[0])
-    between = value[end : value.find(items[1], end)] if len(items) > 1 else b""
+    between = value[end : value.find(items[1], end)] if len(items) > 1 else b","  # as the next turn will have it
     trail = len(value.rstrip(b"]").rstrip(_BETWEEN))
     return Hole(kind, value[:start], between, value[trail:]), items

@@ -150,7 +150,7 @@ class Worker:
             if not self._said_bug:
                 self._said_bug = True
                 self._say(
-                    "error", "an exchange could not be prepared for capture", request=parcel.exchange.id, reason=repr(error)
+                    "error", "an exchange could not be captured", request=parcel.exchange.id, reason=repr(error)
                 )
             return
         refused = 0

@@ -50,9 +50,7 @@ def print_conversation(exchange: str | int, data_dir: Path, *, raw: bool = False
         say(str(error), err=True)
         raise typer.Exit(1) from None
     if found is None:
-        say(
-            f"No conversation of {ids.encode(number)} is kept: CAPTURE was not on for it, or it has been deleted since.", err=True
-        )
+        say(f"No conversation of {ids.encode(number)} is kept: CAPTURE was off for it, or it has been deleted since.", err=True)
         raise typer.Exit(1)
     if raw or curl:
         _print_request(found, curl=curl)

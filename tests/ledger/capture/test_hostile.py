@@ -87,14 +87,15 @@ def test_the_end_of_a_text_that_was_cut_is_left_out() -> None:
     "body",
     [
         b'{"messages":[' + b"[" * 5000 + b"]" * 5000 + b"]}",
-        b'{"messages":[' + b"0," * (cutting.MAX_SLICES + 1) + b"0]}",
+        b'{"messages":[' + b"{}," * (cutting.MAX_SLICES + 1) + b"{}]}",
+        b'{"messages":[' + b'{"a":{}},' * cutting.MAX_OBJECTS + b"{}]}",
         b'{"messages":[',
         b"[]",
         b"",
         b'{"messages":[1],"tools":[1]}'[:-1],
-        b'{"tools":[1],"messages":[[1]]}',
+        b'{"tools":[{}],"messages":[{"a":[{}]}]}',
     ],
-    ids=["deep", "too many", "cut", "a list", "empty", "no end", "the same bytes"],
+    ids=["deep", "too many", "too many objects", "cut", "a list", "empty", "no end", "the same bytes"],
 )
 def test_what_cannot_be_cut_is_not_and_what_can_is_put_together_again(body: bytes) -> None:
     found = cut(body)
@@ -108,7 +109,7 @@ def test_what_cannot_be_cut_is_not_and_what_can_is_put_together_again(body: byte
 
 def test_random_requests_are_put_together_again() -> None:
     dice = random.Random(5)
-    values = [[], [1], ["a"], "text", None, {"a": [1]}, [{"a": 1}, {"b": 2}], [[1], [1]], "[1]", [[], []]]
+    values = [[], [1], [{}], "text", None, {"a": [1]}, [{"a": 1}, {"b": 2}], [{"messages": [{}]}], "[1]", [{}, {}, {}]]
     cuts = 0
     for _ in range(3000):
         fields = {
@@ -130,9 +131,11 @@ STREAMS = {
     "no JSON": b"event: content_block_delta\ndata: {\n\n",
     "lists": b'event: message_start\ndata: []\n\nevent: content_block_start\ndata: {"index":[],"content_block":{}}\n\n',
     "wrong types": b'event: content_block_delta\ndata: {"index":0,"delta":{"type":["x"],"text":5}}\n\n',
-    "a text where a list was": b'data: {"type":"content_block_start","index":0,"content_block":{"type":"text","text":[1],"citations":5}}\n\n'
-    b'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a"}}\n\n'
-    b'data: {"type":"content_block_delta","index":0,"delta":{"type":"citations_delta","citation":1}}\n\n',
+    "a text where a list was": (
+        b'data: {"type":"content_block_start","index":0,"content_block":{"type":"text","text":[1],"citations":5}}\n\n'
+        b'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a"}}\n\n'
+        b'data: {"type":"content_block_delta","index":0,"delta":{"type":"citations_delta","citation":1}}\n\n'
+    ),
     "usage of another kind": b'data: {"type":"message_delta","usage":5,"delta":7}\n\n',
     "deep": b"data: " + b"[" * 100_000 + b"\n\n",
     "a negative index": b'data: {"type":"content_block_delta","index":-1,"delta":{"type":"text_delta","text":"a"}}\n\n',
@@ -162,7 +165,8 @@ def test_a_streams_deltas_of_every_kind_end_up_in_their_blocks() -> None:
         delta(0, type="thinking_delta", thinking="so "), event("ping"), delta(0, type="thinking_delta", thinking="so"),
         delta(0, type="signature_delta", signature="sig"), event("content_block_stop", index=0),
         event("content_block_start", index=1, content_block={"type": "text", "text": ""}),
-        delta(1, type="text_delta", text="hi"), delta(1, type="citations_delta", citation={"a": 1}), delta(1, type="new_delta", x=1),
+        delta(1, type="text_delta", text="hi"), delta(1, type="citations_delta", citation={"a": 1}),
+        delta(1, type="new_delta", x=1),
         event("content_block_start", index=2, content_block={"type": "tool_use", "id": "t", "name": "n", "input": {}}),
         delta(2, type="input_json_delta", partial_json='{"a"'), delta(2, type="input_json_delta", partial_json=":1}"),
         event("content_block_start", index=3, content_block={"type": "tool_use", "id": "u", "name": "n", "input": {}}),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +18,9 @@ from claude_proxy.exchange import Outcome
 from claude_proxy.ledger.record import record
 from claude_proxy.simulator import Scenario, Simulator, faults
 from claude_proxy.simulator.scenario import ToolCall
-from tests.integration.listeners import saying
-from tests.integration.listeners import listening as listening_upstream
+from tests.integration.listeners import listening, saying
 from tests.integration.messages import COUNT, MESSAGES, body, post
-from tests.integration.wire import ask, connect, request
+from tests.integration.wire import ask, connect
 from tests.ledger.capture.captured import capturing, contents, counts, kept, only
 
 KEY = b"my-own-credential-4711"
@@ -189,11 +191,20 @@ async def test_only_messages_calls_are_kept(simulator: Simulator, tmp_path: Path
     assert kept(tmp_path) == []
 
 
-async def test_off_neither_keeps_nor_imports(simulator: Simulator, tmp_path: Path) -> None:
+async def test_off_keeps_nothing(simulator: Simulator, tmp_path: Path) -> None:
     async with capturing(simulator.base_url, tmp_path, "off") as proxy:
         await ask(proxy.port, "POST", MESSAGES, body=body())
         assert proxy.app.state.capture is None
-    assert list(tmp_path.iterdir()) == []
+    assert os.listdir(tmp_path) == []  # noqa: PTH208 - one look, nothing else runs
+
+
+def test_a_proxy_that_does_not_capture_does_not_load_it(tmp_path: Path) -> None:
+    program = (
+        "import sys; from claude_proxy.app import create_app; from claude_proxy.settings import load;"
+        f"create_app(load({{}}, data_dir={str(tmp_path)!r}).settings);"
+        "assert not any(name.startswith('claude_proxy.ledger.capture') for name in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 async def test_the_ledgers_row_knows_the_transcript(simulator: Simulator, tmp_path: Path) -> None:
@@ -238,10 +249,7 @@ async def test_no_credential_of_the_exchange_is_in_the_file(tmp_path: Path, name
 
 async def test_what_is_no_message_is_kept_as_text(tmp_path: Path) -> None:
     answer = b"HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/html\r\ncontent-length: 25\r\n\r\n<script>alert(1)</script>"
-    async with listening_upstream(saying(answer)) as upstream:
-        async with capturing(f"http://127.0.0.1:{upstream.port}", tmp_path) as proxy:
-            async with connect(proxy.port) as wire:
-                wire.send(request("POST", MESSAGES, [], body()))
-                await wire.reply()
+    async with listening(saying(answer)) as upstream, capturing(f"http://127.0.0.1:{upstream.port}", tmp_path) as proxy:
+        await ask(proxy.port, "POST", MESSAGES, body=body())
     assert [(block.kind, block.data) for block in only(tmp_path).answer] == [("error", b"<script>alert(1)</script>")]
     assert counts(tmp_path)["head"] == 1

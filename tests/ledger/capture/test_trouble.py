@@ -49,7 +49,8 @@ def nothing_dangles(folder: Path) -> None:
             "SELECT count(*) FROM node WHERE parent NOT IN (SELECT id FROM node)",
             "SELECT count(*) FROM node WHERE blob NOT IN (SELECT id FROM blob)",
             "SELECT count(*) FROM blob WHERE id NOT IN (SELECT blob FROM node)",
-            "SELECT count(*) FROM node WHERE id NOT IN (SELECT parent FROM node WHERE parent NOT NULL) AND id NOT IN (SELECT id FROM head)",
+            "SELECT count(*) FROM node WHERE id NOT IN (SELECT parent FROM node WHERE parent NOT NULL)"
+            " AND id NOT IN (SELECT id FROM head)",
             "SELECT count(*) FROM head WHERE id NOT IN (SELECT id FROM node)",
         ):
             assert connection.execute(question).fetchone() == (0,), question

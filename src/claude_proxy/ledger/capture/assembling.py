@@ -15,13 +15,14 @@ from claude_proxy.ledger.capture.options import MAX_BODY
 from claude_proxy.protocol.sse import Event, Splitter, parse
 
 _decode = msgspec.json.Decoder().decode
-# Which field of its block a delta adds text to, by the delta's type, and in which field of the delta that is.
+# By a delta's type: the field of the block that it adds text to, its own field with that text, and the type of such blocks.
 _TEXTS = {
-    "text_delta": ("text", "text"),
-    "thinking_delta": ("thinking", "thinking"),
-    "signature_delta": ("signature", "signature"),
-    "input_json_delta": ("input", "partial_json"),
+    "text_delta": ("text", "text", "text"),
+    "thinking_delta": ("thinking", "thinking", "thinking"),
+    "signature_delta": ("signature", "signature", "thinking"),
+    "input_json_delta": ("input", "partial_json", "tool_use"),
 }
+_NO_TEXT = ("", "", "")
 MAX_BLOCKS = 100_000
 
 
@@ -86,9 +87,9 @@ class Answer:
         index, delta = data.get("index"), data.get("delta")
         if not isinstance(index, int) or not isinstance(delta, dict) or len(self._blocks) >= MAX_BLOCKS:
             return
-        block = self._blocks.setdefault(index, {})
         kind = delta.get("type")
-        field, source = _TEXTS.get(kind, ("", "")) if isinstance(kind, str) else ("", "")
+        field, source, block_type = _TEXTS.get(kind, _NO_TEXT) if isinstance(kind, str) else _NO_TEXT
+        block = self._blocks.setdefault(index, {"type": block_type} if block_type else {})
         if field and isinstance(delta.get(source), str):
             self._texts.setdefault((index, field), []).append(delta[source])
         elif kind == "citations_delta":

@@ -13,10 +13,23 @@ import msgspec
 
 PARTS = {"tools": "tool", "system": "system", "messages": "message"}
 MAX_SLICES = 50_000
+MAX_OBJECTS = 150_000  # in a body, by its closing braces: a list of millions would hold the interpreter's lock for a second
 _BETWEEN = b" \t\r\n,"
 _OPEN, _STRING = b'["'
 
-_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+class _Request(msgspec.Struct):
+    tools: msgspec.Raw = msgspec.Raw()
+    system: msgspec.Raw = msgspec.Raw()
+    messages: msgspec.Raw = msgspec.Raw()
+
+
+class _Object(msgspec.Struct):
+    """Any JSON object; nothing of it is read."""
+
+
+_fields = msgspec.json.Decoder(_Request).decode
+_objects = msgspec.json.Decoder(list[_Object]).decode
 _listed = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
@@ -81,11 +94,13 @@ def cut(body: bytes) -> tuple[list[Slice], Layout] | None:
 
 
 def _cut(body: bytes) -> tuple[list[Slice], Layout] | None:
+    if body.count(b"}") > MAX_OBJECTS:
+        return None
     fields = _fields(body)
     slices: list[Slice] = []
     holes: list[tuple[int, int, Hole]] = []
     for name, kind in PARTS.items():
-        value = bytes(fields[name]) if name in fields else b""
+        value = bytes(getattr(fields, name))
         taken = _take(kind, value)
         if taken is None:
             continue
@@ -112,6 +127,7 @@ def _take(kind: str, value: bytes) -> tuple[Hole, list[bytes]] | None:
         return None
     if value[0] == _STRING:
         return Hole(kind, b"", b"", b""), [value]
+    _objects(value)  # anything else is no prompt, and could be very many
     items = [bytes(item) for item in _listed(value)]
     if not items:
         return None

@@ -18,7 +18,7 @@ from claude_proxy.protocol.usage import StreamReader, is_json, reader_of
 
 REST, WHOLE, ANSWER, ERROR, TEXT, NOTHING = "rest", "whole", "answer", "error", "text", "nothing"
 BEGINNING = "beginning"  # of a request that was not kept whole
-PIECE = 256 * 1024  # bytes that are decoded or parsed without a pause
+PIECE = 64 * 1024  # bytes that are decoded or parsed without a pause
 TAIL = 4096  # bytes in which a cut text is cut back to a word's end: the last word may be the beginning of a credential
 _CREDENTIALS = (b"authorization", b"x-api-key", b"proxy-authorization", b"cookie")
 _KEPT_HEADERS = (b"content-type", b"anthropic-")

@@ -28,7 +28,7 @@ HASH = 16  # bytes
 # Group 1 of a pattern is what goes; all of `_SK`, and of `_ZAI` also the 32 digits before it.
 _SK = re.compile(rb"sk-(?:(?<![A-Za-z0-9]sk-)|(?<=\\[bfnrt]sk-))[\w-]{6,}")
 _ZAI = re.compile(rb"\.(?<=[0-9a-f]{32}\.)[A-Za-z0-9]{8,}")
-_SCHEME = re.compile(rb"(?i)(?:bearer|basic)[ \t]{1,4}((?=[\w.~+/=-]{0,256}[0-9])[\w.~+/=-]{6,}|[\w.~+/=-]{20,})")
+_SCHEME = re.compile(rb"(?i)(?:bearer|basic)[ \t]{1,4}((?=[\w.~+/=-]{0,64}[0-9])[\w.~+/=-]{6,}|[\w.~+/=-]{20,})")
 _PREFIXED = re.compile(
     rb"(?:(?<![A-Za-z0-9+/])|(?<=\\[bfnrt]))"
     rb"((?:AKIA|ASIA)[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|xox[a-z]-[\w-]{8,}|xapp-[\w-]{8,}"
@@ -39,7 +39,7 @@ _PEM = re.compile(rb"-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----((?:[A-Za-z0-9+/=\s]
 _NAMED = re.compile(
     rb"(?i)(?:api[_-]?key|auth[_-]?token|access[_-]?token|refresh[_-]?token|secret[_-]?key|access[_-]?key|client[_-]?secret|passw(?:or)?d"
     rb"|authorization)(?:\\{0,8}[\"']\s{0,4}:\s{0,4}\\{0,8}[\"']|\s{0,4}[:=]\s{0,4}(?:\\{0,8}[\"'])?)"
-    rb"((?=[\w.~+/=@!#$%^&*-]{0,256}[0-9])[\w.~+/=@!#$%^&*-]{6,})"
+    rb"((?=[\w.~+/=@!#$%^&*-]{0,64}[0-9])[\w.~+/=@!#$%^&*-]{6,})"
 )
 _USERINFO = re.compile(rb"://[^/\s@:\"'\\]{0,100}:([^/\s@\"'\\]{1,256})@")
 

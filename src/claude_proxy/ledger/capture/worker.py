@@ -149,9 +149,7 @@ class Worker:
             self._lost_here += 1
             if not self._said_bug:
                 self._said_bug = True
-                self._say(
-                    "error", "an exchange could not be captured", request=parcel.exchange.id, reason=repr(error)
-                )
+                self._say("error", "an exchange could not be captured", request=parcel.exchange.id, reason=repr(error))
             return
         refused = 0
         while True:

@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 from claude_proxy import ids
-from claude_proxy.exchange import Outcome
+from claude_proxy.exchange import Exchange, Listener, Listeners, Outcome, Tap
 from claude_proxy.ledger.record import record
 from claude_proxy.simulator import Scenario, Simulator, faults
 from claude_proxy.simulator.scenario import ToolCall
 from tests.integration.listeners import listening, saying
 from tests.integration.messages import COUNT, MESSAGES, body, post
+from tests.integration.proxy import running_proxy
 from tests.integration.wire import ask, connect
 from tests.ledger.capture.captured import capturing, contents, counts, kept, only
 
@@ -189,6 +190,38 @@ async def test_only_messages_calls_are_kept(simulator: Simulator, tmp_path: Path
         await ask(proxy.port, "GET", "/api/anthropic/v1/models")
         await proxy.recorder.wait_for(3)
     assert kept(tmp_path) == []
+
+
+class Counting(Tap):
+    """A tap that does not mind when it sees what."""
+
+    def __init__(self, at_once: bool) -> None:
+        self.at_once = at_once
+        self.seen: list[bytes] = []
+
+    def on_data(self, data: bytes) -> None:
+        self.seen.append(data)
+
+
+class Offering(Listener):
+    def __init__(self, tap: Tap) -> None:
+        self._tap = tap
+
+    def tap(self, exchange: Exchange) -> Tap:
+        return self._tap
+
+
+async def test_a_tap_that_need_not_see_each_chunk_at_once_sees_all_of_them_in_the_end() -> None:
+    tap = Counting(at_once=False)
+    scenario = Scenario("text", text="x" * 200, deltas=100, writes="event")
+    async with Simulator(scenario) as upstream, running_proxy(upstream.base_url, listeners=[Offering(tap)]) as proxy:
+        reply = await ask(proxy.port, "POST", MESSAGES, body=body())
+        exchange = await proxy.last()
+    assert b"".join(tap.seen) == reply.body
+    for others, at_once in ([], False), ([Counting(False)], False), ([Counting(True)], True):
+        together = Listeners([Offering(one) for one in (tap, *others)]).tap(exchange)
+        assert together is not None
+        assert together.at_once is at_once
 
 
 async def test_off_keeps_nothing(simulator: Simulator, tmp_path: Path) -> None:

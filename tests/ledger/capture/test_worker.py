@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +14,17 @@ import pytest
 from claude_proxy import ids
 from claude_proxy.exchange import Exchange, Failure, Outcome
 from claude_proxy.ledger.capture.capture import Capture, failed
+from claude_proxy.ledger.capture.database import open_to_read
 from claude_proxy.ledger.capture.options import MAX_BODY, MAX_WAITING, CaptureOptions
 from claude_proxy.ledger.capture.preparing import Preparer, Transcript
-from claude_proxy.ledger.capture.store import CaptureOff
+from claude_proxy.ledger.capture.retention import used_bytes
+from claude_proxy.ledger.capture.store import CaptureOff, Opener
 from claude_proxy.ledger.capture.tap import CHUNK, STEP
 from claude_proxy.ledger.capture.worker import PATIENT, Worker
 from claude_proxy.ledger.options import Trouble
 from claude_proxy.ledger.record import record
 from tests.ledger.books import Log, exchange_of
-from tests.ledger.capture.captured import kept, only, parcel, turn
+from tests.ledger.capture.captured import WALL, kept, only, parcel, turn
 from tests.ledger.waiting import until
 
 
@@ -28,6 +32,7 @@ class FakeStore:
     """Fails as often as it is told to."""
 
     notes = ("it was opened",)
+    crowded = False
 
     def __init__(self, faults: list[Exception]) -> None:
         self.faults = faults
@@ -119,6 +124,23 @@ def test_a_bug_of_ours_costs_one_exchange() -> None:
     run(worker, parcels(3))
     assert (worker.written, worker.lost) == (2, 1)
     assert "ZeroDivisionError" in str(log.said("could not be captured")[0]["reason"])
+
+
+def test_a_bug_of_the_stores_costs_one_exchange() -> None:
+    store, log = FakeStore([ZeroDivisionError("ours")] * 3), Log()
+    worker = worker_on(store, log)
+    run(worker, parcels(3))
+    assert (worker.written, worker.lost) == (2, 1)
+    assert "ZeroDivisionError" in str(log.said("capture cannot write")[0]["reason"])
+
+
+def test_the_file_is_kept_within_its_size_while_it_is_written(tmp_path: Path) -> None:
+    dice, log = random.Random(3), Log()
+    worker = worker_on(Opener(CaptureOptions(tmp_path, max_bytes=1_000_000, reserve=0), wall=lambda: WALL), log)
+    run(worker, [parcel({"messages": [turn(dice.randbytes(40_000).hex())]}, at=WALL + n) for n in range(100)])
+    with closing(open_to_read(tmp_path / "capture.db")) as connection:
+        assert used_bytes(connection) < 1_200_000
+    assert 10 < len(kept(tmp_path)) < 100
 
 
 def test_capture_that_can_never_be_is_off_and_says_why() -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import structlog
 
-from claude_proxy import ids
 from claude_proxy.exchange import Exchange, Listener, Outcome, Tap
 from claude_proxy.ledger.capture.options import MAX_IN_FLIGHT, MAX_WAITING, CaptureOptions, Parcel
 from claude_proxy.ledger.capture.preparing import Preparer
@@ -65,7 +64,7 @@ class Capture(Listener):
             if self.worker.failing:
                 self.lose()
             return None
-        return CaptureTap(self, ids.decode(exchange.id))
+        return CaptureTap(self)
 
     def reserve(self, size: int) -> bool:
         """Whether so many bytes more may be in flight."""

@@ -35,10 +35,12 @@ class Retention:
         self._steps: Iterator[None] = iter(())
         self._next_look = 0.0
 
-    def hasten(self, connection: sqlite3.Connection) -> None:
-        """Look at once if the file has grown too large."""
-        if used_bytes(connection) > self._options.max_bytes:
-            self._next_look = 0.0
+    def hasten(self, connection: sqlite3.Connection) -> bool:
+        """Whether the file has grown too large; then the next step is due at once."""
+        if used_bytes(connection) <= self._options.max_bytes:
+            return False
+        self._next_look = 0.0
+        return True
 
     def step(self, connection: sqlite3.Connection) -> float:
         """Do the next piece of work if there is one; returns seconds until the next."""
@@ -61,7 +63,7 @@ class Retention:
             yield
         if used_bytes(connection) > self._options.max_bytes:
             limit = int(self._options.max_bytes * TRIM)
-            while used_bytes(connection) > limit and delete_oldest(connection, ids.MAX_ID, heads=1):
+            while trim(connection, limit):
                 yield
         while _pragma(connection, "freelist_count") > FREE_PAGES:
             connection.execute(f"PRAGMA incremental_vacuum({STEP_PAGES})").fetchall()
@@ -76,6 +78,14 @@ def delete_oldest(connection: sqlite3.Connection, before: int, heads: int = STEP
             connection.execute("DELETE FROM head WHERE id = ?", (head,))
             _prune(connection, head)
     return len(found)
+
+
+def trim(connection: sqlite3.Connection, limit: int) -> bool:
+    """Delete the oldest exchanges, one by one, until the file is small enough or a step's worth is done; whether that is so."""
+    for _ in range(STEP_HEADS):
+        if used_bytes(connection) <= limit or not delete_oldest(connection, ids.MAX_ID, heads=1):
+            return False
+    return True
 
 
 def _prune(connection: sqlite3.Connection, node: int | None) -> None:

@@ -38,6 +38,9 @@ class Store:
         options: limits.
         wall: Unix seconds.
         notes: what the log is to be told of how it was opened.
+
+    Attributes:
+        crowded: whether the file is larger than it may be: chores are due at once.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Store:
         self._retention = Retention(options, wall)
         self._file = _identity(options.path)
         self.notes = notes
+        self.crowded = False
 
     def write(self, transcript: Transcript) -> None:
         """Keep a transcript: all of it, or nothing.
@@ -68,7 +72,7 @@ class Store:
                     break
             else:
                 raise Trouble("another process deletes at the same places", hopeless=True)
-        self._retention.hasten(self._connection)
+            self.crowded = self._retention.hasten(self._connection)
 
     def chores(self) -> float:
         """One step of retention; returns seconds until the next.

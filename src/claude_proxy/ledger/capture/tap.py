@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from claude_proxy import ids
 from claude_proxy.exchange import Exchange, Header, Tap
 from claude_proxy.ledger.capture.options import MAX_BODY, Parcel
 
@@ -36,17 +37,16 @@ class CaptureTap(Tap):
 
     Args:
         keeper: as above.
-        number: the exchange's id.
     """
 
+    at_once = False
     __slots__ = (
-        "_chunks", "_cut", "_full", "_held", "_keeper", "_number", "_request", "_request_headers", "_response_headers", "_room",
+        "_chunks", "_cut", "_full", "_held", "_keeper", "_request", "_request_headers", "_response_headers", "_room",
         "_size", "_whole",
     )  # fmt: skip
 
-    def __init__(self, keeper: Keeper, number: int) -> None:
+    def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
-        self._number = number
         self._request: bytes | None = None
         self._request_headers: list[Header] = []
         self._whole = False
@@ -82,11 +82,11 @@ class CaptureTap(Tap):
         if self._request is None or not self._keeper.wants(exchange):
             self._let_go()
             return
-        exchange.transcript = self._number
+        exchange.transcript = number = ids.decode(exchange.id)
         chunks, self._chunks = self._chunks, []
         self._keeper.take(
             Parcel(
-                *(self._number, exchange, self._request_headers, self._request, self._whole),
+                *(number, exchange, self._request_headers, self._request, self._whole),
                 *(self._response_headers, chunks, self._cut, self._held),
             )
         )

@@ -7,12 +7,14 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from claude_proxy.ledger.capture.options import Parcel
 from claude_proxy.ledger.capture.preparing import Transcript
 from claude_proxy.ledger.capture.store import CaptureOff, Store
 from claude_proxy.ledger.options import Say, Trouble
 
+T = TypeVar("T")
 IDLE = 60.0
 RETRY = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)  # seconds after the first failure, the second ...
 PATIENT = 3  # failures in a row after which nothing more is taken until one write succeeds
@@ -154,7 +156,7 @@ class Worker:
         refused = 0
         while True:
             try:
-                self._opened().write(transcript)
+                self._write(transcript)
             except Trouble as error:
                 refused += error.hopeless
                 if self._failed(error) or refused >= HOPELESS:
@@ -167,12 +169,26 @@ class Worker:
 
     def _do_chores(self) -> None:
         try:
-            self._chores_at = time.monotonic() + self._opened().chores()
+            self._chores_at = time.monotonic() + self._guarded(lambda: self._opened().chores())
         except Trouble as error:
             self._chores_at = time.monotonic() + IDLE
             self._failed(error)
         else:
             self._recovered()
+
+    def _write(self, transcript: Transcript) -> None:
+        self._guarded(lambda: self._opened().write(transcript))
+        if self._opened().crowded:
+            self._chores_at = min(self._chores_at, time.monotonic())
+
+    def _guarded(self, work: Callable[[], T]) -> T:
+        """What `work` gives; an exception that nobody thought of is trouble too, and does not end the thread."""
+        try:
+            return work()
+        except (Trouble, CaptureOff):
+            raise
+        except Exception as error:
+            raise Trouble(f"{type(error).__name__}: {error}"[:200], hopeless=True, reopen=True) from error
 
     def _opened(self) -> Store:
         if self._store is None:

@@ -320,3 +320,23 @@ def test_a_folder_without_captures_says_how_to_get_some(tmp_path: Path) -> None:
     (tmp_path / "capture.db").write_bytes(b"x" * 5000)
     with pytest.raises(NoConversations, match="damaged"):
         Conversations.open(tmp_path)
+
+
+def test_what_a_chain_stands_on_may_be_deleted_while_its_end_is_packed(
+    file: File, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process deletes the older exchange just before the younger one's transaction: then all of it is written."""
+    file.write(parcel({"messages": [turn("a")]}))
+    left = [1]
+
+    def pack_slowly(content: bytes) -> bytes:
+        with closing(database.open_to_write(tmp_path / "capture.db")) as other:
+            while left and delete_oldest(other, ids.MAX_ID):
+                pass
+        left.clear()
+        return database.pack(content)
+
+    monkeypatch.setattr("claude_proxy.ledger.capture.store.pack", pack_slowly)
+    one = parcel({"messages": [turn("a"), turn("b")]})
+    file.write(one)
+    assert only(tmp_path).request == one.request

@@ -13,7 +13,7 @@ _MAGIC = (
 def image_type(data: bytes) -> str | None:
     """The media type of an image that may be served, by its first bytes; None for everything else.
 
-    The signatures are those of https://mimesniff.spec.whatwg.org/#image-type-pattern-matching-algorithm. Whoever serves one sends
+    The signatures are those of https://mimesniff.spec.whatwg.org/#image-type-pattern-matching-algorithm. The server of one sends
     exactly this type, with `X-Content-Type-Options: nosniff` and a sandboxing Content-Security-Policy.
     """
     for magic, media_type in _MAGIC:

@@ -51,7 +51,7 @@ class Note(msgspec.Struct, omit_defaults=True):
 
 
 class Piece:
-    """One redacted piece; it is redacted anew when its content is wanted, unless that has just been done."""
+    """One redacted piece; it is redacted again when its content is wanted, unless that has just been done."""
 
     __slots__ = ("_content", "_raw", "_redactor", "hash", "kind")
 

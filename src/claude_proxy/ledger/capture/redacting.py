@@ -144,7 +144,7 @@ def _without(data: bytes, spans: list[Span]) -> bytes:
 class Memory:
     """Remembers by the hash of a slice what the hash of its redacted form is, so that each is redacted once.
 
-    The hashes are keyed anew in each process, and by the credentials that were looked for.
+    The hashes are keyed by a random value of the process, and by the credentials that were looked for.
     """
 
     def __init__(self, limit: int = REMEMBERED) -> None:

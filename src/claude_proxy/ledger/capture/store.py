@@ -37,7 +37,7 @@ class Store:
         connection: from `open_to_write`.
         options: limits.
         wall: Unix seconds.
-        notes: what the log is to be told of how it was opened.
+        notes: what the log is to say about how it was opened.
 
     Attributes:
         crowded: whether the file is larger than it may be: chores are due at once.

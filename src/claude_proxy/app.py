@@ -32,7 +32,7 @@ from claude_proxy.proxy.client import Message, Receive, Scope, Send
 from claude_proxy.proxy.config import Config, Upstream
 from claude_proxy.proxy.forward import Forward
 from claude_proxy.proxy.target import PREFIX, below_prefix
-from claude_proxy.settings import Settings, load, unread_sentence
+from claude_proxy.settings import SECRETS, Settings, load, unread_sentence
 from claude_proxy.signals import on_stop_signal
 from claude_proxy.upstream.dial import parse_origin
 from claude_proxy.upstream.pool import Pool
@@ -128,9 +128,10 @@ def create_app(
     app.state = State(state)
     charging = make_charging({name: settings.base_url})
     app.state.ledger = make_ledger(settings, charging, app.state.ids)
+    app.state.capture = make_capture(settings)
     notifier = make_notifier(settings)
     counted = Metrics(sources(app, notifier, charging), data_dir=settings.data_dir)
-    found = (ExchangeLog(), counted, *listeners, app.state.ledger, notifier)
+    found = (ExchangeLog(), counted, *listeners, app.state.ledger, app.state.capture, notifier)
     app.state.listeners = Listeners([listener for listener in found if listener is not None], on_listener_error)
     app.published_under = settings.root_path
     app.origins = OriginRules(settings.allowed_hosts, settings.allowed_origins)
@@ -217,6 +218,24 @@ def make_ledger(settings: Settings, charging: Charging, make_id: Ids) -> Ledger 
         return Opener(options, make_id, say)
 
     return Ledger(opener, price=charging)
+
+
+def make_capture(settings: Settings) -> Listener | None:
+    """What stores bodies, if asked to; otherwise it only expires what an earlier start has stored."""
+    if settings.capture == "off" and not (settings.data_dir / "capture.db").exists():
+        return None
+    from claude_proxy.ledger.capture import Capture, CaptureOptions
+
+    values = [getattr(settings, name) for name in SECRETS if hasattr(settings, name)]
+    return Capture(
+        CaptureOptions(
+            data_dir=settings.data_dir,
+            mode=settings.capture,
+            max_bytes=settings.capture_max_bytes,
+            keep_days=settings.capture_keep,
+            secrets=tuple(value.get_secret_value().encode() for value in values if value is not None),
+        )
+    )
 
 
 def make_notifier(settings: Settings) -> Notifier | None:

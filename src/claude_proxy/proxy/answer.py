@@ -62,8 +62,8 @@ class Answer:
 
     @property
     def tapped(self) -> bool:
-        """Whether somebody besides us looks on: then each chunk is looked at as it passes."""
-        return self._tap is not None
+        """Whether somebody besides us wants each chunk as it passes."""
+        return self._tap is not None and self._tap.at_once
 
     def feed(self, chunk: bytes) -> None:
         """Look at the next bytes."""

@@ -139,6 +139,15 @@ class ProxySettings(BaseModel):
     admin_token: Secret | None = Field(
         None, description="Token for the page, the API and /metrics from other machines. Also ADMIN_TOKEN_FILE."
     )
+    capture: Annotated[Literal["off", "errors", "all"], _Word] = Field(
+        "off",
+        description="Store the bodies of Messages calls, redacted, in capture.db in DATA_DIR: off, errors (only of failed "
+        "exchanges) or all.",
+    )
+    capture_max_bytes: Size = Field(
+        1024 * MIB, description="Largest size of capture.db (1GiB); deletes the oldest exchanges first."
+    )
+    capture_keep: Count = Field(7, description="Days to keep captured bodies.")
     ntfy_topic: Topic | None = Field(None, description="ntfy topic for notices; none are sent without it.")
     ntfy_server: NtfyUrl = Field(DEFAULT_NTFY, description="ntfy server.")
     ntfy_token: Secret | None = Field(None, description="ntfy access token. Also NTFY_TOKEN_FILE.")

@@ -60,6 +60,7 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "accel_buffering": ("0", "false", False),
     "count_tokens_memory": ("60", "60", 60.0),
     "rewrite_results_url": ("no", "false", False),
+    "project_names": ("OFF", '"off"', "off"),
     "graceful_timeout": ("1", "1", 1.0),
     "ntfy_topic": ("my-topic_1", '"my-topic_1"', "my-topic_1"),
     "ntfy_server": ("http://localhost:8090", '"http://localhost:8090"', "http://localhost:8090"),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import structlog
@@ -24,7 +24,11 @@ from claude_proxy.ledger import Ledger, Options, prices
 from claude_proxy.ledger.options import Say, Store
 from claude_proxy.ledger.prices import Prices
 from claude_proxy.ledger.pricing import Pricer
+from claude_proxy.observe.cache import CacheObserver
 from claude_proxy.observe.line import ExchangeLog
+from claude_proxy.observe.session_sums import Booked, SessionSums
+from claude_proxy.observe.sessions import Sessions
+from claude_proxy.observe.status import StatusSource
 from claude_proxy.protocol.providers import find_at
 from claude_proxy.proxy.client import Message, Receive, Scope, Send
 from claude_proxy.proxy.config import Config, Upstream
@@ -34,8 +38,12 @@ from claude_proxy.settings import Settings, load, unread_sentence
 from claude_proxy.signals import on_stop_signal
 from claude_proxy.upstream.dial import parse_origin
 from claude_proxy.upstream.pool import Pool
-from claude_proxy.web import PageFacts, install
+from claude_proxy.web import Door, PageFacts, install
 from claude_proxy.web import Upstream as UpstreamFacts
+
+if TYPE_CHECKING:
+    from claude_proxy.ledger.database import Connect
+    from claude_proxy.ledger.queries import Books
 
 log = structlog.get_logger("app")
 
@@ -119,10 +127,15 @@ def create_app(
     )
     state: dict[str, Any] = {"settings": settings, "draining": False, "ids": Ids()}
     app.state = State(state)
-    listening: list[Listener] = [ExchangeLog(), *listeners]
-    app.state.ledger = make_ledger(settings, {name: settings.base_url}, app.state.ids)
+    hosts = {name: urlsplit(settings.base_url).hostname or ""}
+    sessions = Sessions(projects=settings.project_names == "on")
+    listening: list[Listener] = [sessions, ExchangeLog(), *listeners]  # the ledger and the log record what `sessions` finds
+    pricer = make_pricer(hosts)
+    app.state.ledger = make_ledger(settings, pricer, app.state.ids)
+    sums = None
     if app.state.ledger is not None:
-        listening.append(app.state.ledger)
+        listening += [CacheObserver(), app.state.ledger]
+        sums = SessionSums(sessions, make_books(settings, app.state.ledger), pricer)
     notifier = make_notifier(settings)
     if notifier is not None:
         listening.append(notifier)
@@ -131,7 +144,8 @@ def create_app(
     app.origins = OriginRules(settings.allowed_hosts, settings.allowed_origins)
     gate = Gate(settings, app.origins, lambda: bool(state["draining"]))
     app.forward = Forward(Config(settings, gate, (make_upstream(settings, name),)), app.state.listeners, app.state.ids)
-    install(app, lambda: facts(settings, name), lambda: readiness(app))
+    status = StatusSource(sessions, sums, hosts=hosts)
+    install(app, lambda: facts(settings, name), lambda: readiness(app), (status, Door(settings, sessions)))
     return app
 
 
@@ -155,17 +169,27 @@ def make_upstream(settings: Settings, name: str = "default") -> Upstream:
     return Upstream(name, pool, credential, base_url=settings.base_url, provider=provider, memory=settings.count_tokens_memory)
 
 
-def make_ledger(settings: Settings, upstreams: Mapping[str, str], make_id: Ids) -> Ledger | None:
+def make_ledger(settings: Settings, pricer: Pricer, make_id: Ids) -> Ledger | None:
     """What keeps the books; the database's modules are imported by its thread.
 
     Args:
-        upstreams: base URL by name.
         make_id: gets the worker number that the database leases.
     """
     if settings.ledger == "off":
         return None
-    hosts = {name: urlsplit(base_url).hostname or "" for name, base_url in upstreams.items()}
-    options = Options(
+    options = ledger_options(settings)
+
+    def opener(say: Say) -> Callable[[], Store]:
+        from claude_proxy.ledger.opening import Opener
+
+        return Opener(options, make_id, say)
+
+    return Ledger(opener, price=pricer)
+
+
+def ledger_options(settings: Settings) -> Options:
+    """Where the books are, and how long they keep."""
+    return Options(
         data_dir=settings.data_dir,
         database_url=None if settings.database_url is None else settings.database_url.get_secret_value(),
         keep_days=settings.ledger_keep,
@@ -173,10 +197,29 @@ def make_ledger(settings: Settings, upstreams: Mapping[str, str], make_id: Ids) 
         version=__version__,
     )
 
-    def opener(say: Say) -> Callable[[], Store]:
-        from claude_proxy.ledger.opening import Opener
 
-        return Opener(options, make_id, say)
+def make_books(settings: Settings, ledger: Ledger) -> Callable[[str, Sequence[str]], Booked]:
+    """What the status line asks the ledger, in a thread; the database's modules are imported with the first question."""
+    options = ledger_options(settings)
+    opened: dict[Connect | None, Books] = {}  # by the way to a ledger in memory: there may be one later
+
+    def booked(session: str, ended: Sequence[str]) -> Booked:
+        from claude_proxy.ledger.queries import Books
+
+        in_memory = ledger.in_memory
+        if in_memory not in opened:
+            opened[in_memory] = Books.open(options, in_memory)
+        return Booked(*opened[in_memory].session_sums(session, ended))
+
+    return booked
+
+
+def make_pricer(hosts: Mapping[str, str]) -> Pricer:
+    """What prices exchanges; the table is read with the first one.
+
+    Args:
+        hosts: of the upstreams, by their names.
+    """
 
     def load_prices() -> Prices:
         loaded = prices.load(prices.user_file())
@@ -184,7 +227,7 @@ def make_ledger(settings: Settings, upstreams: Mapping[str, str], make_id: Ids) 
             log.warning("prices", problem=loaded.problem)
         return loaded.prices
 
-    return Ledger(opener, price=Pricer(load_prices, hosts))
+    return Pricer(load_prices, hosts)
 
 
 def make_notifier(settings: Settings) -> Listener | None:

@@ -88,6 +88,28 @@ class Failure:
     provider: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class CacheVerdict:
+    """What became of the prompt cache: `protocol.cache_verdict` found it, `observe.cache` put it here.
+
+    Attributes:
+        verdict: "first", "grew", "changed", "expired" or "provider".
+        block: the first changed block, counted from 0 over tools, system and messages; None if no block is to blame.
+        part: where the change is: "tools", "system", "message 3", "model" or "settings"; None unless `changed`.
+        lost_tokens: tokens of the prompt that were in the cache before and were not read from it.
+    """
+
+    verdict: str
+    block: int | None = None
+    part: str | None = None
+    lost_tokens: int = 0
+
+    def __str__(self) -> str:
+        if self.part is None:
+            return self.verdict
+        return f"{self.verdict}: {self.part}" if self.block is None else f"{self.verdict} at block {self.block} ({self.part})"
+
+
 @dataclass(slots=True)
 class Attempt:
     """One try at one upstream. Times are event-loop seconds."""
@@ -119,6 +141,7 @@ class Exchange:
     upstream: str = ""
     key: str | None = None  # name of the client key that was shown
     session: str | None = None
+    project: str | None = None  # name of the folder that the session works in
     agent: str | None = None
     parent_agent: str | None = None
     request_class: str | None = None
@@ -130,6 +153,7 @@ class Exchange:
     upstream_request_id: str | None = None
     attempts: list[Attempt] = field(default_factory=list)
     usage: Usage | None = None
+    cache: CacheVerdict | None = None
     stop_reason: str | None = None
     bytes_in: int = 0
     bytes_out: int = 0
@@ -155,6 +179,11 @@ class Exchange:
 
 class Tap:
     """Sees the bytes of one exchange, as they are. Override what is wanted; nothing here may wait."""
+
+    @property
+    def wants_data(self) -> bool:
+        """Whether it looks at the answer's bytes. If nobody does, the relay need not look at each chunk as it passes."""
+        return type(self).on_data is not Tap.on_data
 
     def on_request(self, headers: Sequence[Header], body: bytes, *, whole: bool) -> None:
         """The request has gone to the upstream; `body` is what was kept of it, all of it if `whole`. Once per attempt."""
@@ -282,7 +311,12 @@ class _Taps(Tap):
 
     def __init__(self, taps: list[Tap], call: Callable[..., None]) -> None:
         self._taps = taps
+        self._readers = [tap for tap in taps if tap.wants_data]
         self._call = call
+
+    @property
+    def wants_data(self) -> bool:
+        return bool(self._readers)
 
     def on_request(self, headers: Sequence[Header], body: bytes, *, whole: bool) -> None:
         for tap in self._taps:
@@ -293,7 +327,7 @@ class _Taps(Tap):
             self._call("tap.on_response", tap.on_response, status, headers)
 
     def on_data(self, data: bytes) -> None:
-        for tap in self._taps:
+        for tap in self._readers:
             self._call("tap.on_data", tap.on_data, data)
 
     def on_end(self, exchange: Exchange) -> None:

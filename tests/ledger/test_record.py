@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_proxy import ids
-from claude_proxy.exchange import Attempt, Exchange, Failure, Outcome, Usage
+from claude_proxy.exchange import Attempt, CacheVerdict, Exchange, Failure, Outcome, Usage
 from claude_proxy.ledger.record import MAX_COUNT, MAX_MS, Record, record
 from tests.ledger.books import WALL, exchange_of
 
@@ -55,11 +55,7 @@ def test_every_field_is_in_its_place() -> None:
         model_served="served",
         path_kind="messages",
         queue_wait=0.026,
-        cache_verdict="changed",
-        cache_block=27,
-        cache_part="tools",
-        cache_lost_tokens=28,
-        cache_lost_nano=29,
+        cache=CacheVerdict("changed", 27, "tools", 28),
         transcript=31,
     )
     found = record(made)
@@ -109,7 +105,6 @@ def test_every_field_is_in_its_place() -> None:
         "verdict_block": 27,
         "verdict_part": "tools",
         "verdict_tokens": 28,
-        "verdict_nano": 29,
         "transcript": 31,
         "attempts": attempts,
     }

@@ -23,14 +23,15 @@ class Pricer:
         self._table: Prices | None = None
 
     def __call__(self, record: Record) -> Priced:
-        """The cost at list price when the record's last attempt was sent, and the plan credits it took."""
+        """Cost at list price when the record's last attempt was sent, plan credits, and what a broken cache cost."""
         if not record.used:
             return UNPRICED
         table = self._table = self._table or self._load()
         provider = table.provider_of(self._hosts.get(record.upstream or "", ""))
         usage, model, at = usage_of(record), record.model_served or record.model, record.sent_at / 1000
         cost = table.cost(usage, provider, model, at)
-        return Priced(cost.nano_dollars, table.credits(usage, provider, model, at), cost.price_id)
+        lost = table.lost(record.verdict_tokens, usage, provider, model, at) if record.verdict_tokens else None
+        return Priced(cost.nano_dollars, table.credits(usage, provider, model, at), cost.price_id, lost)
 
 
 def usage_of(record: Record) -> Usage:

@@ -46,7 +46,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         client: the name of the client's key, or its address.
         cache_write_5m: with `cache_write_1h` it adds up to the reported `cache_creation_input_tokens`; what the upstream
             did not split is here.
-        verdict: what became of the prompt cache, with the block that changed, in which part, and what that cost.
+        verdict: what became of the prompt cache, with the block that changed, in which part, and how many tokens that cost.
         transcript: head of the captured conversation.
         attempts: empty where the first attempt went well.
     """
@@ -95,7 +95,6 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     verdict_block: int | None
     verdict_part: str | None
     verdict_tokens: int | None
-    verdict_nano: int | None
     transcript: int | None
     attempts: tuple[Attempted, ...] = ()
 
@@ -108,11 +107,15 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 class Priced(NamedTuple):
-    """What an exchange cost by the price table; None where that is not known, never zero in its place."""
+    """What an exchange cost by the price table; None where that is not known, never zero in its place.
+
+    `lost_nano` is the part of `cost_nano` that a broken prompt cache cost, an estimate.
+    """
 
     cost_nano: int | None = None  # 10**-9 USD
     credits_micro: int | None = None  # 10**-6 plan credits
     price_id: str | int | None = None
+    lost_nano: int | None = None
 
 
 UNPRICED = Priced()
@@ -122,7 +125,7 @@ class Pricing(Protocol):
     """What prices records. Called in the writer's thread, once per record; an exception leaves the record unpriced."""
 
     def price(self, record: Record, /) -> Priced:
-        """The cost at list price and the plan credits of one exchange."""
+        """The cost at list price and the plan credits of one exchange, and what of the cost a broken cache is to blame for."""
 
 
 def record(exchange: Exchange) -> Record:
@@ -130,6 +133,7 @@ def record(exchange: Exchange) -> Record:
     usage = exchange.usage or _NO_USAGE
     failure = exchange.failure
     outcome = exchange.outcome
+    cache = exchange.cache
     write_5m, write_1h = _cache_writes(usage)
     cancelled = outcome is Outcome.CANCELLED
     return Record(  # by position, in the order of its fields: names would cost a microsecond more per exchange
@@ -139,7 +143,7 @@ def record(exchange: Exchange) -> Record:
         not cancelled and (failure is not None or outcome is not Outcome.COMPLETED or exchange.status >= 400),
         cancelled,
         _text(exchange.session),
-        _other(exchange, "project"),
+        _text(exchange.project),
         _text(exchange.agent),
         _other(exchange, "parent_agent"),
         _text(exchange.request_class),
@@ -173,11 +177,10 @@ def record(exchange: Exchange) -> Record:
         _text(usage.service_tier),
         _text(usage.speed),
         _text(usage.inference_geo),
-        _other(exchange, "cache_verdict"),
-        _count(getattr(exchange, "cache_block", None)),
-        _other(exchange, "cache_part"),
-        _count(getattr(exchange, "cache_lost_tokens", None)),
-        getattr(exchange, "cache_lost_nano", None),
+        None if cache is None else cache.verdict,
+        None if cache is None else cache.block,
+        None if cache is None else cache.part,
+        None if cache is None else _count(cache.lost_tokens),
         getattr(exchange, "transcript", None),
         _attempts(exchange),
     )

@@ -79,7 +79,7 @@ class Rows:
             *(of("service_tier", r.service_tier), of("speed", r.speed), of("geo", r.geo)),
             *(priced.cost_nano, priced.credits_micro),
             of("price", None if priced.price_id is None else str(priced.price_id)),
-            *(of("verdict", r.verdict), r.verdict_block, of("verdict_part", r.verdict_part), r.verdict_tokens, r.verdict_nano),
+            *(of("verdict", r.verdict), r.verdict_block, of("verdict_part", r.verdict_part), r.verdict_tokens, priced.lost_nano),
             r.transcript,
         )
 
@@ -120,7 +120,7 @@ _rollup_key = operator.itemgetter(*(EXCHANGE_COLUMNS.index(key) for key in ROLLU
 
 def summands(entry: Entry) -> tuple[int, ...]:
     """What one exchange adds to its rollup, in the order of ROLLUP_SUMS."""
-    r, (cost, credits_, _) = entry.record, entry.priced
+    r, (cost, credits_, *_) = entry.record, entry.priced
     messages = r.kind == "messages"
     counting = r.kind == "count_tokens"
     return (

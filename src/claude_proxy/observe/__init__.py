@@ -1,1 +1,1 @@
-"""What the operators see: the log line of each exchange."""
+"""What is seen of exchanges as they pass: the log line, the cache verdict, the sessions that run and their status."""

@@ -78,7 +78,8 @@ async def _open_answer(call: Call, response: Connection) -> Result:
     Raises:
         BadResponse: it cannot be parsed, and nothing of it has gone to the client.
     """
-    answer = Answer(call.request.target, response.status, response.fields, call.tap, call.listeners.contain)
+    reader = call.tap if call.tap is not None and call.tap.wants_data else None
+    answer = Answer(call.request.target, response.status, response.fields, reader, call.listeners.contain)
     first = response.take() if response.finished else await opening(call, response, answer)
     if isinstance(response.broken, BadResponse) and not first:
         raise response.broken

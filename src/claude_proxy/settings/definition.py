@@ -132,6 +132,9 @@ class ProxySettings(BaseModel):
     )
     ledger_keep: Count = Field(400, description="Days for which single exchanges are kept; sums by day stay.")
     ledger_max_bytes: Size = Field(512 * MIB, description="Largest size of ledger.db (512MiB); the oldest exchanges go first.")
+    project_names: Annotated[Literal["on", "off"], _Word] = Field(
+        "on", description="Read the name of a session's folder (not its path) from what Claude Code sends: on or off."
+    )
     ntfy_topic: Topic | None = Field(None, description="ntfy topic for notices; none are sent without it.")
     ntfy_server: NtfyUrl = Field(DEFAULT_NTFY, description="ntfy server.")
     ntfy_token: Secret | None = Field(None, description="ntfy access token. Also NTFY_TOKEN_FILE.")

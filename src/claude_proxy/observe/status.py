@@ -1,0 +1,91 @@
+"""The status of one session, as its status line shows it: put together from all that the proxy knows of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+
+from claude_proxy.exchange import Exchange, State
+from claude_proxy.ledger.prices.quota import Quota
+from claude_proxy.observe.session_sums import SessionSums
+from claude_proxy.observe.sessions import Sessions, Trouble
+from claude_proxy.protocol.project import folder_name
+from claude_proxy.protocol.status_line import Client, Status, Window
+
+MAX_WINDOWS = 2
+
+
+class StatusSource:
+    """Answers what a status line asks.
+
+    Args:
+        sessions: what runs.
+        sums: what sessions used; None without a ledger.
+        hosts: of the upstreams, by their names.
+        quota: the plan's quota as the provider last gave it, or None.
+        clock: seconds of the event loop's clock, in which exchanges state their times.
+        wall: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        sums: SessionSums | None = None,
+        *,
+        hosts: Mapping[str, str] | None = None,
+        quota: Callable[[], Quota | None] | None = None,
+        clock: Callable[[], float] = lambda: asyncio.get_running_loop().time(),
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.sessions = sessions
+        self._sums = sums
+        self._hosts = hosts or {}
+        self._quota = quota
+        self._clock = clock
+        self._wall = wall
+
+    async def status(self, client: Client) -> Status:
+        """The status of the client's session. Also learns its project's name."""
+        session = client.session
+        if session is not None and client.project_dir is not None:
+            self.sessions.tell_project(session, folder_name(client.project_dir))
+        sums = None if session is None or self._sums is None else await self._sums.of(session)
+        used = sums is not None and sums.tokens.total > 0
+        trouble = self.sessions.trouble()
+        return Status(
+            model=client.model,
+            cost=sums.cost if sums is not None and used else None,
+            tokens=sums.tokens if sums is not None and used else None,
+            context=client.context,
+            quota=self._windows(),
+            waiting=None if session is None else self._waiting(self.sessions.running(session)),
+            trouble=None if trouble is None else self._words(trouble),
+        )
+
+    def _waiting(self, running: list[Exchange]) -> float | None:
+        """For how long the upstream has been silent towards this session; None while it speaks, or nothing runs."""
+        waiting = [one for one in running if one.state is not State.READING]
+        if not waiting:
+            return None
+        now = self._clock()
+        return min(now - (one.started if one.heard_at is None else one.heard_at) for one in waiting)
+
+    def _windows(self) -> tuple[Window, ...]:
+        quota = self._quota() if self._quota is not None else None
+        if quota is None:
+            return ()
+        now = self._wall()
+        known = [window for window in quota.plan if window.ratio is not None]
+        return tuple(
+            Window(one.name, 1 - (one.ratio or 0.0), None if one.resets_at is None else max(0.0, one.resets_at - now))
+            for one in known[:MAX_WINDOWS]
+        )
+
+    def _words(self, trouble: Trouble) -> str:
+        """Such as "api.z.ai: overloaded (529), 3 times": the provider's number says more than a status."""
+        failure = trouble.failure
+        what = failure.kind.removesuffix("_error").replace("_", " ")
+        number = failure.provider_code or (trouble.status if trouble.status >= 400 else None)
+        times = "" if trouble.times == 1 else f", {trouble.times} times"
+        return f"{self._hosts.get(trouble.upstream) or trouble.upstream}: {what}{f' ({number})' if number else ''}{times}"

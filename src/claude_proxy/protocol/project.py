@@ -1,0 +1,75 @@
+"""The name of the project that a Claude Code session works in: no header carries it, but the prompt does.
+
+Claude Code (2.1.332) sends a message of the role `system` with a line "Primary working directory: /path"; older models get it in
+`system`. Only the name of the folder is taken, not its path. What a user or a tool wrote is never read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import msgspec
+
+from claude_proxy.cleaning import clean
+
+MAX_NAME = 100  # characters
+_MARK = b"Primary working directory: "
+_LINE = re.compile(r"^[\s*-]*Primary working directory: ([^\r\n]+)$", re.MULTILINE)
+_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+
+
+class _Message(msgspec.Struct):
+    role: str
+    content: msgspec.Raw
+
+
+class _Request(msgspec.Struct):
+    messages: list[_Message]
+    system: msgspec.Raw = msgspec.Raw()
+
+
+class _Text(msgspec.Struct):
+    text: str = ""
+
+
+_decode = msgspec.json.Decoder(_Request).decode
+_texts = msgspec.json.Decoder(str | list[_Text]).decode
+
+
+def project_in(body: bytes) -> str | None:
+    """The folder's name in a Messages body, uncompressed; None if it does not say.
+
+    Where the line is not in the body this costs 10 us for 200 KB, else the decoding of the body, 0.1 ms.
+    """
+    if _MARK not in body:
+        return None
+    try:
+        request = _decode(body)
+        for content in (*(one.content for one in request.messages if one.role == "system"), request.system):
+            for text in _read(content):
+                found = _LINE.search(text)
+                if found is not None:
+                    return folder_name(found[1])
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        pass
+    return None
+
+
+def _read(content: msgspec.Raw) -> Iterator[str]:
+    if _MARK not in bytes(content):
+        return
+    texts = _texts(content)
+    if isinstance(texts, str):
+        yield texts
+    else:
+        yield from (block.text for block in texts)
+
+
+def folder_name(path: str) -> str | None:
+    r"""The last part of a path, as POSIX or (`C:\...`, `\\host\...`) Windows writes it; None for a root."""
+    path = path.strip()
+    if _WINDOWS.match(path):
+        path = path.replace("\\", "/")
+        path = path[2:] if path[1] == ":" else path
+    return clean(path.rstrip("/").rpartition("/")[2], MAX_NAME) or None

@@ -19,8 +19,10 @@ def marks(headers: Iterable[Header]) -> frozenset[bytes]:
     found = []
     for name, value in headers:
         if name == b"authorization":
-            found.append(mark(value.rpartition(b" ")[2]))
-        elif name == b"x-api-key":
+            value = value.partition(b" ")[2]
+        elif name != b"x-api-key":
+            continue
+        if value.strip():
             found.append(mark(value))
     return frozenset(found)
 

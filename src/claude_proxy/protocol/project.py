@@ -1,7 +1,8 @@
 """The name of the project that a Claude Code session works in: no header carries it, but the prompt does.
 
-Claude Code (2.1.332) sends a message of the role `system` with a line "Primary working directory: /path"; older models get it in
-`system`. Only the name of the folder is taken, not its path. What a user or a tool wrote is never read.
+Claude Code (2.1.332) sends a message of the role `system` with a line "Primary working directory: /path". To models that know no
+such role (Haiku 4.5, Sonnet 4.5) it sends the same as a reminder in the first message. Only the name of the folder is taken, not
+its path. What a user or a tool wrote is not read.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ MAX_NAME = 100  # characters
 _MARK = b"Primary working directory: "
 _LINE = re.compile(r"^[\s*-]*Primary working directory: ([^\r\n]+)$", re.MULTILINE)
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+
+
+_REMINDER = "<system-reminder>\n# Environment\n"
 
 
 class _Message(msgspec.Struct):
@@ -46,14 +50,23 @@ def project_in(body: bytes) -> str | None:
         return None
     try:
         request = _decode(body)
-        for content in (*(one.content for one in request.messages if one.role == "system"), request.system):
-            for text in _read(content):
-                found = _LINE.search(text)
-                if found is not None:
-                    return folder_name(found[1])
+        for text in _told(request):
+            found = _LINE.search(text)
+            if found is not None:
+                return folder_name(found[1])
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         pass
     return None
+
+
+def _told(request: _Request) -> Iterator[str]:
+    """The texts that the client itself wrote."""
+    for message in request.messages:
+        if message.role == "system":
+            yield from _read(message.content)
+    yield from _read(request.system)
+    for message in request.messages[:1]:
+        yield from (text for text in _read(message.content) if text.startswith(_REMINDER))
 
 
 def _read(content: msgspec.Raw) -> Iterator[str]:

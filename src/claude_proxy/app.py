@@ -144,7 +144,7 @@ def create_app(
     app.origins = OriginRules(settings.allowed_hosts, settings.allowed_origins)
     gate = Gate(settings, app.origins, lambda: bool(state["draining"]))
     app.forward = Forward(Config(settings, gate, (make_upstream(settings, name),)), app.state.listeners, app.state.ids)
-    status = StatusSource(sessions, sums, hosts=hosts)
+    app.state.status = status = StatusSource(sessions, sums, hosts=hosts)
     install(app, lambda: facts(settings, name), lambda: readiness(app), (status, Door(settings, sessions)))
     return app
 

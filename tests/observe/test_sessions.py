@@ -89,6 +89,7 @@ def test_a_session_is_asked_about_with_the_credential_it_shows(header: tuple[byt
     assert not sessions.showed("s", marks([(b"x-api-key", b"another's")]))
     assert not sessions.showed("t", MINE)
     assert not sessions.showed("s", frozenset())
+    assert marks([(b"authorization", b"Bearer "), (b"x-api-key", b""), (b"authorization", b"x")]) == frozenset()
 
 
 @pytest.mark.parametrize("status", [0, 401, 429, 499, 529])

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -34,9 +33,8 @@ def statusline() -> None:
     threading.Thread(target=asking.run, daemon=True).start()  # a name server or a pipe could hold us for longer than we have
     asking.done.wait(LIMIT)
     line = asking.answer or local_line(asking.given, asking.problem, os.environ)
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody reads it, or there is no stdout
-        sys.stdout.buffer.write(line.encode("utf-8", "replace") + b"\n")
-        sys.stdout.buffer.flush()
+    with contextlib.suppress(OSError):  # nobody reads it; `sys.stdout` would try again at the end, and complain
+        os.write(1, line.encode("utf-8", "replace") + b"\n")
 
 
 class Asking:

@@ -18,6 +18,7 @@ import pytest
 
 from claude_proxy.cli.claude_settings import status_line
 from claude_proxy.observe.cache import CacheObserver
+from claude_proxy.proxy.target import PREFIX
 from claude_proxy.simulator import Scenario, Simulator, error
 from tests.claude_code import ALLOWED, PINNED, each_version, environment, furnish, needed, prompted
 from tests.integration import listeners
@@ -140,7 +141,9 @@ async def test_the_status_line_in_a_terminal(tmp_path: Path) -> None:
 
 @in_a_terminal
 async def test_the_status_line_while_nobody_answers(tmp_path: Path) -> None:
-    async with listeners.listening(listeners.silent) as server:
-        async with terminal(tmp_path, f"http://127.0.0.1:{server.port}/api/anthropic") as claude:
-            said = await claude.shows(lambda line: True)
+    async with (
+        listeners.listening(listeners.silent) as server,
+        terminal(tmp_path, f"http://127.0.0.1:{server.port}{PREFIX}") as claude,
+    ):
+        said = await claude.shows(lambda line: True)
     assert said == "Opus 5.5 · ~$0.00 · context 0% · claude-proxy does not answer"

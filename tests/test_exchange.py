@@ -296,8 +296,8 @@ def test_the_relay_is_told_whether_anybody_wants_the_answers_bytes() -> None:
     ("verdict", "words"),
     [
         (CacheVerdict("grew"), "grew"),
-        (CacheVerdict("changed", None, "model", 5), "changed: model"),
-        (CacheVerdict("changed", 12, "message 3", 5), "changed at block 12 (message 3)"),
+        (CacheVerdict("changed", "model", lost=5), "changed: model"),
+        (CacheVerdict("changed", "message", 12, 3, 5), "changed at block 12 (message 3)"),
     ],
 )
 def test_a_cache_verdict_in_words(verdict: CacheVerdict, words: str) -> None:

@@ -21,13 +21,15 @@ from claude_proxy.errors import ProxyError, render
 from claude_proxy.exchange import Listener, Listeners
 from claude_proxy.ids import Ids
 from claude_proxy.ledger import Ledger, Options, prices
+from claude_proxy.ledger.charging import Charging
 from claude_proxy.ledger.options import Say, Store
 from claude_proxy.ledger.prices import Prices
-from claude_proxy.ledger.pricing import Pricer
 from claude_proxy.observe.cache import CacheObserver
 from claude_proxy.observe.line import ExchangeLog
+from claude_proxy.observe.metrics import Metrics
 from claude_proxy.observe.session_sums import Booked, SessionSums
 from claude_proxy.observe.sessions import Sessions
+from claude_proxy.observe.sources import Sources
 from claude_proxy.observe.status import StatusSource
 from claude_proxy.protocol.providers import find_at
 from claude_proxy.proxy.client import Message, Receive, Scope, Send
@@ -40,10 +42,13 @@ from claude_proxy.upstream.dial import parse_origin
 from claude_proxy.upstream.pool import Pool
 from claude_proxy.web import Door, PageFacts, install
 from claude_proxy.web import Upstream as UpstreamFacts
+from claude_proxy.web.admin import require_admin
+from claude_proxy.web.metrics import metrics
 
 if TYPE_CHECKING:
     from claude_proxy.ledger.database import Connect
     from claude_proxy.ledger.queries import Books
+    from claude_proxy.notify import Notifier
 
 log = structlog.get_logger("app")
 
@@ -127,26 +132,39 @@ def create_app(
     )
     state: dict[str, Any] = {"settings": settings, "draining": False, "ids": Ids()}
     app.state = State(state)
-    hosts = {name: urlsplit(settings.base_url).hostname or ""}
-    sessions = Sessions(projects=settings.project_names == "on")
-    listening: list[Listener] = [sessions, ExchangeLog(), *listeners]  # the ledger and the log record what `sessions` finds
-    pricer = make_pricer(hosts)
-    app.state.ledger = make_ledger(settings, pricer, app.state.ids)
-    sums = None
-    if app.state.ledger is not None:
-        listening += [CacheObserver(), app.state.ledger]
-        sums = SessionSums(sessions, make_books(settings, app.state.ledger), pricer)
+    charging = make_charging({name: settings.base_url})
+    app.state.ledger = make_ledger(settings, charging, app.state.ids)
     notifier = make_notifier(settings)
-    if notifier is not None:
-        listening.append(notifier)
-    app.state.listeners = Listeners(listening, on_listener_error)
+    counted = Metrics(sources(app, notifier, charging), data_dir=settings.data_dir)
+    sessions = Sessions(projects=settings.project_names)
+    watch = None if app.state.ledger is None else CacheObserver()
+    # `sessions` comes first: it names the project that the others record.
+    found = (sessions, ExchangeLog(), counted, *listeners, watch, app.state.ledger, notifier)
+    app.state.listeners = Listeners([listener for listener in found if listener is not None], on_listener_error)
     app.published_under = settings.root_path
     app.origins = OriginRules(settings.allowed_hosts, settings.allowed_origins)
     gate = Gate(settings, app.origins, lambda: bool(state["draining"]))
     app.forward = Forward(Config(settings, gate, (make_upstream(settings, name),)), app.state.listeners, app.state.ids)
-    app.state.status = status = StatusSource(sessions, sums, hosts=hosts)
+    app.state.status = status = make_status(settings, sessions, app.state.ledger, charging, {name: settings.base_url})
     install(app, lambda: facts(settings, name), lambda: readiness(app), (status, Door(settings, sessions)))
+    app.include_router(metrics(counted.text, require_admin(settings.admin_token)))
     return app
+
+
+def sources(app: App, notifier: Notifier | None, charging: Charging) -> Sources:
+    """What the metrics take from the other rooms."""
+    ledger: Ledger | None = app.state.ledger
+    return Sources(
+        upstreams=lambda: [upstream.name for upstream in app.forward.config.upstreams],
+        in_flight=lambda: app.forward.running,
+        listener_errors=lambda: app.state.listeners.errors,
+        log_lines_lost=logs.lines_lost,
+        notices=lambda: {} if notifier is None else {"sent": notifier.publisher.sent, "lost": notifier.publisher.lost},
+        price=charging.cost_of,
+        credits=charging.credits_of,
+        ledger_lost=lambda: 0 if ledger is None else ledger.writer.lost,
+        ledger_queue=lambda: 0 if ledger is None else ledger.writer.waiting,
+    )
 
 
 def make_upstream(settings: Settings, name: str = "default") -> Upstream:
@@ -169,22 +187,40 @@ def make_upstream(settings: Settings, name: str = "default") -> Upstream:
     return Upstream(name, pool, credential, base_url=settings.base_url, provider=provider, memory=settings.count_tokens_memory)
 
 
-def make_ledger(settings: Settings, pricer: Pricer, make_id: Ids) -> Ledger | None:
+def make_charging(upstreams: Mapping[str, str]) -> Charging:
+    """What prices exchanges; it reads the price lists when it is first asked.
+
+    Args:
+        upstreams: base URL by name.
+    """
+
+    def load_prices() -> Prices:
+        loaded = prices.load(prices.user_file())
+        if loaded.problem is not None:
+            log.warning("prices", problem=loaded.problem)
+        return loaded.prices
+
+    return Charging(load_prices, {name: urlsplit(base_url).hostname or "" for name, base_url in upstreams.items()})
+
+
+def make_ledger(settings: Settings, charging: Charging, make_id: Ids) -> Ledger | None:
     """What keeps the books; the database's modules are imported by its thread.
 
     Args:
+        charging: prices what is recorded.
         make_id: gets the worker number that the database leases.
     """
-    if settings.ledger == "off":
+    if not settings.ledger:
         return None
     options = ledger_options(settings)
 
     def opener(say: Say) -> Callable[[], Store]:
         from claude_proxy.ledger.opening import Opener
 
+        charging.ready()
         return Opener(options, make_id, say)
 
-    return Ledger(opener, price=pricer)
+    return Ledger(opener, price=charging)
 
 
 def ledger_options(settings: Settings) -> Options:
@@ -198,8 +234,17 @@ def ledger_options(settings: Settings) -> Options:
     )
 
 
-def make_books(settings: Settings, ledger: Ledger) -> Callable[[str, Sequence[str]], Booked]:
-    """What the status line asks the ledger, in a thread; the database's modules are imported with the first question."""
+def make_status(
+    settings: Settings, sessions: Sessions, ledger: Ledger | None, charging: Charging, upstreams: Mapping[str, str]
+) -> StatusSource:
+    """What the status line says; it asks the ledger in a thread, and the database's modules come with the first question.
+
+    Args:
+        upstreams: base URL by name.
+    """
+    hosts = {name: urlsplit(base_url).hostname or name for name, base_url in upstreams.items()}
+    if ledger is None:
+        return StatusSource(sessions, hosts=hosts)
     options = ledger_options(settings)
     opened: dict[Connect | None, Books] = {}  # by the way to a ledger in memory: there may be one later
 
@@ -211,26 +256,10 @@ def make_books(settings: Settings, ledger: Ledger) -> Callable[[str, Sequence[st
             opened[in_memory] = Books.open(options, in_memory)
         return Booked(*opened[in_memory].session_sums(session, ended))
 
-    return booked
+    return StatusSource(sessions, SessionSums(sessions, booked, charging), hosts=hosts)
 
 
-def make_pricer(hosts: Mapping[str, str]) -> Pricer:
-    """What prices exchanges; the table is read with the first one.
-
-    Args:
-        hosts: of the upstreams, by their names.
-    """
-
-    def load_prices() -> Prices:
-        loaded = prices.load(prices.user_file())
-        if loaded.problem is not None:
-            log.warning("prices", problem=loaded.problem)
-        return loaded.prices
-
-    return Pricer(load_prices, hosts)
-
-
-def make_notifier(settings: Settings) -> Listener | None:
+def make_notifier(settings: Settings) -> Notifier | None:
     """The ntfy listener if a topic is set; its room is not even imported otherwise."""
     if settings.ntfy_topic is None:
         return None

@@ -93,21 +93,24 @@ class CacheVerdict:
     """What became of the prompt cache: `protocol.cache_verdict` found it, `observe.cache` put it here.
 
     Attributes:
-        verdict: "first", "grew", "changed", "expired" or "provider".
+        kind: "first", "grew", "changed", "expired" or "provider".
+        area: of a change: "tools", "system", "message", "model" or "settings"; None for the other kinds.
         block: the first changed block, counted from 0 over tools, system and messages; None if no block is to blame.
-        part: where the change is: "tools", "system", "message 3", "model" or "settings"; None unless `changed`.
-        lost_tokens: tokens of the prompt that were in the cache before and were not read from it.
+        message: index in `messages`, for a change in the area "message".
+        lost: tokens of the prompt that were in the cache before and were not read from it.
     """
 
-    verdict: str
+    kind: str
+    area: str | None = None
     block: int | None = None
-    part: str | None = None
-    lost_tokens: int = 0
+    message: int | None = None
+    lost: int = 0
 
     def __str__(self) -> str:
-        if self.part is None:
-            return self.verdict
-        return f"{self.verdict}: {self.part}" if self.block is None else f"{self.verdict} at block {self.block} ({self.part})"
+        if self.area is None:
+            return self.kind
+        place = self.area if self.message is None else f"{self.area} {self.message}"
+        return f"{self.kind}: {place}" if self.block is None else f"{self.kind} at block {self.block} ({place})"
 
 
 @dataclass(slots=True)

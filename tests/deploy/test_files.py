@@ -80,7 +80,7 @@ def test_compose_opens_nothing_beyond_this_machine() -> None:
     services = load("docker-compose.yml")["services"]
     assert [name for name, service in services.items() if not service.get("profiles")] == ["claude-proxy"]
     published = [port for service in services.values() for port in service.get("ports", [])]
-    assert len(published) == 4
+    assert len(published) == 6
     assert all(re.fullmatch(r"\$\{PUBLISH\w*:-127\.0\.0\.1:\d+\}:\d+", port) for port in published)
 
 

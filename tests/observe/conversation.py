@@ -79,7 +79,7 @@ class Conversation:
         cache = (await self.send(body, **how)).cache
         if cache is None:
             return "none"
-        return f"{cache}, lost {cache.lost_tokens}" if cache.lost_tokens else str(cache)
+        return f"{cache}, lost {cache.lost}" if cache.lost else str(cache)
 
 
 @asynccontextmanager

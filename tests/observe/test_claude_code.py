@@ -67,7 +67,7 @@ async def test_a_tool_that_the_user_takes_away_is_named(simulator: Simulator, tm
         await prompted(PINNED, "say hi", "--continue", "--disallowedTools", "Bash", environ=environ, work=work)
         last = proxy.recorder.ended[-1].cache
     assert last is not None
-    assert (last.verdict, last.part) == ("changed", "tools")
+    assert (last.kind, last.area) == ("changed", "tools")
 
 
 class Terminal:

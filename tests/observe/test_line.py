@@ -130,5 +130,5 @@ def test_a_cache_that_is_as_it_should_be_is_not_worth_a_field(verdict: str) -> N
 
 
 def test_the_line_says_what_broke_the_cache() -> None:
-    assert fields(exchange(cache=CacheVerdict("changed", 3, "system", 900)))["cache"] == "changed at block 3 (system)"
+    assert fields(exchange(cache=CacheVerdict("changed", "system", 3, None, 900)))["cache"] == "changed at block 3 (system)"
     assert fields(exchange(cache=CacheVerdict("expired")))["cache"] == "expired"

@@ -11,7 +11,7 @@ import pytest
 
 from claude_proxy import ids
 from claude_proxy.exchange import Exchange, Kind, Usage
-from claude_proxy.ledger.record import Priced, Record
+from claude_proxy.ledger.record import Charge, Record
 from claude_proxy.observe.session_sums import FRESH, STALE, Booked, SessionSums, Sums
 from claude_proxy.observe.sessions import Sessions
 from claude_proxy.protocol.status_line import Cost, Tokens
@@ -56,12 +56,12 @@ class Session:
         self.clock = Clock()
         self.books = Books()
         self.sessions = Sessions(clock=self.clock)
-        self.price: Any = lambda record: Priced(1000)
+        self.price: Any = lambda record: Charge(1000)
         self.sums = SessionSums(self.sessions, self.books, self._price, clock=self.clock, **{"wait": 20, **options})
         self._numbers = iter(range(1, 10_000))
 
-    def _price(self, record: Record) -> Priced:
-        priced: Priced = self.price(record)
+    def _price(self, record: Record) -> Charge:
+        priced: Charge = self.price(record)
         return priced
 
     def begin(self, **usage: int) -> Exchange:
@@ -126,7 +126,7 @@ async def test_the_ledger_is_asked_once_a_second_at_most() -> None:
 
 async def test_what_has_no_price_is_unpriced_and_not_free() -> None:
     session = Session()
-    session.price = lambda record: Priced(None)
+    session.price = lambda record: Charge(None)
     session.end(session.begin(input=10))
     found = await session.sums.of("s")
     assert found is not None
@@ -135,7 +135,7 @@ async def test_what_has_no_price_is_unpriced_and_not_free() -> None:
 
 async def test_a_call_that_reports_nothing_costs_nothing() -> None:
     session = Session()
-    session.price = lambda record: Priced(None)
+    session.price = lambda record: Charge(None)
     session.end(session.begin())
     session.begin()
     assert await session.sums.of("s") == Sums(Tokens(), Cost(0))

@@ -116,7 +116,5 @@ def taken(exchange: Exchange) -> Usage | None:
 
 def shown(verdict: Verdict) -> CacheVerdict:
     """The verdict as the exchange and the ledger keep it."""
-    part = verdict.area and verdict.area.value
-    if verdict.message is not None:
-        part = f"{part} {verdict.message}"
-    return CacheVerdict(verdict.kind.value, verdict.block, part, verdict.lost)
+    area = None if verdict.area is None else verdict.area.value
+    return CacheVerdict(verdict.kind.value, area, verdict.block, verdict.message, verdict.lost)

@@ -44,7 +44,7 @@ def fields(exchange: Exchange) -> dict[str, Any]:
         line["attempts"] = len(exchange.attempts)
     if exchange.usage is not None:
         _add_usage(line, exchange.usage)
-    if exchange.cache is not None and exchange.cache.verdict not in _AS_IT_SHOULD_BE:
+    if exchange.cache is not None and exchange.cache.kind not in _AS_IT_SHOULD_BE:
         line["cache"] = str(exchange.cache)
     if exchange.failure is not None:
         _add_failure(line, exchange.failure)

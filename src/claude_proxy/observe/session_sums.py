@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from claude_proxy.exchange import Kind
-from claude_proxy.ledger.record import Priced, Record, record
+from claude_proxy.ledger.record import Charge, Record, record
 from claude_proxy.observe.sessions import Sessions
 from claude_proxy.protocol.status_line import Cost, Tokens
 
@@ -68,7 +68,7 @@ class SessionSums:
         self,
         sessions: Sessions,
         books: Books,
-        price: Callable[[Record], Priced],
+        price: Callable[[Record], Charge],
         *,
         clock: Callable[[], float] = time.monotonic,
         wait: float = WAIT,

@@ -17,6 +17,8 @@ from claude_proxy.settings.kinds import (
     Bind,
     CaFile,
     Count,
+    DatabaseUrl,
+    Days,
     Flag,
     Folder,
     Host,
@@ -84,6 +86,17 @@ class ProxySettings(BaseModel):
         "auto", description="auto: console on a terminal, JSON elsewhere."
     )
     data_dir: Folder = Field(default_factory=default_data_dir, description="Where the proxy keeps its files.")
+    ledger: Flag = Field(True, description="Record every exchange (docs/books.md); off keeps no books.")
+    ledger_keep: Days = Field(400, description="Days that exchanges are kept; sums per day stay.")
+    ledger_max_bytes: Size = Field(
+        512 * MIB,
+        description="Most bytes of the SQLite ledger (512MiB); the oldest exchanges go first, then the oldest fine sums.",
+    )
+    database_url: DatabaseUrl | None = Field(
+        None,
+        description="PostgreSQL for the ledger instead of the file in DATA_DIR: postgresql://user:password@host:5432/database. "
+        "Also DATABASE_URL_FILE.",
+    )
     connect_timeout: Seconds = Field(10, description="Seconds to reach the upstream, TLS included.")
     write_timeout: Seconds = Field(60, description="Seconds without progress while the request is sent upstream.")
     response_head_timeout: Seconds = Field(600, description="Seconds from the request sent to the response's head.")
@@ -123,17 +136,11 @@ class ProxySettings(BaseModel):
     rewrite_results_url: Flag = Field(
         True, description="Point a batch's results_url back at this proxy while it holds the credential."
     )
-    ledger: Annotated[Literal["on", "off"], _Word] = Field(
-        "on", description="Keep books of every exchange (tokens, cost, times; no content): on or off."
+    admin_token: Secret | None = Field(
+        None, description="Token for the page, the API and /metrics from other machines. Also ADMIN_TOKEN_FILE."
     )
-    database_url: Secret | None = Field(
-        None,
-        description="postgresql://... keeps the books in PostgreSQL instead of ledger.db in DATA_DIR. Also DATABASE_URL_FILE.",
-    )
-    ledger_keep: Count = Field(400, description="Days for which single exchanges are kept; sums by day stay.")
-    ledger_max_bytes: Size = Field(512 * MIB, description="Largest size of ledger.db (512MiB); the oldest exchanges go first.")
-    project_names: Annotated[Literal["on", "off"], _Word] = Field(
-        "on", description="Read the name of a session's folder (not its path) from what Claude Code sends: on or off."
+    project_names: Flag = Field(
+        True, description="Read the name of a session's folder (not its path) from what Claude Code sends; off reads none."
     )
     ntfy_topic: Topic | None = Field(None, description="ntfy topic for notices; none are sent without it.")
     ntfy_server: NtfyUrl = Field(DEFAULT_NTFY, description="ntfy server.")

@@ -75,8 +75,12 @@ class Elsewhere:
 
 @asynccontextmanager
 async def kept(folder: Path, **settings: Any) -> AsyncIterator[Conversation]:
-    """A proxy that keeps books."""
+    """A proxy that keeps books, which can be read."""
     async with conversation(observing=False, ledger="on", data_dir=folder, **settings) as session:
+        sums = session.proxy.app.state.status._sums
+        async with asyncio.timeout(30):
+            while await sums.of("nobody") is None:  # noqa: ASYNC110 - a thread makes the ledger and loads its modules
+                await asyncio.sleep(0.005)
         yield session
 
 
@@ -102,14 +106,10 @@ async def test_a_sessions_sums_are_there_at_once_and_stay(tmp_path: Path) -> Non
 
 async def test_a_running_answer_counts_as_an_estimate(tmp_path: Path) -> None:
     async with kept(tmp_path) as session:
-        session.headers["x-claude-code-session-id"] = "session-2"
-        await session.send(first_turn())
-        await eventually(lambda: session.proxy.app.state.ledger.writer.written == 1)
-        session.headers["x-claude-code-session-id"] = "session-1"
         usage = Usage(1000, 50, 0, 3000)
         session.simulator.scenario = Scenario("text", text="x " * 40, usage=usage, pace=0.4)
         sending = asyncio.create_task(session.raw(encode(first_turn())))
-        await eventually(lambda: session.proxy.recorder.started[-1].first_byte is not None)
+        await eventually(lambda: any(one.first_byte is not None for one in session.proxy.recorder.started))
         found = await line(session)
         assert "~4.0k tokens" in found
         sending.cancel()
@@ -128,6 +128,9 @@ async def test_what_is_wrong_with_the_upstream_is_told_until_it_is_well_again(tm
 async def test_without_books_there_are_no_sums(tmp_path: Path, ledger: str) -> None:
     async with conversation(observing=False, ledger=ledger, data_dir=tmp_path) as session:
         await session.send(first_turn())
+        if ledger == "on":
+            await eventually(lambda: session.proxy.app.state.ledger.writer.written == 1)
+            await asyncio.to_thread(session.proxy.app.state.status._sums._books, "session-1", [])  # loads its modules
         assert ("tokens" in await line(session)) is (ledger == "on")
 
 

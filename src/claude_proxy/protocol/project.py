@@ -16,7 +16,7 @@ from claude_proxy.cleaning import clean
 
 MAX_NAME = 100  # characters
 _MARK = b"Primary working directory: "
-_LINE = re.compile(r"^[\s*-]*Primary working directory: ([^\r\n]+)$", re.MULTILINE)
+_LINE = re.compile(r"^[ *-]{0,8}Primary working directory: ([^\r\n]+)", re.MULTILINE)
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 

@@ -158,7 +158,7 @@ async def test_the_proxy_is_slow(handler: listeners.Handler) -> None:
         start = time.monotonic()
         assert await run_before(Server(server.port)) == AWAY
         took = time.monotonic() - start
-    assert took < 3, "0.2 s and the start of Python, on a machine that others use too"
+    assert took < 3, "0.18 s and the start of Python, on a machine that others use too"
 
 
 OTHERS = ["", "https://api.anthropic.com", "http://127.0.0.1:9", f"ftp://x{PREFIX}", f"http://x{PREFIX}/v1", PREFIX]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -180,7 +179,7 @@ def test_a_silence_is_worth_a_word_after_some_seconds(waiting: float, said: str)
 @pytest.mark.parametrize("width", range(1, 180, 7))
 @pytest.mark.parametrize("model", ["Opus 5.5", "모델 이름이 아주 길어서 줄에 다 들어가지 않는 모델", "x" * 60])
 def test_the_line_fits_the_terminal(width: int, model: str) -> None:
-    status = replace(FULL, model=model)
+    status = FULL._replace(model=model)
     plain = render(status, width, color=False)
     assert columns(plain) <= max(width, MIN_COLUMNS) - MARGIN
     assert ANSI.sub("", render(status, width)) == plain

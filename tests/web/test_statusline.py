@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from claude_proxy.app import App
-from claude_proxy.ledger.prices.quota import Meter, Quota, Window
 from claude_proxy.observe.sessions import Sessions
+from claude_proxy.observe.sources import QuotaWindow
 from claude_proxy.observe.status import StatusSource
 from claude_proxy.protocol.status_line import Client
 from claude_proxy.simulator import Scenario, error
@@ -198,6 +198,7 @@ KEYS: dict[str, dict[str, Any]] = {
     "key": {"proxy_api_key": "the-key"},
     "held": {"upstream_api_key": "upstreams"},
     "both": {"upstream_api_key": "upstreams", "proxy_api_key": "the-key"},
+    "admin": {"upstream_api_key": "upstreams", "admin_token": "the-key"},
 }
 MINE = [(b"authorization", b"Bearer mine")]
 KEY = [(b"x-api-key", b"the-key")]
@@ -220,6 +221,8 @@ KEY = [(b"x-api-key", b"the-key")]
         ("held", [], 401),
         ("both", KEY, 200),
         ("both", [], 401),
+        ("admin", [], 401),
+        ("admin", KEY, 200),
     ],
 )
 async def test_from_another_machine(kind: str, shown: list[tuple[bytes, bytes]], status: int) -> None:
@@ -269,17 +272,15 @@ async def test_it_is_described() -> None:
 
 
 async def test_quota_is_the_providers_and_says_when_it_resets() -> None:
-    def window(name: str, ratio: float | None, resets_at: float | None, meter: Meter = Meter.CREDITS) -> Window:
-        return Window(name, meter, "CREDIT_LIMIT", None, None, None, ratio, None, resets_at)
-
     windows = (
-        *(window("tools", 0.9, None, Meter.TOOL_CALLS), window("5h", 0.4, 1600.0), window("day", None, 5.0)),
-        *(window("week", 1.2, 900.0), window("month", 0.1, None)),
+        QuotaWindow("5h", 0.4, 600),
+        QuotaWindow("day", None, 5),
+        QuotaWindow("week", 1.2, None),
+        QuotaWindow("month", 0.1, 9),
     )
-    source = StatusSource(Sessions(), quota=lambda: Quota("pro", windows), wall=lambda: 1000.0)
-    status = await source.status(Client())
-    assert [(one.name, round(one.left, 3), one.resets_in) for one in status.quota] == [("5h", 0.6, 600), ("week", -0.2, 0)]
-    assert (await StatusSource(Sessions(), quota=lambda: None).status(Client())).quota == ()
+    status = await StatusSource(Sessions(), quota=lambda: windows).status(Client())
+    assert [(one.name, round(one.left, 3), one.resets_in) for one in status.quota] == [("5h", 0.6, 600), ("week", -0.2, None)]
+    assert (await StatusSource(Sessions()).status(Client())).quota == ()
 
 
 async def test_a_ledger_that_hangs_costs_the_sums_and_not_the_line(tmp_path: Path) -> None:

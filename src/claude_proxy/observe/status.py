@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from claude_proxy.exchange import Exchange, State
-from claude_proxy.ledger.prices.quota import Quota
 from claude_proxy.observe.session_sums import SessionSums
 from claude_proxy.observe.sessions import Sessions, Trouble
+from claude_proxy.observe.sources import QuotaWindow
 from claude_proxy.protocol.project import folder_name
 from claude_proxy.protocol.status_line import Client, Status, Window
 
@@ -23,9 +22,8 @@ class StatusSource:
         sessions: what runs.
         sums: what sessions used; None without a ledger.
         hosts: of the upstreams, by their names.
-        quota: the plan's quota as the provider last gave it, or None.
+        quota: the plan's windows, as the metrics take them; none where it is not known.
         clock: seconds of the event loop's clock, in which exchanges state their times.
-        wall: Unix seconds.
     """
 
     def __init__(
@@ -34,16 +32,14 @@ class StatusSource:
         sums: SessionSums | None = None,
         *,
         hosts: Mapping[str, str] | None = None,
-        quota: Callable[[], Quota | None] | None = None,
+        quota: Callable[[], Iterable[QuotaWindow]] = tuple,
         clock: Callable[[], float] = lambda: asyncio.get_running_loop().time(),
-        wall: Callable[[], float] = time.time,
     ) -> None:
         self.sessions = sessions
         self._sums = sums
         self._hosts = hosts or {}
         self._quota = quota
         self._clock = clock
-        self._wall = wall
 
     async def status(self, client: Client) -> Status:
         """The status of the client's session. Also learns its project's name."""
@@ -72,15 +68,8 @@ class StatusSource:
         return min(now - (one.started if one.heard_at is None else one.heard_at) for one in waiting)
 
     def _windows(self) -> tuple[Window, ...]:
-        quota = self._quota() if self._quota is not None else None
-        if quota is None:
-            return ()
-        now = self._wall()
-        known = [window for window in quota.plan if window.ratio is not None]
-        return tuple(
-            Window(one.name, 1 - (one.ratio or 0.0), None if one.resets_at is None else max(0.0, one.resets_at - now))
-            for one in known[:MAX_WINDOWS]
-        )
+        known = [(one.name, one.used, one.reset) for one in self._quota()]
+        return tuple(Window(name, 1 - used, reset) for name, used, reset in known if used is not None)[:MAX_WINDOWS]
 
     def _words(self, trouble: Trouble) -> str:
         """Such as "api.z.ai: overloaded (529), 3 times": the provider's number says more than a status."""

@@ -32,18 +32,18 @@ NO_STORE = {"cache-control": "no-store"}
 
 
 class Door:
-    """Who may ask about a session: this machine's own peers, whoever shows the proxy's key, and the session's own client.
+    """Who may ask about a session: this machine's own peers, whoever shows a key of ours, and the session's own client.
 
     Args:
-        settings: PROXY_API_KEY, and whether the proxy holds a credential.
+        settings: PROXY_API_KEY, ADMIN_TOKEN, and whether the proxy holds a credential.
         sessions: which credential each session has shown.
     """
 
     def __init__(self, settings: Settings, sessions: Sessions) -> None:
-        key = settings.proxy_api_key
-        self._key = None if key is None else mark(key.get_secret_value().encode())
+        keys = (settings.proxy_api_key, settings.admin_token)
+        self._keys = [mark(key.get_secret_value().encode()) for key in keys if key is not None]
         # Then the path serves this machine alone, and what clients show is a placeholder.
-        self._local_only = key is None and settings.upstream_api_key is not None
+        self._local_only = settings.proxy_api_key is None and settings.upstream_api_key is not None
         self._sessions = sessions
 
     def check(self, scope: MutableMapping[str, Any], session: str | None) -> None:
@@ -55,7 +55,7 @@ class Door:
         if is_local(scope):
             return
         shown = marks(scope["headers"])
-        if self._key is not None and any(hmac.compare_digest(one, self._key) for one in shown):
+        if any(hmac.compare_digest(one, key) for one in shown for key in self._keys):
             return
         if not self._local_only and session is not None and self._sessions.showed(session, shown):
             return

@@ -33,6 +33,8 @@ def statusline() -> None:
     asking = Asking(os.environ)
     threading.Thread(target=asking.run, daemon=True).start()  # a name server or a pipe could hold us for longer than we have
     if not asking.done.wait(QUICK):
+        import claude_proxy.protocol.status_line  # noqa: F401 - `local_line` may need it, and there is nothing to do but wait
+
         asking.done.wait(LIMIT - QUICK)
     line = asking.answer or local_line(asking.given, asking.problem, os.environ)
     with contextlib.suppress(OSError):  # nobody reads it; `sys.stdout` would try again at the end, and complain

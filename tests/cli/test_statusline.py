@@ -199,6 +199,7 @@ def test_colours_unless_they_are_not_wanted() -> None:
 def test_standard_input_that_never_ends() -> None:
     reading, writing = os.pipe()
     os.write(writing, b"{")
+    start = time.monotonic()
     try:
         done = subprocess.run(COMMAND, env=environment(), stdin=reading, capture_output=True, timeout=30, check=False)
     finally:
@@ -206,6 +207,7 @@ def test_standard_input_that_never_ends() -> None:
         os.close(writing)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.decode() == "claude-proxy · claude-proxy does not answer\n"
+    assert time.monotonic() - start < 5
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full"])

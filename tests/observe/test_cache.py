@@ -220,6 +220,18 @@ async def test_a_body_over_4_mib_is_not_cut() -> None:
     assert observer.waiting == 0
 
 
+async def test_another_upstream_has_another_cache() -> None:
+    observer, said = CacheObserver(), []
+    for upstream in ("one", "two", "one"):
+        exchange = ended(session="s", upstream=upstream)
+        tap = observer.tap(exchange)
+        assert tap is not None
+        tap.on_request([], encode(first_turn()), whole=True)
+        tap.on_end(exchange)
+        said.append(str(exchange.cache))
+    assert said == ["first", "first", "grew"]
+
+
 async def test_a_second_attempt_is_compared_with_what_its_own_upstream_was_sent() -> None:
     observer = CacheObserver()
     earlier = ended(session="s", upstream="two")

@@ -311,7 +311,7 @@ def on_listener_error(hook: str, error: Exception) -> None:
 
 
 def unrepeat_root_path(scope: Scope) -> None:
-    """Behind a front that does not strip, uvicorn's root path stands before the path twice (FACTS section 7)."""
+    """Behind a front that does not strip, uvicorn's root path stands before the path twice (docs/facts.md, "ASGI servers")."""
     root = scope.get("root_path", "").rstrip("/")
     while root and scope["path"].startswith(root * 2 + "/"):
         scope["path"] = scope["path"][len(root) :]

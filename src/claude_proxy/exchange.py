@@ -90,7 +90,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class CacheVerdict:
-    """What became of the prompt cache: `protocol.cache_verdict` found it, `observe.cache` put it here.
+    """What became of the prompt cache, as determined by `protocol.cache_verdict`.
 
     Attributes:
         kind: "first", "grew", "changed", "expired" or "provider".
@@ -185,7 +185,7 @@ class Tap:
 
     @property
     def wants_data(self) -> bool:
-        """Whether it looks at the answer's bytes. If nobody does, the relay need not look at each chunk as it passes."""
+        """Whether it needs the response's bytes. If no tap does, the relay does not have to look at each chunk."""
         return type(self).on_data is not Tap.on_data
 
     def on_request(self, headers: Sequence[Header], body: bytes, *, whole: bool) -> None:

@@ -1,8 +1,7 @@
 """`claude-proxy statusline`: the command behind Claude Code's status line.
 
-It runs every two seconds beside each Claude Code, so it loads nothing but the standard library's sockets, and `cli.main` comes
-here before it loads Typer. Whatever happens, it prints one line and ends with 0 in time: Claude Code shows nothing at all for a
-command that fails.
+It runs every two seconds for each Claude Code, so it imports only a few modules of the standard library, and `cli.main` calls it
+without importing Typer. It always prints one line in time and exits with 0: Claude Code hides the line of a command that fails.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ def statusline() -> None:
     needs no options: the address and the credential come from ANTHROPIC_BASE_URL and ANTHROPIC_AUTH_TOKEN.
     """
     asking = Asking(os.environ)
-    threading.Thread(target=asking.run, daemon=True).start()  # a name server or a pipe could hold us for longer than we have
+    threading.Thread(target=asking.run, daemon=True).start()  # name resolution and pipes have no timeout of their own
     if not asking.done.wait(QUICK):
-        import claude_proxy.protocol.status_line  # noqa: F401 - `local_line` may need it, and there is nothing to do but wait
+        import claude_proxy.protocol.status_line  # noqa: F401 - `local_line` may need it; imported while we wait
 
         asking.done.wait(LIMIT - QUICK)
     line = asking.answer or local_line(asking.given, asking.problem, os.environ)
-    with contextlib.suppress(OSError):  # nobody reads it; `sys.stdout` would try again at the end, and complain
+    with contextlib.suppress(OSError):  # not `sys.stdout`, which would fail again at exit
         os.write(1, line.encode("utf-8", "replace") + b"\n")
 
 
@@ -45,9 +44,9 @@ class Asking:
     """Reads standard input and asks the proxy, in a thread.
 
     Attributes:
-        given: what stood on standard input.
-        answer: the proxy's line, once it is there.
-        problem: why there is none.
+        given: the content of standard input.
+        answer: the proxy's line; empty until it is there.
+        problem: why there is no line.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -68,17 +67,17 @@ class Asking:
                 self.problem = REASONS.get(status, f"claude-proxy answers {status}")
         except NotOurs:
             self.problem = "ANTHROPIC_BASE_URL names no claude-proxy"
-        except Exception:  # noqa: S110 - whatever it is, there is a line without an answer
+        except Exception:  # noqa: S110 - any failure means a line without the proxy
             pass
         self.done.set()
 
 
 class NotOurs(Exception):
-    """Claude Code talks to something else: it gets neither the question nor a credential."""
+    """ANTHROPIC_BASE_URL is not a claude-proxy: nothing is sent there."""
 
 
 def read_all() -> bytes:
-    """Standard input, unless it is a terminal. With `os.read`: a blocked `sys.stdin` would hold up the end of Python."""
+    """Read standard input, unless it is a terminal. Uses `os.read`, because a blocked `sys.stdin` breaks the exit of Python."""
     if os.isatty(0):
         return b""
     parts = []
@@ -90,10 +89,10 @@ def read_all() -> bytes:
 
 
 def ask(environ: Mapping[str, str], given: bytes, deadline: float) -> tuple[int, bytes]:
-    """Send what was given to the proxy that Claude Code uses; status and body of its answer.
+    """Send the input to the proxy that Claude Code uses; returns status and body.
 
-    HTTP/1.0 by hand: the answer then ends with the connection and is never chunked (RFC 9112 section 6.1), and `http.client`
-    would double the time that this program takes.
+    Written by hand, because importing `http.client` would double the CPU time of this program. HTTP/1.0, so that the answer is
+    never chunked and ends with the connection (RFC 9112 section 6.1).
 
     Raises:
         NotOurs: ANTHROPIC_BASE_URL does not end as ours does.
@@ -111,7 +110,7 @@ def ask(environ: Mapping[str, str], given: bytes, deadline: float) -> tuple[int,
 
 
 def place(base_url: str) -> tuple[str, str, int, str]:
-    """Scheme, host, port and path of the question, from the base URL that the client uses."""
+    """Scheme, host, port and path of the route, from ANTHROPIC_BASE_URL."""
     scheme, found, rest = base_url.rstrip("/").partition("://")
     if not found or scheme not in ("http", "https") or not rest.endswith(PREFIX):
         raise NotOurs
@@ -126,7 +125,7 @@ def place(base_url: str) -> tuple[str, str, int, str]:
 
 
 def head(environ: Mapping[str, str], host: str, port: int, path: str, size: int) -> bytes:
-    """The request's head, with the credentials that Claude Code itself shows there."""
+    """The request's head, with the credentials that Claude Code itself sends."""
     named = f"[{host}]" if ":" in host else host
     columns = environ.get("COLUMNS", "")
     query = [f"columns={columns}"] if columns.isascii() and columns.isdigit() else []
@@ -140,7 +139,7 @@ def head(environ: Mapping[str, str], host: str, port: int, path: str, size: int)
 
 
 def credentials(environ: Mapping[str, str]) -> list[str]:
-    """The header fields with the client's credential, the proxy's key among them."""
+    """The header fields with the client's credentials, including the proxy's key."""
     found = []
     token, key = environ.get("ANTHROPIC_AUTH_TOKEN", "").strip(), environ.get("ANTHROPIC_API_KEY", "").strip()
     if token and "\n" not in token:
@@ -172,7 +171,7 @@ def exchange(connection: socket.socket, question: bytes, deadline: float) -> tup
 
 
 def local_line(given: bytes, problem: str, environ: Mapping[str, str]) -> str:
-    """The line without the proxy. Loaded only then: it takes a third of this program's time."""
+    """The line without the proxy."""
     from claude_proxy.protocol.status_line import COLUMNS, local_status, read_client, render
 
     columns = environ.get("COLUMNS", "")

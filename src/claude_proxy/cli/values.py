@@ -1,4 +1,4 @@
-"""Values of settings as people, scripts and the environment spell them."""
+"""Formats settings values for people, scripts and the environment."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 
 def shown(value: Any) -> Any:
-    """A value that JSON can carry, without the secret in it."""
+    """Return a value for JSON, with secrets masked."""
     if isinstance(value, SecretStr):
         return "set"
     if isinstance(value, tuple):
@@ -18,7 +18,7 @@ def shown(value: Any) -> Any:
 
 
 def text(value: Any) -> str:
-    """A value as the environment would spell it; `-` for none."""
+    """Return a value as written in the environment; `-` for None."""
     if value is None or value == []:
         return "-"
     if isinstance(value, bool):

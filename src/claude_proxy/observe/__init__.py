@@ -1,1 +1,1 @@
-"""What is seen of exchanges as they pass: the log line, the cache verdict, the sessions that run and their status."""
+"""What operators see of exchanges: the log line, metrics, the cache verdict, running sessions and their status."""

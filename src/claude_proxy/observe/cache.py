@@ -1,10 +1,10 @@
 """Which block broke the prompt cache: the verdict on each Messages call, found while the upstream thinks.
 
-The body is cut after it has gone out, so no request waits for it; a large one is cut in a thread, so that no other does either.
-The verdict stands in the exchange before any listener is told of its end.
+The body is cut after it was sent, so the request does not wait; a large body is cut in a thread, so other requests do not wait
+either. The verdict is in the exchange before any `on_exchange_end` runs.
 
-Conversations are kept apart by session and agent, and by upstream, because another upstream's cache is cold. A client that names
-no session (an SDK) is told by its credential, and its conversations by their first block of messages.
+A conversation is identified by session, agent and upstream (another upstream has a cold cache). For a client without a session id
+(an SDK), the credential and the first block of the messages identify it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from claude_proxy.protocol.cache_verdict import CacheWatch, Comparison, Verdict
 
 MIN_BODY = 4096
 """Bytes below which a prompt is shorter than any model caches (1,024 tokens)."""
-IN_THREAD = 256 * 1024  # bytes from which on a body is cut in a thread
-MAX_WAITING = 16 * 1024 * 1024  # bytes of bodies that wait for one
-AUXILIARY = "auxiliary"  # titles, checks of tool calls, summaries: no part of the conversation whose session they name
+IN_THREAD = 256 * 1024  # larger bodies are cut in a thread
+MAX_WAITING = 16 * 1024 * 1024  # total bytes of bodies waiting for a thread; more are not compared
+AUXILIARY = "auxiliary"  # titles, tool call checks, summaries: sent under the session's id, but not part of its conversation
 
 
 class CacheObserver(Listener):
@@ -30,7 +30,7 @@ class CacheObserver(Listener):
 
     Args:
         watch: remembers what was sent.
-        clock: seconds that only go forward.
+        clock: monotonic seconds.
     """
 
     def __init__(self, watch: CacheWatch | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -89,7 +89,7 @@ class _CacheTap(Tap):
             if result.cancelled() or result.exception() is not None:
                 return
             self._compare(result.result())
-            if self._ended:  # too late for a verdict; the next request is still compared with this one
+            if self._ended:  # too late for this verdict, but the next request is compared with this one
                 self._settle()
 
         cutting.add_done_callback(done)
@@ -107,7 +107,7 @@ class _CacheTap(Tap):
 
 
 def taken(exchange: Exchange) -> Usage | None:
-    """The usage of an exchange whose prompt the upstream took; None for an error, or where nothing was counted yet."""
+    """The usage, if the upstream accepted the prompt; None after an error, or if no prompt tokens were reported."""
     usage = exchange.usage
     if usage is None or exchange.status >= 500 or not (usage.input or usage.cache_read or usage.cache_write):
         return None

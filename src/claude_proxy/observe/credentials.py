@@ -1,4 +1,4 @@
-"""Telling two credentials apart without keeping either."""
+"""Compares credentials without storing them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterable
 
 from claude_proxy.exchange import Header
 
-_KEY = secrets.token_bytes(32)  # of this process: a mark means nothing in any other, and leads back to no credential
+_KEY = secrets.token_bytes(32)  # random per process, so a mark cannot be matched with a credential outside it
 
 
 def marks(headers: Iterable[Header]) -> frozenset[bytes]:
-    """A keyed hash of each credential that a request shows, as bearer or as x-api-key; about 2 us each.
+    """A keyed hash of each credential in a request's headers, about 2 us each.
 
-    The two headers give the same mark for the same credential: a client may send it in either.
+    Bearer and x-api-key give the same mark for the same credential: a client may send it as either.
     """
     found = []
     for name, value in headers:

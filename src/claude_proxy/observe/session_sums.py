@@ -1,7 +1,7 @@
-"""What a session has used until now: from the ledger, with what the ledger cannot have yet.
+"""What a session has used so far: the ledger's sums plus what the ledger does not have yet.
 
-The ledger has an exchange a second after its end, and a running one not at all. So the calls that ended in the last seconds are
-counted from memory unless the ledger says that it has them, and the running ones with what they have reported so far.
+The ledger has an exchange about a second after its end. Calls that ended in the last seconds are therefore added from memory
+unless the ledger contains them, and running calls with the usage reported so far.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from claude_proxy.ledger.record import Charge, Record, record
 from claude_proxy.observe.sessions import Sessions
 from claude_proxy.protocol.status_line import Cost, Tokens
 
-FRESH = 1.0  # seconds for which an answer of the ledger is used again
-STALE = 10.0  # seconds for which it is used where a newer one does not come in time; below Sessions' RECENT
+FRESH = 1.0  # seconds that a ledger answer is reused
+STALE = 10.0  # seconds that it is used if a newer one is late; must be less than RECENT of `sessions`
 WAIT = 0.12  # seconds that a line waits for the ledger
 MAX_KEPT = 200  # sessions whose answer is kept
 
@@ -29,7 +29,7 @@ class Booked(NamedTuple):
 
     Attributes:
         sums: by the names of its rollup.
-        present: which of the exchanges that were asked about are in them.
+        present: which of the given exchanges the sums include.
     """
 
     sums: Mapping[str, int]
@@ -57,11 +57,11 @@ class SessionSums:
     """Adds sessions up.
 
     Args:
-        sessions: knows what runs and what ended just now.
-        books: the ledger's answer.
-        price: what a record costs; called in a thread.
-        clock: seconds that only go forward.
-        wait: seconds that an answer may take.
+        sessions: running and recently finished exchanges.
+        books: queries the ledger.
+        price: prices a record; called in a thread.
+        clock: monotonic seconds.
+        wait: seconds to wait for the ledger.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class SessionSums:
         self._asking: dict[str, asyncio.Task[None]] = {}
 
     async def of(self, session: str) -> Sums | None:
-        """A session's sums, or None if the ledger does not give them in time."""
+        """A session's sums; None if the ledger does not answer in time."""
         kept = self._kept.get(session)
         if kept is None or self._clock() - kept.at > FRESH:
             task = self._asking.get(session)

@@ -1,6 +1,6 @@
-"""What is known of the client's sessions while they run: their exchanges, their project, and who may ask about them.
+"""Running sessions: their exchanges, their project, the credentials they use, and which upstream is failing.
 
-Kept in memory, bounded, and without any text of a conversation.
+All of it is in memory and bounded; no conversation text is kept.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from claude_proxy.protocol.blocks import MAX_BODY
 from claude_proxy.protocol.project import project_in
 
 MAX_SESSIONS = 2000
-MAX_CREDENTIALS = 4  # of one session, the latest: a client's token may be renewed while it runs
-RECENT = 15.0  # seconds for which an ended exchange is kept: the ledger has it after one
+MAX_CREDENTIALS = 4  # the latest of a session: a client may renew its token
+RECENT = 15.0  # seconds that a finished exchange is kept; the ledger has it after one second
 MAX_RECENT = 1000
-TROUBLE = 600.0  # seconds after which a failure is no news
-TRIES = 5  # bodies in which a session's project is looked for
-ASKED, AGENT, MAIN, TOLD = range(4)  # how well a project's name is known; the better replaces the worse
+TROUBLE = 600.0  # seconds after which a failure is no longer reported
+TRIES = 5  # bodies searched for a session's project
+UNKNOWN, AGENT, MAIN, TOLD = range(4)  # source of a project's name; a higher one replaces a lower one
 
 
 @dataclass(slots=True)
 class _Session:
     credentials: tuple[frozenset[bytes], ...] = ()
     project: str | None = None
-    rank: int = ASKED
+    rank: int = UNKNOWN
     tries: int = 0
 
 
 class Trouble(NamedTuple):
-    """Failures of one upstream in a row, without a good answer between.
+    """Consecutive failures of one upstream.
 
     Attributes:
-        failure, status: the last one's.
+        failure, status: of the last one.
         times: how many.
-        since, until: when the first and the last of them ended, on the watch's clock.
+        since, until: when the first and the last one ended, in seconds of the clock.
     """
 
     upstream: str
@@ -55,8 +55,8 @@ class Sessions(Listener):
     """Watches exchanges by session; also sets `Exchange.project`.
 
     Args:
-        projects: whether a project's name is read and kept.
-        clock: seconds that only go forward.
+        projects: whether project names are read and kept.
+        clock: monotonic seconds.
     """
 
     def __init__(self, *, projects: bool = True, clock: Callable[[], float] = time.monotonic) -> None:
@@ -67,38 +67,38 @@ class Sessions(Listener):
         self._recent: deque[tuple[float, Exchange]] = deque(maxlen=MAX_RECENT)
         self._troubles: dict[str, Trouble] = {}
 
-    # -- what is asked
+    # -- queries
 
     def running(self, session: str) -> list[Exchange]:
-        """Its Messages calls that run now, brought up to date, in the order of their start."""
+        """The session's running Messages calls, refreshed, oldest first."""
         found = [one for one in self._running.get(session, {}).values() if one.kind is Kind.MESSAGES]
         for exchange in found:
             exchange.refresh()
         return found
 
     def recent(self, session: str) -> list[Exchange]:
-        """Its calls that ended within the last seconds: the ledger may not have them yet."""
+        """The session's calls that ended in the last seconds: the ledger may not have them yet."""
         self._forget()
         return [exchange for _, exchange in self._recent if exchange.session == session]
 
     def showed(self, session: str, credentials: frozenset[bytes]) -> bool:
-        """Whether an exchange of this session, which an upstream answered well, showed one of these credentials (`marks`)."""
+        """Whether a successful exchange of this session was sent with one of these credentials (`marks`)."""
         known = self._known.get(session)
         return known is not None and any(not credentials.isdisjoint(shown) for shown in known.credentials)
 
     def trouble(self) -> Trouble | None:
-        """The upstream that fails now, the latest if several do."""
+        """The upstream that is failing, the most recent one if several are; None if there is none."""
         now = self._clock()
         found = [one for one in self._troubles.values() if now - one.until < TROUBLE]
         return max(found, key=lambda one: one.until, default=None)
 
     def tell_project(self, session: str, project: str | None) -> None:
-        """The client itself names the session's project."""
+        """Set the project that the client itself reports."""
         if project is not None and self._projects:
             known = self._session(session)
             known.project, known.rank = project, TOLD
 
-    # -- what is seen
+    # -- hooks
 
     def on_exchange_start(self, exchange: Exchange) -> None:
         if exchange.session is not None:
@@ -122,12 +122,12 @@ class Sessions(Listener):
         self._forget()
 
     def tap(self, exchange: Exchange) -> Tap | None:
-        """Messages calls of a session show its credential and, in their bodies, its project."""
+        """A tap for Messages calls of a session: their headers hold its credential, their bodies its project."""
         wanted = exchange.session and exchange.path == "/v1/messages" and exchange.method == "POST"
         return _SessionTap(self, exchange) if wanted else None
 
     def read_project(self, exchange: Exchange, body: bytes) -> None:
-        """Look for the project in a body, if this one may know it better than what is known."""
+        """Search a body for the project, unless an equal or better source named it already."""
         if not self._projects or exchange.session is None or exchange.request_class == AUXILIARY or len(body) > MAX_BODY:
             return
         known = self._session(exchange.session)
@@ -140,7 +140,7 @@ class Sessions(Listener):
             known.project, known.rank, known.tries = project, rank, 0
 
     def learn(self, session: str, credentials: frozenset[bytes]) -> None:
-        """Exchanges of this session show these credentials, and the upstream took them."""
+        """Remember the credentials of a successful exchange of this session."""
         if credentials:
             known = self._session(session)
             if credentials not in known.credentials:
@@ -176,7 +176,7 @@ class Sessions(Listener):
 
 
 class _SessionTap(Tap):
-    """Reads one request's credentials and project."""
+    """Reads the credentials and the project of one request."""
 
     __slots__ = ("_credentials", "_exchange", "_sessions")
 

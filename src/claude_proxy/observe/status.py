@@ -1,4 +1,4 @@
-"""The status of one session, as its status line shows it: put together from all that the proxy knows of it."""
+"""Collects what the status line of a session shows."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ MAX_WINDOWS = 2
 
 
 class StatusSource:
-    """Answers what a status line asks.
+    """Builds the status of a session.
 
     Args:
-        sessions: what runs.
-        sums: what sessions used; None without a ledger.
-        hosts: of the upstreams, by their names.
-        quota: the plan's windows, as the metrics take them; none where it is not known.
-        clock: seconds of the event loop's clock, in which exchanges state their times.
+        sessions: running sessions.
+        sums: adds up a session's usage; None without a ledger.
+        hosts: host name of each upstream, by the upstream's name.
+        quota: returns the plan's windows, as for the metrics; empty if unknown.
+        clock: the event loop's clock, in seconds, which exchanges use too.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class StatusSource:
         self._clock = clock
 
     async def status(self, client: Client) -> Status:
-        """The status of the client's session. Also learns its project's name."""
+        """The status of the client's session. Also records the project that the client reports."""
         session = client.session
         if session is not None and client.project_dir is not None:
             self.sessions.tell_project(session, folder_name(client.project_dir))
@@ -60,7 +60,7 @@ class StatusSource:
         )
 
     def _waiting(self, running: list[Exchange]) -> float | None:
-        """For how long the upstream has been silent towards this session; None while it speaks, or nothing runs."""
+        """Seconds since the upstream last sent anything to this session; None if nothing is running."""
         waiting = [one for one in running if one.state is not State.READING]
         if not waiting:
             return None
@@ -72,7 +72,7 @@ class StatusSource:
         return tuple(Window(name, 1 - used, reset) for name, used, reset in known if used is not None)[:MAX_WINDOWS]
 
     def _words(self, trouble: Trouble) -> str:
-        """Such as "api.z.ai: overloaded (529), 3 times": the provider's number says more than a status."""
+        """Such as "api.z.ai: overloaded (529), 3 times", with the provider's own code if there is one."""
         failure = trouble.failure
         what = failure.kind.removesuffix("_error").replace("_", " ")
         number = failure.provider_code or (trouble.status if trouble.status >= 400 else None)

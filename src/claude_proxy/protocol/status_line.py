@@ -1,7 +1,7 @@
-"""Claude Code's status line: what the client says on its status command's standard input, and the line that it shows.
+"""Claude Code's status line: parses the input of the status command, and renders the line.
 
-The command `claude-proxy statusline` makes a line of its own where the proxy does not answer. It runs every two seconds, so this
-module imports nothing that takes long to load (`dataclasses` takes half of all). Format of the input: https://code.claude.com/docs/en/statusline.
+`claude-proxy statusline` uses this too if the proxy does not answer. It runs every two seconds, so this module avoids slow
+imports (`dataclasses` would double its import time). Input format: https://code.claude.com/docs/en/statusline.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _STYLES = {"strong": "1", "dim": "2", "good": "32", "fair": "33", "bad": "31"}
 
 
 class Client(NamedTuple):
-    """What the client says of itself; None for what it does not.
+    """What the client reports about itself; None if it does not.
 
     Attributes:
         project_dir: a path.
         context: percent of the model's context window that is used.
-        cost_usd: the client's own estimate, only for models whose price it knows.
+        cost_usd: the client's own estimate, only for models that it can price.
     """
 
     session: str | None = None
@@ -41,7 +41,7 @@ class Client(NamedTuple):
 
 
 class Tokens(NamedTuple):
-    """Sums of a session. `estimated`: a part of it is still running, and has not reported its last count."""
+    """Sums of a session. `estimated`: a call is still running, so its counts are not final."""
 
     input: int = 0
     output: int = 0
@@ -65,7 +65,7 @@ class Cost(NamedTuple):
     """What a session cost at list price.
 
     Attributes:
-        nano: 10**-9 USD of what has a price; None where nothing has.
+        nano: 10**-9 USD of the priced exchanges; None if there are none.
         unpriced: exchanges with usage whose price is not known.
     """
 
@@ -83,12 +83,12 @@ class Window(NamedTuple):
 
 
 class Status(NamedTuple):
-    """What a line says; what is None or empty is left out.
+    """The content of a line; parts that are None or empty are left out.
 
     Attributes:
         context: percent.
-        waiting: seconds for which the upstream has been silent in a running call of the session.
-        trouble: what is wrong, a few words.
+        waiting: seconds that the upstream has been silent in a running call of the session.
+        trouble: a few words about an error.
     """
 
     model: str | None = None
@@ -103,17 +103,17 @@ class Status(NamedTuple):
 class _Part(NamedTuple):
     text: str
     style: str
-    rank: int  # the lowest is left out first where the terminal is narrow
+    rank: int  # the lowest is left out first in a narrow terminal
 
 
 def read_client(data: bytes) -> Client:
-    """Read the input; anything unexpected in it counts as not said. Never raises."""
+    """Parse the input. Unexpected values are ignored; never raises."""
     try:
         content = json.loads(data[:MAX_INPUT])
     except (ValueError, RecursionError):
         content = None
     model, id_ = _text(_at(content, "model", "display_name")), _text(_at(content, "model", "id"))
-    known = id_ is not None and id_.startswith("claude-")  # it prices any other as one of these
+    known = id_ is not None and id_.startswith("claude-")  # it applies Claude prices to all other models too
     return Client(
         session=_text(_at(content, "session_id"), 100),
         model=model or id_,
@@ -124,7 +124,7 @@ def read_client(data: bytes) -> Client:
 
 
 def local_status(client: Client, trouble: str) -> Status:
-    """The status where the proxy gives none: what the client itself knows."""
+    """The status without the proxy: what the client itself knows."""
     cost = None if client.cost_usd is None else Cost(int(client.cost_usd * 1e9), estimated=True)
     return Status(model=client.model, cost=cost, context=client.context, trouble=trouble)
 
@@ -180,7 +180,7 @@ def _count(number: int) -> str:
 
 
 def _percent(share: float) -> str:
-    """Rounded down, so that 100% is said of nothing less."""
+    """Rounded down, so that only a full share is shown as 100%."""
     return f"{math.floor(share * 100 + 1e-9)}%"
 
 

@@ -1,6 +1,6 @@
-"""`POST /api/v1/statusline`: Claude Code's own JSON in, one finished line out.
+"""`POST /api/v1/statusline`: takes Claude Code's JSON and returns one line of text.
 
-It is plain text in any case, errors too: whatever comes is shown on one line of a terminal.
+Errors are one line of plain text too, because the client shows the body in a terminal as it is.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ NO_STORE = {"cache-control": "no-store"}
 
 
 class Door:
-    """Who may ask about a session: this machine's own peers, whoever shows a key of ours, and the session's own client.
+    """Decides who may ask about a session: local peers, requests with one of our keys, and the session's own client.
 
     Args:
         settings: PROXY_API_KEY, ADMIN_TOKEN, and whether the proxy holds a credential.
-        sessions: which credential each session has shown.
+        sessions: know the credentials of each session.
     """
 
     def __init__(self, settings: Settings, sessions: Sessions) -> None:
         keys = (settings.proxy_api_key, settings.admin_token)
         self._keys = [mark(key.get_secret_value().encode()) for key in keys if key is not None]
-        # Then the path serves this machine alone, and what clients show is a placeholder.
+        # In this case the path serves only local peers, and clients send a placeholder instead of a credential.
         self._local_only = settings.proxy_api_key is None and settings.upstream_api_key is not None
         self._sessions = sessions
 
     def check(self, scope: MutableMapping[str, Any], session: str | None) -> None:
-        """Let a question pass.
+        """Accept or refuse a request.
 
         Raises:
-            Unauthorized: with a sentence on what to do.
+            Unauthorized: the request has none of the accepted credentials.
         """
         if is_local(scope):
             return
@@ -60,8 +60,8 @@ class Door:
         if not self._local_only and session is not None and self._sessions.showed(session, shown):
             return
         raise Unauthorized(
-            "From another machine the status line needs the credential that this session itself shows the proxy, or "
-            "PROXY_API_KEY, as a bearer token or x-api-key.",
+            "From another machine the status line needs the credential that this session itself sends, or PROXY_API_KEY or "
+            "ADMIN_TOKEN, as a bearer token or x-api-key.",
             code="status_line_key",
         )
 
@@ -75,9 +75,9 @@ def statusline(source: StatusSource, door: Door) -> APIRouter:
         columns: Annotated[str, Query(description="Width of the terminal. Default: 120.")] = "",
         color: Annotated[str, Query(description="0 for no ANSI colours.")] = "",
     ) -> PlainTextResponse:
-        """One line about a session: model, cost, tokens, cache, context, quota, and what is wrong with the upstream.
+        """One line about a session: model, cost, tokens, cache, context, quota, and upstream errors.
 
-        The body is the JSON that Claude Code gives its status command; of anything else the line says what it can.
+        The body is the JSON that Claude Code gives its status command. Any other body gives a line without session data.
         """
         try:
             client = read_client(await body_of(request))
@@ -107,7 +107,8 @@ async def body_of(request: Request) -> bytes:
     """The body, bounded in size and time.
 
     Raises:
-        BodyTooLarge, BodyTimeout: it is not Claude Code's.
+        BodyTooLarge: it exceeds MAX_INPUT.
+        BodyTimeout: it is not complete after READ_TIMEOUT.
     """
     parts, size = [], 0
     try:

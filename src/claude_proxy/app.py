@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,9 +24,13 @@ from claude_proxy.ledger import Ledger, Options, prices
 from claude_proxy.ledger.charging import Charging
 from claude_proxy.ledger.options import Say, Store
 from claude_proxy.ledger.prices import Prices
+from claude_proxy.observe.cache import CacheObserver
 from claude_proxy.observe.line import ExchangeLog
 from claude_proxy.observe.metrics import Metrics
+from claude_proxy.observe.session_sums import Booked, SessionSums
+from claude_proxy.observe.sessions import Sessions
 from claude_proxy.observe.sources import Sources
+from claude_proxy.observe.status import StatusSource
 from claude_proxy.protocol.providers import find_at
 from claude_proxy.proxy.client import Message, Receive, Scope, Send
 from claude_proxy.proxy.config import Config, Upstream
@@ -36,12 +40,14 @@ from claude_proxy.settings import SECRETS, Settings, load, unread_sentence
 from claude_proxy.signals import on_stop_signal
 from claude_proxy.upstream.dial import parse_origin
 from claude_proxy.upstream.pool import Pool
-from claude_proxy.web import PageFacts, install
+from claude_proxy.web import Door, PageFacts, install
 from claude_proxy.web import Upstream as UpstreamFacts
 from claude_proxy.web.admin import require_admin
 from claude_proxy.web.metrics import metrics
 
 if TYPE_CHECKING:
+    from claude_proxy.ledger.database import Connect
+    from claude_proxy.ledger.queries import Books
     from claude_proxy.notify import Notifier
 
 log = structlog.get_logger("app")
@@ -131,13 +137,17 @@ def create_app(
     app.state.capture = make_capture(settings)
     notifier = make_notifier(settings)
     counted = Metrics(sources(app, notifier, charging), data_dir=settings.data_dir)
-    found = (ExchangeLog(), counted, *listeners, app.state.ledger, app.state.capture, notifier)
+    sessions = Sessions(projects=settings.project_names)
+    watch = None if app.state.ledger is None else CacheObserver()
+    # `sessions` comes first: it names the project that the others record.
+    found = (sessions, ExchangeLog(), counted, *listeners, watch, app.state.ledger, app.state.capture, notifier)
     app.state.listeners = Listeners([listener for listener in found if listener is not None], on_listener_error)
     app.published_under = settings.root_path
     app.origins = OriginRules(settings.allowed_hosts, settings.allowed_origins)
     gate = Gate(settings, app.origins, lambda: bool(state["draining"]))
     app.forward = Forward(Config(settings, gate, (make_upstream(settings, name),)), app.state.listeners, app.state.ids)
-    install(app, lambda: facts(settings, name), lambda: readiness(app))
+    app.state.status = status = make_status(settings, sessions, app.state.ledger, charging, {name: settings.base_url})
+    install(app, lambda: facts(settings, name), lambda: readiness(app), (status, Door(settings, sessions)))
     app.include_router(metrics(counted.text, require_admin(settings.admin_token)))
     return app
 
@@ -203,13 +213,7 @@ def make_ledger(settings: Settings, charging: Charging, make_id: Ids) -> Ledger 
     """
     if not settings.ledger:
         return None
-    options = Options(
-        data_dir=settings.data_dir,
-        database_url=None if settings.database_url is None else settings.database_url.get_secret_value(),
-        keep_days=settings.ledger_keep,
-        max_bytes=settings.ledger_max_bytes,
-        version=__version__,
-    )
+    options = ledger_options(settings)
 
     def opener(say: Say) -> Callable[[], Store]:
         from claude_proxy.ledger.opening import Opener
@@ -236,6 +240,42 @@ def make_capture(settings: Settings) -> Listener | None:
             secrets=tuple(value.get_secret_value().encode() for value in values if value is not None),
         )
     )
+
+
+def ledger_options(settings: Settings) -> Options:
+    """Where the books are, and how long they keep."""
+    return Options(
+        data_dir=settings.data_dir,
+        database_url=None if settings.database_url is None else settings.database_url.get_secret_value(),
+        keep_days=settings.ledger_keep,
+        max_bytes=settings.ledger_max_bytes,
+        version=__version__,
+    )
+
+
+def make_status(
+    settings: Settings, sessions: Sessions, ledger: Ledger | None, charging: Charging, upstreams: Mapping[str, str]
+) -> StatusSource:
+    """What the status line says; it asks the ledger in a thread, and the database's modules come with the first question.
+
+    Args:
+        upstreams: base URL by name.
+    """
+    hosts = {name: urlsplit(base_url).hostname or name for name, base_url in upstreams.items()}
+    if ledger is None:
+        return StatusSource(sessions, hosts=hosts)
+    options = ledger_options(settings)
+    opened: dict[Connect | None, Books] = {}  # by the way to a ledger in memory: there may be one later
+
+    def booked(session: str, ended: Sequence[str]) -> Booked:
+        from claude_proxy.ledger.queries import Books
+
+        in_memory = ledger.in_memory
+        if in_memory not in opened:
+            opened[in_memory] = Books.open(options, in_memory)
+        return Booked(*opened[in_memory].session_sums(session, ended))
+
+    return StatusSource(sessions, SessionSums(sessions, booked, charging), hosts=hosts)
 
 
 def make_notifier(settings: Settings) -> Notifier | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import structlog
 
@@ -40,6 +41,11 @@ class Ledger(Listener):
         self._on_loss = on_loss
         self._loop: asyncio.AbstractEventLoop | None = None
         self.writer = Writer(self._open_store, say=self._say, price=price, on_loss=self._lost, on_batch=on_batch)
+
+    @property
+    def in_memory(self) -> Callable[[], Any] | None:
+        """How readers in this process reach a ledger that is kept in memory; None for one that is in a file or a server."""
+        return getattr(self._open, "reading", None)
 
     async def start(self) -> None:
         """Start the thread. What ended before is written now."""

@@ -282,6 +282,18 @@ def test_a_reader_that_stays_open_holds_up_nobody(house: House) -> None:
     assert kept(house) == 500
 
 
+def test_a_writers_transaction_has_the_lock_from_its_beginning(house: House) -> None:
+    """One that reads first and then wants to write fails if another process wrote in between, whatever the busy time-out."""
+    house.open().close(0)
+    other = sqlite3.connect(house.path, timeout=0, isolation_level=None)
+    with house.engine.begin() as connection:
+        connection.exec_driver_sql("SELECT 1")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("BEGIN IMMEDIATE")
+    other.execute("BEGIN IMMEDIATE")
+    other.close()
+
+
 @pytest.mark.parametrize("how", ["replaced", "removed"])
 def test_a_file_that_is_taken_away_is_begun_anew(house: House, how: str) -> None:
     with writing(house) as writer:

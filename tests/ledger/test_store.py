@@ -221,14 +221,21 @@ def test_a_text_knows_the_last_day_on_which_it_was_used(memory: Memory) -> None:
     assert days == {"old": 0, "kept": 3}
 
 
-def test_ids_of_texts_are_forgotten_when_their_transaction_fails() -> None:
+@pytest.mark.parametrize("position", range(5, 18))
+def test_ids_of_texts_are_forgotten_when_their_transaction_fails(position: int) -> None:
     fault = Fault()
     memory = Memory(fault.wrap)
     store = memory.store()
     store.write([entry(session="one")], 0)
-    fault.arm(9, after=False)
-    with pytest.raises(Trouble):
+    fault.arm(position, after=False)
+    try:
         store.write([entry(session="never", model="never")], 0)
+    except Trouble:
+        assert fault.struck
+    else:
+        assert not fault.struck
+        assert position > 13
+    fault.disarm()
     batch = [entry(session="other"), entry(session="never")]
     store.write(batch, 0)
     assert_books_balance(memory.engine)
@@ -302,7 +309,8 @@ def test_a_process_taken_for_dead_begins_a_new_run_and_its_rows_stay_its_own(mem
     asleep.write(batch, 0)
     clock.now += 3600
     memory.store(clock=clock)
-    asleep.write(batch, 0)  # of the old run
+    asleep.write(batch, 0)
+    asleep.write(batch, 0)  # of the run before
     asleep.write([entry()], 0)
     with memory.engine.connect() as connection:
         assert [row["clean"] for row in rows(connection, "run")] == [0, None, None]

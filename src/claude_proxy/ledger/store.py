@@ -72,7 +72,7 @@ class SqlStore:
         try:
             self._connection = engine.connect()
         except Exception as error:
-            raise self._trouble(error) from error
+            raise trouble(error) from error
         self._file = self._identity()
         self._begin_run()
 
@@ -119,6 +119,8 @@ class SqlStore:
     def _trouble(self, error: Exception) -> Trouble:
         if is_damaged(error):
             self._on_damage()
+        with contextlib.suppress(Exception):  # a COMMIT that failed leaves its transaction open
+            self._connection.connection.rollback()
         return trouble(error)
 
     def _begin_run(self) -> None:

@@ -7,7 +7,7 @@ import gc
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import structlog
@@ -24,18 +24,28 @@ from claude_proxy.ledger import Ledger, Options, prices
 from claude_proxy.ledger.options import Say, Store
 from claude_proxy.ledger.prices import Prices
 from claude_proxy.ledger.pricing import Pricer
+from claude_proxy.ledger.reader import Reader
 from claude_proxy.observe.line import ExchangeLog
+from claude_proxy.observe.live import Live
+from claude_proxy.observe.quota import QuotaPoll, Watched
 from claude_proxy.protocol.providers import find_at
 from claude_proxy.proxy.client import Message, Receive, Scope, Send
 from claude_proxy.proxy.config import Config, Upstream
 from claude_proxy.proxy.forward import Forward
 from claude_proxy.proxy.target import PREFIX, below_prefix
-from claude_proxy.settings import Settings, load, unread_sentence
+from claude_proxy.settings import SECRETS, Settings, load, shown, unread_sentence
 from claude_proxy.signals import on_stop_signal
 from claude_proxy.upstream.dial import parse_origin
 from claude_proxy.upstream.pool import Pool
 from claude_proxy.web import PageFacts, install
 from claude_proxy.web import Upstream as UpstreamFacts
+from claude_proxy.web.admin import require_admin, shows
+from claude_proxy.web.api import Sources as ApiSources
+from claude_proxy.web.api import install_api
+
+if TYPE_CHECKING:
+    from claude_proxy.ledger.queries import Books
+    from claude_proxy.notify import Notifier
 
 log = structlog.get_logger("app")
 
@@ -100,10 +110,11 @@ def create_app(
         SettingsError: with a sentence for each setting that cannot be used.
     """
     name, unread = "default", None
+    sources: Mapping[str, str] = {}
     if settings is None:
         defaults = {} if default_base_url is None else {"base_url": default_base_url}
         loaded = load(defaults=defaults, beside=None if beside is None else Path(beside))
-        settings, name, unread = loaded.settings, loaded.upstream_name, loaded.unread
+        settings, name, unread, sources = loaded.settings, loaded.upstream_name, loaded.unread, loaded.sources
     told = structlog.is_configured()  # by serve or gunicorn_conf.py, which have said it once for all workers
     logs.configure(settings.log_level, settings.log_format)
     if unread is not None and not told:
@@ -119,19 +130,27 @@ def create_app(
     )
     state: dict[str, Any] = {"settings": settings, "draining": False, "ids": Ids()}
     app.state = State(state)
-    listening: list[Listener] = [ExchangeLog(), *listeners]
-    app.state.ledger = make_ledger(settings, {name: settings.base_url}, app.state.ids)
-    if app.state.ledger is not None:
-        listening.append(app.state.ledger)
+    upstream = make_upstream(settings, name)
+    ledger = app.state.ledger = make_ledger(settings, {name: settings.base_url}, app.state.ids)
     notifier = make_notifier(settings)
-    if notifier is not None:
-        listening.append(notifier)
+    live = app.state.live = Live()
+    optional = (ledger, make_quota_poll(settings, (upstream,), ledger), notifier)
+    listening = [ExchangeLog(), live, *listeners, *(listener for listener in optional if listener is not None)]
     app.state.listeners = Listeners(listening, on_listener_error)
     app.published_under = settings.root_path
     app.origins = OriginRules(settings.allowed_hosts, settings.allowed_origins)
     gate = Gate(settings, app.origins, lambda: bool(state["draining"]))
-    app.forward = Forward(Config(settings, gate, (make_upstream(settings, name),)), app.state.listeners, app.state.ids)
+    app.forward = Forward(Config(settings, gate, (upstream,)), app.state.listeners, app.state.ids)
     install(app, lambda: facts(settings, name), lambda: readiness(app))
+    read = ApiSources(
+        reader=make_reader(settings, ledger),
+        live=live,
+        timezone=settings.timezone,
+        upstreams=lambda: [upstream_item(one, live) for one in app.forward.config.upstreams],
+        incidents=lambda: [] if notifier is None else notifier.incidents(),
+        settings=lambda: [setting_item(settings, field, sources) for field in Settings.model_fields],
+    )
+    install_api(app, read, require_admin(settings.admin_token))
     return app
 
 
@@ -165,13 +184,7 @@ def make_ledger(settings: Settings, upstreams: Mapping[str, str], make_id: Ids) 
     if settings.ledger == "off":
         return None
     hosts = {name: urlsplit(base_url).hostname or "" for name, base_url in upstreams.items()}
-    options = Options(
-        data_dir=settings.data_dir,
-        database_url=None if settings.database_url is None else settings.database_url.get_secret_value(),
-        keep_days=settings.ledger_keep,
-        max_bytes=settings.ledger_max_bytes,
-        version=__version__,
-    )
+    options = ledger_options(settings)
 
     def opener(say: Say) -> Callable[[], Store]:
         from claude_proxy.ledger.opening import Opener
@@ -187,7 +200,45 @@ def make_ledger(settings: Settings, upstreams: Mapping[str, str], make_id: Ids) 
     return Ledger(opener, price=Pricer(load_prices, hosts))
 
 
-def make_notifier(settings: Settings) -> Listener | None:
+def ledger_options(settings: Settings) -> Options:
+    """Where the ledger is, and how long it keeps."""
+    return Options(
+        data_dir=settings.data_dir,
+        database_url=None if settings.database_url is None else settings.database_url.get_secret_value(),
+        keep_days=settings.ledger_keep,
+        max_bytes=settings.ledger_max_bytes,
+        version=__version__,
+    )
+
+
+def make_reader(settings: Settings, ledger: Ledger | None) -> Reader:
+    """What asks the books; a database's modules are imported in the thread of the first question."""
+
+    def open_books() -> Books:
+        from claude_proxy.ledger.queries import Books
+
+        return Books.open(ledger_options(settings), None if ledger is None else ledger.place)
+
+    if ledger is None:
+        return Reader(open_books, shut=lambda: "No books are kept here: LEDGER is off.")
+    return Reader(open_books, place=lambda: ledger.place, shut=lambda: ledger.shut)
+
+
+def make_quota_poll(settings: Settings, upstreams: Iterable[Upstream], ledger: Ledger | None) -> QuotaPoll | None:
+    """What asks the providers' quota endpoints, if there are any and their answers can be kept."""
+    quotas = [(one, one.provider.quota) for one in upstreams]
+    watched = [Watched(one.name, quota, one.pool, one.credential) for one, quota in quotas if quota is not None]
+    if ledger is None or not watched or settings.quota_poll == "off":
+        return None
+    key = settings.proxy_api_key
+
+    def is_own_key(shown_: bytes) -> bool:
+        return key is not None and shows([(b"authorization", b"Bearer " + shown_)], key.get_secret_value().encode())
+
+    return QuotaPoll(watched, ledger.writer.put_sample, is_own_key=is_own_key)
+
+
+def make_notifier(settings: Settings) -> Notifier | None:
     """The ntfy listener if a topic is set; its room is not even imported otherwise."""
     if settings.ntfy_topic is None:
         return None
@@ -202,7 +253,13 @@ async def lifespan(app: App) -> AsyncIterator[None]:
     await app.state.listeners.start()
     gc.freeze()  # what is there now stays: the collector need not walk it again and again
     logs.gather(asyncio.get_running_loop())
-    restore = on_stop_signal(lambda: setattr(app.state, "draining", True))
+    loop = asyncio.get_running_loop()
+
+    def stopping() -> None:
+        app.state.draining = True
+        loop.call_soon_threadsafe(app.state.live.end)  # a signal's handler may run in the middle of anything
+
+    restore = on_stop_signal(stopping)
     log.info(
         "ready", version=__version__, upstream=app.state.settings.base_url, notices=app.state.settings.ntfy_topic is not None
     )
@@ -226,6 +283,31 @@ def facts(settings: Settings, name: str = "default") -> PageFacts:
         needs_key=settings.proxy_api_key is not None,
         notices=settings.ntfy_topic is not None,
     )
+
+
+def upstream_item(upstream: Upstream, live: Live) -> dict[str, Any]:
+    """An upstream as the API shows it."""
+    running, state = live.of_upstream(upstream.name)
+    return {
+        "name": upstream.name,
+        "base_url": upstream.base_url,
+        "provider": upstream.provider.label,
+        "state": state,
+        "credential": "client" if upstream.credential is None else "held",
+        "running": running,
+        "connections": len(upstream.pool),
+    }
+
+
+def setting_item(settings: Settings, name: str, sources: Mapping[str, str]) -> dict[str, Any]:
+    """A setting as the API shows it."""
+    return {
+        "name": name.upper(),
+        "value": shown(getattr(settings, name)),
+        "source": sources.get(name),
+        "secret": name in SECRETS,
+        "description": Settings.model_fields[name].description or "",
+    }
 
 
 def readiness(app: App) -> tuple[bool, str]:

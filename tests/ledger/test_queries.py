@@ -377,7 +377,7 @@ def test_an_empty_ledger_has_empty_sums(place: Place, books: Books) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"by": "minute"}, "'minute' is nothing to group or filter by: expected one of hour, day, week, month, session"),
+        ({"by": "minute"}, "'minute' is nothing to group or filter by: expected one of hour, day, week, month, window, session"),
         ({"filters": {"day": "x"}}, "'day' is nothing to group or filter by: expected one of session, project"),
         ({"timezone": "Mars/Olympus"}, "is not a time zone known here"),
     ],

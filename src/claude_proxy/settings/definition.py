@@ -34,11 +34,13 @@ from claude_proxy.settings.kinds import (
     Seconds,
     Secret,
     Size,
+    TimeZone,
     Topic,
     WholeSeconds,
     Words,
     Workers,
     default_data_dir,
+    default_timezone,
     listen_hosts,
     parse_bind,
     parse_level,
@@ -71,6 +73,9 @@ class ProxySettings(BaseModel):
     )
     proxy_api_key: Secret | None = Field(
         None, description="Key that clients must show, as bearer or x-api-key. Also PROXY_API_KEY_FILE."
+    )
+    admin_token: Secret | None = Field(
+        None, description="Token for the page, the API and /metrics from other machines. Also ADMIN_TOKEN_FILE."
     )
     allowed_hosts: Hosts = Field(
         (),
@@ -132,6 +137,14 @@ class ProxySettings(BaseModel):
     )
     ledger_keep: Count = Field(400, description="Days for which single exchanges are kept; sums by day stay.")
     ledger_max_bytes: Size = Field(512 * MIB, description="Largest size of ledger.db (512MiB); the oldest exchanges go first.")
+    quota_poll: Annotated[Literal["on", "off"], _Word] = Field(
+        "on",
+        description="Ask the upstream's quota endpoint (Z.ai's plans), at most once a minute and only while requests go there: "
+        "on or off.",
+    )
+    timezone: TimeZone = Field(
+        default_factory=default_timezone, description="Time zone whose days `stats` and notices mean, such as Asia/Seoul."
+    )
     ntfy_topic: Topic | None = Field(None, description="ntfy topic for notices; none are sent without it.")
     ntfy_server: NtfyUrl = Field(DEFAULT_NTFY, description="ntfy server.")
     ntfy_token: Secret | None = Field(None, description="ntfy access token. Also NTFY_TOKEN_FILE.")

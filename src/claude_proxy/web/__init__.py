@@ -8,6 +8,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from claude_proxy.errors import ProxyError, Unauthorized, render
+from claude_proxy.web.admin import CHALLENGE
 from claude_proxy.web.description import describe
 from claude_proxy.web.docs import docs
 from claude_proxy.web.facts import PageFacts, Upstream
@@ -43,5 +45,20 @@ def install(app: FastAPI, facts: Callable[[], PageFacts], ready: Callable[[], tu
         allow = (error.headers or {}).get("Allow", "") if isinstance(error, HTTPException) else ""
         return wrong_method(request, allow)
 
+    async def failed(_: Request, error: Exception) -> Response:
+        assert isinstance(error, ProxyError)
+        return refusal(error)
+
+    app.add_exception_handler(ProxyError, failed)
     app.add_exception_handler(404, missing)
     app.add_exception_handler(405, refused)
+
+
+def refusal(error: ProxyError) -> Response:
+    """An error of a page or of the API, in the envelope of all our errors."""
+    rendered = render(error)
+    response = Response(rendered.body, rendered.status)
+    response.raw_headers = [*rendered.headers, (b"cache-control", b"no-store")]
+    if isinstance(error, Unauthorized):
+        response.headers["www-authenticate"] = CHALLENGE
+    return response

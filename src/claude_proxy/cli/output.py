@@ -7,6 +7,7 @@ clipboard (OSC 52) or turn text around (bidirectional overrides). Whatever a com
 from __future__ import annotations
 
 import json
+import os
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +34,19 @@ def _json_escaped(char: str) -> str:
     return json.dumps(char)[1:-1] if ord(char) > 0x7F else f"\\u{ord(char):04x}"
 
 
-def console(*, stderr: bool = False) -> Console:
-    """A rich console: colours on a terminal only, none with NO_COLOR, nothing read as markup, all text `visible`."""
-    return _screen()(stderr=stderr, highlight=False, markup=False, emoji=False)
+def console(*, stderr: bool = False, width: int | None = None) -> Console:
+    """A rich console: colours on a terminal only, none with NO_COLOR, nothing read as markup, all text `visible`.
+
+    Args:
+        width: columns; by default the terminal's.
+    """
+    return _screen()(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+
+
+def wide_console() -> Console:
+    """A console for tables: the terminal's width, and 160 columns where there is no terminal and COLUMNS does not say."""
+    screen = console()
+    return screen if screen.is_terminal or "COLUMNS" in os.environ else console(width=160)
 
 
 @cache

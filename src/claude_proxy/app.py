@@ -134,6 +134,7 @@ def create_app(
     ledger = app.state.ledger = make_ledger(settings, {name: settings.base_url}, app.state.ids)
     notifier = make_notifier(settings)
     live = app.state.live = Live()
+    app.state.reader = make_reader(settings, ledger)
     optional = (ledger, make_quota_poll(settings, (upstream,), ledger), notifier)
     listening = [ExchangeLog(), live, *listeners, *(listener for listener in optional if listener is not None)]
     app.state.listeners = Listeners(listening, on_listener_error)
@@ -143,7 +144,7 @@ def create_app(
     app.forward = Forward(Config(settings, gate, (upstream,)), app.state.listeners, app.state.ids)
     install(app, lambda: facts(settings, name), lambda: readiness(app))
     read = ApiSources(
-        reader=make_reader(settings, ledger),
+        reader=app.state.reader,
         live=live,
         timezone=settings.timezone,
         upstreams=lambda: [upstream_item(one, live) for one in app.forward.config.upstreams],

@@ -11,9 +11,9 @@ from starlette.responses import Response
 
 from claude_proxy.web import refusal
 from claude_proxy.web.api.asking import Sources
-from claude_proxy.web.api.books import books
+from claude_proxy.web.api.books import add_books
 from claude_proxy.web.api.parameters import unusable
-from claude_proxy.web.api.running import HEARTBEAT, running
+from claude_proxy.web.api.running import HEARTBEAT, add_running
 
 if TYPE_CHECKING:
     from claude_proxy.web.admin import Check
@@ -33,8 +33,8 @@ def install_api(app: FastAPI, sources: Sources, admin: Check, *, heartbeat: floa
         heartbeat: seconds of silence after which a reader of events gets one.
     """
     router = APIRouter(prefix=PREFIX, tags=[TAG], dependencies=[Depends(admin)])
-    books(router, sources)
-    running(router, sources, heartbeat)
+    add_books(router, sources)
+    add_running(router, sources, heartbeat)
     app.include_router(router)
 
     async def invalid(_: Request, error: Exception) -> Response:

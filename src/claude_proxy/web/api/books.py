@@ -19,7 +19,7 @@ from claude_proxy.web.api.parameters import Export, OfExchanges, OfUsage, PageOf
 CHUNK = 500  # exchanges of one read of an export
 
 
-def books(router: APIRouter, sources: Sources) -> None:
+def add_books(router: APIRouter, sources: Sources) -> None:
     """Add the routes."""
     _exchanges(router, sources)
     _sessions(router, sources)

@@ -18,7 +18,7 @@ HEARTBEAT = 15.0  # seconds; fronts drop connections that are silent for 30 or 6
 HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
-def running(router: APIRouter, sources: Sources, heartbeat: float = HEARTBEAT) -> None:
+def add_running(router: APIRouter, sources: Sources, heartbeat: float = HEARTBEAT) -> None:
     """Add the routes.
 
     Args:

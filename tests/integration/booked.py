@@ -18,6 +18,7 @@ from claude_proxy.simulator.scenario import Usage
 from tests.integration.messages import COUNT, JSON, MESSAGES, body
 from tests.integration.proxy import RunningProxy, running_proxy
 from tests.integration.wire import Header, ask, connect, request
+from tests.ledger.waiting import until
 
 TOKENS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 AMOUNTS = ("exchanges", "failed", "cancelled", *TOKENS, "cost_usd", "unpriced_exchanges", "credits")
@@ -42,9 +43,7 @@ async def written(proxy: RunningProxy, count: int) -> None:
     """Return once so many rows of this proxy are in the database."""
     writer = proxy.app.state.ledger.writer
     await proxy.recorder.wait_for(count)
-    async with asyncio.timeout(30):
-        while writer.written < count:
-            await asyncio.sleep(0.02)
+    await asyncio.to_thread(until, lambda: writer.written >= count)
 
 
 async def fill(proxy: RunningProxy, simulator: Simulator) -> int:

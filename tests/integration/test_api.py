@@ -7,7 +7,7 @@ import csv
 import io
 import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,9 @@ async def test_the_sums_are_those_of_the_rows_and_of_the_simulator(
     proxy: RunningProxy, simulator: Simulator, tmp_path: Path
 ) -> None:
     async with api(proxy) as client:
-        reports = [(await client.get("/usage", params={"by": by})).json() for by in ("day", "model", "session", "agent", "window")]
+        reports = [
+            (await client.get("/usage", params={"by": by})).json() for by in ("day", "model", "session", "agent", "window")
+        ]
         sessions = (await client.get("/sessions")).json()["items"]
         items = (await client.get("/exchanges?limit=1000")).json()["items"]
     sums = counted(tmp_path)
@@ -163,13 +165,17 @@ async def test_a_name_that_is_a_formula_is_none_in_a_spreadsheet(simulator: Simu
     assert "'=1+1" in cells
 
 
-async def _until_written(client: httpx.AsyncClient, count: int) -> None:
+async def _until(client: httpx.AsyncClient, path: str, condition: Callable[[Any], bool]) -> None:
     async with asyncio.timeout(20):
         while True:
-            answer = await client.get("/usage")
-            if answer.status_code == 200 and answer.json()["totals"]["exchanges"] >= count:
+            answer = await client.get(path)
+            if answer.status_code == 200 and condition(answer.json()):
                 return
             await asyncio.sleep(0.02)
+
+
+async def _until_written(client: httpx.AsyncClient, count: int) -> None:
+    await _until(client, "/usage", lambda report: report["totals"]["exchanges"] >= count)
 
 
 BAD = {
@@ -308,8 +314,7 @@ async def test_a_running_exchange_is_seen_with_its_usage_so_far(simulator: Simul
         wire.send(post(headers=[(b"x-claude-code-session-id", b"watched")]))
         async with asyncio.timeout(10):
             await simulator.hold.wait()
-            while not (items := (await client.get("/live")).json()["items"]) or not items[0]["bytes_out"]:
-                await asyncio.sleep(0.01)
+        await _until(client, "/live", lambda found: bool(found["items"]) and found["items"][0]["bytes_out"] > 0)
         upstream = (await client.get("/upstreams")).json()["items"][0]
         (item,) = (await client.get("/live")).json()["items"]
         assert (item["state"], item["session"], item["model"], item["outcome"]) == ("answering", "watched", "glm-5.3", None)

@@ -16,7 +16,7 @@ from claude_proxy.ledger.options import Sample
 from claude_proxy.ledger.prices.quota import Meter, Window
 from claude_proxy.ledger.tables import BUCKET_MS, quota_sample
 
-_LABEL = re.compile(r"(.*?)(?: \(([a-z-]+)\))?")
+_LABEL = re.compile(rf"(.*?)(?: \(({'|'.join(Meter)})\))?")
 _HOURS = re.compile(r"(\d{1,3})h", re.ASCII)
 _METERS = {str(meter): meter for meter in Meter}
 _PPM = 1_000_000

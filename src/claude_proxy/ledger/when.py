@@ -56,7 +56,8 @@ def _moment(text: str, where: tzinfo, now: float, end: bool) -> float:
 
 def _iso(text: str, where: tzinfo, end: bool) -> float:
     if len(text) in (8, 10):
-        return _midnight(date.fromisoformat(text) + timedelta(days=int(end)), where)
+        day = date.fromisoformat(text)
+        return max(_midnight(day, where), _midnight(day + timedelta(days=int(end)), where))
     at = datetime.fromisoformat(_UNQUOTED_PLUS.sub("+", text))
     if at.year not in _YEARS:
         raise ValueError(text)

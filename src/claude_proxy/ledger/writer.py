@@ -196,12 +196,19 @@ class Writer:
 
     def _write_samples(self) -> None:
         while self._samples and self._store is not None:
-            self._store.sample(self._samples[0])
-            self._samples.popleft()
+            sample = self._samples.popleft()
+            try:
+                self._store.sample(sample)
+            except Trouble as error:
+                if not error.hopeless:
+                    self._samples.appendleft(sample)
+                raise
+            self._recovered()
 
     def _collect(self) -> None:
-        """Take the next batch, once it is full or has waited long enough; none if a chore is due first."""
-        if not self._sleep(until=1, seconds=max(0.0, min(IDLE, self._chores_at - time.monotonic()))):
+        """Take the next batch, once it is full or has waited long enough; none if a chore or a sample is due first."""
+        patience = 0.0 if self._samples else max(0.0, min(IDLE, self._chores_at - time.monotonic()))
+        if not self._sleep(until=1, seconds=patience):
             return
         self._sleep(until=self._size, seconds=self._delay)
         take = min(self._size, len(self._queue))

@@ -7,6 +7,8 @@ import csv
 import io
 import itertools
 import json
+import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from pydantic import BaseModel
 
 from claude_proxy.simulator import Scenario, Simulator, faults
 from claude_proxy.web.api import models
+from tests.architecture.source import ROOT
 from tests.integration.booked import AMOUNTS, TOKENS, api, booked, counted, fill
 from tests.integration.messages import JSON, MESSAGES, body, post
 from tests.integration.proxy import RunningProxy
@@ -375,3 +378,39 @@ async def test_incidents_are_those_that_notices_are_about(simulator: Simulator, 
     models.Incidents.model_validate_json(answer.content, strict=True)
     (incident,) = answer.json()["items"]
     assert (incident["failing"], incident["failures"], incident["upstream"]) == (True, 1, "default")
+
+
+# -- the command line reads the same
+
+
+async def program(*words: str) -> str:
+    """What a command prints."""
+    environ = {name: value for name, value in os.environ.items() if name not in ("DATA_DIR", "DATABASE_URL", "TIMEZONE", "TZ")}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "claude_proxy", *words),
+        env=environ | {"PYTHONPATH": str(ROOT / "src")}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    return out.decode()
+
+
+async def test_stats_api_and_sql_say_the_same_while_the_proxy_runs(
+    proxy: RunningProxy, simulator: Simulator, tmp_path: Path
+) -> None:
+    sums = counted(tmp_path)
+    async with api(proxy) as client:
+        for words in (["--by", "day"], ["--by", "model"], ["--by", "session", "--model", "glm-5.3"], ["--by", "window"]):
+            report = json.loads(await program("stats", "--json", "--data-dir", str(tmp_path), *words))
+            query = dict(zip((word.removeprefix("--") for word in words[::2]), words[1::2], strict=True))
+            answer = (await client.get("/usage", params=query)).json()
+            assert report["totals"] == answer["totals"]
+            assert report["groups"] == answer["groups"]
+            if "--model" not in words:
+                assert {key: report["totals"][key] for key in sums} == sums
+        listed = json.loads(await program("sessions", "--json", "--data-dir", str(tmp_path)))
+        assert listed == (await client.get("/sessions")).json()
+        first = (await client.get("/exchanges?status=failed")).json()["items"][0]["id"]
+        shown = json.loads(await program("show", first, "--json", "--data-dir", str(tmp_path)))
+        assert shown == (await client.get(f"/exchanges/{first}")).json()
+    assert {key: getattr(simulator.reported, key) for key in TOKENS} == {key: sums[key] for key in TOKENS}

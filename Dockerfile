@@ -19,9 +19,10 @@ ENV PYTHONUNBUFFERED=1 \
 # The requirements alone come first: a change of the code keeps this layer. Each package is checked against its hash.
 # The second file adds gunicorn and hypercorn for those who replace CMD; --build-arg SERVERS= leaves them out.
 ARG SERVERS=deploy/docker/requirements-servers.txt
-COPY --chmod=644 requirements.txt ${SERVERS} /app/
+COPY --chmod=644 requirements.txt ${SERVERS} deploy/docker/slim.py /app/
 RUN for file in /app/requirements*.txt; do set -- "$@" -r "$file"; done \
- && pip install --no-cache-dir --no-compile --upgrade --require-hashes "$@"
+ && pip install --no-cache-dir --no-compile --upgrade --require-hashes "$@" \
+ && python /app/slim.py
 
 # Bytecode for what a start imports, and for nothing else: the image's own standard library comes without, a read-only
 # root could not keep it, and compiling at each start takes 1.4 s longer. Then the user and the folder for data.

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from claude_proxy import ids
-from claude_proxy.exchange import Exchange, Failure, Outcome, Usage
+from claude_proxy.exchange import Exchange, Failure, Kind, Outcome, Usage
 from claude_proxy.ledger.options import Entry, Options
-from claude_proxy.ledger.record import Priced, record
+from claude_proxy.ledger.record import Charge, record
 
 DAYS = 200
 PER_SESSION, SECONDS_APART = 200, 20.0  # an hour of work; a fifth of it by subagents, a tenth by a small model
@@ -46,6 +46,7 @@ def exchanges(count: int, end: float) -> Iterator[Exchange]:
         failed = rng.random() < 0.02
         yield Exchange(
             *(ids.encode(ids.first_of(int(at * 1000)) | sequence), "POST", "/v1/messages", "127.0.0.1", 0.0, at),
+            kind=Kind.MESSAGES,
             upstream="default",
             session=text,
             agent=None if agent is None else f"agent-{agent}",
@@ -89,7 +90,7 @@ def fill(options: Options, count: int, end: float) -> None:
         started = time.thread_time()
         kept = record(exchange)
         making += time.thread_time() - started
-        batch.append(Entry(kept, Priced(rng.randrange(10**9), None, "2026-11") if kept.used else Priced()))
+        batch.append(Entry(kept, Charge(rng.randrange(10**9), None, "2026-11") if kept.used else Charge()))
         if len(batch) == BATCH:
             now = exchange.started_at  # 1,000 new sessions a day, then they are `other`: so the days pass here too
             started = time.thread_time()

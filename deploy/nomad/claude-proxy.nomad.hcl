@@ -92,6 +92,9 @@ job "claude-proxy" {
           {{- with .proxy_api_key.Value }}
           PROXY_API_KEY={{ . }}
           {{- end }}
+          {{- with .admin_token.Value }}
+          ADMIN_TOKEN={{ . }}
+          {{- end }}
           {{- with .ntfy_token.Value }}
           NTFY_TOKEN={{ . }}
           {{- end }}

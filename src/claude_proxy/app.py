@@ -21,13 +21,15 @@ from claude_proxy.errors import ProxyError, render
 from claude_proxy.exchange import Listener, Listeners
 from claude_proxy.ids import Ids
 from claude_proxy.ledger import Ledger, Options, prices
+from claude_proxy.ledger.charging import Charging
 from claude_proxy.ledger.options import Say, Store
 from claude_proxy.ledger.prices import Prices
-from claude_proxy.ledger.pricing import Pricer
 from claude_proxy.ledger.reader import Reader
 from claude_proxy.observe.line import ExchangeLog
 from claude_proxy.observe.live import Live
+from claude_proxy.observe.metrics import Metrics
 from claude_proxy.observe.quota import QuotaPoll, Watched
+from claude_proxy.observe.sources import Sources
 from claude_proxy.protocol.providers import find_at
 from claude_proxy.proxy.client import Message, Receive, Scope, Send
 from claude_proxy.proxy.config import Config, Upstream
@@ -42,6 +44,7 @@ from claude_proxy.web import Upstream as UpstreamFacts
 from claude_proxy.web.admin import require_admin, shows
 from claude_proxy.web.api import Sources as ApiSources
 from claude_proxy.web.api import install_api
+from claude_proxy.web.metrics import metrics
 
 if TYPE_CHECKING:
     from claude_proxy.ledger.queries import Books
@@ -110,11 +113,11 @@ def create_app(
         SettingsError: with a sentence for each setting that cannot be used.
     """
     name, unread = "default", None
-    sources: Mapping[str, str] = {}
+    origins: Mapping[str, str] = {}
     if settings is None:
         defaults = {} if default_base_url is None else {"base_url": default_base_url}
         loaded = load(defaults=defaults, beside=None if beside is None else Path(beside))
-        settings, name, unread, sources = loaded.settings, loaded.upstream_name, loaded.unread, loaded.sources
+        settings, name, unread, origins = loaded.settings, loaded.upstream_name, loaded.unread, loaded.sources
     told = structlog.is_configured()  # by serve or gunicorn_conf.py, which have said it once for all workers
     logs.configure(settings.log_level, settings.log_format)
     if unread is not None and not told:
@@ -131,28 +134,57 @@ def create_app(
     state: dict[str, Any] = {"settings": settings, "draining": False, "ids": Ids()}
     app.state = State(state)
     upstream = make_upstream(settings, name)
-    ledger = app.state.ledger = make_ledger(settings, {name: settings.base_url}, app.state.ids)
-    notifier = make_notifier(settings)
-    live = app.state.live = Live()
+    charging = make_charging({name: settings.base_url})
+    ledger = app.state.ledger = make_ledger(settings, charging, app.state.ids)
     app.state.reader = make_reader(settings, ledger)
-    optional = (ledger, make_quota_poll(settings, (upstream,), ledger), notifier)
-    listening = [ExchangeLog(), live, *listeners, *(listener for listener in optional if listener is not None)]
-    app.state.listeners = Listeners(listening, on_listener_error)
+    live = app.state.live = Live()
+    quota = make_quota_poll(settings, (upstream,), ledger)
+    notifier = make_notifier(settings)
+    counted = Metrics(sources(app, notifier, charging, quota), data_dir=settings.data_dir)
+    found = (ExchangeLog(), counted, live, *listeners, ledger, quota, notifier)
+    app.state.listeners = Listeners([listener for listener in found if listener is not None], on_listener_error)
     app.published_under = settings.root_path
     app.origins = OriginRules(settings.allowed_hosts, settings.allowed_origins)
     gate = Gate(settings, app.origins, lambda: bool(state["draining"]))
     app.forward = Forward(Config(settings, gate, (upstream,)), app.state.listeners, app.state.ids)
     install(app, lambda: facts(settings, name), lambda: readiness(app))
-    read = ApiSources(
-        reader=app.state.reader,
-        live=live,
-        timezone=settings.timezone,
-        upstreams=lambda: [upstream_item(one, live) for one in app.forward.config.upstreams],
-        incidents=lambda: [] if notifier is None else notifier.incidents(),
-        settings=lambda: [setting_item(settings, field, sources) for field in Settings.model_fields],
-    )
-    install_api(app, read, require_admin(settings.admin_token))
+    admin = require_admin(settings.admin_token)
+    app.include_router(metrics(counted.text, admin))
+    install_api(app, api_sources(app, settings, notifier, origins), admin)
     return app
+
+
+def sources(app: App, notifier: Notifier | None, charging: Charging, quota: QuotaPoll | None) -> Sources:
+    """What the metrics take from the other rooms."""
+    ledger: Ledger | None = app.state.ledger
+    return Sources(
+        upstreams=lambda: [upstream.name for upstream in app.forward.config.upstreams],
+        in_flight=lambda: app.forward.running,
+        listener_errors=lambda: app.state.listeners.errors,
+        log_lines_lost=logs.lines_lost,
+        notices=lambda: {} if notifier is None else {"sent": notifier.publisher.sent, "lost": notifier.publisher.lost},
+        quota=lambda: () if quota is None else quota.windows(),
+        price=charging.cost_of,
+        credits=charging.credits_of,
+        ledger_lost=lambda: 0 if ledger is None else ledger.writer.lost,
+        ledger_queue=lambda: 0 if ledger is None else ledger.writer.waiting,
+    )
+
+
+def api_sources(app: App, settings: Settings, notifier: Notifier | None, origins: Mapping[str, str]) -> ApiSources:
+    """What the API takes from the other rooms.
+
+    Args:
+        origins: where each setting comes from.
+    """
+    return ApiSources(
+        reader=app.state.reader,
+        live=app.state.live,
+        timezone=settings.timezone,
+        upstreams=lambda: [upstream_item(one, app.state.live) for one in app.forward.config.upstreams],
+        incidents=lambda: [] if notifier is None else notifier.incidents(),
+        settings=lambda: [setting_item(settings, field, origins) for field in Settings.model_fields],
+    )
 
 
 def make_upstream(settings: Settings, name: str = "default") -> Upstream:
@@ -175,22 +207,12 @@ def make_upstream(settings: Settings, name: str = "default") -> Upstream:
     return Upstream(name, pool, credential, base_url=settings.base_url, provider=provider, memory=settings.count_tokens_memory)
 
 
-def make_ledger(settings: Settings, upstreams: Mapping[str, str], make_id: Ids) -> Ledger | None:
-    """What keeps the books; the database's modules are imported by its thread.
+def make_charging(upstreams: Mapping[str, str]) -> Charging:
+    """What prices exchanges; it reads the price lists when it is first asked.
 
     Args:
         upstreams: base URL by name.
-        make_id: gets the worker number that the database leases.
     """
-    if settings.ledger == "off":
-        return None
-    hosts = {name: urlsplit(base_url).hostname or "" for name, base_url in upstreams.items()}
-    options = ledger_options(settings)
-
-    def opener(say: Say) -> Callable[[], Store]:
-        from claude_proxy.ledger.opening import Opener
-
-        return Opener(options, make_id, say)
 
     def load_prices() -> Prices:
         loaded = prices.load(prices.user_file())
@@ -198,7 +220,27 @@ def make_ledger(settings: Settings, upstreams: Mapping[str, str], make_id: Ids) 
             log.warning("prices", problem=loaded.problem)
         return loaded.prices
 
-    return Ledger(opener, price=Pricer(load_prices, hosts))
+    return Charging(load_prices, {name: urlsplit(base_url).hostname or "" for name, base_url in upstreams.items()})
+
+
+def make_ledger(settings: Settings, charging: Charging, make_id: Ids) -> Ledger | None:
+    """What keeps the books; the database's modules are imported by its thread.
+
+    Args:
+        charging: prices what is recorded.
+        make_id: gets the worker number that the database leases.
+    """
+    if not settings.ledger:
+        return None
+    options = ledger_options(settings)
+
+    def opener(say: Say) -> Callable[[], Store]:
+        from claude_proxy.ledger.opening import Opener
+
+        charging.ready()
+        return Opener(options, make_id, say)
+
+    return Ledger(opener, price=charging)
 
 
 def ledger_options(settings: Settings) -> Options:
@@ -229,7 +271,7 @@ def make_quota_poll(settings: Settings, upstreams: Iterable[Upstream], ledger: L
     """What asks the providers' quota endpoints, if there are any and their answers can be kept."""
     quotas = [(one, one.provider.quota) for one in upstreams]
     watched = [Watched(one.name, quota, one.pool, one.credential) for one, quota in quotas if quota is not None]
-    if ledger is None or not watched or settings.quota_poll == "off":
+    if ledger is None or not watched or not settings.quota_poll:
         return None
     key = settings.proxy_api_key
 
@@ -300,12 +342,12 @@ def upstream_item(upstream: Upstream, live: Live) -> dict[str, Any]:
     }
 
 
-def setting_item(settings: Settings, name: str, sources: Mapping[str, str]) -> dict[str, Any]:
+def setting_item(settings: Settings, name: str, origins: Mapping[str, str]) -> dict[str, Any]:
     """A setting as the API shows it."""
     return {
         "name": name.upper(),
         "value": shown(getattr(settings, name)),
-        "source": sources.get(name),
+        "source": origins.get(name),
         "secret": name in SECRETS,
         "description": Settings.model_fields[name].description or "",
     }

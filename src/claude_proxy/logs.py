@@ -87,6 +87,11 @@ def say(sentence: str) -> None:
     _sink.msg(sentence)
 
 
+def lines_lost() -> int:
+    """How many lines of this process could not be written."""
+    return _sink.lost
+
+
 def line(level: str, event: str, fields: dict[str, Any]) -> None:
     """Write one line that comes very often: in JSON past structlog's processors, which cost ten times its rendering.
 

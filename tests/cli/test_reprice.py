@@ -15,7 +15,7 @@ import pytest
 from claude_proxy.ledger.queries import Books
 from tests.cli.conftest import Invoke, process_environ
 from tests.cli.ledgers import DOLLAR, fill
-from tests.ledger.books import NOW, Priced, assert_books_balance, entry
+from tests.ledger.books import NOW, Charge, assert_books_balance, entry
 from tests.ledger.places import Place
 
 SINCE = ("--since", "2026-09-01")
@@ -24,7 +24,7 @@ SINCE = ("--since", "2026-09-01")
 @pytest.fixture
 def ledger(tmp_path: Path) -> Path:
     """One exchange that had no price, one with an old price, one that nobody can price."""
-    fill(tmp_path, entry(NOW), entry(NOW + 1, priced=Priced(DOLLAR, None, "zai/glm-5.3.old")), entry(NOW + 2, model="unknown"))
+    fill(tmp_path, entry(NOW), entry(NOW + 1, charge=Charge(DOLLAR, None, "zai/glm-5.3.old")), entry(NOW + 2, model="unknown"))
     return tmp_path
 
 

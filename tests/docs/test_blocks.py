@@ -14,18 +14,33 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy
 import yaml
 
 from claude_proxy import settings
 from claude_proxy.ledger import prices
+from claude_proxy.ledger.tables import metadata
 from claude_proxy.simulator.script import parse
 from tests.docs.blocks import DOCUMENTS, ROOT, SHELLS, Block, blocks, blocks_of, commands_of
 
-LANGUAGES = SHELLS | {"toml", "yaml", "json", "ini", "python", "text"}
+LANGUAGES = SHELLS | {"toml", "yaml", "json", "ini", "python", "sql", "text"}
+
+
+def ask_an_empty_ledger(statement: str) -> bool:
+    """Run a statement on the tables of the ledger, with nothing in them."""
+    engine = sqlalchemy.create_engine("sqlite://")
+    with engine.connect() as connection:
+        metadata.create_all(connection)
+        assert connection.exec_driver_sql(statement).fetchall() == []
+    engine.dispose()
+    return True
+
+
 PARSERS: dict[str, Callable[[str], Any]] = {
     "json": json.loads,
     "toml": tomllib.loads,
     "yaml": yaml.safe_load,
+    "sql": ask_an_empty_ledger,
     "ini": lambda text: configparser.ConfigParser(strict=False).read_string(text) or True,
 }
 VALUES = ROOT / "deploy/kubernetes/claude-proxy/values.yaml"

@@ -49,7 +49,7 @@ async def served(base_url: str, folder: Path, **environ: str) -> AsyncIterator[S
         cwd=folder,
         env={
             "PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(SOURCE), "PYTHONDONTWRITEBYTECODE": "1",
-            "DATA_DIR": str(folder), "LOG_FORMAT": "json", "BASE_URL": base_url, **environ,
+            "DATA_DIR": str(folder), "LOG_FORMAT": "json", "LEDGER": "off", "BASE_URL": base_url, **environ,
         },
         stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip

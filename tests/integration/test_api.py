@@ -30,6 +30,7 @@ SHAPES: dict[str, type[BaseModel]] = {
     "/sessions": models.Sessions,
     "/usage": models.UsageReport,
     "/usage?by=window": models.UsageReport,
+    "/usage?breakdown=true": models.UsageReport,
     "/quota": models.Quotas,
     "/live": models.Running,
     "/upstreams": models.Upstreams,
@@ -76,9 +77,8 @@ async def test_the_sums_are_those_of_the_rows_and_of_the_simulator(
     proxy: RunningProxy, simulator: Simulator, tmp_path: Path
 ) -> None:
     async with api(proxy) as client:
-        reports = [
-            (await client.get("/usage", params={"by": by})).json() for by in ("day", "model", "session", "agent", "window")
-        ]
+        kinds = ("day", "model", "session", "agent", "window")
+        reports = [(await client.get("/usage", params={"by": by, "breakdown": "on"})).json() for by in kinds]
         sessions = (await client.get("/sessions")).json()["items"]
         items = (await client.get("/exchanges?limit=1000")).json()["items"]
     sums = counted(tmp_path)
@@ -88,7 +88,7 @@ async def test_the_sums_are_those_of_the_rows_and_of_the_simulator(
         assert {key: report["totals"][key] for key in sums} == sums, report["by"]
         for key in ("exchanges", "failed", "cancelled", "unpriced_exchanges", *TOKENS):
             assert sum(group[key] for group in report["groups"]) == report["totals"][key], (report["by"], key)
-            assert all(sum(part[key] for part in group["models"]) == group[key] for group in report["groups"])
+            assert all(sum(part[key] for part in group["breakdown"]) == group[key] for group in report["groups"])
     in_sessions = {key: sum(item[key] for item in sessions) for key in TOKENS}
     without = {key: sum(item["usage"][key] or 0 for item in items if item["session"] is None) for key in TOKENS}
     assert {key: in_sessions[key] + without[key] for key in TOKENS} == {key: sums[key] for key in TOKENS}
@@ -197,6 +197,7 @@ BAD = {
     "/usage?until=9999-99-99": "is not a time known here",
     "/usage?since=0001-01-01": "is not a time known here",
     "/usage?by=hour&since=1970-01-02": "More than 10000 of hour",
+    "/usage?breakdown=maybe": "breakdown=maybe: expected true or false.",
     "/usage?format=xml": "format=xml: expected one of json, csv.",
     "/usage?model=" + "x" * 300: "expected 200 characters at most",
     "/exchanges/export?format=xlsx": "format=xlsx: expected one of csv, json.",

@@ -12,12 +12,12 @@ from typing import Any
 from sqlalchemy import Connection, Engine, select
 
 from claude_proxy import ids
-from claude_proxy.exchange import Exchange, Outcome, Usage
+from claude_proxy.exchange import Exchange, Kind, Outcome, Usage
 from claude_proxy.ledger import schema
 from claude_proxy.ledger import tables as t
 from claude_proxy.ledger.database import Connect, memory_connect, postgres_engine, sqlite_engine
 from claude_proxy.ledger.options import Entry, Options
-from claude_proxy.ledger.record import UNPRICED, Priced, Record, record
+from claude_proxy.ledger.record import UNKNOWN, Charge, Record, record
 from claude_proxy.ledger.runs import Process, Run
 from claude_proxy.ledger.store import SqlStore
 
@@ -56,6 +56,7 @@ def exchange_of(**values: Any) -> Exchange:
         "id": ids.encode(ids.first_of(NOW) | next(_numbers)),
         "method": "POST",
         "path": "/v1/messages",
+        "kind": Kind.MESSAGES,
         "client": "127.0.0.1",
         "started": 50.0,
         "started_at": WALL,
@@ -72,10 +73,10 @@ def exchange_of(**values: Any) -> Exchange:
     return Exchange(**(fields | values))
 
 
-def entry(at: int = NOW, *, priced: Priced = UNPRICED, number: int | None = None, **values: Any) -> Entry:
+def entry(at: int = NOW, *, charge: Charge = UNKNOWN, number: int | None = None, **values: Any) -> Entry:
     """A row on its way, of an exchange that started at `at` (Unix milliseconds)."""
     number = ids.first_of(at) | next(_numbers) if number is None else number
-    return Entry(record(exchange_of(id=ids.encode(number), started_at=at / 1000, **values)), priced)
+    return Entry(record(exchange_of(id=ids.encode(number), started_at=at / 1000, **values)), charge)
 
 
 def records(count: int) -> list[Record]:

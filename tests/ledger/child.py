@@ -8,10 +8,10 @@ import threading
 from pathlib import Path
 
 from claude_proxy import ids
-from claude_proxy.exchange import Exchange, Outcome, Usage
+from claude_proxy.exchange import Exchange, Kind, Outcome, Usage
 from claude_proxy.ledger.opening import Opener
 from claude_proxy.ledger.options import Options
-from claude_proxy.ledger.record import Priced, record
+from claude_proxy.ledger.record import Charge, record
 from claude_proxy.ledger.writer import Writer
 
 
@@ -29,7 +29,7 @@ def main(place: str, name: str) -> None:
     make = ids.Ids()
     is_url = place.startswith("postgresql://")
     options = Options(Path("/nowhere") if is_url else Path(place), place if is_url else None)
-    writer = Writer(Opener(options, make, say), say=say, price=lambda _: Priced(1000, 2, "p"), delay=0.02)
+    writer = Writer(Opener(options, make, say), say=say, price=lambda _: Charge(1000, 2, "p"), delay=0.02)
     writer.start()
     pause = threading.Event()
     told = sent = 0
@@ -50,6 +50,7 @@ def exchange(number: int, session: str, sent: int) -> Exchange:
     """The `sent`-th of its process; its input says so."""
     return Exchange(
         *(ids.encode(number), "POST", "/v1/messages", "127.0.0.1", 0.0, ids.milliseconds(number) / 1000),
+        kind=Kind.MESSAGES,
         session=session,
         model="glm-5.3",
         status=200,

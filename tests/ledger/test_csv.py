@@ -32,7 +32,7 @@ def test_every_line_has_a_cell_for_each_column(place: Place) -> None:
     rows = list(csv.reader(io.StringIO((EXCHANGE_HEAD + exchanges(books.exchanges()["items"])).decode(), newline="")))
     assert {len(row) for row in rows} == {len(rows[0])}
     assert {row[rows[0].index("model")] for row in rows[1:]} == {'a,"b"', "'=1"}
-    report = books.usage("model")
+    report = books.usage("model", breakdown=True)
     for breakdown, columns in ((False, 11), (True, 12)):
         lines = list(csv.reader(io.StringIO(usage(report, breakdown=breakdown).decode(), newline="")))
         assert {len(line) for line in lines} == {columns}

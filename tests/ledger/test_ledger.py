@@ -12,7 +12,7 @@ import pytest
 
 from claude_proxy import ids
 from claude_proxy.exchange import Listeners
-from claude_proxy.ledger import Ledger, Options, Priced, State
+from claude_proxy.ledger import Charge, Ledger, Options, State
 from claude_proxy.ledger.opening import Opener
 from claude_proxy.ledger.options import Say, Store, Trouble
 from tests.architecture.source import SRC
@@ -29,7 +29,7 @@ def ledger(folder: Path, **options: Any) -> Ledger:
 
 
 async def test_an_exchange_that_ends_is_in_the_books_after_the_stop(tmp_path: Path) -> None:
-    books = ledger(tmp_path, price=lambda _: Priced(5))
+    books = ledger(tmp_path, price=lambda _: Charge(5))
     listeners = Listeners([books])
     await books.start()
     for _ in range(3):

@@ -401,7 +401,7 @@ def test_what_the_rows_are_to_blame_for_is_hopeless(code: int) -> None:
 def test_a_row_that_no_database_takes_is_hopeless(house: House) -> None:
     store = house.open()
     bad = entry()
-    bad.priced = bad.priced._replace(cost_nano=2**70)
+    bad.charge = bad.charge._replace(cost_nano=2**70)
     with pytest.raises(Trouble) as caught:
         store.write([bad], 0)
     assert caught.value.hopeless

@@ -11,10 +11,10 @@ import msgspec
 import pytest
 
 from claude_proxy import ids
-from claude_proxy.exchange import Attempt, Failure, Outcome, Usage
+from claude_proxy.exchange import Attempt, Failure, Kind, Outcome, Usage
 from claude_proxy.ledger.options import Options
 from claude_proxy.ledger.queries import MAX_LIMIT, Books, NotReadable, TooSlow
-from claude_proxy.ledger.record import Priced
+from claude_proxy.ledger.record import Charge
 from claude_proxy.ledger.usage import Dimension
 from tests.ledger.books import NOW, WALL, entry, write_all
 from tests.ledger.places import Place
@@ -71,7 +71,7 @@ def test_rows_that_come_meanwhile_do_not_move_the_next_page(place: Place, books:
 
 
 def test_an_item_says_what_scripts_rely_on(place: Place, books: Books) -> None:
-    (made,) = fill(place, [entry(priced=Priced(1_234_567_890, None, "glm-5.3 2026-08"), agent="helper", ended=53.25)])
+    (made,) = fill(place, [entry(charge=Charge(1_234_567_890, None, "glm-5.3 2026-08"), agent="helper", ended=53.25)])
     (item,) = books.exchanges()["items"]
     expected = {
         "id": made,
@@ -175,9 +175,9 @@ def test_sessions_come_by_their_last_activity_with_their_agents(place: Place, bo
     fill(
         place,
         [
-            entry(NOW, session="one", priced=Priced(10**9)),
+            entry(NOW, session="one", charge=Charge(10**9)),
             entry(NOW + 60_000, session="two", model="claude-opus-5-5"),
-            entry(NOW + 3 * QUARTER, session="one", agent="helper", priced=Priced(5 * 10**8), ended=51.0),
+            entry(NOW + 3 * QUARTER, session="one", agent="helper", charge=Charge(5 * 10**8), ended=51.0),
         ],
     )
     page = books.sessions()
@@ -222,11 +222,11 @@ def many(count: int = 400) -> list[Any]:
             agent="helper" if number % 3 == 0 else None,
             model=("glm-5.3", "claude-opus-5-5", "claude-haiku-5-5")[number % 3],
             client=("127.0.0.1", "10.0.0.7")[number % 2],
-            path=("/v1/messages", "/v1/messages", "/v1/messages/count_tokens", "/v1/models")[number % 4],
+            kind=(Kind.MESSAGES, Kind.MESSAGES, Kind.COUNT_TOKENS, Kind.OTHER)[number % 4],
             outcome=Outcome.CANCELLED if number % 11 == 0 else Outcome.COMPLETED,
             status=529 if number % 13 == 0 else 200,
             usage=None if number % 13 == 0 else Usage(number, number * 2, number * 3, number * 5, None, number),
-            priced=Priced(number * 7 if number % 6 else None, number * 3 if number % 2 else None, "p"),
+            charge=Charge(number * 7 if number % 6 else None, number * 3 if number % 2 else None, "p"),
         )
         for number in range(count)
     ]
@@ -237,7 +237,7 @@ def expected(entries: list[Any]) -> dict[str, Any]:
     sums: Counter[str] = Counter()
     priced = credited = False
     for item in entries:
-        record, price = item.record, item.priced
+        record, price = item.record, item.charge
         if record.kind == "messages":
             sums.update(exchanges=1, failed=record.failed, cancelled=record.cancelled)
         sums.update(input=record.input or 0, output=record.output or 0, read=record.cache_read or 0)
@@ -289,7 +289,7 @@ def test_sums_by_time_are_those_of_the_rows_of_that_local_time(place: Place, boo
 def test_sums_by_what_is_known_of_an_exchange_are_those_of_its_rows(place: Place, books: Books, by: Any) -> None:
     made = many()
     fill(place, made)
-    found = books.usage(by)
+    found = books.usage(by, breakdown=True)
     assert_sums(found["totals"], made)
     groups: dict[str | None, list[Any]] = {}
     for item in made:
@@ -297,7 +297,9 @@ def test_sums_by_what_is_known_of_an_exchange_are_those_of_its_rows(place: Place
     assert {group["key"] for group in found["groups"]} == set(groups)
     for group in found["groups"]:
         assert_sums(group, groups[group["key"]])
-        for part in group["models"]:
+        assert group["models"] == sorted({item.record.model for item in groups[group["key"]]})
+        assert len(group["breakdown"]) == len(group["models"])
+        for part in group["breakdown"]:
             assert_sums(part, [item for item in groups[group["key"]] if item.record.model == part["model"]])
     costs = [group["cost_usd"] or 0 for group in found["groups"]]
     assert costs == sorted(costs, reverse=True)

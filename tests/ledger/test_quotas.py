@@ -9,7 +9,7 @@ import pytest
 from claude_proxy.ledger.options import Sample
 from claude_proxy.ledger.prices.quota import MICRO, Meter, Window
 from claude_proxy.ledger.queries import Books
-from claude_proxy.ledger.record import Priced
+from claude_proxy.ledger.record import Charge
 from claude_proxy.ledger.samples import label, window_of
 from claude_proxy.ledger.tables import quota_sample
 from tests.ledger.books import NOW, entry, rows, write_all
@@ -39,7 +39,7 @@ def quota(place: Place) -> list[dict[str, Any]]:
 def keep(place: Place, *samples: Sample, spent: tuple[tuple[int, float], ...] = (), upstream: str = "default") -> None:
     """Write samples, and exchanges that took credits at times."""
     store = place.store()
-    made = [entry(at, priced=Priced(1, int(credits_ * MICRO), "p"), upstream=upstream) for at, credits_ in spent]
+    made = [entry(at, charge=Charge(1, int(credits_ * MICRO), "p"), upstream=upstream) for at, credits_ in spent]
     if made:
         write_all(store, made)
     for sample in samples:

@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_proxy import ids
-from claude_proxy.exchange import Attempt, Exchange, Failure, Outcome, Usage
+from claude_proxy.exchange import Attempt, Exchange, Failure, Kind, Outcome, Usage
 from claude_proxy.ledger.record import MAX_COUNT, MAX_MS, Record, record
+from claude_proxy.protocol.cache_verdict import Area, Verdict
+from claude_proxy.protocol.cache_verdict import Kind as CacheKind
 from tests.ledger.books import WALL, exchange_of
 
 
@@ -49,17 +51,13 @@ def test_every_field_is_in_its_place() -> None:
         failure=Failure("upstream", "kind", "message", "1305"),
         project="project",
         parent_agent="parent",
-        key_name="key",
+        key="key",
         user_agent="agent/1",
         account="account",
         model_served="served",
-        path_kind="messages",
+        kind=Kind.MESSAGES,
         queue_wait=0.026,
-        cache_verdict="changed",
-        cache_block=27,
-        cache_part="tools",
-        cache_lost_tokens=28,
-        cache_lost_nano=29,
+        cache_verdict=Verdict(CacheKind.CHANGED, Area.TOOLS, 27, 29, 28),
         transcript=31,
     )
     found = record(made)
@@ -106,10 +104,10 @@ def test_every_field_is_in_its_place() -> None:
         "speed": "fast",
         "geo": "geo",
         "verdict": "changed",
+        "verdict_area": "tools",
         "verdict_block": 27,
-        "verdict_part": "tools",
-        "verdict_tokens": 28,
-        "verdict_nano": 29,
+        "verdict_message": 29,
+        "verdict_lost": 28,
         "transcript": 31,
         "attempts": attempts,
     }
@@ -126,21 +124,9 @@ def test_what_is_not_known_is_none() -> None:
     assert (found.outcome, found.failed, found.used, found.attempts) == (None, True, False, ())
 
 
-@pytest.mark.parametrize(
-    ("path", "kind"),
-    [
-        ("/v1/messages", "messages"),
-        ("/v1/messages/", "messages"),
-        ("/v1/messages/count_tokens", "count_tokens"),
-        ("/v1/messages/batches", "batches"),
-        ("/v1/messages/batches/msgbatch_1/results", "batches"),
-        ("/v1/models", "other"),
-        ("/v1/messagesx", "other"),
-        ("/", "other"),
-    ],
-)
-def test_the_path_says_what_kind_of_call_it_was(path: str, kind: str) -> None:
-    assert record(exchange_of(path=path)).kind == kind
+@pytest.mark.parametrize("kind", list(Kind))
+def test_what_kind_of_call_it_was_is_kept(kind: Kind) -> None:
+    assert record(exchange_of(kind=kind)).kind == kind.value
 
 
 @pytest.mark.parametrize(

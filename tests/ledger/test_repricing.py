@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import Engine
 
 from claude_proxy.exchange import Attempt, Failure, Usage
+from claude_proxy.ledger.charging import Charging
 from claude_proxy.ledger.prices import Prices, load
 from claude_proxy.ledger.prices.read import parse
-from claude_proxy.ledger.pricing import Pricer
 from claude_proxy.ledger.queries import Books
-from claude_proxy.ledger.record import Priced
+from claude_proxy.ledger.record import Charge
 from claude_proxy.ledger.repricing import CHUNK, Change, Repricing, Sums
 from tests.ledger.books import NOW, WALL, assert_books_balance, entry, write_all
 from tests.ledger.places import Place
@@ -108,7 +108,7 @@ def test_it_is_done_once(place: Place, prices: Prices) -> None:
 
 
 def test_a_price_that_is_gone_leaves_the_exchange_unpriced(place: Place) -> None:
-    fill(place, entry(NOW, priced=Priced(7, 8, "zai/glm-5.3.old")))
+    fill(place, entry(NOW, charge=Charge(7, 8, "zai/glm-5.3.old")))
     work = repricing(Prices(parse('[provider.zai]\nhosts = ["api.z.ai"]\n')))
     assert work.changes(place.engine(reading=True)) == {Change("glm-5.3", "zai/glm-5.3.old", None): Sums(1, 7, 0, 1)}
     work.apply(place.engine())
@@ -120,8 +120,8 @@ def test_a_price_that_is_gone_leaves_the_exchange_unpriced(place: Place) -> None
 
 def test_an_exchange_keeps_the_provider_that_priced_it(place: Place, prices: Prices) -> None:
     """BASE_URL may have been another one then: the name `default` says nothing of that time."""
-    others = entry(NOW, priced=Priced(5, None, "other/glm-5.3.abc"))
-    fill(place, others, entry(NOW + 1, priced=Priced(5, None, "own:zai/glm-5.3.abc")))
+    others = entry(NOW, charge=Charge(5, None, "other/glm-5.3.abc"))
+    fill(place, others, entry(NOW + 1, charge=Charge(5, None, "own:zai/glm-5.3.abc")))
     repricing(prices).apply(place.engine())
     assert costs(place) == [cost(1000, 1000), cost(10, 20)]
 
@@ -150,13 +150,13 @@ def test_the_last_attempt_decides_the_price(place: Place, prices: Prices) -> Non
 def test_the_writers_own_prices_are_the_same(place: Place) -> None:
     """What the writer has priced with this table is not changed by it, whatever the usage and the time."""
     table = load(Path("/nonexistent")).prices
-    price = Pricer(lambda: table, HOSTS)
+    price = Charging(lambda: table, HOSTS)
     made = []
     for number in range(60):
         usage = Usage(input=number * 7, output=number, cache_read=number * 1000, cache_write=number * 3, web_searches=number % 3)
         model = ("glm-5.3", "glm-5.3-flash", "glm-4.7", "nobody-knows-it")[number % 4]
         one = entry(NOW + number * 900_000, usage=usage, model=model)
-        one.priced = price(one.record)
+        one.charge = price(one.record)
         made.append(one)
     fill(place, *made)
     assert repricing(table, WALL - 60, WALL + 10**6).changes(place.engine(reading=True)) == {}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from claude_proxy import ids
 from claude_proxy.ledger import tables as t
 from claude_proxy.ledger.queries import Books
-from claude_proxy.ledger.record import Priced
+from claude_proxy.ledger.record import Charge
 from claude_proxy.ledger.retention import PASS_SECONDS, used_bytes
 from claude_proxy.ledger.store import SqlStore
 from tests.ledger.books import NOW, WALL, Clock, entry, names, rolled_up, rows, write_all
@@ -50,7 +50,7 @@ def summed(place: Place) -> Counter[str]:
 def test_old_exchanges_go_and_their_sums_stay(place: Place) -> None:
     store = place.store(keep_days=KEEP)
     for day in range(40):
-        made = [on(day, number, session=f"day-{day}", priced=Priced(7, 3, "p")) for number in range(3)]
+        made = [on(day, number, session=f"day-{day}", charge=Charge(7, 3, "p")) for number in range(3)]
         at_day(place, store, day, made)
     before = summed(place)
     keep_house(place, store)
@@ -277,7 +277,7 @@ def test_whatever_is_folded_the_sums_stay(tmp_path_factory: pytest.TempPathFacto
     place = Place(tmp_path_factory.mktemp("ledger"), clock=Clock())
     store = place.store(keep_days=5)
     for day, session, model in sorted(made, key=lambda item: item[0]):
-        at_day(place, store, day, [on(day, session=session, model=model, priced=Priced(day, None, "p"))])
+        at_day(place, store, day, [on(day, session=session, model=model, charge=Charge(day, None, "p"))])
     before = summed(place)
     place.clock.now = WALL + 13 * 86_400
     keep_house(place, store)

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from claude_proxy import ids
-from claude_proxy.exchange import Attempt, Failure, Outcome, Usage
+from claude_proxy.exchange import Attempt, Failure, Kind, Outcome, Usage
 from claude_proxy.ledger.names import NEW_PER_DAY
 from claude_proxy.ledger.options import Entry, Options, Trouble
-from claude_proxy.ledger.record import Priced
+from claude_proxy.ledger.record import Charge
 from claude_proxy.ledger.store import SqlStore
 from tests.ledger.books import NOW, WALL, Clock, Fault, Log, Memory, Postgres, assert_books_balance, entry, names, rows, write_all
 from tests.ledger.places import database
@@ -33,9 +33,7 @@ counts = st.none() | st.integers(0, 10**6)
 exchanges = st.fixed_dictionaries(
     {
         "at": st.integers(NOW - 2 * 900_000, NOW + 2 * 900_000),
-        "path": st.sampled_from(
-            ["/v1/messages", "/v1/messages", "/v1/messages/count_tokens", "/v1/messages/batches", "/v1/models"]
-        ),
+        "kind": st.sampled_from([Kind.MESSAGES, *Kind]),
         "session": st.sampled_from([None, "one", "two"]),
         "agent": st.sampled_from([None, "helper"]),
         "model": st.sampled_from([None, "glm-5.3", "claude-opus-5"]),
@@ -44,12 +42,12 @@ exchanges = st.fixed_dictionaries(
         "outcome": st.sampled_from(list(Outcome)),
         "ended": st.floats(50, 500),
         "usage": st.none() | st.builds(Usage, counts, counts, counts, counts, counts, counts, counts),
-        "priced": st.builds(Priced, counts, counts, st.none() | st.sampled_from(["a", 7])),
+        "charge": st.builds(Charge, counts, counts, st.none() | st.sampled_from(["a", "b"]), counts),
     }
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(st.lists(exchanges, min_size=1, max_size=30), st.data())
 def test_the_rollup_equals_the_rows_for_any_batches_retries_and_crashes(made: list[dict[str, Any]], data: st.DataObject) -> None:
     fault = Fault()
@@ -81,7 +79,7 @@ def two_batches() -> tuple[list[Entry], list[Entry]]:
     failed = Attempt("default", 50.1, status=529, failure=Failure("upstream", "overloaded_error", "Overloaded", "1305"))
     attempts = [failed, Attempt("second", 51.0, head_at=51.2, status=200)]
     first = [entry(session="one"), entry(session="two", agent="helper", attempts=attempts), entry(session=None)]
-    second = [entry(session="one", model="glm-5.3"), entry(session="three", model="new", priced=Priced(5, None, "p"))]
+    second = [entry(session="one", model="glm-5.3"), entry(session="three", model="new", charge=Charge(5, None, "p"))]
     return first, second
 
 

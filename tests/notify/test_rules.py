@@ -167,7 +167,7 @@ def test_an_answer_that_said_everything_is_not_told_however_it_ended(outcome: st
     assert subject.next_due() is None
 
 
-@pytest.mark.parametrize("kind", ["unavailable", "out_of_descriptors", "internal"])
+@pytest.mark.parametrize("kind", ["unavailable", "out_of_descriptors", "out_of_memory", "out_of_threads", "internal"])
 def test_a_failure_of_our_own_opens_and_closes_under_our_own_name(kind: str) -> None:
     ours = failed(100, None, kind, side="proxy", outcome=Outcome.FAILED, status=503)
     first, over = end(rules(), ours, answered(110))

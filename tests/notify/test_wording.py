@@ -77,7 +77,10 @@ def test_a_refusal_without_the_apis_words_does_not_blame_the_key(kind: str) -> N
     assert "UPSTREAM_API_KEY" not in notice.message
 
 
-@pytest.mark.parametrize("kind", ["unavailable", "out_of_descriptors", "internal", "upstream_is_self", "upstream_redirect"])
+@pytest.mark.parametrize(
+    "kind",
+    ["unavailable", "out_of_descriptors", "out_of_memory", "out_of_threads", "internal", "upstream_is_self", "upstream_redirect"],
+)
 def test_a_failure_of_our_own_is_not_laid_at_the_upstreams_door(kind: str) -> None:
     notice = opening(None, kind, "Something here.", side="proxy", status=503)
     assert notice.title == f"claude-proxy: {OWN[kind].name.en}"

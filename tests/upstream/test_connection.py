@@ -230,8 +230,8 @@ async def test_a_slow_reader_pauses_the_upstream() -> None:
     async with connected(handler) as (connection, _):
         connection.send(ASK, b"")
         await connection.head()
-        await until(lambda: connection._reading_paused)
-        assert connection._buffered < HIGH_WATER + 512 * 1024  # one read of the loop's above the mark
+        await until(lambda: connection.reading_paused)
+        assert connection.buffered < HIGH_WATER + 512 * 1024  # one read of the loop's above the mark
         got = 0
         while not connection.finished:
             got += len(await connection.read() or b"")
@@ -304,7 +304,7 @@ async def test_an_answer_that_was_not_read_to_its_end_leaves_no_connection_for_o
     async with connected(saying(head + piece * 3 + b"0\r\n\r\n")) as (connection, _):
         connection.send(ASK, b"")
         await connection.head()
-        await until(lambda: connection.complete or connection._reading_paused)
+        await until(lambda: connection.complete or connection.reading_paused)
         assert not connection.reusable
         while not connection.finished:
             await connection.read()
@@ -384,7 +384,7 @@ async def test_what_cannot_pass_is_read_in_order_and_counts_as_buffered_once() -
             connection.data_received(b"1\r\ny\r\n")
             waiting.cancel()
         assert passing.got == [b"x" * 0x2000 + b"y"] * 10
-        assert not connection._reading_paused
+        assert not connection.reading_paused
 
 
 async def test_a_reader_that_takes_nothing_pauses_the_upstream() -> None:
@@ -392,7 +392,7 @@ async def test_a_reader_that_takes_nothing_pauses_the_upstream() -> None:
     async with reading(passing) as (connection, _):
         for _ in range(1 + HIGH_WATER // 0x2000):
             connection.data_received(b"2000\r\n" + b"x" * 0x2000 + b"\r\n")
-        assert connection._reading_paused
+        assert connection.reading_paused
         connection.passing = None
         assert len(await connection.read() or b"") == HIGH_WATER + 0x2000
-        assert not connection._reading_paused
+        assert not connection.reading_paused

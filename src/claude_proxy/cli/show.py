@@ -136,8 +136,9 @@ def _cache(item: Mapping[str, Any]) -> Iterator[Row]:
     if cache is None:
         return
     words = cache["verdict"]
-    if cache["block"] is not None:
-        words += f" at block {cache['block']}{f' ({part})' if (part := cache['part']) else ''}"
+    places = [cache["area"], *(f"{name} {cache[name]}" for name in ("message", "block") if cache[name] is not None)]
+    if any(places):
+        words += f" in {', '.join(place for place in places if place)}"
     if cache["lost_tokens"]:
         lost = f", about {dollars(cache['lost_usd'])}" if cache["lost_usd"] is not None else ""
         words += f": ~{count(cache['lost_tokens'])} tokens lost{lost}"

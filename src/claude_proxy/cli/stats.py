@@ -54,7 +54,7 @@ def stats(
     filters = {name: text for name, text in given.items() if text is not None}
     at = place(config, data_dir, timezone)
     with opened(at) as books:
-        report = reported(books, at, by, since, until, last, filters)
+        report = reported(books, at, by, since, until, last, filters=filters, breakdown=breakdown)
     if as_json or form == "json":
         write_json(report)
     elif form == "csv":
@@ -64,9 +64,12 @@ def stats(
 
 
 def reported(
-    books: Books, at: Place, by: By, since: str | None, until: str | None, last: int | None, filters: dict[Any, str]
+    books: Books, at: Place, by: By, since: str | None, until: str | None, last: int | None, **more: Any
 ) -> dict[str, Any]:
     """The sums, of the last groups alone if they are groups of time. As `GET /api/v1/usage` gives them.
+
+    Args:
+        more: for `Books.usage`.
 
     Raises:
         ValueError: an option says nothing usable.
@@ -77,10 +80,10 @@ def reported(
     end = None if until is None else when.moment(until, at.where, now, end=True)
     if last is not None and by in PERIODS:
         start = max(start or 0.0, when.last(by, last, at.where, now if end is None else min(end - 1, now)))
-    report = books.usage(by, since=start, until=end, timezone=at.timezone, filters=filters)
+    report = books.usage(by, since=start, until=end, timezone=at.timezone, **more)
     if last is None or by in PERIODS or len(report["groups"]) <= last:
         return report
     if by not in TIMES:
         return report | {"groups": report["groups"][:last]}
     first = when.moment(report["groups"][-last]["key"].lstrip("~"), at.where, now)
-    return books.usage(by, since=first, until=end, timezone=at.timezone, filters=filters)
+    return books.usage(by, since=first, until=end, timezone=at.timezone, **more)

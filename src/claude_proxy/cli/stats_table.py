@@ -44,9 +44,9 @@ def made(report: Mapping[str, Any], *, wide: bool, breakdown: bool, costs: bool)
     for title in ("Input", "Output", *(("Cache Create", "Cache Read", "Total") if wide else ()), *(("Cost",) if costs else ())):
         table.add_column(title, justify="right", no_wrap=True)
     for group in report["groups"]:
-        models = "\n".join(named(part["model"]) for part in group["models"]) if not breakdown else ""
+        models = "" if breakdown else "\n".join(group["models"])
         table.add_row(named(group["key"]), models, *_figures(group, wide=wide, costs=costs))
-        for part in group["models"] if breakdown else ():
+        for part in group.get("breakdown", ()):
             table.add_row("", f"└ {named(part['model'])}", *_figures(part, wide=wide, costs=costs), style="dim")
     table.add_section()
     table.add_row("Total", "", *_figures(report["totals"], wide=wide, costs=costs), style="bold")

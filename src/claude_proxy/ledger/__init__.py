@@ -5,7 +5,7 @@ Importing this room costs neither SQLAlchemy nor a database: those come with `op
 
 from claude_proxy.ledger.ledger import Ledger
 from claude_proxy.ledger.options import Entry, Options
-from claude_proxy.ledger.record import Priced, Pricing, Record, record
+from claude_proxy.ledger.record import Charge, Pricing, Record, record
 from claude_proxy.ledger.writer import State, Writer
 
-__all__ = ["Entry", "Ledger", "Options", "Priced", "Pricing", "Record", "State", "Writer", "record"]
+__all__ = ["Charge", "Entry", "Ledger", "Options", "Pricing", "Record", "State", "Writer", "record"]

@@ -126,11 +126,12 @@ def _usage(row: Mapping[str, Any], texts: Mapping[int, str]) -> dict[str, Any]:
 def _cache(row: Mapping[str, Any], texts: Mapping[int, str]) -> dict[str, Any] | None:
     if not row["verdict"]:
         return None
-    lost = row["verdict_nano"]
+    lost = row["lost_nano"]
     return {
         "verdict": texts.get(row["verdict"]),
+        "area": texts.get(row["verdict_area"]),
         "block": row["verdict_block"],
-        "part": texts.get(row["verdict_part"]),
-        "lost_tokens": row["verdict_tokens"],
+        "message": row["verdict_message"],
+        "lost_tokens": row["verdict_lost"],
         "lost_usd": None if lost is None else lost / NANO,
     }

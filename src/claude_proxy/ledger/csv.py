@@ -51,12 +51,12 @@ def usage(report: Mapping[str, Any], *, breakdown: bool = False) -> bytes:
     """A line for each group of `Books.usage`, none for the totals: a spreadsheet adds up by itself.
 
     Args:
-        breakdown: a line for each model of a group instead.
+        breakdown: a line for each model of a group instead; the report has to have them.
     """
     by = report["by"]
     if not breakdown:
         return _lines([(by, *_SUMS), *((group["key"], *(group[key] for key in _SUMS)) for group in report["groups"])])
-    parts = ((group["key"], part) for group in report["groups"] for part in group["models"])
+    parts = ((group["key"], part) for group in report["groups"] for part in group["breakdown"])
     return _lines([(by, "model", *_SUMS), *((key, part["model"], *(part[name] for name in _SUMS)) for key, part in parts)])
 
 

@@ -10,7 +10,7 @@ import structlog
 
 from claude_proxy.exchange import Exchange, Listener
 from claude_proxy.ledger.options import Entry, Say, Store
-from claude_proxy.ledger.record import UNPRICED, Priced, Record, record
+from claude_proxy.ledger.record import UNKNOWN, Charge, Record, record
 from claude_proxy.ledger.writer import State, Writer
 
 CLOSE_TIMEOUT = 1.5  # seconds to write what waits at a stop
@@ -32,7 +32,7 @@ class Ledger(Listener):
         self,
         opener: Callable[[Say], Callable[[], Store]],
         *,
-        price: Callable[[Record], Priced] = lambda _: UNPRICED,
+        price: Callable[[Record], Charge] = lambda _: UNKNOWN,
         on_loss: Callable[[int], None] | None = None,
         on_batch: Callable[[Sequence[Entry]], None] | None = None,
     ) -> None:

@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from claude_proxy.ledger.prices.quota import Window
-from claude_proxy.ledger.record import Priced, Record
+from claude_proxy.ledger.record import Charge, Record
 
 FILE = "ledger.db"
 MEMORY_BYTES = 32 * 1024**2  # of the ledger that is kept in memory, where no file can be
@@ -45,7 +45,7 @@ class Entry(msgspec.Struct):
     """A row on its way: it keeps the id under which it is written over retries."""
 
     record: Record
-    priced: Priced
+    charge: Charge
 
 
 class NotReadable(Exception):

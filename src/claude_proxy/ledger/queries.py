@@ -187,6 +187,7 @@ class Books:
         until: float | None = None,
         timezone: str = "UTC",
         filters: Mapping[Dimension, str] | None = None,
+        breakdown: bool = False,
     ) -> dict[str, Any]:
         """Sums over a time, in groups.
 
@@ -197,10 +198,11 @@ class Books:
             since, until: Unix seconds, taken to the quarter hour around them; by default all there is.
             timezone: an IANA name.
             filters: only what has this session, project, ...; an empty text means "none".
+            breakdown: each group's sums per model too.
 
         Returns:
-            {"from", "to", "timezone", "by", "totals": {...}, "groups": [{"key", ..., "models": [{"model", ...}]}]}, with sums
-            named as in `answers.amounts`.
+            {"from", "to", "timezone", "by", "totals": {...}, "groups": [{"key", ..., "models": [names]}]}, with sums named as
+            in `answers.amounts`; with `breakdown` each group has `"breakdown": [{"model", ...}]`.
 
         Raises:
             ValueError, NotReadable: as `exchanges`.
@@ -214,7 +216,7 @@ class Books:
             first, last = bounds(connection) or (periods.quarter(self._wall()),) * 2
             start = first if since is None else periods.quarter(since)
             end = max(last, periods.quarter_after(self._wall())) if until is None else periods.quarter_after(until)
-            return usage(connection, by, since=start, until=end, where=where, filters=filters)
+            return usage(connection, by, since=start, until=end, where=where, filters=filters, breakdown=breakdown)
 
     # -- the plan
 

@@ -11,6 +11,7 @@ import msgspec
 
 from claude_proxy import ids
 from claude_proxy.exchange import Attempt, Exchange, Outcome, Usage
+from claude_proxy.protocol.cache_verdict import Verdict
 
 MAX_TEXT = 200  # characters of an interned text
 MAX_FAILURE = 300  # characters of a failure's sentence, as `Failure` promises
@@ -46,7 +47,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         client: the name of the client's key, or its address.
         cache_write_5m: with `cache_write_1h` it adds up to the reported `cache_creation_input_tokens`; what the upstream
             did not split is here.
-        verdict: what became of the prompt cache, with the block that changed, in which part, and what that cost.
+        verdict: what became of the prompt cache (`protocol.cache_verdict`): where it changed, and how many tokens that lost.
         transcript: head of the captured conversation.
         attempts: empty where the first attempt went well.
     """
@@ -92,10 +93,10 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     speed: str | None
     geo: str | None
     verdict: str | None
+    verdict_area: str | None
     verdict_block: int | None
-    verdict_part: str | None
-    verdict_tokens: int | None
-    verdict_nano: int | None
+    verdict_message: int | None
+    verdict_lost: int | None
     transcript: int | None
     attempts: tuple[Attempted, ...] = ()
 
@@ -107,21 +108,22 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         )
 
 
-class Priced(NamedTuple):
-    """What an exchange cost by the price table; None where that is not known, never zero in its place."""
+class Charge(NamedTuple):
+    """What is booked for an exchange; None where that is not known, never zero in its place."""
 
-    cost_nano: int | None = None  # 10**-9 USD
+    cost_nano: int | None = None  # 10**-9 USD, at list price
     credits_micro: int | None = None  # 10**-6 plan credits
-    price_id: str | int | None = None
+    price_id: str | None = None
+    lost_nano: int | None = None  # what a broken prompt cache cost of that, an estimate
 
 
-UNPRICED = Priced()
+UNKNOWN = Charge()
 
 
 class Pricing(Protocol):
     """What prices records. Called in the writer's thread, once per record; an exception leaves the record unpriced."""
 
-    def price(self, record: Record, /) -> Priced:
+    def __call__(self, record: Record, /) -> Charge:
         """The cost at list price and the plan credits of one exchange."""
 
 
@@ -135,20 +137,20 @@ def record(exchange: Exchange) -> Record:
     return Record(  # by position, in the order of its fields: names would cost a microsecond more per exchange
         _id(exchange),
         _sent_at(exchange),
-        _kind(exchange),
+        exchange.kind.value,
         not cancelled and (failure is not None or outcome is not Outcome.COMPLETED or exchange.status >= 400),
         cancelled,
         _text(exchange.session),
         _other(exchange, "project"),
         _text(exchange.agent),
-        _other(exchange, "parent_agent"),
+        _text(exchange.parent_agent),
         _text(exchange.request_class),
-        _other(exchange, "key_name") or _text(exchange.client),
-        _other(exchange, "user_agent"),
+        _text(exchange.key) or _text(exchange.client),
+        _text(exchange.user_agent),
         _text(exchange.upstream),
         _other(exchange, "account"),
         _text(exchange.model),
-        _other(exchange, "model_served"),
+        _text(exchange.model_served),
         exchange.stream,
         exchange.status,
         None if outcome is None else outcome.value,
@@ -173,11 +175,7 @@ def record(exchange: Exchange) -> Record:
         _text(usage.service_tier),
         _text(usage.speed),
         _text(usage.inference_geo),
-        _other(exchange, "cache_verdict"),
-        _count(getattr(exchange, "cache_block", None)),
-        _other(exchange, "cache_part"),
-        _count(getattr(exchange, "cache_lost_tokens", None)),
-        getattr(exchange, "cache_lost_nano", None),
+        *_verdict(getattr(exchange, "cache_verdict", None)),
         getattr(exchange, "transcript", None),
         _attempts(exchange),
     )
@@ -189,18 +187,6 @@ def _id(exchange: Exchange) -> int:
         return ids.decode(exchange.id)
     except ValueError:
         return ids.reminted(ids.first_of(int(exchange.started_at * 1000)))
-
-
-def _kind(exchange: Exchange) -> str:
-    kind = getattr(exchange, "path_kind", None)
-    if kind is not None:
-        return str(kind)
-    path = exchange.path.rstrip("/")
-    if path == "/v1/messages":
-        return "messages"
-    if path == "/v1/messages/count_tokens":
-        return "count_tokens"
-    return "batches" if path.startswith("/v1/messages/batches") else "other"
 
 
 def _sent_at(exchange: Exchange) -> int:
@@ -217,6 +203,13 @@ def _cache_writes(usage: Usage) -> tuple[int | None, int | None]:
         return total, None
     long = min(long, total)
     return total - long, long
+
+
+def _verdict(verdict: Verdict | None) -> tuple[str | None, str | None, int | None, int | None, int | None]:
+    if verdict is None:
+        return None, None, None, None, None
+    area = None if verdict.area is None else verdict.area.value
+    return verdict.kind.value, area, verdict.block, verdict.message, _count(verdict.lost)
 
 
 def _attempts(exchange: Exchange) -> tuple[Attempted, ...]:

@@ -26,7 +26,7 @@ CHUNK = 500
 _SUMS = ("cost_nano", "priced", "unpriced", "credits_micro", "credited")
 _TEXTS = ("upstream", "model", "model_served", "price", "service_tier", "speed", "geo")
 _set = exchange.update().where(exchange.c.id == bindparam("of")).values(
-    cost_nano=bindparam("cost"), credits_micro=bindparam("credits"), price=bindparam("priced")
+    cost_nano=bindparam("cost"), credits_micro=bindparam("credits"), lost_nano=bindparam("lost"), price=bindparam("priced")
 )  # fmt: skip
 
 
@@ -54,6 +54,7 @@ class _New(NamedTuple):
     cost_nano: int | None
     credits_micro: int | None
     price: str | None
+    lost_nano: int | None
 
 
 class Repricing:
@@ -113,7 +114,13 @@ class Repricing:
         day = int(connection.execute(select(func.max(exchange.c.id))).scalar_one() >> 22) // DAY_MS
         numbers = names.resolve(connection, (("price", new.price) for _, new in found if new.price is not None), day)["price"]
         values = [
-            {"of": row.id, "cost": new.cost_nano, "credits": new.credits_micro, "priced": numbers[new.price] if new.price else 0}
+            {
+                "of": row.id,
+                "cost": new.cost_nano,
+                "credits": new.credits_micro,
+                "lost": new.lost_nano,
+                "priced": 0 if new.price is None else numbers[new.price],
+            }
             for row, new in found
         ]
         connection.execute(_set, values)
@@ -143,7 +150,7 @@ class Repricing:
     ) -> Iterator[tuple[Row[Any], _New]]:
         for row in rows:
             new = self._priced(row, texts, late)
-            if new is not None and new != _New(row.cost_nano, row.credits_micro, texts.get(row.price)):
+            if new is not None and new != _New(row.cost_nano, row.credits_micro, texts.get(row.price), row.lost_nano):
                 yield row, new
 
     def _priced(self, row: Row[Any], texts: Mapping[int, str], late: Mapping[int, int]) -> _New | None:
@@ -155,7 +162,9 @@ class Repricing:
         sent = ids.milliseconds(row.id) + late.get(row.id, row.queue_ms or 0)
         model = texts.get(row.model_served or row.model)
         cost = self._prices.cost(usage, provider, model, sent / 1000)
-        return _New(cost.nano_dollars, self._prices.credits(usage, provider, model, sent / 1000), cost.price_id)
+        credits_ = self._prices.credits(usage, provider, model, sent / 1000)
+        lost = self._prices.lost(row.verdict_lost, usage, provider, model, sent / 1000) if row.verdict_lost else None
+        return _New(cost.nano_dollars, credits_, cost.price_id, lost)
 
     def _provider(self, price: str | None, upstream: str) -> str | None:
         if price is not None:

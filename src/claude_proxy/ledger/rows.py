@@ -21,7 +21,7 @@ TEXTS = (
     *(("account", "account"), ("model", "model"), ("model_served", "model"), ("kind", "kind"), ("outcome", "outcome")),
     *(("side", "side"), ("failure", "failure"), ("failure_text", "failure_text"), ("provider_code", "provider_code")),
     *(("stop_reason", "stop_reason"), ("service_tier", "service_tier"), ("speed", "speed"), ("geo", "geo")),
-    *(("verdict", "verdict"), ("verdict_part", "verdict_part")),
+    *(("verdict", "verdict"), ("verdict_area", "verdict_area")),
 )
 _ATTEMPT_TEXTS = (
     *(("upstream", "upstream"), ("account", "account"), ("failure", "failure"), ("failure_text", "failure_text")),
@@ -37,8 +37,8 @@ def texts(entries: Sequence[Entry]) -> Iterator[tuple[str, str]]:
             text = getattr(record, attribute)
             if text is not None:
                 yield kind, text
-        if entry.priced.price_id is not None:
-            yield "price", str(entry.priced.price_id)
+        if entry.charge.price_id is not None:
+            yield "price", entry.charge.price_id
         for attempt in record.attempts:
             for attribute, kind in _ATTEMPT_TEXTS:
                 text = getattr(attempt, attribute)
@@ -67,7 +67,7 @@ class Rows:
         return 0 if text is None else self._names[kind][text]
 
     def _exchange(self, entry: Entry) -> tuple[Any, ...]:
-        r, priced, of = entry.record, entry.priced, self._id
+        r, charge, of = entry.record, entry.charge, self._id
         return (
             *(r.id, self._run, of("session", r.session), of("agent", r.agent), of("agent", r.parent_agent)),
             *(of("class", r.request_class), of("client", r.client), of("user_agent", r.user_agent)),
@@ -77,9 +77,10 @@ class Rows:
             *(of("stop_reason", r.stop_reason), r.request_id, r.queue_ms, r.first_byte_ms, r.duration_ms, r.silence_ms),
             *(r.bytes_in, r.bytes_out, r.input, r.output, r.cache_read, r.cache_write_5m, r.cache_write_1h, r.web_searches),
             *(of("service_tier", r.service_tier), of("speed", r.speed), of("geo", r.geo)),
-            *(priced.cost_nano, priced.credits_micro),
-            of("price", None if priced.price_id is None else str(priced.price_id)),
-            *(of("verdict", r.verdict), r.verdict_block, of("verdict_part", r.verdict_part), r.verdict_tokens, r.verdict_nano),
+            *(charge.cost_nano, charge.credits_micro),
+            of("price", charge.price_id),
+            *(of("verdict", r.verdict), of("verdict_area", r.verdict_area), r.verdict_block, r.verdict_message, r.verdict_lost),
+            charge.lost_nano,
             r.transcript,
         )
 
@@ -120,7 +121,7 @@ _rollup_key = operator.itemgetter(*(EXCHANGE_COLUMNS.index(key) for key in ROLLU
 
 def summands(entry: Entry) -> tuple[int, ...]:
     """What one exchange adds to its rollup, in the order of ROLLUP_SUMS."""
-    r, (cost, credits_, _) = entry.record, entry.priced
+    r, (cost, credits_, *_) = entry.record, entry.charge
     messages = r.kind == "messages"
     counting = r.kind == "count_tokens"
     return (

@@ -140,10 +140,11 @@ exchange = Table(
     Column("credits_micro", Big),
     text_of("price"),
     text_of("verdict"),
+    text_of("verdict_area"),
     Column("verdict_block", Integer),
-    text_of("verdict_part"),
-    Column("verdict_tokens", Big),
-    Column("verdict_nano", Big),
+    Column("verdict_message", Integer),
+    Column("verdict_lost", Big),  # tokens
+    Column("lost_nano", Big),
     Column("transcript", Big),
     Index("ix_exchange_session", "session").ddl_if("sqlite"),  # which adds the row id by itself
     Index("ix_exchange_session_id", "session", "id").ddl_if("postgresql"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
@@ -42,6 +43,7 @@ def usage(
     until: int,
     where: tzinfo,
     filters: Mapping[Dimension, str],
+    breakdown: bool,
 ) -> dict[str, Any]:
     """Totals and groups of the quarter hours from `since` to before `until`; see `Books.usage`."""
     chosen = _filtered(connection, filters)
@@ -62,7 +64,7 @@ def usage(
         "to": _iso(until, where),
         "timezone": str(where),
         "by": by,
-        **_added_up(rows, keys, models, in_time=by in TIMES),
+        **_added_up(rows, keys, models, in_time=by in TIMES, breakdown=breakdown),
     }
 
 
@@ -79,34 +81,35 @@ def bounds(connection: Connection) -> tuple[int, int] | None:
 
 
 def totals_of(rows: Sequence[Any]) -> dict[str, int]:
-    """The sums of rows that have a column for each."""
-    sums = dict.fromkeys(ROLLUP_SUMS, 0)
+    """The sums of rows whose last columns are those of a rollup."""
+    totals = [0] * len(ROLLUP_SUMS)
     for row in rows:
-        for key in ROLLUP_SUMS:
-            sums[key] += int(getattr(row, key))
-    return sums
+        totals = list(map(operator.add, totals, row[-len(ROLLUP_SUMS) :]))
+    return dict(zip(ROLLUP_SUMS, map(int, totals), strict=True))  # PostgreSQL's sums are decimals
 
 
-def _added_up(rows: Sequence[Any], keys: Mapping[int, str], models: Mapping[int, str], *, in_time: bool) -> dict[str, Any]:
-    groups: dict[int, list[Any]] = defaultdict(list)
+def _added_up(
+    rows: Sequence[Any], keys: Mapping[int, str], models: Mapping[int, str], *, in_time: bool, breakdown: bool
+) -> dict[str, Any]:
+    of_key: dict[int, list[Any]] = defaultdict(list)
     for row in rows:
-        groups[row.key].append(row)
-    found = []
-    for number in sorted(groups):
-        of_group = sorted(groups[number], key=lambda row: models.get(row.model, ""))
-        named = [(models.get(row.model), row) for row in of_group]
-        found.append(
-            {
-                "key": keys.get(number),
-                **amounts(totals_of(of_group)),
-                "models": [{"model": model, **amounts(totals_of([row]))} for model, row in named],
-            }
-        )
+        of_key[row.key].append(row)
+    groups = []
+    for number in sorted(of_key):
+        found = sorted(of_key[number], key=lambda row: models.get(row.model, ""))
+        group = {
+            "key": keys.get(number),
+            **amounts(totals_of(found)),
+            "models": [models[row.model] for row in found if row.model],
+        }
+        if breakdown:
+            group["breakdown"] = [{"model": models.get(row.model), **amounts(totals_of([row]))} for row in found]
+        groups.append(group)
     if not in_time:
-        found.sort(
+        groups.sort(
             key=lambda group: (-(group["cost_usd"] or 0), -group["input_tokens"] - group["output_tokens"], str(group["key"]))
         )
-    return {"totals": amounts(totals_of(rows)), "groups": found}
+    return {"totals": amounts(totals_of(rows)), "groups": groups}
 
 
 def _per_span(spans: Sequence[Span], chosen: ColumnElement[bool]) -> Select[Any]:

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from claude_proxy.ledger.options import Entry, LedgerOff, Sample, Say, Store, Trouble
-from claude_proxy.ledger.record import UNPRICED, Priced, Record
+from claude_proxy.ledger.record import UNKNOWN, Charge, Record
 
 QUEUE = 10_000
 BATCH = 200
@@ -59,7 +59,7 @@ class Writer:
         open_store: Callable[[], Store],
         *,
         say: Say,
-        price: Callable[[Record], Priced] = lambda _: UNPRICED,
+        price: Callable[[Record], Charge] = lambda _: UNKNOWN,
         on_loss: Callable[[int], None] | None = None,
         on_batch: Callable[[Sequence[Entry]], None] | None = None,
         limit: int = QUEUE,
@@ -238,7 +238,7 @@ class Writer:
             if not self._told_price:
                 self._told_price = True
                 self._say("error", "an exchange could not be priced", model=record.model, reason=repr(error))
-            return Entry(record, UNPRICED)
+            return Entry(record, UNKNOWN)
 
     def _failed(self, error: Trouble) -> None:
         """Note it once, drop rows that are refused for what is in them, and pause longer each time."""

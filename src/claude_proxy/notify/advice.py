@@ -141,6 +141,21 @@ OWN = {
         4,
         "no_entry",
     ),
+    "out_of_memory": Advice(
+        Text("out of memory", "메모리 부족"),
+        Text("Free memory, or raise the container's limit.", "메모리를 확보하거나 컨테이너의 한도를 늘리세요."),
+        4,
+        "no_entry",
+    ),
+    "out_of_threads": Advice(
+        Text("out of threads", "스레드 부족"),
+        Text(
+            "Raise the limit of processes (ulimit -u, the container's pids limit).",
+            "프로세스 한도를 늘리세요(ulimit -u, 컨테이너의 pids 한도).",
+        ),
+        4,
+        "no_entry",
+    ),
     "internal": Advice(
         Text("error in the proxy", "프록시 오류"),
         Text("Please report it, with the log line.", "로그 줄과 함께 알려 주세요."),

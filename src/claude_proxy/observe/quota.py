@@ -21,6 +21,7 @@ from claude_proxy.exchange import Exchange, Header, Kind, Listener, Tap
 from claude_proxy.ledger.options import Sample
 from claude_proxy.ledger.prices.quota import Quota as Answer
 from claude_proxy.ledger.prices.quota import QuotaUnreadable, parse
+from claude_proxy.observe.sources import QuotaWindow
 from claude_proxy.protocol.providers.base import Quota
 from claude_proxy.upstream.fetch import fetch
 from claude_proxy.upstream.pool import Pool
@@ -95,6 +96,16 @@ class QuotaPoll(Listener):
         now = asyncio.get_running_loop().time()
         wanted = any(one.credential is None and self._due(one, now) for one in self._watched.values())
         return _Credential(self) if wanted else None
+
+    def windows(self) -> list[QuotaWindow]:
+        """The plans' windows as they were told last, for metrics; without those that have been reset since."""
+        now = self._wall()
+        plans = [window for one in self._watched.values() if one.latest is not None for window in one.latest.plan]
+        return [
+            QuotaWindow(window.name, window.ratio, None if window.resets_at is None else window.resets_at - now)
+            for window in plans
+            if window.resets_at is None or window.resets_at > now
+        ]
 
     def on_exchange_end(self, exchange: Exchange) -> None:
         watched = self._watched.get(exchange.upstream)

@@ -16,6 +16,7 @@ from types import FrameType
 import structlog
 
 from claude_proxy import logs
+from claude_proxy.observe import workers
 
 log = structlog.get_logger("server")
 
@@ -82,6 +83,7 @@ class Supervisor:
         for end in (self._bell, self._ring):
             end.setblocking(False)
         self._selector.register(self._bell, selectors.EVENT_READ)
+        workers.mark()
         signal.set_wakeup_fd(self._ring.fileno(), warn_on_full_buffer=False)
         before = {number: signal.signal(number, _noted) for number in _SIGNALS}
         try:

@@ -17,6 +17,8 @@ from claude_proxy.settings.kinds import (
     Bind,
     CaFile,
     Count,
+    DatabaseUrl,
+    Days,
     Flag,
     Folder,
     Host,
@@ -74,9 +76,6 @@ class ProxySettings(BaseModel):
     proxy_api_key: Secret | None = Field(
         None, description="Key that clients must show, as bearer or x-api-key. Also PROXY_API_KEY_FILE."
     )
-    admin_token: Secret | None = Field(
-        None, description="Token for the page, the API and /metrics from other machines. Also ADMIN_TOKEN_FILE."
-    )
     allowed_hosts: Hosts = Field(
         (),
         description="More host names under which the proxy may be called; * allows all. Addresses and local names always may.",
@@ -89,6 +88,17 @@ class ProxySettings(BaseModel):
         "auto", description="auto: console on a terminal, JSON elsewhere."
     )
     data_dir: Folder = Field(default_factory=default_data_dir, description="Where the proxy keeps its files.")
+    ledger: Flag = Field(True, description="Record every exchange (docs/books.md); off keeps no books.")
+    ledger_keep: Days = Field(400, description="Days that exchanges are kept; sums per day stay.")
+    ledger_max_bytes: Size = Field(
+        512 * MIB,
+        description="Most bytes of the SQLite ledger (512MiB); the oldest exchanges go first, then the oldest fine sums.",
+    )
+    database_url: DatabaseUrl | None = Field(
+        None,
+        description="PostgreSQL for the ledger instead of the file in DATA_DIR: postgresql://user:password@host:5432/database. "
+        "Also DATABASE_URL_FILE.",
+    )
     connect_timeout: Seconds = Field(10, description="Seconds to reach the upstream, TLS included.")
     write_timeout: Seconds = Field(60, description="Seconds without progress while the request is sent upstream.")
     response_head_timeout: Seconds = Field(600, description="Seconds from the request sent to the response's head.")
@@ -128,19 +138,12 @@ class ProxySettings(BaseModel):
     rewrite_results_url: Flag = Field(
         True, description="Point a batch's results_url back at this proxy while it holds the credential."
     )
-    ledger: Annotated[Literal["on", "off"], _Word] = Field(
-        "on", description="Keep books of every exchange (tokens, cost, times; no content): on or off."
+    admin_token: Secret | None = Field(
+        None, description="Token for the page, the API and /metrics from other machines. Also ADMIN_TOKEN_FILE."
     )
-    database_url: Secret | None = Field(
-        None,
-        description="postgresql://... keeps the books in PostgreSQL instead of ledger.db in DATA_DIR. Also DATABASE_URL_FILE.",
-    )
-    ledger_keep: Count = Field(400, description="Days for which single exchanges are kept; sums by day stay.")
-    ledger_max_bytes: Size = Field(512 * MIB, description="Largest size of ledger.db (512MiB); the oldest exchanges go first.")
-    quota_poll: Annotated[Literal["on", "off"], _Word] = Field(
-        "on",
-        description="Ask the upstream's quota endpoint (Z.ai's plans), at most once a minute and only while requests go there: "
-        "on or off.",
+    quota_poll: Flag = Field(
+        True,
+        description="Ask the upstream's quota endpoint (Z.ai's plans), at most once a minute and only while requests go there.",
     )
     timezone: TimeZone = Field(
         default_factory=default_timezone, description="Time zone whose days `stats` and notices mean, such as Asia/Seoul."

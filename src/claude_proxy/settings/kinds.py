@@ -26,6 +26,7 @@ _ORIGIN = re.compile(r"(?ai)\*|null|[a-z][a-z0-9+.-]*://([\w.-]+|\[[0-9a-f:.]+\]
 _USUAL_PORT = re.compile(r"(?i)(?<=^http://)(.*):80$|(?<=^https://)(.*):443$")
 _SIZE = "expected a number of bytes, 1 or more, such as 67108864 or 64MiB"
 _KEY = "expected one line of printable ASCII without spaces around it, such as sk-4f1c9b27"
+_DATABASE = "expected an address such as postgresql://user:password@host:5432/database"
 _SCRIPT = "expected the absolute path of a script, such as /app/prestart.sh"
 _ZONE = "expected the IANA name of a time zone, such as Asia/Seoul or UTC"
 _BIND = "expected host:port or unix:path, such as 0.0.0.0:80 or unix:/run/claude-proxy.sock"
@@ -95,6 +96,14 @@ def check_token(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
     if not text.isascii() or any(not c.isprintable() for c in text) or text != text.strip() or LABEL.fullmatch(text):
         raise ValueError(_KEY)
+    return value
+
+
+def check_database_url(value: SecretStr) -> SecretStr:
+    """An address in plain ASCII. Whether it can be used is for the ledger to say: it must not stop the proxy."""
+    text = value.get_secret_value()
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError(_DATABASE)
     return value
 
 
@@ -213,6 +222,8 @@ NtfyUrl = Annotated[
     str, AfterValidator(partial(check_url, example=DEFAULT_NTFY)), expecting(f"expected a URL such as {DEFAULT_NTFY}")
 ]
 Secret = Annotated[SecretStr, Field(min_length=1), AfterValidator(check_token), expecting(_KEY)]
+DatabaseUrl = Annotated[SecretStr, Field(min_length=1), AfterValidator(check_database_url), expecting(_DATABASE)]
+Days = Annotated[int, Field(ge=1, le=36_500), expecting("expected a whole number of days from 1 to 36500, such as 400")]
 Seconds = Annotated[float, Field(gt=0, le=86_400), expecting(_SECONDS)]
 OrOff = Annotated[float, Field(ge=0, le=86_400), expecting("expected a number of seconds from 0 to 86400, such as 2.5 or 60")]
 Flag = Annotated[bool, BeforeValidator(parse_word), expecting("expected true or false")]

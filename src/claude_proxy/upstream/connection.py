@@ -62,7 +62,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", None)
         self._waiter: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
-        self._reading_paused = False
+        self.reading_paused = False
         self._write_paused = False
         self.closed = False
         self.used = 0
@@ -87,7 +87,7 @@ class Connection(asyncio.Protocol):
         self._head_size = 0
         self._has_nul = False
         self._body: list[bytes] = []  # arrived and not read yet
-        self._buffered = 0
+        self.buffered = 0
         self._error: ProxyError | None = None
         self._nudged = False
         self._keep_alive = False
@@ -181,9 +181,9 @@ class Connection(asyncio.Protocol):
         parts = self._body
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         self._body = []
-        self._buffered = 0
-        if self._reading_paused and not self.closed:
-            self._reading_paused = False
+        self.buffered = 0
+        if self.reading_paused and not self.closed:
+            self.reading_paused = False
             self._transport.resume_reading()
         return data
 
@@ -215,7 +215,7 @@ class Connection(asyncio.Protocol):
     @property
     def reusable(self) -> bool:
         """Whether another request may follow on this connection."""
-        quiet = not (self._reading_paused or self._write_paused or self.unsent)
+        quiet = not (self.reading_paused or self._write_paused or self.unsent)
         return self.finished and self._keep_alive and not self.closed and quiet
 
     def abort(self) -> None:
@@ -271,15 +271,15 @@ class Connection(asyncio.Protocol):
         if self.passing is not None and body:
             chunk = body[0] if len(body) == 1 else b"".join(body)
             self._body = []
-            self._buffered = 0
+            self.buffered = 0
             if self.passing(chunk):
                 return
             self._body = [chunk]
-            self._buffered = len(chunk)
+            self.buffered = len(chunk)
         elif body:
-            self._buffered += len(data)
-        if self._buffered > HIGH_WATER and not self._reading_paused and not self.closed:
-            self._reading_paused = True
+            self.buffered += len(data)
+        if self.buffered > HIGH_WATER and not self.reading_paused and not self.closed:
+            self.reading_paused = True
             self._transport.pause_reading()
         waiter = self._waiter
         if waiter is not None and not waiter.done():

@@ -21,6 +21,11 @@ def _weights(header: str) -> dict[str, float]:
     return weights
 
 
+def takes(header: str, name: str) -> bool:
+    """Whether a list such as `Accept` or `Accept-Encoding` names `name`, and not with the weight 0."""
+    return _weights(header).get(name, 0.0) > 0.0
+
+
 def prefers_html(accept: str) -> bool:
     """Whether an `Accept` header names HTML, and JSON not more. A bare `*/*` (curl, SDKs) is content with JSON."""
     weights = _weights(accept)

@@ -108,11 +108,12 @@ def _sums(router: APIRouter, sources: Sources) -> None:
 
         def sums(books: Any) -> Any:
             times = span(query, sources.timezone, sources.wall())
-            return books.usage(query.by, timezone=query.timezone or sources.timezone, filters=_filters(query), **times)
+            zone = query.timezone or sources.timezone
+            return books.usage(query.by, timezone=zone, filters=_filters(query), breakdown=query.breakdown, **times)
 
         if query.format == "json":
             return await answer(reader, sums)
-        body = await ask(reader, lambda books: csv.usage(sums(books)))
+        body = await ask(reader, lambda books: csv.usage(sums(books), breakdown=query.breakdown))
         headers = HEADERS | {"content-disposition": 'attachment; filename="usage.csv"'}
         return Response(body, headers=headers, media_type="text/csv; charset=utf-8")
 

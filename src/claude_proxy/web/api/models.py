@@ -49,8 +49,9 @@ class Cache(Answer):
     """What became of the prompt cache."""
 
     verdict: str = Field(examples=["changed"])
+    area: str | None = Field(description="Where the first changed block is.", examples=["tools"])
     block: int | None = Field(description="The first block that changed.")
-    part: str | None = Field(examples=["tools"])
+    message: int | None = Field(description="In which message, if it is in one.")
     lost_tokens: int | None
     lost_usd: float | None
 
@@ -140,7 +141,8 @@ class Group(Sums):
     """One group; `key` is null for what has none."""
 
     key: str | None = Field(examples=["2026-11-28"])
-    models: list[OfModel]
+    models: list[str]
+    breakdown: list[OfModel] | None = Field(None, description="Only where it was asked for.")
 
 
 class UsageReport(Answer):

@@ -72,6 +72,7 @@ class OfUsage(OfTime):
     """Sums: of what, and in which groups."""
 
     by: By = Field("day", description="What the groups are. A window is five hours of a plan.")
+    breakdown: bool = Field(False, description="Each group's sums per model too.")
     format: Literal["json", "csv"] = "json"
     session: str | None = Field(None, max_length=MAX_TEXT, description="Filters scope the numbers; empty means none.")
     project: str | None = Field(None, max_length=MAX_TEXT)
@@ -93,6 +94,8 @@ def _sentence(fault: dict[str, Any]) -> str:
     kind, context = fault["type"], fault.get("ctx", {})
     if kind == "literal_error":
         expected = f"expected one of {context['expected'].replace(' or ', ', ')}".replace("'", "")
+    elif kind.startswith("bool"):
+        expected = "expected true or false"
     elif kind.startswith(("int", "greater", "less")):
         expected = "expected a whole number from 1 to 1000"
     else:

@@ -84,8 +84,8 @@ def _exchanges() -> None:
         *nullable(integer, "web_searches"),
         *counted(integer, "service_tier", "speed", "geo"),
         *(*nullable(big, "cost_nano", "credits_micro"), *counted(integer, "price")),
-        *(*counted(integer, "verdict"), *nullable(integer, "verdict_block"), *counted(integer, "verdict_part")),
-        *nullable(big, "verdict_tokens", "verdict_nano", "transcript"),
+        *(*counted(integer, "verdict", "verdict_area"), *nullable(integer, "verdict_block", "verdict_message")),
+        *nullable(big, "verdict_lost", "lost_nano", "transcript"),
         sa.PrimaryKeyConstraint("id", name="pk_exchange"),
     )
     if op.get_bind().dialect.name == "sqlite":

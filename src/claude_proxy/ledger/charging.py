@@ -1,0 +1,76 @@
+"""What an exchange costs, by the price table: joins the writer and the metrics with `prices`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from claude_proxy.exchange import Exchange, Usage
+from claude_proxy.ledger.prices.table import Prices
+from claude_proxy.ledger.record import UNKNOWN, Charge, Record
+
+
+class Charging:
+    """Prices exchanges, and the records made of them; give it to the writer as `price`.
+
+    Args:
+        load: reads the price table; called once, by `ready` or by the first who asks for a price.
+        hosts: the host name of each upstream, by the upstream's name.
+    """
+
+    def __init__(self, load: Callable[[], Prices], hosts: Mapping[str, str]) -> None:
+        self._load = load
+        self._hosts = hosts
+        self._table: Prices | None = None
+
+    def ready(self) -> Prices:
+        """The price table."""
+        if self._table is None:
+            self._table = self._load()
+        return self._table
+
+    def cost_of(self, exchange: Exchange) -> int | None:
+        """The cost of a finished exchange in nano-dollars; None where no price is known."""
+        prices = self.ready()
+        return prices.cost(exchange.usage, self._provider(exchange.upstream), *_asked(exchange)).nano_dollars
+
+    def credits_of(self, exchange: Exchange) -> int | None:
+        """The plan credits of a finished exchange, in millionths; None where it went to no plan."""
+        prices = self.ready()
+        return prices.credits(exchange.usage, self._provider(exchange.upstream), *_asked(exchange))
+
+    def __call__(self, record: Record) -> Charge:
+        """The charge of one exchange; unknown where the upstream reported no usage, or has no price."""
+        if not record.used:
+            return UNKNOWN
+        prices, usage, at = self.ready(), usage_of(record), record.sent_at / 1000
+        provider = self._provider(record.upstream)
+        model = record.model_served or record.model
+        cost = prices.cost(usage, provider, model, at)
+        lost = prices.lost(record.verdict_lost, usage, provider, model, at) if record.verdict_lost else None
+        return Charge(cost.nano_dollars, prices.credits(usage, provider, model, at), cost.price_id, lost)
+
+    def _provider(self, upstream: str | None) -> str | None:
+        return self.ready().provider_of(self._hosts.get(upstream or "", ""))
+
+
+def _asked(exchange: Exchange) -> tuple[str | None, float]:
+    """The model that answered, and when it was asked in Unix seconds."""
+    sent = exchange.attempts[-1].started - exchange.started if exchange.attempts else 0.0
+    return exchange.model_served or exchange.model, exchange.started_at + sent
+
+
+def usage_of(record: Record) -> Usage:
+    """The usage as it was reported."""
+    short, long = record.cache_write_5m, record.cache_write_1h
+    return Usage(
+        input=record.input,
+        output=record.output,
+        cache_read=record.cache_read,
+        cache_write=None if short is None and long is None else (short or 0) + (long or 0),
+        cache_write_5m=short,
+        cache_write_1h=long,
+        web_searches=record.web_searches,
+        service_tier=record.service_tier,
+        inference_geo=record.geo,
+        speed=record.speed,
+    )

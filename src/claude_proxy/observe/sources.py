@@ -1,0 +1,56 @@
+"""What other rooms count, pulled when metrics are read. The wiring gives callables, so that no room imports another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from claude_proxy.exchange import Exchange
+
+
+class QuotaWindow(NamedTuple):
+    """One window of a plan, by the provider's own count.
+
+    Attributes:
+        name: such as "5h" or "week".
+        used: share, 0 to 1 and more; None if the provider does not say.
+        reset: seconds until it starts anew; None if the provider does not say.
+    """
+
+    name: str
+    used: float | None
+    reset: float | None
+
+
+def _zero() -> int:
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Called from the event loop, so none may wait. What raises is left out of the answer and counted.
+
+    Attributes:
+        upstreams: the names of those that are configured.
+        in_flight: exchanges that are running.
+        listener_errors: contained exceptions so far.
+        log_lines_lost: so far.
+        ledger_lost: rows so far.
+        ledger_queue: rows that wait.
+        notices: how many so far, by what became of them (`sent`, `lost`).
+        quota: the plan's windows; none where it is not known.
+        price: nano-dollars of a finished exchange, None if it has no price. Without a price list, no cost is shown.
+        credits: micro-credits of a finished exchange, None where it went to no plan.
+    """
+
+    upstreams: Callable[[], Iterable[str]] = tuple
+    in_flight: Callable[[], int] = _zero
+    listener_errors: Callable[[], int] = _zero
+    log_lines_lost: Callable[[], int] = _zero
+    ledger_lost: Callable[[], int] = _zero
+    ledger_queue: Callable[[], int] = _zero
+    notices: Callable[[], Mapping[str, int]] = dict
+    quota: Callable[[], Iterable[QuotaWindow]] = tuple
+    price: Callable[[Exchange], int | None] | None = None
+    credits: Callable[[Exchange], int | None] | None = None

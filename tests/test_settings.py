@@ -44,6 +44,8 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "ledger_keep": ("30", "30", 30),
     "ledger_max_bytes": ("1GiB", '"1GiB"', 1024 * MIB),
     "database_url": ("postgresql://u:p@db/books", '"postgresql://u:p@db/books"', SecretStr("postgresql://u:p@db/books")),
+    "quota_poll": ("off", "false", False),
+    "timezone": ("Asia/Kathmandu", '"Asia/Kathmandu"', "Asia/Kathmandu"),
     "connect_timeout": ("2.5", "2.5", 2.5),
     "write_timeout": ("3", "3", 3.0),
     "response_head_timeout": ("4", "4", 4.0),

@@ -122,22 +122,14 @@ def create_app(
     logs.configure(settings.log_level, settings.log_format)
     if unread is not None and not told:
         log.warning("option", note=unread_sentence(unread))
-    app = App(
-        title="claude-proxy",
-        version=__version__,
-        summary="A self-hosted proxy for the Anthropic API.",
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        lifespan=lifespan,
-    )
+    app = bare_app()
     state: dict[str, Any] = {"settings": settings, "draining": False, "ids": Ids()}
     app.state = State(state)
     upstream = make_upstream(settings, name)
     charging = make_charging({name: settings.base_url})
     ledger = app.state.ledger = make_ledger(settings, charging, app.state.ids)
     app.state.reader = make_reader(settings, ledger)
-    live = app.state.live = Live()
+    app.state.live = live = Live()
     quota = make_quota_poll(settings, (upstream,), ledger)
     notifier = make_notifier(settings)
     counted = Metrics(sources(app, notifier, charging, quota), data_dir=settings.data_dir)
@@ -152,6 +144,19 @@ def create_app(
     app.include_router(metrics(counted.text, admin))
     install_api(app, api_sources(app, settings, notifier, origins), admin)
     return app
+
+
+def bare_app() -> App:
+    """FastAPI as we use it, without a route."""
+    return App(
+        title="claude-proxy",
+        version=__version__,
+        summary="A self-hosted proxy for the Anthropic API.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
 
 
 def sources(app: App, notifier: Notifier | None, charging: Charging, quota: QuotaPoll | None) -> Sources:

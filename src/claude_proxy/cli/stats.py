@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,7 +9,7 @@ import typer
 
 from claude_proxy.cli.arguments import AsJson, ConfigFile, DataDir, TimeZone
 from claude_proxy.cli.ledger import Place, opened, place
-from claude_proxy.cli.output import write_json
+from claude_proxy.cli.output import say, write_json
 from claude_proxy.cli.stats_table import print_table
 from claude_proxy.ledger import csv, when
 from claude_proxy.ledger.groups import TIMES, By
@@ -58,7 +57,7 @@ def stats(
     if as_json or form == "json":
         write_json(report)
     elif form == "csv":
-        sys.stdout.write(csv.usage(report, breakdown=breakdown).decode())
+        say(csv.usage(report, breakdown=breakdown).decode().replace("\r\n", "\n").rstrip())
     else:
         print_table(report, breakdown=breakdown, costs=not no_cost, top=last)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -122,8 +121,7 @@ def fits(item: Mapping[str, Any], wanted: Mapping[str, str | None]) -> bool:
 
 def _write(item: Mapping[str, Any], where: tzinfo, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(item) + "\n")
-        sys.stdout.flush()
+        say(json.dumps(item))
         return
     console().print(line(item, where), soft_wrap=True)
 

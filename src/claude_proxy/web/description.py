@@ -71,7 +71,8 @@ def _extend(schema: dict[str, Any], facts: PageFacts) -> None:
     components = schema.setdefault("components", {})
     components.setdefault("schemas", {})["Error"] = _ERROR
     components["securitySchemes"] = _SECURITY
-    schema["tags"] = _TAGS
+    used = {tag for path in schema["paths"].values() for operation in path.values() for tag in operation["tags"]}
+    schema["tags"] = [tag for tag in _TAGS if tag["name"] in used | {_PROXIED}]
     schema["paths"] = {**_proxied_paths(facts), **schema["paths"]}
 
 

@@ -41,8 +41,8 @@ class Failure(Answer):
 
     side: Literal["client", "upstream", "proxy"] | None = Field(description="Who has to act.", examples=["upstream"])
     kind: str | None = Field(examples=["rate_limit_error"])
-    message: str | None = Field(examples=["[1302][Too many concurrent requests]"])
-    provider_code: str | None = Field(examples=["1302"])
+    message: str | None = Field(examples=["Too many requests"])
+    provider_code: str | None = Field(examples=["429-1"])
 
 
 class Cache(Answer):
@@ -261,8 +261,8 @@ class Upstream(Answer):
     """One configured upstream."""
 
     name: str = Field(examples=["default"])
-    base_url: str = Field(examples=["https://api.z.ai/api/anthropic"])
-    provider: str = Field(examples=["z.ai"])
+    base_url: str = Field(examples=["https://api.example/anthropic"])
+    provider: str = Field(examples=["Anthropic"])
     state: str = Field(description="up, or what was said of it last, such as ejected.", examples=["up"])
     credential: Literal["held", "client"] = Field(description="Whose credential goes there.")
     running: int
@@ -279,7 +279,7 @@ class Incident(Answer):
     """One error class of one upstream, from its first failure on."""
 
     upstream: str
-    code: str = Field(examples=["1302"])
+    code: str = Field(examples=["rate_limit_error"])
     meaning: str
     message: str
     fix: str

@@ -23,6 +23,7 @@ from tests.architecture.source import ROOT
 from tests.integration.booked import AMOUNTS, TOKENS, api, booked, counted, fill
 from tests.integration.messages import JSON, MESSAGES, body, post
 from tests.integration.proxy import RunningProxy
+from tests.integration.served import served
 from tests.integration.wire import ask, connect
 
 SHAPES: dict[str, type[BaseModel]] = {
@@ -367,6 +368,17 @@ async def test_events_end_when_the_process_is_told_to_stop(simulator: Simulator,
         async with asyncio.timeout(10):
             assert [line async for line in lines if line] == []
         assert proxy.app.state.live.watchers == 0
+
+
+async def test_readers_of_events_do_not_hold_up_a_stop(simulator: Simulator, tmp_path: Path) -> None:
+    """A real `serve`, which would give running streams ten minutes."""
+    async with httpx.AsyncClient(timeout=30) as client:
+        async with served(simulator.base_url, tmp_path, GRACEFUL_TIMEOUT="600") as process:
+            request = client.build_request("GET", f"http://127.0.0.1:{process.port}/api/v1/events")
+            answer = await client.send(request, stream=True)
+            lines = answer.aiter_lines()
+            assert (await anext(lines)).startswith(":")
+        assert [line async for line in lines if line] == []
 
 
 async def test_incidents_are_those_that_notices_are_about(simulator: Simulator, tmp_path: Path) -> None:

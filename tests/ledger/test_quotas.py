@@ -101,7 +101,8 @@ def test_a_window_that_resets_first_is_never_empty(place: Place) -> None:
 
 
 def test_after_its_reset_nothing_of_a_window_is_known(place: Place) -> None:
-    keep(place, Sample(NOW, "default", None, (window(),)), spent=((NOW - HOUR, 700),))
+    keep(place, Sample(NOW, "default", None, (window(used=12_000),)), spent=((NOW - HOUR, 700),))
+    assert quota(place)[0]["time_to_empty"]["seconds"] == 0
     place.clock.now += 3601
     (item,) = quota(place)
     (found,) = item["windows"]

@@ -325,3 +325,18 @@ async def test_a_silent_endpoint_is_given_up(provider: Provider, monkeypatch: py
 @pytest.mark.parametrize("value", [b"sk", b"Bearer sk", b"BEARER   sk ", b" sk "])
 def test_a_credential_without_its_scheme(value: bytes) -> None:
     assert bare(value) == b"sk"
+
+
+async def test_metrics_see_the_plans_windows_until_they_are_reset(provider: Provider) -> None:
+    async with polling(provider) as (poll, watched, _kept):
+        assert poll.windows() == []
+        poll.on_exchange_end(finished())
+        await settled(poll)
+        (window,) = poll.windows()
+        assert (window.name, window.reset) == ("5h", 3600.0)
+        assert window.used == pytest.approx(1438 / 12_000)
+        assert watched.latest is not None
+        watched.latest = watched.latest._replace(
+            windows=tuple(one._replace(resets_at=1_790_000_000.0) for one in watched.latest.windows)
+        )
+        assert poll.windows() == []

@@ -55,8 +55,7 @@ def cut(starts: Sequence[int], active: Iterable[int], since: int, until: int, wh
         known = at > 0 and bucket < starts[at - 1] + LENGTH
         start = starts[at - 1] if known else bucket
         end = min([start + LENGTH, *starts[at : at + 1]])
-        first = max(start, since, found[-1].end if found else since)
-        found.append(Span(_key(start, where, estimated=not known), first, min(end, until)))
+        found.append(Span(_key(start, where, estimated=not known), max(start, since), min(end, until)))
         if len(found) > MAX_SPANS:
             raise ValueError(f"More than {MAX_SPANS} windows: choose a shorter time.")
     return found

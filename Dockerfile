@@ -7,7 +7,7 @@ LABEL org.opencontainers.image.title="claude-proxy" \
 
 WORKDIR /app
 
-# HOME is writable for any user id. 0.0.0.0 is the container's own network: who may reach it is decided by -p.
+# HOME is writable for any user id. 0.0.0.0 is the container's own network; -p decides who can reach it.
 ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONPATH=/app/src:/app \
@@ -16,7 +16,7 @@ ENV PYTHONUNBUFFERED=1 \
     HOST=0.0.0.0 \
     PORT=3000
 
-# The requirements alone come first: a change of the code keeps this layer. Each package is checked against its hash.
+# The requirements come first, so that a code change keeps this layer. Each package is checked against its hash.
 # The second file adds gunicorn and hypercorn for those who replace CMD; --build-arg SERVERS= leaves them out.
 ARG SERVERS=deploy/docker/requirements-servers.txt
 COPY --chmod=644 requirements.txt ${SERVERS} deploy/docker/slim.py /app/
@@ -24,8 +24,8 @@ RUN for file in /app/requirements*.txt; do set -- "$@" -r "$file"; done \
  && pip install --no-cache-dir --no-compile --upgrade --require-hashes "$@" \
  && python /app/slim.py
 
-# Bytecode for what a start imports, and for nothing else: the image's own standard library comes without, a read-only
-# root could not keep it, and compiling at each start takes 1.4 s longer. Then the user and the folder for data.
+# Bytecode for what a start imports, and only for that: the image's standard library has none, a read-only root could
+# not store it, and compiling at each start takes 1.4 s. Then the user and the data folder.
 COPY --chmod=644 deploy/docker/*.py gunicorn_conf.py /app/
 RUN env -u PYTHONDONTWRITEBYTECODE python /app/warm.py \
  && printf '#!/usr/local/bin/python\nimport sys\nfrom claude_proxy.cli import main\nsys.exit(main())\n' >/usr/local/bin/claude-proxy \
@@ -35,7 +35,7 @@ RUN env -u PYTHONDONTWRITEBYTECODE python /app/warm.py \
 COPY --chmod=755 src /app/src
 RUN python -m compileall -q /app/src
 
-# Not root; any other user id with group 0 works as well (OpenShift).
+# Not root; any user id with group 0 works too (OpenShift).
 USER 1001:0
 VOLUME /data
 EXPOSE 3000

@@ -7,7 +7,7 @@ sys.path.append(str(Path(__file__).resolve().parent / "src"))  # the package bes
 
 from claude_proxy.app import create_app
 
-# The upstream, unless the environment (BASE_URL) or the file of settings (docs/settings.md) names another.
+# The upstream, unless the environment (BASE_URL) or the settings file (docs/settings.md) names another.
 BASE_URL = "https://api.z.ai/api/anthropic"
 
 app = create_app(default_base_url=BASE_URL, beside=__file__)

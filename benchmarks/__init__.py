@@ -1,1 +1,1 @@
-"""Measures claude-proxy against nginx on one machine in one run: ``python -m benchmarks --help``."""
+"""Compares claude-proxy with nginx on one machine in one run: ``python -m benchmarks --help``."""

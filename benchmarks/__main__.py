@@ -168,9 +168,9 @@ def main(
     output: Annotated[Path | None, typer.Option(help="Where to write the page; a full run writes docs/benchmarks.md.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write every sample to this file.")] = None,
 ) -> None:
-    """Measure claude-proxy beside nginx and a bare proxy on the same libraries, in front of one mock upstream, on this machine.
+    """Compare claude-proxy with nginx and a bare proxy on the same libraries, in front of one mock upstream, on this machine.
 
-    The budgets are ratios to the bare proxy: those hardly depend on the machine.
+    The budgets are ratios to the bare proxy, because those hardly depend on the machine.
     """
     if sys.platform != "linux":
         raise typer.BadParameter("the figures come from /proc: run it on Linux (Docker is enough)")

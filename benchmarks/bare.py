@@ -1,8 +1,8 @@
-"""The yardstick: about the least that a Python reverse proxy can do, on the libraries that claude-proxy stands on.
+"""The yardstick: about the least that a Python reverse proxy can do, with the libraries that claude-proxy uses.
 
 uvicorn with uvloop and httptools takes requests, a raw ASGI function hands each to a kept connection to the upstream, and
-httptools reads the answer. There are no time-outs, no limits, no accounting and no error handling, and whatever goes wrong is a
-stack trace: it exists to be measured. What it costs is the price of the libraries; the rest of our figure is the price of our
+httptools reads the answer. There are no timeouts, no limits, no accounting and no error handling (any failure is a stack
+trace): it exists only to be measured. Its cost is the cost of the libraries; the rest of our figure is the cost of our
 features.
 
 ``python benchmarks/bare.py PORT UPSTREAM_PORT``

@@ -1,4 +1,4 @@
-"""The servers that are compared: how each is configured, started, asked whether it answers, and stopped."""
+"""The compared servers: how each is configured, started, probed and stopped."""
 
 import contextlib
 import importlib.metadata

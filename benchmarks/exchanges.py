@@ -1,4 +1,4 @@
-"""What the soak does: a mix of exchanges, what each must come to, and a client that notices cuts."""
+"""The soak's exchanges: the mix, the expected outcome of each, and a client that detects cuts."""
 
 import asyncio
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from benchmarks import payload
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 BROKEN = "broken"  # a cut, or a 5xx of the proxy's own: anything but a good end
 WHOLE = "200"
-EITHER = "either"  # an error event: where it ends the stream, both ends are honest
+EITHER = "either"  # an error event: if it ends the stream, both outcomes are correct
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,12 @@ class Kind:
     weight: int
     right: str = WHOLE
     streamed: bool = True
-    leaves: bool = False  # the client goes away after the first bytes
+    leaves: bool = False  # the client disconnects after the first bytes
 
     @property
     def name(self) -> str:
         """For the table."""
-        return f"{self.scenario}{'' if self.streamed else ', unstreamed'}{', client leaves' if self.leaves else ''}"
+        return f"{self.scenario}{'' if self.streamed else ', unstreamed'}{', client disconnects' if self.leaves else ''}"
 
     def request(self, port: int, size: int) -> bytes:
         """The bytes to send."""
@@ -39,8 +39,8 @@ class Kind:
         return outcome in ("cut", "502", "503", "504") if self.right == BROKEN else outcome == self.right
 
 
-# A connection that the upstream closes without a word is not in the mix: whether the next request still meets it
-# is a race in which a 502 is a right answer, and which one meets it is not in the seed's hands.
+# Connections that the upstream silently closes are not in the mix: whether the next request still gets one is a race
+# in which a 502 is a correct answer, and the seed cannot decide which request that is.
 MIX = (
     Kind("auto", 30, streamed=False),
     Kind("auto", 34),

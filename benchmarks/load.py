@@ -1,4 +1,4 @@
-"""The load generator: keep-alive connections that send prebuilt requests and only look for the end of the answer."""
+"""The load generator: keep-alive connections that send prebuilt requests and look only for the end of the response."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 @dataclass(frozen=True)
 class Tally:
-    """What a run came to: answered and failed exchanges, its wall time in seconds, and how the first failure began."""
+    """The result of a run: answered and failed exchanges, its wall time in seconds, and how the first failure began."""
 
     done: int
     failed: int
@@ -39,7 +39,7 @@ class Load:
         return True
 
     def leave(self) -> None:
-        """A connection has nothing more to do."""
+        """A connection is done."""
         self.running -= 1
         if self.running == 0:
             self.finished.set()

@@ -1,6 +1,6 @@
-"""``python -m benchmarks.soak``: many mixed exchanges with faults, then clients that leave; what is left afterwards?
+"""``python -m benchmarks.soak``: many mixed exchanges with faults, then clients that disconnect; checks for leaks.
 
-The proxy is a process of its own; the simulator and the clients share this one. Everything is drawn from one seed.
+The proxy runs in its own process; the simulator and the clients share this one. One seed determines everything.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ SHARES = (0.1, 0.5, 1.0)  # of the exchanges, after which memory is read: start,
 EXPECTED_GROWTH = 6e6  # bytes from middle to end that count as flat: the allocator's arenas come and go
 CLIENTS = 32
 LARGE = 200 * 1024
-CANCEL_BUDGET = 0.1  # seconds until the upstream sees that its client has left
+CANCEL_BUDGET = 0.1  # seconds until the upstream notices that its client has disconnected
 
 
 @dataclasses.dataclass
@@ -190,11 +190,11 @@ def _report_storm(report: Report, name: str, seen: list[Recorded], left: dict[st
         report.figures[f"{name}: upstream told after"] = (
             f"p50 {middle * 1e3:.0f} ms, p99 {high * 1e3:.0f} ms, max {delays[-1] * 1e3:.0f} ms"
         )
-        report.check(middle <= CANCEL_BUDGET, f"{name}: the upstream hears of it after {middle * 1e3:.0f} ms (p50)")
+        report.check(middle <= CANCEL_BUDGET, f"{name}: the upstream notices it after {middle * 1e3:.0f} ms (p50)")
 
 
 async def run(count: int, clients: int, seed: int, command: str | None) -> Report:
-    """The whole: start, mixed exchanges, storms, stop."""
+    """Run everything: start, mixed exchanges, storms, stop."""
     report = Report(seed)
     ours = contenders.claude_proxy(command, KEEPALIVE_EXPIRY=str(KEEPALIVE))
     async with Simulator(history=max(512, 3 * clients)) as simulator:
@@ -242,7 +242,7 @@ def main(
     proxy_command: Annotated[str | None, typer.Option(help="Soak this command instead of `claude-proxy serve`.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the report to this file.")] = None,
 ) -> None:
-    """Run thousands of exchanges with faults and six storms of leaving clients through the proxy, and look at what stays."""
+    """Run thousands of exchanges with faults and six cancel storms through the proxy, and check for leaks."""
     processes.end_in_order()
     processes.raise_open_files()
     try:

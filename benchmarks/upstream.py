@@ -1,4 +1,4 @@
-"""The mock upstream: a process of its own that answers with prebuilt bytes and does nothing else.
+"""The mock upstream: a separate process that answers with prebuilt bytes and does nothing else.
 
 ``python -m benchmarks.upstream`` prints its port and lives until its standard input closes, so it
 cannot outlive the run that started it.

@@ -68,6 +68,9 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "count_tokens_memory": ("60", "60", 60.0),
     "rewrite_results_url": ("no", "false", False),
     "graceful_timeout": ("1", "1", 1.0),
+    "capture": ("Errors", '"errors"', "errors"),
+    "capture_max_bytes": ("2GiB", '"2GiB"', 2048 * MIB),
+    "capture_keep": ("3", "3", 3),
     "ntfy_topic": ("my-topic_1", '"my-topic_1"', "my-topic_1"),
     "ntfy_server": ("http://localhost:8090", '"http://localhost:8090"', "http://localhost:8090"),
     "ntfy_token": ("tk_1", '"tk_1"', SecretStr("tk_1")),
@@ -332,9 +335,9 @@ def test_a_secret_file_that_is_missing_is_an_error() -> None:
         ("hush\x1b[2Jhush", "there is an invisible character in it, U+001B (CONTROL CHARACTER)"),
         ("hu\u200bsh", "there is an invisible character in it, U+200B (ZERO WIDTH SPACE)"),
         ("hush\u00a0", "there is an invisible character in it, U+00A0 (NO-BREAK SPACE)"),
-        ("${HUSH}", "this is a placeholder that nothing has filled in"),
-        ("$HUSH", "this is a placeholder that nothing has filled in"),
-        ("<hush>", "this is a placeholder that nothing has filled in"),
+        ("${HUSH}", "this is a placeholder that was never replaced"),
+        ("$HUSH", "this is a placeholder that was never replaced"),
+        ("<hush>", "this is a placeholder that was never replaced"),
     ],
 )
 def test_a_bad_secret_is_never_shown(name: str, value: str, expected: str) -> None:
@@ -605,14 +608,14 @@ def test_origins_are_kept_as_a_browser_sends_them(text: str, expected: tuple[str
 def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
     assert sentence({"ALLOWED_ORIGINS": f"https://ok.example,{origin}"}).endswith(
         "expected origins such as https://app.example or http://localhost:5173, "
-        f"with scheme and without path, or *; {origin!r} is none."
+        f"with scheme and without path, or *; {origin!r} is not one."
     )
 
 
 @pytest.mark.parametrize("host", ["https://a.example", "a.example/", "*a.example", "a.*", "u@a.example", "a b"])
 def test_a_host_that_no_request_names_is_refused(host: str) -> None:
     assert sentence({"ALLOWED_HOSTS": f"ok.example,{host}"}).endswith(
-        f"expected host names such as proxy.example or *.example.com, or *; {host!r} is none."
+        f"expected host names such as proxy.example or *.example.com, or *; {host!r} is not one."
     )
 
 

@@ -1,4 +1,4 @@
-"""Asks the proxy in this container for /health: exit 0 if it says 200, else 1 and a line that says why.
+"""Asks the proxy in this container for /health: exits with 0 after a 200, else with 1 and a line that says why.
 
 Plain sockets: it runs every 30 seconds, and http.client would triple its CPU time.
 """
@@ -9,18 +9,18 @@ import sys
 
 
 def port() -> int:
-    """The port the proxy listens on: from BIND (host:port), else PORT, else 3000."""
+    """Return the port the proxy listens on: from BIND (host:port), else PORT, else 3000."""
     bound = variable("BIND").rpartition(":")[2]
     return int(bound if bound.isdigit() else variable("PORT") or 3000)
 
 
 def variable(name: str) -> str:
-    """Its value without what may stand around it: `docker run --env-file` keeps quotes, and the proxy drops them."""
+    """Return its value without surrounding quotes and white space: `docker run --env-file` keeps quotes, the proxy drops them."""
     return os.environ.get(name, "").strip(" \t\r\n\ufeff\"'")
 
 
 def main() -> int:
-    """The exit code for Docker: 0 healthy, 1 not."""
+    """Return the exit code for Docker: 0 if healthy, else 1."""
     try:
         with socket.create_connection(("127.0.0.1", port()), timeout=4) as peer:
             peer.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")

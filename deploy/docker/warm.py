@@ -1,7 +1,7 @@
-"""Imports, while the image is built, what a start of the proxy imports, so that its bytecode lies in the image.
+"""Imports, while the image is built, what a start of the proxy imports, so that its bytecode is in the image.
 
-Our own code is not here yet (its layer comes later), so the packages are named. A name that is missing costs start-up
-time, nothing else; .ci/docker/image-check.sh counts what a start still has to compile.
+Our own code is not here yet (its layer comes later), so the packages are listed by name. A missing name only costs
+start-up time; .ci/docker/image-check.sh counts what a start still has to compile.
 """
 
 import importlib

@@ -1,7 +1,7 @@
 # nomad job run -var image=registry.example.com/claude-proxy:0.1.0 -var count=2 deploy/nomad/claude-proxy.nomad.hcl
-# The image is one that you built and pushed; docs/kubernetes.md begins with that. Nomad 1.4 or newer.
+# Build and push the image first: see docs/kubernetes.md. Nomad 1.4 or newer.
 #
-# Each client that runs it needs this in its own configuration, or streams are cut after 30 seconds at a stop, whatever kill_timeout says:
+# Each client that runs it needs this in its own configuration, or streams are cut 30 seconds after a stop, whatever kill_timeout says:
 #   client { max_kill_timeout = "620s" }
 
 variable "image" {
@@ -22,7 +22,7 @@ variable "base_url" {
 job "claude-proxy" {
   type = "service"
 
-  # A new allocation is healthy before an old one goes.
+  # A new allocation is healthy before an old one is stopped.
   update {
     max_parallel     = 1
     canary           = 1
@@ -79,7 +79,7 @@ job "claude-proxy" {
       }
 
       # A credential that the proxy sends instead of the client's: nomad var put nomad/jobs/claude-proxy upstream_api_key=... proxy_api_key=...
-      # Without nomadVarExists a start would wait for ever for a variable that is not there.
+      # Without nomadVarExists the start would wait forever for a missing variable.
       template {
         destination = "${NOMAD_SECRETS_DIR}/keys.env"
         env         = true
@@ -103,7 +103,7 @@ job "claude-proxy" {
         EOF
       }
 
-      # First it is taken out of the catalogue, then stopped; then its streams may finish (max_kill_timeout: see the top).
+      # It is first deregistered, then stopped, and then has time to finish its streams (max_kill_timeout: see the top).
       shutdown_delay = "5s"
       kill_timeout   = "620s"
 

@@ -1,4 +1,4 @@
-"""What the gate decides about a request that it lets through (`access/`), for the path that serves it (`proxy/`)."""
+"""What the gate (`access/`) decides about a request that it admits, for the code that serves it (`proxy/`)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 
 class Admission(NamedTuple):
-    """The terms on which a request passes. Limits of a client key will stand here too.
+    """The terms on which a request was admitted. The limits of a client key will be added here.
 
     Attributes:
-        key: name of the client key that the request showed; None where no key is asked for.
-        withheld: names (lower-case) of the header fields that carried that key, so they do not go upstream.
+        key: name of the client key that the request carried; None if no key is required.
+        withheld: names (lower-case) of the header fields that carried that key and must not be sent upstream.
     """
 
     key: str | None = None
@@ -18,4 +18,4 @@ class Admission(NamedTuple):
 
 
 OPEN = Admission()
-"""The admission of a request that needed no key."""
+"""The admission of a request for which no key is required."""

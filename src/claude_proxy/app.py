@@ -35,7 +35,7 @@ from claude_proxy.proxy.client import Message, Receive, Scope, Send
 from claude_proxy.proxy.config import Config, Upstream
 from claude_proxy.proxy.forward import Forward
 from claude_proxy.proxy.target import PREFIX, below_prefix
-from claude_proxy.settings import SECRETS, Settings, load, shown, unread_sentence
+from claude_proxy.settings import SECRETS, Settings, load, unread_sentence
 from claude_proxy.signals import on_stop_signal
 from claude_proxy.upstream.dial import parse_origin
 from claude_proxy.upstream.pool import Pool
@@ -43,7 +43,7 @@ from claude_proxy.web import PageFacts, install
 from claude_proxy.web import Upstream as UpstreamFacts
 from claude_proxy.web.admin import require_admin, shows
 from claude_proxy.web.api import Sources as ApiSources
-from claude_proxy.web.api import install_api
+from claude_proxy.web.api import install_api, items
 from claude_proxy.web.metrics import metrics
 
 if TYPE_CHECKING:
@@ -132,8 +132,9 @@ def create_app(
     app.state.live = live = Live()
     quota = make_quota_poll(settings, (upstream,), ledger)
     notifier = make_notifier(settings)
+    app.state.capture = make_capture(settings)
     counted = Metrics(sources(app, notifier, charging, quota), data_dir=settings.data_dir)
-    found = (ExchangeLog(), counted, live, *listeners, ledger, quota, notifier)
+    found = (ExchangeLog(), counted, live, *listeners, ledger, app.state.capture, quota, notifier)
     app.state.listeners = Listeners([listener for listener in found if listener is not None], on_listener_error)
     app.published_under = settings.root_path
     app.origins = OriginRules(settings.allowed_hosts, settings.allowed_origins)
@@ -186,9 +187,9 @@ def api_sources(app: App, settings: Settings, notifier: Notifier | None, origins
         reader=app.state.reader,
         live=app.state.live,
         timezone=settings.timezone,
-        upstreams=lambda: [upstream_item(one, app.state.live) for one in app.forward.config.upstreams],
+        upstreams=lambda: [items.upstream(one, app.state.live) for one in app.forward.config.upstreams],
         incidents=lambda: [] if notifier is None else notifier.incidents(),
-        settings=lambda: [setting_item(settings, field, origins) for field in Settings.model_fields],
+        settings=lambda: [items.setting(settings, field, origins) for field in Settings.model_fields],
     )
 
 
@@ -286,6 +287,24 @@ def make_quota_poll(settings: Settings, upstreams: Iterable[Upstream], ledger: L
     return QuotaPoll(watched, ledger.writer.put_sample, is_own_key=is_own_key)
 
 
+def make_capture(settings: Settings) -> Listener | None:
+    """What stores bodies, if asked to; otherwise it only expires what an earlier start has stored."""
+    if settings.capture == "off" and not (settings.data_dir / "capture.db").exists():
+        return None
+    from claude_proxy.ledger.capture import Capture, CaptureOptions
+
+    values = [getattr(settings, name) for name in SECRETS if hasattr(settings, name)]
+    return Capture(
+        CaptureOptions(
+            data_dir=settings.data_dir,
+            mode=settings.capture,
+            max_bytes=settings.capture_max_bytes,
+            keep_days=settings.capture_keep,
+            secrets=tuple(value.get_secret_value().encode() for value in values if value is not None),
+        )
+    )
+
+
 def make_notifier(settings: Settings) -> Notifier | None:
     """The ntfy listener if a topic is set; its room is not even imported otherwise."""
     if settings.ntfy_topic is None:
@@ -333,31 +352,6 @@ def facts(settings: Settings, name: str = "default") -> PageFacts:
     )
 
 
-def upstream_item(upstream: Upstream, live: Live) -> dict[str, Any]:
-    """An upstream as the API shows it."""
-    running, state = live.of_upstream(upstream.name)
-    return {
-        "name": upstream.name,
-        "base_url": upstream.base_url,
-        "provider": upstream.provider.label,
-        "state": state,
-        "credential": "client" if upstream.credential is None else "held",
-        "running": running,
-        "connections": len(upstream.pool),
-    }
-
-
-def setting_item(settings: Settings, name: str, origins: Mapping[str, str]) -> dict[str, Any]:
-    """A setting as the API shows it."""
-    return {
-        "name": name.upper(),
-        "value": shown(getattr(settings, name)),
-        "source": origins.get(name),
-        "secret": name in SECRETS,
-        "description": Settings.model_fields[name].description or "",
-    }
-
-
 def readiness(app: App) -> tuple[bool, str]:
     """Whether new requests are welcome, and why not."""
     return (False, "draining") if app.state.draining else (True, "")
@@ -369,7 +363,7 @@ def on_listener_error(hook: str, error: Exception) -> None:
 
 
 def unrepeat_root_path(scope: Scope) -> None:
-    """Behind a front that does not strip, uvicorn's root path stands before the path twice (FACTS section 7)."""
+    """Behind a front that does not strip, uvicorn's root path stands before the path twice (docs/facts.md, "ASGI servers")."""
     root = scope.get("root_path", "").rstrip("/")
     while root and scope["path"].startswith(root * 2 + "/"):
         scope["path"] = scope["path"][len(root) :]

@@ -1,4 +1,4 @@
-"""Makes a string of a client or an upstream safe to keep and to show: in logs, notices, the ledger, on a page, in a terminal."""
+"""Makes a string from a client or an upstream safe to store and to show: in logs, notices, the ledger, pages and terminals."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import re
 
 # C0, DEL and C1 (ECMA-48: what moves a cursor or starts an escape sequence), line and paragraph separator.
 _BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-# What is not seen but changes how the text around it is read: marks, embeddings, overrides and isolates of bidirectional text
+# Invisible characters that change how the text around them is read: bidirectional marks, embeddings, overrides and isolates
 # (Unicode UAX #9 section 2; CVE-2021-42574), byte-order mark, annotation marks, tag characters.
 _INVISIBLE = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]+")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def clean(text: str | bytes | None, limit: int) -> str | None:
-    """Bound and clean a foreign string, once, where it enters.
+    """Truncate and clean a foreign string; done once, where it enters.
 
-    Runs of control characters and line separators become one space, invisible formatting is removed, half surrogate pairs become
-    U+FFFD, and space at both ends goes. Cleaning twice changes nothing. The time depends on `limit`, not on the length of `text`.
+    Runs of control characters and line separators become one space, invisible formatting is removed, lone surrogates become
+    U+FFFD, and both ends are stripped. Cleaning is idempotent. Its time depends on `limit`, not on the length of `text`.
 
     Args:
-        text: what was sent. Bytes, such as a header value, are read as UTF-8 where they are that, else as ISO 8859-1 (RFC 9110
+        text: what was sent. Bytes, such as a header value, are decoded as UTF-8 if valid, else as ISO 8859-1 (RFC 9110
             section 5.5 leaves it open, and servers and clients send both).
-        limit: how many characters may be kept.
+        limit: the most characters to keep.
 
     Returns:
         at most `limit` characters; None for None.
@@ -35,23 +35,23 @@ def clean(text: str | bytes | None, limit: int) -> str | None:
 
 
 def _decoded(data: bytes, limit: int) -> str:
-    """The first `limit` characters of `data`."""
+    """Decode the first `limit` characters of `data`."""
     if len(data) <= limit and data.isascii():
         return data.decode("ascii")
-    head = data[: 4 * limit]  # UTF-8 takes up to four bytes for a character
+    head = data[: 4 * limit]  # a character takes up to four bytes in UTF-8
     try:
         text = head.decode()
     except UnicodeDecodeError as error:
-        cut = len(head) < len(data) and error.reason == "unexpected end of data"  # our own cut, inside a character
+        cut = len(head) < len(data) and error.reason == "unexpected end of data"  # we cut inside a character
         text = head[: error.start].decode() if cut else head.decode("latin-1")
     return text[:limit]
 
 
 def visible(text: object, keep: str = "") -> str:
-    """`text` with each control and format character written out: `\\x1b`, `\\u202e`.
+    """Return `text` with control and format characters escaped: `\\x1b`, `\\u202e`.
 
     Args:
-        keep: characters that stay, `"\\n"` for a text of several lines.
+        keep: characters to leave alone, `"\\n"` for a text of several lines.
     """
     text = str(text)
     if text.isprintable():
@@ -60,7 +60,7 @@ def visible(text: object, keep: str = "") -> str:
 
 
 def is_unseen(char: str) -> bool:
-    """Whether a character is a control or format character, half a surrogate pair, or a separator other than the space."""
+    """Whether a character is a control or format character, a lone surrogate, or a separator other than the space."""
     return not char.isprintable()
 
 

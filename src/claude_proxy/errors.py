@@ -1,4 +1,4 @@
-"""Everything that can go wrong here, as one tree; rendered for a client in one place.
+"""All errors of the proxy, as one tree, and the only place that renders them for a client.
 
 ProxyError
 ├── SettingsError            a setting has a wrong name or value; the start fails with one sentence
@@ -9,7 +9,7 @@ ProxyError
 │   ├── NotFound             404 not_found_error
 │   ├── BodyTimeout          408 invalid_request_error
 │   └── BodyTooLarge         413 request_too_large
-├── UpstreamError     5xx    the upstream's side, or the way to it
+├── UpstreamError     5xx    the upstream's side, or the network to it
 │   ├── ConnectFailed        502 api_error      (name, route, refused, TLS, tunnel)
 │   ├── ConnectionLost       502 api_error      (closed before an answer)
 │   ├── BadResponse          502 api_error      (not HTTP, or not what was asked)
@@ -19,7 +19,7 @@ ProxyError
 ├── Unavailable       503    our own side: draining, full, or out of descriptors, memory or threads
 └── NoBooks           503    the ledger cannot be read: off, locked, not there yet, or the question takes too long
 
-The types are Anthropic's (https://docs.anthropic.com/en/api/errors), the envelope too: a client shows our sentence
+The types and the envelope are Anthropic's (https://docs.anthropic.com/en/api/errors), so a client shows our message
 as it would show theirs. `x-claude-proxy-error` marks it as ours.
 """
 
@@ -37,7 +37,7 @@ class ProxyError(Exception):
     """Base of all our errors.
 
     Args:
-        message: a sentence for a person: what failed, whose side, what to do.
+        message: for a person: what failed, on whose side, what to do.
         code: a stable word for logs, notices and the `x-claude-proxy-error` header.
     """
 
@@ -56,13 +56,13 @@ class ProxyError(Exception):
 
 
 class SettingsError(ProxyError):
-    """A setting that cannot be used: names the setting, its value and what was expected."""
+    """A setting has an invalid name or value. The message names the setting, its value and what was expected."""
 
     code = "settings"
 
 
 class RequestError(ProxyError):
-    """The client's request cannot be served as it is; sending it again changes nothing."""
+    """The client's request cannot be served; a retry would fail the same way."""
 
     status = 400
     type = "invalid_request_error"
@@ -72,11 +72,11 @@ class RequestError(ProxyError):
 
 
 class BadRequest(RequestError):
-    """400: the request breaks HTTP or contradicts itself."""
+    """400: the request violates HTTP or contradicts itself."""
 
 
 class Unauthorized(RequestError):
-    """401. `x-should-retry: false` spares Claude Code eleven tries (FACTS section 1)."""
+    """401. `x-should-retry: false` saves Claude Code eleven attempts (docs/facts.md, "Retries")."""
 
     status = 401
     type = "authentication_error"
@@ -84,7 +84,7 @@ class Unauthorized(RequestError):
 
 
 class Forbidden(RequestError):
-    """403: a host name or web origin that is not allowed here."""
+    """403: the host name or web origin is not allowed."""
 
     status = 403
     type = "permission_error"
@@ -92,7 +92,7 @@ class Forbidden(RequestError):
 
 
 class NotFound(RequestError):
-    """404: nothing of ours and nothing of the upstream's lives at this path."""
+    """404: this path is neither ours nor the upstream's."""
 
     status = 404
     type = "not_found_error"
@@ -100,7 +100,7 @@ class NotFound(RequestError):
 
 
 class BodyTimeout(RequestError):
-    """408: the request body stopped coming."""
+    """408: the request body stopped arriving."""
 
     status = 408
     code = "body_timeout"
@@ -108,7 +108,7 @@ class BodyTimeout(RequestError):
 
 
 class BodyTooLarge(RequestError):
-    """413: the body is over the limit of its path."""
+    """413: the body exceeds the limit of its path."""
 
     status = 413
     type = "request_too_large"
@@ -116,7 +116,7 @@ class BodyTooLarge(RequestError):
 
 
 class UpstreamError(ProxyError):
-    """No answer could be had from the upstream."""
+    """The upstream gave no usable answer."""
 
     status = 502
     code = "upstream"
@@ -124,7 +124,7 @@ class UpstreamError(ProxyError):
 
 
 class ConnectFailed(UpstreamError):
-    """502: no connection: name, route, refusal, TLS or the outbound proxy."""
+    """502: connecting failed: name lookup, route, refused, TLS or outbound proxy."""
 
     code = "connect_failed"
 
@@ -167,7 +167,7 @@ class UpstreamIsSelf(UpstreamError):
 
 
 class Unavailable(ProxyError):
-    """503: this process is draining, has no free connection, or this machine lacks something (`upstream/failures.py`)."""
+    """503: this process is draining or has no free connection, or the machine ran out of something (`upstream/failures.py`)."""
 
     status = 503
     type = "overloaded_error"
@@ -188,7 +188,7 @@ _CHALLENGE = (b"www-authenticate", b'Bearer realm="claude-proxy"')
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """An error as a client sees it: status, headers (lower-case names) and body."""
+    """An error as sent to a client: status, headers (lower-case names) and body."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
@@ -196,10 +196,10 @@ class Rendered:
 
 
 def render(error: ProxyError, request_id: str | None = None, *, hints: bool = True) -> Rendered:
-    """Put `error` into Anthropic's envelope. The only place that does.
+    """Render `error` in Anthropic's envelope.
 
     Args:
-        request_id: our id of the exchange, so that a user can find its log line.
+        request_id: our id of the exchange, for finding its log line.
         hints: whether `x-should-retry` and `retry-after` may be sent (setting RETRY_HINTS).
     """
     envelope: dict[str, object] = {"type": "error", "error": {"type": error.type, "message": error.message}}
@@ -207,7 +207,7 @@ def render(error: ProxyError, request_id: str | None = None, *, hints: bool = Tr
     if request_id is not None:
         envelope["request_id"] = request_id
         headers.append((b"request-id", request_id.encode()))
-    if error.status == 401:  # RFC 9110 section 11.6.1: a 401 says how to authenticate
+    if error.status == 401:  # required in a 401 (RFC 9110 section 11.6.1)
         headers.append(_CHALLENGE)
     if hints and error.should_retry is not None:
         headers.append((b"x-should-retry", b"true" if error.should_retry else b"false"))

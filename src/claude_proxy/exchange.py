@@ -140,6 +140,7 @@ class Exchange:
     ended: float | None = None
     outcome: Outcome | None = None
     failure: Failure | None = None
+    transcript: int | None = None  # under which capture keeps its bodies, if it does
     live: Callable[[], None] | None = None  # brings the fields up to date while the answer is relayed
 
     @property
@@ -154,7 +155,14 @@ class Exchange:
 
 
 class Tap:
-    """Sees the bytes of one exchange, as they are. Override what is wanted; nothing here may wait."""
+    """Sees the bytes of one exchange, as they are. Override what is wanted; nothing here may wait.
+
+    Attributes:
+        at_once: whether `on_data` is to be called as each chunk passes; if not, small ones may come a few together, which costs
+            less.
+    """
+
+    at_once = True
 
     def on_request(self, headers: Sequence[Header], body: bytes, *, whole: bool) -> None:
         """The request has gone to the upstream; `body` is what was kept of it, all of it if `whole`. Once per attempt."""
@@ -283,6 +291,7 @@ class _Taps(Tap):
     def __init__(self, taps: list[Tap], call: Callable[..., None]) -> None:
         self._taps = taps
         self._call = call
+        self.at_once = any(tap.at_once for tap in taps)
 
     def on_request(self, headers: Sequence[Header], body: bytes, *, whole: bool) -> None:
         for tap in self._taps:

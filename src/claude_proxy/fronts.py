@@ -1,10 +1,10 @@
-"""The header fields that a reverse proxy, tunnel or CDN in front of us adds to a request. One list, with two uses.
+"""The header fields that a reverse proxy, tunnel or CDN in front of us adds to a request.
 
-A request with one of them did not start on this machine, whatever its peer's address is (`access/peers.py`), and what they say
-about our users is nobody's business upstream (`proxy/headers.py`).
+The list has two uses. A request with such a field does not come from this machine, whatever its peer's address is
+(`access/peers.py`); and the fields are not sent upstream, because they describe our users (`proxy/headers.py`).
 
-The list is closed, because every other field passes upstream unchanged (docs/design.md, "What is changed"): a name is here if
-the documentation of a front says that the front writes it. A name that clients write too is not: `x-request-id`, `traceparent`,
+The list is closed, because every other field passes upstream unchanged (docs/design.md, "What is changed"). It contains a name
+if the documentation of a front says that the front sets it, unless clients set it too: `x-request-id`, `traceparent`,
 `x-amzn-trace-id` and `x-cloud-trace-context` come from tracing libraries, `cf-aig-*` and `cf-access-client-*` are for an
 upstream behind Cloudflare, `x-envoy-max-retries`, `fastly-debug` and `x-azure-debuginfo` are requests to such a front.
 
@@ -65,12 +65,12 @@ _CLIENTS = (b"cf-aig-", b"cf-access-client-")
 
 
 def added_by_front(name: bytes) -> bool:
-    """Whether a front adds the field `name` (lower-case) to the requests that it passes on."""
+    """Whether a front adds the field `name` (lower-case) to requests it forwards."""
     return name in _NAMES or (name.startswith(_PREFIXES) and not name.startswith(_CLIENTS))
 
 
 class NameMemory(dict[bytes, bool]):
-    """`memory[name]` is `decide(name)` for a field name, remembered: a request has about 25 fields, the same ones every time.
+    """Caches `decide(name)` as `memory[name]`: a request has about 25 fields, the same ones every time.
 
     Bounded, because clients choose the names: at most `NAMES` of them, each at most `LENGTH` bytes.
 

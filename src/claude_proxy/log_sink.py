@@ -1,4 +1,4 @@
-"""Where log lines go: straight to standard error, or through a thread while the process serves."""
+"""The destination of log lines: standard error, written directly or, while the process serves, through a thread."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from typing import Any, TextIO
 
 from claude_proxy.log_writer import LogWriter, pieces
 
-# How long an end of the process waits for the log's reader (seconds).
+# How long the process waits for the log's reader when it ends (seconds).
 DRAIN_SECONDS = 0.5
-_AGAIN = 0.01  # seconds until a write is tried again that a non-blocking descriptor did not take
+_AGAIN = 0.01  # seconds before a write to a full non-blocking descriptor is retried
 
 
 class Sink:
-    """Where lines go: straight to the stream, or while somebody has called `start` through a thread.
+    """Writes lines directly to the stream, or between `start` and `stop` through a thread.
 
-    Standard error is looked up for each write: whoever runs us may put another in its place, and close the old one. A log that
-    cannot be written costs its lines and nothing else, because whoever logs is in the middle of something.
+    `sys.stderr` is looked up for each write, because our caller may replace it and close the old one. If the log cannot be
+    written, its lines are lost and nothing else happens, because the code that logs must not fail.
 
     Attributes:
-        stream: where to, if not to standard error.
-        loop: with it, `soon` writes the lines of one iteration of this event loop together.
+        stream: the stream to write to, if not standard error.
+        loop: if set, `soon` writes the lines of one iteration of this event loop together.
     """
 
     def __init__(self, notice: Callable[[int, str], bytes]) -> None:
-        """Write straight until told otherwise.
+        """Create a sink that writes directly until `start` is called.
 
         Args:
-            notice: renders the line about lost ones: how many, and why.
+            notice: renders the line about lost lines: how many, and why.
         """
         self.stream: TextIO | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -41,13 +41,13 @@ class Sink:
         self._loop_thread = 0
         self._waiting: list[bytes] = []
         self._writer: LogWriter | None = None
-        self._users = 0  # how many `start` have not been matched by a `stop`
-        self._lost = 0  # but for what the writer counts
-        self._torn = False  # a write has ended within a piece
+        self._users = 0  # number of `start` calls without a `stop` yet
+        self._lost = 0  # in addition to what the writer counts
+        self._torn = False  # the last write ended in the middle of a piece
 
     @property
     def lost(self) -> int:
-        """Lines that could not be written."""
+        """Number of lines that could not be written."""
         writer = self._writer
         return self._lost + (0 if writer is None else writer.lost)
 
@@ -58,7 +58,7 @@ class Sink:
     debug = info = warning = error = critical = exception = log = msg
 
     def soon(self, line: bytes) -> None:
-        """Write one line of many, at the latest at the end of this iteration of the event loop, whose thread this is."""
+        """Write a frequent line, at the latest at the end of this event loop iteration. Call it in the loop's thread."""
         if self.loop is None:
             self.msg(line)
             return
@@ -67,19 +67,19 @@ class Sink:
         self._waiting.append(line + b"\n")
 
     def write(self, data: bytes) -> None:
-        """Write bytes as they are, after the lines that this thread has collected."""
+        """Write bytes unchanged, after the lines collected so far."""
         if self._waiting and threading.get_ident() == self._loop_thread:
             self.flush()
         self.put([data])
 
     def flush(self) -> None:
-        """Write what the iteration has collected, in pieces that a pipe takes whole."""
+        """Write the collected lines, in pieces that a pipe accepts atomically."""
         lines, self._waiting = self._waiting, []
         if lines:
             self.put(lines)
 
     def put(self, lines: list[bytes]) -> None:
-        """Write complete lines, or hand them to the thread that does."""
+        """Write complete lines, or hand them to the thread."""
         writer = self._writer
         if writer is not None:
             writer.put(lines)
@@ -87,23 +87,23 @@ class Sink:
         for piece, count in pieces(lines):
             try:
                 self._write(piece)
-            except (OSError, ValueError):  # its reader is gone, the disk is full, or it is closed
+            except (OSError, ValueError):  # the reader is gone, the disk is full, or the stream is closed
                 self._lost += count
 
     def collect(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Collect the lines of each iteration of `loop`, in whose thread this is called; with None no more."""
+        """Start collecting the lines of each iteration of `loop`; None stops it. Call it in the loop's thread."""
         self.loop = loop
         self._loop_thread = threading.get_ident()
         self.flush()
 
     def start(self) -> None:
-        """From now on a thread writes."""
+        """Write through a thread from now on."""
         self._users += 1
         if self._writer is None:
             self._writer = LogWriter(self._write, self._notice)
 
     def stop(self) -> bool:
-        """Undo one `start`. After the last, wait for the thread and write straight again, unless the log's reader has stopped.
+        """Undo one `start`. After the last, wait for the thread and write directly again, unless the log's reader has stopped.
 
         Returns:
             whether everything has been written.
@@ -120,19 +120,19 @@ class Sink:
         return True
 
     def drain(self, seconds: float) -> bool:
-        """Wait until everything is written, for `seconds` at most; False if it is not."""
+        """Wait at most `seconds` until everything is written; return False if it is not."""
         self.flush()
         return self._writer is None or self._writer.drain(seconds)
 
     def after_fork(self) -> None:
-        """In a child: the parent's thread is not here, and the lines that it holds are the parent's to write."""
+        """In a child: start without the parent's thread and its lines, which the parent writes."""
         self._waiting = []
         if self._writer is not None:
             self._writer = LogWriter(self._write, self._notice)
 
     @contextmanager
     def in_place_of_stderr(self) -> Iterator[None]:
-        """As `start` and `stop`, and within the block what anybody writes to `sys.stderr` comes here too."""
+        """Like `start` and `stop`, and within the block everything written to `sys.stderr` comes here too."""
         self.start()
         real = sys.stderr
         stand_in = None if real is None else _StandIn(self, real).as_text()
@@ -145,10 +145,10 @@ class Sink:
                 sys.stderr = real
 
     def _write(self, data: bytes) -> None:
-        """Write to the stream, past its buffers where it has any.
+        """Write to the stream, bypassing its buffers.
 
-        What a full disk refused must not stay in a buffer, to be tried again at the exit; and the interpreter aborts if a blocked
-        thread holds the buffer's lock then.
+        Otherwise data that a full disk refused would stay in the buffer and be retried at exit; and the interpreter would abort
+        there if a blocked thread held the buffer's lock.
         """
         stream = _behind(self.stream or sys.stderr)
         if stream is None:
@@ -168,7 +168,7 @@ class Sink:
         rest = memoryview(b"\n" + data if self._torn else data)
         while rest:
             written = raw.write(rest)
-            if written is None:  # somebody made the description non-blocking that we share with other processes
+            if written is None:  # another process made the shared file description non-blocking
                 time.sleep(_AGAIN)
             else:
                 rest = rest[written:]
@@ -176,7 +176,7 @@ class Sink:
 
 
 class _StandIn(io.RawIOBase):
-    """Takes the place of standard error: what is written to it goes to the sink, in order with the log's lines."""
+    """Replaces standard error: what is written to it goes to the sink, in order with the log lines."""
 
     def __init__(self, sink: Sink, real: TextIO) -> None:
         self.real = real
@@ -205,13 +205,13 @@ class _StandIn(io.RawIOBase):
 
 
 def _behind(stream: TextIO | None) -> TextIO | None:
-    """The stream that a stand-in stands for; another stream is itself."""
+    """Return the stream that a stand-in replaces; any other stream is returned unchanged."""
     buffer = getattr(stream, "buffer", None)
     return buffer.real if isinstance(buffer, _StandIn) else stream
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether somebody sits before it; a closed or missing stream is none."""
+    """Whether the stream is a terminal; a closed or missing one is not."""
     try:
         return stream is not None and stream.isatty()
     except ValueError:

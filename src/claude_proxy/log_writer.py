@@ -1,7 +1,7 @@
-"""Log lines written by a thread of their own: a reader that stops reading holds up that thread and nothing else.
+"""Writes log lines in a separate thread, so that a reader that stops reading blocks only that thread.
 
 Non-blocking writes would need no thread, but O_NONBLOCK belongs to the open file description, which we share with every process
-that inherited it, and `poll` promises nothing while several workers write into one pipe.
+that inherited it, and `poll` guarantees nothing while several workers write to one pipe.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-WHOLE = 4096  # bytes that a pipe takes as one piece, so that lines of several workers do not mix (PIPE_BUF, pipe(7))
-# Bytes that may wait for the writer, which holds as many again at most while it is blocked.
+WHOLE = 4096  # bytes that a pipe accepts atomically, so that lines of several workers do not mix (PIPE_BUF, pipe(7))
+# Bytes that may be queued; the blocked writer holds at most as many again.
 ROOM = 1 << 20
-# How long the writer collects lines after each write (seconds): under load it wakes a hundred times a second at most, not once
-# for each iteration of the event loop; the first line after a pause is written at once.
+# How long the writer collects lines after each write (seconds): under load it wakes at most a hundred times a second instead
+# of once per event loop iteration; the first line after a pause is written at once.
 _NAP = 0.01
 UNREAD = "while nobody read the log"
 
@@ -21,8 +21,8 @@ UNREAD = "while nobody read the log"
 class LogWriter:
     """A bounded queue of lines and the thread that writes them, which starts with the first line.
 
-    Lines that do not fit into the queue are dropped. One line tells how many, in their place, once the log flows again; the same
-    goes for writes that failed (a full disk, a reader that is gone).
+    Lines that do not fit into the queue are dropped. Once the log can be written again, one line says how many were lost; the
+    same holds for failed writes (a full disk, a reader that is gone).
 
     Attributes:
         lost: lines that were not written.
@@ -32,9 +32,9 @@ class LogWriter:
         """Prepare the queue.
 
         Args:
-            write: writes bytes and returns when they are written. It may block; what it raises costs these lines.
-            notice: renders the line about lost ones: how many, and why.
-            room: bytes that may wait.
+            write: writes bytes and returns when they are written. It may block; if it raises, these lines are lost.
+            notice: renders the line about lost lines: how many, and why.
+            room: bytes that may be queued.
         """
         self._write = write
         self._notice = notice
@@ -43,12 +43,12 @@ class LogWriter:
         self._changed = threading.Condition(threading.RLock())
         self._queue: list[bytes] = []
         self._size = 0
-        self._dropped = 0  # since the writer last took the queue, so that all of them come after what is in it
-        self._idle = True  # the thread has nothing in hand
+        self._dropped = 0  # since the writer last took the queue, so all of them belong after its lines
+        self._idle = True  # the thread has nothing to write
         self._hurry = False
         self._closed = False
         self._thread: threading.Thread | None = None
-        self._missed: dict[str, int] = {}  # reason -> lines whose loss has not been told yet
+        self._missed: dict[str, int] = {}  # reason -> lines whose loss is not reported yet
         self._writes = 0
         self._stuck_at = -1  # the value of `_writes` when `drain` gave up
         self.lost = 0
@@ -69,9 +69,9 @@ class LogWriter:
                 self._changed.notify_all()
 
     def drain(self, seconds: float) -> bool:
-        """Wait until everything is written, for `seconds` at most; False if it is not.
+        """Wait at most `seconds` until everything is written; return False if it is not.
 
-        A reader that did not read during the last wait is not waited for again before it has read something.
+        If the reader read nothing during the last wait, there is no further wait until it reads again.
         """
         with self._changed:
             if self._stuck_at == self._writes:
@@ -84,7 +84,7 @@ class LogWriter:
             return drained
 
     def close(self) -> None:
-        """Let the thread end once it has written what is queued."""
+        """Make the thread end once it has written what is queued."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -93,7 +93,7 @@ class LogWriter:
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         try:
             self._thread.start()
-        except RuntimeError:  # no more threads on this machine: the lines wait, and the next one tries again
+        except RuntimeError:  # no more threads available: the lines stay queued, and the next one tries again
             self._thread = None
 
     def _run(self) -> None:
@@ -108,7 +108,7 @@ class LogWriter:
                 self._changed.wait_for(lambda: self._hurry or self._closed, _NAP)
 
     def _take(self) -> tuple[list[bytes], int] | None:
-        """All queued lines, and how many were dropped behind them; None at the end."""
+        """Wait for lines; return all queued ones and how many were dropped after them, or None at the end."""
         with self._changed:
             while not self._queue:
                 self._idle = True
@@ -126,7 +126,7 @@ class LogWriter:
             self._tell()
         try:
             self._write(piece)
-        except Exception as error:  # whatever it is, the next lines are tried again
+        except Exception as error:  # whatever failed, try again with the next lines
             self.lost += count
             self._miss(f"because they could not be written: {getattr(error, 'strerror', None) or error}", count)
         self._writes += 1
@@ -135,7 +135,7 @@ class LogWriter:
         self._missed[reason] = self._missed.get(reason, 0) + count
 
     def _tell(self) -> None:
-        """Write how many lines were lost; if that fails too, the next write tells it."""
+        """Write how many lines were lost; if that fails too, the next write reports it."""
         for reason, count in list(self._missed.items()):
             try:
                 self._write(self._notice(count, reason))
@@ -145,7 +145,7 @@ class LogWriter:
 
 
 def pieces(lines: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Join lines into pieces of at most `WHOLE` bytes, each with its number of lines; a longer line is a piece of its own."""
+    """Join lines into pieces of at most `WHOLE` bytes, each with its number of lines; a longer line becomes its own piece."""
     piece: list[bytes] = []
     size = 0
     for line in lines:

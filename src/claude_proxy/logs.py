@@ -1,7 +1,7 @@
 """Logging: structlog, one canonical line per exchange; readable on a terminal, JSON elsewhere.
 
 The pipeline is short on purpose: rendering a line costs about 10 us. While the process serves, a thread writes the lines, so that
-nothing waits for whoever reads the log (`background`, `gather`). Secrets never get here: callers log named facts, not headers or
+nothing waits for the log's reader (`background`, `gather`). Secrets never get here: callers log named facts, not headers or
 bodies.
 """
 
@@ -25,17 +25,17 @@ from structlog.typing import EventDict, WrappedLogger
 from claude_proxy.log_sink import DRAIN_SECONDS, Sink, is_terminal
 
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
-_straight: int | None = None  # the least level of JSON lines; None on a console
+_straight: int | None = None  # the lowest level of JSON lines; None on a console
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 def configure(level: str = "info", style: str = "auto", stream: TextIO | None = None) -> None:
-    """Set logging up for this process.
+    """Configure logging for this process.
 
     Args:
         level: debug, info, warning or error.
         style: console, json, or auto (console on a terminal).
-        stream: where to; standard error by default.
+        stream: where to write; by default standard error.
     """
     _sink.stream = stream
     terminal = is_terminal(stream or sys.stderr)
@@ -48,7 +48,7 @@ def configure(level: str = "info", style: str = "auto", stream: TextIO | None = 
         processors=[*shared, *_rendering(console, colors=console and terminal)],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=lambda *_: _sink,
-        cache_logger_on_first_use=False,  # tests and reconfiguration reach every logger; the hot line goes past it
+        cache_logger_on_first_use=False,  # so that reconfiguring reaches every logger; the hot line bypasses structlog anyway
     )
     global _straight
     _straight = None if console else LEVELS[level]
@@ -57,17 +57,17 @@ def configure(level: str = "info", style: str = "auto", stream: TextIO | None = 
 
 @contextmanager
 def background() -> Iterator[None]:
-    """Within the block nothing in this process waits for whoever reads standard error: a thread writes to it.
+    """Within the block a thread writes to standard error, so that nothing in this process waits for its reader.
 
-    That holds for log lines and for what else goes to `sys.stderr`, such as Python's warnings and its reports of exceptions that
-    nobody can catch. A process that the block forks has a thread of its own; it has to call `drain` if it ends by `os._exit`.
+    This covers log lines and everything else written to `sys.stderr`, such as Python's warnings and reports of unraisable
+    exceptions. A process forked within the block has its own thread, and must call `drain` if it ends by `os._exit`.
     """
     with _sink.in_place_of_stderr():
         yield
 
 
 def gather(loop: asyncio.AbstractEventLoop | None) -> None:
-    """Write the lines of one iteration of `loop` together, through a thread, until this is called with None."""
+    """Write the lines of each iteration of `loop` together, through the thread, until called with None."""
     if loop is not None:
         if _sink.loop is None:
             _sink.start()
@@ -78,12 +78,12 @@ def gather(loop: asyncio.AbstractEventLoop | None) -> None:
 
 
 def drain(seconds: float = DRAIN_SECONDS) -> bool:
-    """Wait until the log's reader has taken everything, for `seconds` at most; False if it has not."""
+    """Wait at most `seconds` until everything is written; return False if it is not."""
     return _sink.drain(seconds)
 
 
 def say(sentence: str) -> None:
-    """Write a sentence that is no log line, such as why there is no start. Never raises."""
+    """Write a sentence that is not a log line, such as why the start failed. Never raises."""
     _sink.msg(sentence)
 
 
@@ -93,9 +93,9 @@ def lines_lost() -> int:
 
 
 def line(level: str, event: str, fields: dict[str, Any]) -> None:
-    """Write one line that comes very often: in JSON past structlog's processors, which cost ten times its rendering.
+    """Write a very frequent line: JSON lines bypass structlog's processors, which cost ten times as much as the rendering.
 
-    `fields` becomes the line and is the caller's no more.
+    `fields` is modified and must not be used afterwards.
     """
     if _straight is None:
         getattr(structlog.get_logger(), level)(event, **fields)
@@ -107,7 +107,7 @@ def line(level: str, event: str, fields: dict[str, Any]) -> None:
 
 
 def _lost_lines(count: int, reason: str) -> bytes:
-    """The line that tells of lost ones, rendered like the others."""
+    """Render the line that reports lost lines."""
     said = "1 log line was lost" if count == 1 else f"{count} log lines were lost"
     rendered: Any = {"event": "log_lines_lost", "lines": count, "note": f"{said} {reason}"}
     for process in structlog.get_config()["processors"]:
@@ -121,13 +121,13 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_sink.after_fork)
 
 
-_encode = msgspec.json.Encoder(enc_hook=str).encode  # what JSON cannot hold becomes its `str`
+_encode = msgspec.json.Encoder(enc_hook=str).encode  # values that JSON lacks become strings
 _second = _millisecond = 0
 _rendered = _stamp = ""
 
 
 def _clock() -> str:
-    """The time as ISO 8601 in UTC, to the millisecond; rendered no more often than it changes."""
+    """Return the time in ISO 8601, UTC, to the millisecond; rendered only when it changes."""
     global _second, _millisecond, _rendered, _stamp
     now = int(time.time() * 1000)
     if now != _millisecond:
@@ -149,7 +149,7 @@ def _rendering(console: bool, *, colors: bool) -> list[structlog.typing.Processo
 
 
 def show_controls(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Escape control characters: a model's name or an upstream's words are not to steer the terminal. JSON does it anyway."""
+    """Escape control characters, so that a model name or an upstream's message cannot control the terminal. JSON does anyway."""
     for name, value in event.items():
         if isinstance(value, str) and not value.isprintable():
             event[name] = value.translate(_CONTROLS)
@@ -157,12 +157,12 @@ def show_controls(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def render_json(_: WrappedLogger, __: str, event: EventDict) -> bytes:
-    """One JSON object."""
+    """Render the event as a JSON object."""
     return _encode(event)
 
 
 class _Handler(logging.Handler):
-    """Passes the records of libraries (uvicorn, asyncio) on to structlog."""
+    """Forwards log records of libraries (uvicorn, asyncio) to structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
         log = structlog.get_logger(record.name)

@@ -1,8 +1,8 @@
-"""Programs that are started so that Python finds no module in the working directory.
+"""Starts child processes so that Python imports nothing from the working directory.
 
-`python -m` puts the working directory first on the path, and an empty part of PYTHONPATH means it too
-(`PYTHONPATH=$PYTHONPATH:/x` often leaves one). In a checkout that somebody else wrote, a `fastapi.py` or `sitecustomize.py`
-would then run as us.
+`python -m` puts the working directory first on the path, and so does an empty part of PYTHONPATH
+(`PYTHONPATH=$PYTHONPATH:/x` often leaves one). In somebody else's checkout, its `fastapi.py` or `sitecustomize.py`
+would then run with our rights.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-# `-P` (Python 3.11): the folder that a program starts in is not on its path.
+# `-P` (Python 3.11): do not put the working directory or the script's folder on the path.
 PYTHON = (sys.executable, "-P")
 
 
 def without_working_directory(environ: Mapping[str, str], *folders: str) -> dict[str, str]:
-    """`environ` for a child whose Python does not look into the working directory, nor do the Pythons that it starts.
+    """Return `environ` changed so that a child's Python, and those it starts, import nothing from the working directory.
 
     Args:
-        folders: absolute folders to look into as well.
+        folders: absolute folders to import from in addition.
     """
     kept = [folder for folder in environ.get("PYTHONPATH", "").split(os.pathsep) if Path(folder).is_absolute()]
     path = os.pathsep.join([*kept, *(folder for folder in folders if folder not in kept)])

@@ -1,4 +1,4 @@
-"""Signals: which ones stop a process, which ones must not, and how the app hears of a stop under servers that do not say so."""
+"""Signals: which ones stop the process, which must not, and how the app learns of a stop under servers that do not tell it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 def _existing(*names: str) -> tuple[signal.Signals, ...]:
-    """Those of the names that this system has; Windows lacks most."""
+    """Return the named signals that this system has; Windows lacks most."""
     return tuple(getattr(signal, name) for name in names if hasattr(signal, name))
 
 
 HANGUP = _existing("SIGHUP")
-# They mean something to other servers, and by default would end this process or suspend it, running streams included.
+# Other servers use these; by default they would end or suspend this process with its running streams.
 MEANINGLESS = _existing("SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGTTIN", "SIGTTOU")
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:
-    """What tells this process to stop. SIGHUP is among it if that means that the terminal was closed.
+    """Return the signals that stop this process. SIGHUP is included if it means that the terminal was closed.
 
-    This takes a controlling terminal, which services and most containers lack; and whoever started us must not have asked for
-    SIGHUP to be ignored, as nohup(1) does.
+    That is so if there is a controlling terminal, which services and most containers lack, and SIGHUP is not ignored already,
+    as under nohup(1).
     """
     if any(signal.getsignal(number) == signal.SIG_IGN for number in HANGUP) or not _has_terminal():
         return STOPPING
@@ -44,10 +44,10 @@ def _has_terminal() -> bool:
 
 @contextmanager
 def surviving(numbers: Iterable[signal.Signals], tell: Callable[[signal.Signals], None]) -> Iterator[None]:
-    """Within the block these signals do nothing but call `tell`.
+    """Within the block these signals only call `tell`.
 
-    A signal that has a handler already, or is ignored, stays as it is. They get handlers, since child processes would inherit
-    SIG_IGN.
+    A signal that already has a handler or is ignored is left alone. SIG_IGN is not used because child processes would
+    inherit it.
     """
     ours = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
     for number in ours:
@@ -60,13 +60,13 @@ def surviving(numbers: Iterable[signal.Signals], tell: Callable[[signal.Signals]
 
 
 def on_stop_signal(tell: Callable[[], None]) -> Callable[[], None]:
-    """Call `tell` at SIGTERM or SIGINT, then whatever handler the server had installed.
+    """Call `tell` on SIGTERM or SIGINT, then the handler that the server had installed.
 
-    This works under uvicorn, gunicorn and granian; hypercorn installs its own handlers later. Signals belong to the main thread:
-    in another one nothing is installed.
+    This works under uvicorn, gunicorn and granian; hypercorn installs its own handlers later. Outside the main thread nothing
+    is installed, since only that thread can handle signals.
 
     Returns:
-        a function that puts the handlers back as they were.
+        a function that restores the previous handlers.
     """
     if threading.current_thread() is not threading.main_thread():
         return lambda: None
@@ -77,7 +77,7 @@ def on_stop_signal(tell: Callable[[], None]) -> Callable[[], None]:
         earlier = before[signal.Signals(number)]
         if callable(earlier):
             earlier(number, frame)
-        elif earlier == signal.SIG_DFL:  # nobody else handles it, so it has to do what it does by default
+        elif earlier == signal.SIG_DFL:  # no other handler, so perform the default action
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 

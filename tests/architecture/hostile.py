@@ -27,6 +27,9 @@ from claude_proxy import cleaning, logs
 from claude_proxy.access.origin import OriginRules
 from claude_proxy.cli.doctor import recognise
 from claude_proxy.errors import ProxyError
+from claude_proxy.ledger.capture import cutting
+from claude_proxy.ledger.capture.assembling import Answer, events
+from claude_proxy.ledger.capture.redacting import Redactor
 from claude_proxy.ledger.prices import table
 from claude_proxy.ledger.prices.quota import QuotaUnreadable, parse
 from claude_proxy.ledger.samples import window_of
@@ -147,6 +150,13 @@ def decode(coding: bytes, size: int) -> Callable[[bytes], object]:
     return lambda data: in_chunks(decompressor(coding).feed, data, size)
 
 
+def assembled(data: bytes) -> None:
+    answer = Answer()
+    for event in events(data[at : at + 256 * 1024] for at in range(0, len(data), 256 * 1024)):
+        answer.feed(event)
+    answer.message()
+
+
 def judged(provider: Provider) -> Callable[[str], object]:
     def run(message: str) -> None:
         judge(400, ErrorBody("error", message, None), provider=provider, credential_held=True, secrets=["sk-secret", "aaaaaa"])
@@ -235,6 +245,22 @@ QUOTA = (
     ('{"code":200,"data":{"limits":[{"unit":3,"number":', "9", "}]}}"),
 )  # fmt: skip
 
+PEM = "-----BEGIN PRIVATE KEY-----"
+CREDENTIALS = (
+    "a", " ", "\n", "\x1b", *JSON[:9], ".", "_", "-", "=", "sk-", "sk-a", " sk-aaaaa", "\\nsk-", "0123456789abcdef",
+    "0123456789abcdef0123456789abcdef.", "Bearer ", "bearer aaaaa ", "basic ", "api_key", "api_key=", "api_key:", 'api_key":"',
+    "api_key ", "password:aaaaa ", "token", "AKIA", " AKIA", "ghp_", " ghp_aaa", "xoxa-", " eyJ", " eyJaaaaaaaaaaaaaaaa.", " SG.",
+    " SG.aaaaaaaaaaaaaaaa.", "://", "://a:", "://a:a", PEM, "-----BEGIN ", "PRIVATE KEY-----", PEM + "\\n", "exact-credentia",
+    "exact-credential", (" sk-", "a", ""), ("Bearer ", "a", ""), ("Bearer ", " ", ""), ("api_key", "\\", ""),
+    ("api_key=", "a", ""), ("api_key", " ", ""), (" SG.", "a", ""), (" eyJ", "a", ""), (" eyJaaaaaaaaaaaaaaaa", ".a", ""),
+    ("://", "a", ""), ("://a:", "a", ""), (PEM, "\\", ""), (PEM, "\\n", ""), ("-----BEGIN ", "A", ""),
+)  # fmt: skip
+DELTA = 'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a"}}\n\n'
+STREAMED = (
+    *EVENTS, DELTA, DELTA.replace('"index":0', '"index":7'), DELTA.replace("text_delta", "citations_delta"),
+    'data: {"type":"content_block_start","index":0,"content_block":{}}\n\n', 'data: {"error":1}\n\n',
+)  # fmt: skip
+
 ZEROS = bytes(MIB)
 COMPRESSED: dict[bytes, tuple[Hostile, ...]] = {
     coding: (*(compress(data).decode("latin-1") for data in (b"", b"a", ZEROS)), "\0", "\xff")
@@ -284,6 +310,17 @@ CASES = (
         ("protocol/peek.py:_QUOTED", "protocol/peek.py:_STRING", "protocol/peek.py:_STEP"),
     ),
     Case("a request cut into blocks", cut, BLOCKS, ("protocol/blocks.py:_INNER_MARK",)),
+    Case(
+        "credentials taken out",
+        Redactor([b"exact-credential"]),
+        CREDENTIALS,
+        tuple(
+            f"ledger/capture/redacting.py:{name}"
+            for name in ("_SK", "_ZAI", "_SCHEME", "_PREFIXED", "_PEM", "_NAMED", "_USERINFO")
+        ),
+    ),
+    Case("a request cut into slices", cutting.cut, (*BLOCKS, ('{"messages":[{},', "0,", "0]}"), ('{"', 'a":0,"', 'a":0}'))),
+    Case("a streamed answer put together", assembled, STREAMED),
     Case("a model's price", lambda text: table._DATED.sub("", text), MODELS, ("ledger/prices/table.py:_DATED",), text=True),
     Case("a quota", parse, QUOTA, most=256 * 1024),
     Case("an answer read", read_answer, JSON),

@@ -46,7 +46,7 @@ def test_imports_stand_at_the_top_of_their_file() -> None:
 
 
 def test_the_data_path_has_no_middleware_that_buffers() -> None:
-    """BaseHTTPMiddleware, also by its decorator, costs about 21 us per streamed chunk (DESIGN section 4)."""
+    """BaseHTTPMiddleware, also by its decorator, costs about 21 us per streamed chunk (docs/facts.md, "ASGI servers")."""
     found = []
     for file, tree in modules().items():
         for node in ast.walk(tree):

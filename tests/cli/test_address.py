@@ -64,8 +64,8 @@ async def test_a_proxy_below_a_path_is_asked_there() -> None:
         (answering(b"<html>", headers="server: nginx\r\n"), "another program answers there (server: nginx)"),
         (answering(b"{}", "404 Not Found"), "another program answers there (status 404)"),
         (answering(b'["status"]'), "another program answers there (status 200)"),
-        (saying(b"220 mail.example ESMTP\r\n"), "something listens there, but gives no HTTP answer"),
-        (saying(b""), "something listens there, but gives no HTTP answer"),
+        (saying(b"220 mail.example ESMTP\r\n"), "something listens there, but does not speak HTTP"),
+        (saying(b""), "something listens there, but does not speak HTTP"),
     ],
 )
 async def test_another_program_is_told_apart(answer: object, problem: str) -> None:
@@ -85,4 +85,4 @@ def test_nobody_listening_is_told_apart() -> None:
 def test_a_program_that_says_nothing_is_not_waited_for_long() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         found = probe(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=0.05)
-    assert found.problem == "something listens there, but gives no HTTP answer (no answer in time)"
+    assert found.problem == "something listens there, but does not speak HTTP (no answer in time)"

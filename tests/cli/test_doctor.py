@@ -229,7 +229,7 @@ def test_the_data_folder_is_tried(home: Path) -> None:
     (made,) = local.data_dir(Settings(data_dir=home))
     assert (made.state, made.detail) == ("ok", f"{home} can be written")
     (missing,) = local.data_dir(Settings(data_dir=home / "a" / "b"))
-    assert (missing.state, missing.detail) == ("ok", f"{home / 'a' / 'b'} can be made")
+    assert (missing.state, missing.detail) == ("ok", f"{home / 'a' / 'b'} can be created")
     assert not (home / "a").exists()
     (home / "file").touch()
     (blocked,) = local.data_dir(Settings(data_dir=home / "file" / "b"))
@@ -267,7 +267,7 @@ SET = {
         ({}, {"CLAUDE_CODE_AUTO_MODE_SERVER": ""}, ["CLAUDE_CODE_AUTO_MODE_SERVER=0"]),
         ({}, {"CLAUDE_CODE_AUTO_MODE_SERVER": "1"}, ["CLAUDE_CODE_AUTO_MODE_SERVER=0"]),
         ({}, {"CLAUDE_CODE_AUTO_MODE_SERVER": "false"}, []),
-        ({}, {"ANTHROPIC_DEFAULT_SONNET_MODEL": ""}, ["ANTHROPIC_DEFAULT_SONNET_MODEL names no model"]),
+        ({}, {"ANTHROPIC_DEFAULT_SONNET_MODEL": ""}, ["ANTHROPIC_DEFAULT_SONNET_MODEL is not set"]),
         ({}, {"API_TIMEOUT_MS": ""}, ["API_TIMEOUT_MS=3000000"]),
         ({}, {"API_TIMEOUT_MS": "600000", "CLAUDE_STREAM_IDLE_TIMEOUT_MS": ""}, ["CLAUDE_STREAM_IDLE_TIMEOUT_MS=1800000"]),
         (
@@ -341,14 +341,14 @@ async def test_without_a_topic_nothing_is_asked() -> None:
     [
         (answering(b'{"healthy":true}'), "ok", "is healthy"),
         (answering(b'{"healthy":false}'), "warn", "says it is not healthy"),
-        (answering(b'{"status":"ok"}'), "fail", "gives no answer of a ntfy server"),
+        (answering(b'{"status":"ok"}'), "fail", "does not answer like an ntfy server"),
         (answering(b'{"healthy":"yes"}'), "warn", "says it is not healthy"),
-        (answering(b"<html>Sign in", "403 Forbidden"), "fail", "answers 403"),
+        (answering(b"<html>Sign in", "403 Forbidden"), "fail", "a health check with 403"),
         (answering(b"", "302 Found\r\nLocation: https://portal.example/"), "fail", "redirects"),
-        (answering(b""), "fail", "gives no answer of a ntfy server"),
-        (answering(b"", "404 Not Found"), "fail", "answers 404"),
-        (answering(b"<html>"), "fail", "gives no answer of a ntfy server"),
-        (answering(b"[]"), "fail", "gives no answer of a ntfy server"),
+        (answering(b""), "fail", "does not answer like an ntfy server"),
+        (answering(b"", "404 Not Found"), "fail", "a health check with 404"),
+        (answering(b"<html>"), "fail", "does not answer like an ntfy server"),
+        (answering(b"[]"), "fail", "does not answer like an ntfy server"),
     ],
 )
 async def test_the_ntfy_server_is_asked_for_its_health(answer: Any, state: str, said: str) -> None:

@@ -144,7 +144,7 @@ async def test_an_api_is_taken_for_one(handler: Handler) -> None:
         (answering(b"<html>404", "404 Not Found", HTML), "fail", "/v1/messages gives 404"),
         (answering(b"", "405 Method Not Allowed"), "fail", "/v1/messages gives 405"),
         (by_path({"/v1/messages": answering(b"<html>", headers=HTML)}, MISSING), "fail", "a web page"),
-        (answering(b"", "401 Unauthorized"), "warn", "answers 401, but no sign tells"),
+        (answering(b"", "401 Unauthorized"), "warn", "answers 401, but nothing shows"),
         (answering(b"Unauthorized", "401 Unauthorized", "www-authenticate: Basic realm=x\r\n"), "warn", "asks for a Basic login"),
     ],
 )

@@ -299,7 +299,7 @@ async def test_the_variable_that_says_whom_to_trust_is_named(
 async def test_a_ca_file_of_another_authority_is_named(bundles: Path) -> None:
     async with Simulator(tls=served(trustme.CA().issue_cert("localhost")), host="localhost") as simulator:
         found = await look(simulator.base_url, {"SSL_CERT_FILE": "x"}, upstream_ca_file=bundles / "other.pem")
-    assert found["tls"].fix.startswith(f"UPSTREAM_CA_FILE={bundles}/other.pem does not hold its authority")
+    assert found["tls"].fix.startswith(f"UPSTREAM_CA_FILE={bundles}/other.pem lacks its authority")
 
 
 def test_a_machine_without_authorities_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:

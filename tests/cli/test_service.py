@@ -186,7 +186,7 @@ def test_a_manager_that_cannot_be_run_is_a_sentence(systemd: Machine, invoke: In
 def test_a_refusal_stops_before_anything_is_written(systemd: Machine, invoke: Invoke) -> None:
     result = invoke("service", "install", FAKE_REFUSE="show", FAKE_WORDS=NO_BUS)
     assert result.exit_code == 1
-    assert f"failed: {NO_BUS}. No systemd serves this login" in result.stderr
+    assert f"failed: {NO_BUS}. This login has no systemd" in result.stderr
     assert not (systemd.home / USER_UNIT).exists()
 
 
@@ -218,7 +218,7 @@ def test_settings_that_would_stop_its_start_stop_the_installation(systemd: Machi
 def test_a_port_left_to_chance_is_refused(systemd: Machine, invoke: Invoke) -> None:
     systemd.set(PORT=0)
     result = invoke("service", "install")
-    assert (result.exit_code, "PORT=0 takes another port at each start" in result.stderr) == (1, True)
+    assert (result.exit_code, "PORT=0 picks another port at each start" in result.stderr) == (1, True)
 
 
 def test_settings_of_the_shell_that_the_service_does_not_see_are_named(systemd: Machine, invoke: Invoke) -> None:
@@ -402,7 +402,7 @@ def test_for_the_whole_machine_a_hidden_path_is_refused(whole_machine: Machine, 
 def test_without_systemd_as_pid_1_the_machine_cannot_have_it(whole_machine: Machine, invoke: Invoke) -> None:
     words = "System has not been booted with systemd as init system (PID 1). Can't operate."
     result = invoke("service", "install", "--system", FAKE_REFUSE="show", FAKE_WORDS=words)
-    assert (result.exit_code, "systemd does not run this machine" in result.stderr) == (1, True)
+    assert (result.exit_code, "systemd is not running here" in result.stderr) == (1, True)
 
 
 def test_a_folder_that_cannot_be_written_is_named(whole_machine: Machine, invoke: Invoke) -> None:

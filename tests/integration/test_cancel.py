@@ -1,4 +1,4 @@
-"""A client that leaves: the upstream sees it within 100 ms, it is recorded once, nothing is left (invariant 4)."""
+"""A client that leaves: the upstream sees it within 100 ms, it is recorded once, nothing is left (docs/design.md)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.integration.messages import FILES, MESSAGES, MODELS, body, head, leng
 from tests.integration.proxy import RunningProxy, running_proxy
 from tests.integration.wire import Wire, ask, connect, request
 
-SOON = 0.1  # seconds: what invariant 4 promises
+SOON = 0.1  # seconds, as docs/design.md promises
 NEVER = {"keepalive_expiry": 0}  # no upstream connection outlives its exchange: what is left is a leak
 
 
@@ -221,7 +221,7 @@ async def test_a_client_that_leaves_a_finished_upload_without_an_answer(simulato
 
 
 async def test_leaving_a_body_that_the_upstream_does_not_take_is_bounded_by_the_write_timeout(simulator: Simulator) -> None:
-    """ASGI tells of a leaving client only when we read on, and reading on would fill the memory (invariant 4)."""
+    """ASGI reports a disconnect only if we keep reading, and reading on would fill the memory."""
     simulator.scenario = Scenario(fault=faults.stop_reading())
     size = 24 * 1024 * 1024
     async with running_proxy(simulator.base_url, write_timeout=0.3) as proxy, connect(proxy.port) as wire:

@@ -9,7 +9,7 @@ import pytest
 
 from claude_proxy.exchange import Attempt, Exchange, Header, Listener, Outcome, State, Tap
 from claude_proxy.protocol import decoding, usage
-from claude_proxy.proxy import edits, forward
+from claude_proxy.proxy import answer, edits, forward, opening
 from claude_proxy.proxy.answer import Answer
 from claude_proxy.simulator import Scenario, Simulator, faults
 from tests.integration.messages import MESSAGES, body, post
@@ -28,6 +28,11 @@ FAULTS: list[tuple[Any, str]] = [
     (forward, "judge"),
     (edits, "judge"),
     (edits, "read_answer"),
+    (forward, "describe"),
+    (forward, "peek"),
+    (answer, "decompressor"),
+    (answer, "reader_of"),
+    (opening, "is_json"),
 ]
 SCENARIOS = {
     "stream": Scenario("text", text="x" * 40, deltas=40),

@@ -1,4 +1,4 @@
-"""A burst of count_tokens at an upstream that has none costs one call; one that has it answers every call (FACTS section 1)."""
+"""A burst of count_tokens costs one call at an upstream that has none; one that has it answers each (docs/facts.md)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""How an answer ends: as the upstream ended it (invariant 5). The cases are answers from the field, as bytes on a socket."""
+"""How an answer ends: as the upstream ended it (docs/design.md). The cases are answers from the field, as bytes on a socket."""
 
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -224,6 +225,22 @@ async def test_behind_the_last_event_an_answer_ends_though_the_upstream_stays(fr
     assert upstream.left  # its connection is not kept
 
 
+@pytest.mark.parametrize("size", [1, 3, 20, 40])
+async def test_a_last_event_in_pieces_is_seen_as_soon_as_it_is_whole(size: int) -> None:
+    """Also if a cut goes through its name, so that no piece shows it. Neither a ping nor the idle deadline ends this."""
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(CHUNKED + chunk(START + REASON))
+        for at in range(0, len(STOP), size):
+            assert not await _left(reader, 0.005)  # each piece passes on its own
+            writer.write(chunk(STOP[at : at + size]))
+        await _left(reader, 60)
+
+    reply, exchange, _ = await relayed(handler, ping_interval=0)
+    assert (reply.body, reply.whole) == (START + REASON + STOP, True)
+    assert (exchange.outcome, exchange.failure) == (Outcome.COMPLETED, None)
+
+
 @pytest.mark.parametrize("again", PINGS[:2])
 async def test_behind_a_stop_reason_pings_alone_do_not_keep_a_stream_alive(again: bytes) -> None:
     whole = START + REASON
@@ -257,6 +274,17 @@ async def test_no_failure_is_recorded_of_an_answer_that_said_everything(whole: b
     assert reply.whole is (then == "stay")  # a cut stays a cut
 
 
+@pytest.mark.parametrize("then", ["close", "reset", "stay"])
+@pytest.mark.parametrize("whole", [START + REASON, START + REASON + STOP], ids=["reason", "stop"])
+async def test_nor_if_it_was_compressed(whole: bytes, then: str) -> None:
+    data = gzip.compress(whole)
+    answer = HEAD + b"content-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n" + chunk(data)
+    reply, exchange, _ = await relayed(plays(answer, then=then), stream_idle_timeout=0.3)
+    assert reply.body == data
+    assert (exchange.outcome, exchange.failure) == (Outcome.COMPLETED, None)
+    assert reply.whole is (then == "stay")
+
+
 async def test_an_answer_of_fixed_length_is_not_ended_before_it() -> None:
     whole = START + REASON + STOP
     head = HEAD + b"content-length: %d\r\n\r\n" % (len(whole) + 2)
@@ -288,8 +316,6 @@ async def test_what_is_finished_stays_whole_with_any_setting(name: str) -> None:
 
 @pytest.mark.parametrize("whole", [True, False])
 async def test_a_compressed_stream_is_judged_as_well(whole: bool) -> None:
-    import gzip
-
     data = gzip.compress(START + REASON + STOP if whole else START)
     answer = HEAD + b"content-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(data) + data
     reply, exchange, _ = await relayed(plays(answer))
@@ -317,6 +343,7 @@ GOOD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
         GOOD + b"transfer-encoding: chunked\r\n\r\n-1\r\n",
         GOOD + b"content-length: abc\r\n\r\n{}",
         GOOD + b"content-length: 1\r\ncontent-length: 2\r\n\r\n{}",
+        GOOD + b"content-length: " + b"0" * 5000 + b"2\r\n\r\n{}",
         b"HTTP/1.1 429 Slow\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
         b"\x16\x03\x01 hello",
     ],

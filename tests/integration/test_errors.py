@@ -1,4 +1,4 @@
-"""Our own errors: sentences in Anthropic's envelope, with the right status, marked as ours (invariant 9)."""
+"""Our own errors: sentences in Anthropic's envelope, with the right status, marked as ours (docs/design.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stream guard: pings in silence, between events only; what does not end well is passed on as a cut (invariant 5)."""
+"""The stream guard: pings in silence, between events only; what does not end well is passed on as a cut (docs/design.md)."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ async def test_nothing_is_put_into(simulator: Simulator, scenario: Scenario, met
 
 
 async def test_an_event_stream_elsewhere_may_be_silent(simulator: Simulator) -> None:
-    """Events of a session or a log: nobody knows how long theirs may be (invariant 5: all else is relayed raw)."""
+    """Events of a session or a log may be of any length, so they are relayed raw."""
     fault = faults.stall("mid-event", 0, until="release")
     simulator.scenario = Scenario("raw", content_type="text/event-stream", body=EVENTS, fault=fault)
     loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""`x-should-retry` where the upstream gave no hint and we know the answer; nothing else is touched (FACTS sections 1 and 2)."""
+"""`x-should-retry` where the upstream gave no hint and we know the answer; nothing else is touched (docs/facts.md)."""
 
 from __future__ import annotations
 

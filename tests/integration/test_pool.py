@@ -12,11 +12,12 @@ import pytest
 import trustme
 
 from claude_proxy.exchange import Outcome
+from claude_proxy.proxy.call import WATCH_AFTER
 from claude_proxy.simulator import Recorded, Scenario, Simulator, faults
 from claude_proxy.upstream.connection import Connection
 from claude_proxy.upstream.pool import Pool
 from tests.integration.leftovers import until
-from tests.integration.listeners import Listener, listening
+from tests.integration.listeners import Listener, listening, saying
 from tests.integration.messages import FILES, JSON, MESSAGES, MODELS, PREFIX, body, head, length, post
 from tests.integration.proxy import running_proxy
 from tests.integration.wire import Reply, ask, connect, request
@@ -339,3 +340,36 @@ async def test_a_stale_connection_is_replaced_also_while_the_body_is_still_comin
     assert [attempt.failure and attempt.failure.kind for attempt in exchange.attempts] == ["stale_connection", None]
     assert [asked.body for asked in simulator.requests[1:]] == [b"".join(parts)]
     assert exchange.bytes_in == 3000
+
+
+@pytest.mark.parametrize("http", ["claude_proxy.server.protocol:HardenedProtocol", "httptools", "h11"])
+@pytest.mark.parametrize("when", ["at once", "after the retry"])
+async def test_nor_does_who_watches_for_the_clients_leaving_read_any_of_that_body(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch, http: str, when: str
+) -> None:
+    """A server without our extension tells of the leaving only to who reads on, and a watcher throws away what it reads."""
+    async with running_proxy(simulator.base_url, http=http) as proxy, connect(proxy.port) as wire:
+        await message(proxy.port)
+        closing = ClosesBehindTheHead(proxy.app.forward.config.upstreams[0].pool)
+        monkeypatch.setattr(proxy.app.forward.config.upstreams[0].pool, "take", closing.take)
+        wire.send(head("POST", FILES, length(3000)))
+        await asyncio.sleep(2 * WATCH_AFTER)  # the exchange has lasted long enough to be worth a watcher
+        wire.send(b"a" * 1000)
+        if when == "after the retry":
+            await simulator.wait_for(lambda sim: len(sim.requests) == 2)
+        wire.send(b"b" * 1000)
+        await asyncio.sleep(0)
+        wire.send(b"c" * 1000)
+        reply = await wire.reply()
+    assert reply.status < 500
+    assert closing.times == 1
+    assert [asked.body for asked in simulator.requests[1:]] == [b"a" * 1000 + b"b" * 1000 + b"c" * 1000]
+
+
+@pytest.mark.parametrize("seconds", [b"9" * 5000, b"9" * 400, b"0" * 5000, b"", b"-1", b"5, timeout=" + b"7" * 5000])
+async def test_a_keep_alive_time_that_is_none_costs_nothing(seconds: bytes) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nkeep-alive: timeout=" + seconds + b"\r\ncontent-length: 2\r\n\r\n{}"
+    async with listening(saying(answer)) as upstream, running_proxy(f"http://127.0.0.1:{upstream.port}") as proxy:
+        reply = await ask(proxy.port, "GET", MODELS)
+        (exchange,) = await proxy.recorder.wait_for(1)
+    assert (reply.status, reply.body, exchange.outcome) == (200, b"{}", Outcome.COMPLETED)

@@ -1,4 +1,4 @@
-"""What is recorded of an exchange: who asked, what it took, how it ended; once, whatever happens (invariant 6)."""
+"""What is recorded of an exchange: who asked, what it took, how it ended; once, whatever happens (docs/design.md)."""
 
 from __future__ import annotations
 

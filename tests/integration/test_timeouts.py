@@ -1,4 +1,4 @@
-"""Every named time-out: what the client is told, and whose side it is put to (invariant 3)."""
+"""Every named time-out: what the client is told, and whose side it is put to (docs/design.md)."""
 
 from __future__ import annotations
 

@@ -57,12 +57,12 @@ def test_only_ntfys_own_words_are_taken_for_ntfys(status: int, reply: bytes) -> 
 def test_a_gateway_in_trouble_is_not_ntfy_in_trouble(status: int, reply: bytes) -> None:
     answer = judge(status, {"retry-after": "9"}, reply)
     assert (answer.verdict, answer.after) == (Verdict.AGAIN, 9)
-    assert "or what stands in front of it, has trouble" in answer.sentence
+    assert "or something in front of it, has trouble" in answer.sentence
 
 
 @pytest.mark.parametrize(
     ("reply", "what"),
-    [*((page, "a web page") for page in PAGES), (b" \n", "nothing in it"), (b"no", "words that are not ntfy's")],
+    [*((page, "a web page") for page in PAGES), (b" \n", "an empty reply"), (b"no", "something that is not ntfy's")],
 )
 def test_what_answered_instead_of_ntfy_is_described(reply: bytes, what: str) -> None:
     assert f"NTFY_SERVER answered 403 with {what}." in judge(403, {}, reply).sentence

@@ -101,7 +101,7 @@ async def test_a_try_that_takes_too_long_is_left_and_not_doubled() -> None:
     async with FakeNtfy(Reply(silent=True)) as ntfy:
         http = Http(settings(ntfy_server=ntfy.url), silence=30, whole=0.05)
         assert "within 0.05 s" in (await http.send(NOTICE)).sentence
-        assert "still holds" in (await http.send(NOTICE)).sentence
+        assert "has not answered the previous attempt" in (await http.send(NOTICE)).sentence
         assert len(await ntfy.until(1)) == 1
 
 

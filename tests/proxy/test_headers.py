@@ -1,4 +1,4 @@
-"""Header fields: open lists both ways, and the closed list of what stays (DESIGN section 5, invariant 1)."""
+"""Header fields: open lists both ways, and the closed list of what stays (docs/design.md, "What is changed")."""
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +17,7 @@ from claude_proxy.proxy.headers import (
 from tests.access.added import CLIENTS as CLIENT_NAMES
 from tests.access.added import NAMES
 
-# As Claude Code 2.1.330 sends them (FACTS section 4).
+# As Claude Code 2.1.330 sends them (docs/facts.md, "Claude Code").
 CLIENTS: list[Header] = [
     (b"accept", b"application/json"),
     (b"authorization", b"Bearer sk-client"),

@@ -16,7 +16,7 @@ def head(*lines: bytes, start: bytes = b"POST / HTTP/1.1") -> bytes:
 
 
 REFUSED = {
-    # FACTS section 7, "uvicorn"
+    # docs/facts.md, "ASGI servers"
     "te gzip, chunked": (head(b"Transfer-Encoding: gzip, chunked"), 501, "transfer_encoding"),
     "no host": (b"GET / HTTP/1.1\r\n\r\n", 400, "bad_host"),
     # Framing: RFC 9112 sections 6.1 to 6.3

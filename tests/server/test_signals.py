@@ -76,7 +76,7 @@ async def test_a_second_signal_ends_at_once_after_a_closed_terminal_too(terminal
         await process.event("draining")
         process.signal(signal.SIGINT)
         assert await process.end() == (130, "")
-        assert "claude-proxy: ended at once by a second signal" in process.words
+        assert "claude-proxy: stopped at once by a second signal" in process.words
 
 
 async def is_unharmed(process: Process, wire: Wire) -> None:

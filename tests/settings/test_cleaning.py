@@ -113,8 +113,7 @@ def test_a_placeholder_that_nothing_has_filled_in_is_called_one(name: str, value
     with pytest.raises(SettingsError) as caught:
         load({name.upper(): value})
     assert caught.value.message == (
-        f"{name.upper()}={value} (env {name.upper()}): "
-        "this is a placeholder that nothing has filled in: put the value itself there."
+        f"{name.upper()}={value} (env {name.upper()}): this is a placeholder that was never replaced: put the value itself there."
     )
 
 

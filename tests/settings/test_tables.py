@@ -151,8 +151,8 @@ def test_tables_cannot_be_changed(tmp_path: Path) -> None:
             '[[upstream]]\nname = "x"\nbase_url = "https://h:0"\n',
             '[[upstream]] "x": base_url=https://h:0: nothing can listen on port 0',
         ),
-        (WORK + WORK, '[[upstream]]: two are named "work"; each needs a name of its own.'),
-        (WORK + ACCOUNT + ACCOUNT, '[[upstream.account]] of "work": two are named "mine"; each needs a name of its own.'),
+        (WORK + WORK, '[[upstream]]: two are named "work"; names must be unique.'),
+        (WORK + ACCOUNT + ACCOUNT, '[[upstream.account]] of "work": two are named "mine"; names must be unique.'),
         (WORK + "[[route]]\nupstreams = ['home']\n", "[[route]] 1: upstreams names 'home', but no [[upstream]] has that name."),
         (
             '[[upstream]]\nname = "w\\u200b"\nbase_url = "https://h"\n',
@@ -177,7 +177,7 @@ def test_an_account_has_exactly_one_place_for_its_key(keys: str, tmp_path: Path)
 @pytest.mark.parametrize("name", ["key", "api_key", "token"])
 def test_a_key_in_the_file_itself_is_refused_and_not_shown(name: str, tmp_path: Path) -> None:
     said = refusal(tmp_path, WORK + f"[[upstream.account]]\nname = 'x'\nkey_env = 'A'\n{name} = 'sk-hush'\n")
-    assert said.endswith(f"unknown key {name!r}. A key stands in a variable or a file: name that with key_env or key_file.")
+    assert said.endswith(f"unknown key {name!r}. Put the key into a variable or a file, and name that with key_env or key_file.")
     assert "hush" not in said
 
 

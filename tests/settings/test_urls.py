@@ -11,7 +11,7 @@ from claude_proxy.errors import SettingsError
 from claude_proxy.settings import load
 
 ONE = "expected one URL without spaces or commas"
-PLACEHOLDER = "nothing has filled in"
+PLACEHOLDER = "was never replaced"
 SHAPE = "expected a URL such as https://"
 REFUSED = [
     *((url, ONE) for url in ("https://a.example,https://b.example", "https://a.example, https://b.example")),
@@ -22,8 +22,11 @@ REFUSED = [
     *((url, "nothing can listen on port 0") for url in ("https://h:0", "http://[::1]:0/x", "http://h:000")),
     *((url, SHAPE) for url in ("https://", "https:///x", "https://:443", "http:h", "https:/h", "//h", "h.example", "h:443")),
     *((url, SHAPE) for url in ("ftp://h", "ws://h", "http://h:99999", "http://h:x", "http://[::1", "http://[x]")),
-    *((url, "the scheme stands there twice") for url in ("https://https://h", "http://https://h", "https:https://h")),
-    *((url, "its host is no host name") for url in ("https://.h", "https://h..example", "https://*.h", "https://!h", "http://.")),
+    *((url, "it contains the scheme twice") for url in ("https://https://h", "http://https://h", "https:https://h")),
+    *(
+        (url, "its host is neither a host name")
+        for url in ("https://.h", "https://h..example", "https://*.h", "https://!h", "http://.")
+    ),
     *(
         (url, "in plain ASCII without spaces")
         for url in ("https://hö", "https://h/\\x", "https://h/{x}", 'https://h/"x', "https://h/`")

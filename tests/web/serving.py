@@ -41,7 +41,7 @@ class Front:
         if scope["type"] == "http":
             assert scope["path"].startswith(f"{self.prefix}/"), scope["path"]
             path = scope["path"].removeprefix(self.prefix)
-            # As uvicorn does it: a root path it was told of stands before the stripped path again (FACTS section 6).
+            # As uvicorn does it: a configured root path is prepended to the stripped path (docs/facts.md, "ASGI servers").
             scope = {**scope, "path": scope["root_path"] + path, "raw_path": (scope["root_path"] + path).encode()}
         await self.app(scope, receive, send)
 

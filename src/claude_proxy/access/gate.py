@@ -1,7 +1,7 @@
-"""The gate before the path: client key, host and origin where they protect something, sizes, draining.
+"""Access control for the proxied path: client key, host and origin where they protect something, sizes, draining.
 
-While the proxy holds an upstream credential, everybody who reaches the path spends it. So then the gate asks for PROXY_API_KEY,
-or without one serves this machine only; either way it keeps out web pages and rebound DNS names.
+While the proxy holds an upstream credential, anyone who reaches the path can spend it. The gate then requires PROXY_API_KEY,
+or without one serves only this machine; either way it refuses web pages and rebound DNS names.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from claude_proxy.errors import Unauthorized, Unavailable
 from claude_proxy.settings import Settings
 
 Scope = MutableMapping[str, Any]
-_PROXY_API_KEY = "default"  # the name of the one client key that there is so far
+_PROXY_API_KEY = "default"  # the name of the only client key
 
 
 class Gate:
-    """Decides over requests to the proxied path.
+    """Admits or refuses requests to the proxied path.
 
     Args:
         settings: keys, hosts, origins, sizes.
-        draining: whether this process is about to stop.
+        draining: returns whether this process is about to stop.
     """
 
     def __init__(self, settings: Settings, origins: OriginRules, draining: Callable[[], bool]) -> None:
@@ -39,15 +39,15 @@ class Gate:
         self._max_files = settings.max_body_files
 
     def admit(self, scope: Scope) -> Admission:
-        """Let a request pass, or refuse it.
+        """Admit a request, or refuse it.
 
         Raises:
             Unavailable: this process is draining.
-            Unauthorized: the request shows no key or a wrong one, or it is not this machine's own where no key is set.
+            Unauthorized: the key is missing or wrong; or no key is set and the request is not from this machine.
             Forbidden: its host name or web origin is not allowed.
         """
         if self._draining():
-            raise Unavailable("This proxy is stopping. Try again in a moment: its successor will answer.", code="draining")
+            raise Unavailable("This proxy is stopping. Try again in a moment: its replacement will answer.", code="draining")
         if self._holds_credential:
             self._origins.check(scope)
         if self._key is not None:
@@ -61,17 +61,17 @@ class Gate:
         return OPEN
 
     def body_limit(self, path: str) -> int:
-        """Bytes a request body may have: MAX_BODY and its two exceptions, by default the limits of the API itself."""
+        """Return the size limit of a request body in bytes: MAX_BODY or one of its two exceptions; by default the API's own."""
         if path.startswith("/v1/files"):
             return self._max_files
         return self._max_batches if path.startswith("/v1/messages/batches") else self._max_body
 
 
 def _fields_with_key(scope: Scope, key: bytes) -> frozenset[bytes]:
-    """The names of the fields that carry our key.
+    """Return the names of the fields that carry our key.
 
     Raises:
-        Unauthorized: none does.
+        Unauthorized: there is none.
     """
     found: set[bytes] = set()
     for name, value in scope["headers"]:
@@ -87,7 +87,7 @@ def _fields_with_key(scope: Scope, key: bytes) -> frozenset[bytes]:
             found.add(name)
     if not found:
         raise Unauthorized(
-            "This proxy asks for its own key (PROXY_API_KEY), and the request did not show it. Send it as "
+            "This proxy requires its own key (PROXY_API_KEY), and the request did not carry it. Send it as "
             "ANTHROPIC_AUTH_TOKEN (bearer) or ANTHROPIC_API_KEY (x-api-key).",
             code="key_wrong",
         )

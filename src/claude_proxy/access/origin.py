@@ -1,4 +1,4 @@
-"""Host names and web origins: against DNS rebinding, and against a web page that calls localhost."""
+"""Checks host names and web origins, against DNS rebinding and web pages that call localhost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from claude_proxy.errors import Forbidden
 
 Scope = MutableMapping[str, Any]
 Header = tuple[bytes, bytes]
-# Names that public DNS cannot serve, so that no stranger can point them here (RFC 6761, 6762, 8375; ICANN's .internal).
+# Names that public DNS does not resolve, so no stranger can point them here (RFC 6761, 6762, 8375; ICANN's .internal).
 _PRIVATE_SUFFIXES = (".localhost", ".local", ".lan", ".internal", ".svc", ".cluster.local", ".home.arpa")
 _PREFLIGHT_SECONDS = b"600"
 
@@ -20,11 +20,11 @@ class OriginRules:
     """The rules of ALLOWED_HOSTS and ALLOWED_ORIGINS.
 
     Args:
-        hosts: more names under which we may be called; `*` allows all; `*.example.org` and below.
-        origins: web origins that may call us, such as `https://app.example`; `*` allows all.
+        hosts: additional allowed host names; `*` allows all, `*.example.org` all below it.
+        origins: allowed web origins, such as `https://app.example`; `*` allows all.
 
     Attributes:
-        any_named: whether any web origin may.
+        any_named: whether any web origin is allowed.
     """
 
     def __init__(self, hosts: Iterable[str] = (), origins: Iterable[str] = ()) -> None:
@@ -36,10 +36,10 @@ class OriginRules:
         self.any_named = bool(self._origins)
 
     def check(self, scope: Scope) -> None:
-        """Refuse a request under a foreign host name or from a foreign web page.
+        """Refuse a request with a foreign host name or from a foreign web page.
 
         Raises:
-            Forbidden: with the setting that would allow it.
+            Forbidden: the message names the setting that would allow the request.
         """
         host = origin = site = None
         mode = b""
@@ -54,7 +54,7 @@ class OriginRules:
                 mode = value
         if host is not None and not self.allows_host(host.decode("latin-1")):
             raise Forbidden(
-                f"This proxy is not to be called as {_shown(host)!r}: a public name could belong to anybody. If it is yours, "
+                f"This proxy does not serve the host name {_shown(host)!r}: a public name may belong to anybody. If it is yours, "
                 "add it to ALLOWED_HOSTS at the proxy.",
                 code="host_not_allowed",
             )
@@ -64,14 +64,14 @@ class OriginRules:
             raise self._foreign("another site")
 
     def allows_host(self, header: str) -> bool:
-        """Whether a Host value is an address, a name without public DNS, or allowed by setting."""
+        """Whether a Host value is an address, a name outside public DNS, or allowed by a setting."""
         name = _without_port(header).lower().rstrip(".")
         if self._any_host or name in self._hosts or name.endswith(self._host_suffixes or ("\0",)):
             return True
         return "." not in name or name.endswith(_PRIVATE_SUFFIXES) or _is_address(name)
 
     def allowed_origin(self, scope: Scope) -> bytes | None:
-        """The request's Origin if ALLOWED_ORIGINS names it, else None."""
+        """Return the request's Origin if ALLOWED_ORIGINS allows it, else None."""
         for name, value in scope["headers"]:
             if name == b"origin":
                 return value if self._names(value) else None
@@ -97,7 +97,7 @@ class OriginRules:
 
 
 def preflight_headers(scope: Scope, origin: bytes) -> list[Header]:
-    """The answer to a CORS preflight (WHATWG Fetch section 3.3) from an allowed origin."""
+    """Return the headers that answer a CORS preflight (WHATWG Fetch section 3.3) from an allowed origin."""
     asked = {name: value for name, value in scope["headers"] if name.startswith(b"access-control-request-")}
     headers = [
         *cors_headers(origin),
@@ -113,7 +113,7 @@ def preflight_headers(scope: Scope, origin: bytes) -> list[Header]:
 
 
 def cors_headers(origin: bytes) -> list[Header]:
-    """What lets a page of `origin` read an answer."""
+    """Return the headers that let a page of `origin` read a response."""
     exposed = b"request-id, x-claude-proxy-error, retry-after, x-should-retry"
     return [(b"access-control-allow-origin", origin), (b"access-control-expose-headers", exposed), (b"vary", b"Origin")]
 

@@ -22,16 +22,16 @@ def is_loopback(address: str) -> bool:
 
 
 def is_local(scope: MutableMapping[str, Any]) -> bool:
-    """Whether a request comes from this machine: over loopback or a Unix socket, and without a field that a front adds.
+    """Whether a request comes from this machine: over loopback or a Unix socket, and without header fields of a front proxy.
 
-    A reverse proxy, tunnel or CDN agent on this machine (nginx, cloudflared, `tailscale serve`) is a loopback peer, and passes on
-    requests of the whole world. So any field of `fronts.py` rules a request out, whatever its value: the sender may have written
-    it, and a server that trusts its peer (FORWARDED_ALLOW_IPS) has already put the address in it in the peer's place.
+    A reverse proxy, tunnel or CDN agent on this machine (nginx, cloudflared, `tailscale serve`) is a loopback peer but forwards
+    requests from anywhere. So a request with any field of `fronts.py` is not local, whatever its value: the sender may have
+    written it, and a server that trusts its peer (FORWARDED_ALLOW_IPS) has already replaced the peer's address by it.
     """
     client = scope.get("client")
     if client is not None and client[0] and not is_loopback(client[0]):
         return False
-    for name, _ in scope["headers"]:  # noqa: SIM110 -- every request runs through this, and a generator costs a quarter more
+    for name, _ in scope["headers"]:  # noqa: SIM110 -- runs for every request, and a generator costs a quarter more
         if _FROM_FRONT[name]:
             return False
     return True

@@ -1,4 +1,4 @@
-"""The command line: `claude-proxy`. One module per command, imported when the command is called (`commands.py`)."""
+"""The command line: `claude-proxy`. One module per command, imported only when it is called (`commands.py`)."""
 
 from claude_proxy.cli.commands import main
 

@@ -1,4 +1,4 @@
-"""Where the proxy is, as its clients call it; and whether it answers there."""
+"""The proxy's address as clients use it, and a check whether it answers there."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Health:
     """What answered at an address.
 
     Attributes:
-        version: of the proxy; None where something else, or nothing, answered.
-        problem: a half sentence that says why it is not a running proxy; empty for one.
-        listening: something accepted the connection.
+        version: the proxy's version; None if nothing or something else answered.
+        problem: a phrase that says why it is not a running proxy; empty if it is.
+        listening: whether something accepted the connection.
     """
 
     version: str | None
@@ -33,23 +33,23 @@ class Health:
 
 
 def proxy_url(settings: Settings, url: str | None = None) -> str:
-    """The proxy's own address, `http://127.0.0.1:3000`, without a slash at the end.
+    """Return the proxy's own address, such as `http://127.0.0.1:3000`, without a trailing slash.
 
     Args:
-        url: what the user gave with `--url`; the prefix `/api/anthropic` may stand at its end.
+        url: the user's `--url`, with or without the prefix `/api/anthropic`.
 
     Raises:
-        typer.BadParameter: `url` is no http(s) URL, or PORT is 0 and no `url` was given.
+        typer.BadParameter: `url` is not an http(s) URL, or PORT is 0 and no `url` was given.
     """
     if url is not None:
         return normal_url(url)
     if settings.port == 0:
-        raise typer.BadParameter("PORT=0 takes a free port at each start: name the one it took with --url.")
+        raise typer.BadParameter("PORT=0 picks a free port at each start: give the actual one with --url.")
     return f"http://{bracketed(listen_host(settings))}:{settings.port}"
 
 
 def normal_url(url: str) -> str:
-    """`url` with a scheme, without the prefix and without a slash at the end."""
+    """Return `url` with a scheme, without the prefix and without a trailing slash."""
     full = (url if "://" in url else f"http://{url}").rstrip("/").removesuffix(PREFIX)
     try:
         parts = urlsplit(full)
@@ -62,7 +62,7 @@ def normal_url(url: str) -> str:
 
 
 def listen_host(settings: Settings) -> str:
-    """The first address of HOST under which a client of this machine reaches the proxy."""
+    """Return the first address of HOST at which a client on this machine reaches the proxy."""
     first = settings.host.split(",")[0].strip().strip("[]")
     if first in EVERY_ADDRESS:
         return "::1" if first == "::" else "127.0.0.1"
@@ -70,12 +70,12 @@ def listen_host(settings: Settings) -> str:
 
 
 def bracketed(host: str) -> str:
-    """An IPv6 address in brackets, as in a URL; anything else as it is."""
+    """Return an IPv6 address in brackets, as in a URL; anything else unchanged."""
     return f"[{host}]" if ":" in host else host
 
 
 def same_place(url: str, other: str) -> bool:
-    """Whether two URLs name the same host and port; the names of loopback count as one."""
+    """Whether two URLs name the same host and port; all names of loopback count as the same."""
     return _place(urlsplit(url)) == _place(urlsplit(other))
 
 
@@ -85,10 +85,10 @@ def _place(parts: SplitResult) -> tuple[str, int]:
 
 
 def probe(url: str, timeout: float = PROBE_TIMEOUT) -> Health:
-    """Ask `url`/health whether a proxy of ours runs there; never raises.
+    """Ask `url`/health whether our proxy runs there; never raises.
 
     Args:
-        timeout: seconds for each step (connect, answer).
+        timeout: seconds for each step (connect, response).
     """
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
@@ -101,13 +101,13 @@ def probe(url: str, timeout: float = PROBE_TIMEOUT) -> Health:
         connection.request("GET", f"{parts.path}/health", headers={"accept": "application/json"})
         return read_health(connection.getresponse())
     except (OSError, http.client.HTTPException) as error:
-        return Health(None, f"something listens there, but gives no HTTP answer ({reason(error)})")
+        return Health(None, f"something listens there, but does not speak HTTP ({reason(error)})")
     finally:
         connection.close()
 
 
 def read_health(response: http.client.HTTPResponse) -> Health:
-    """Tell our own answer from another program's."""
+    """Distinguish our own response from another program's."""
     try:
         body = json.loads(response.read(65_536))
     except ValueError:
@@ -119,7 +119,7 @@ def read_health(response: http.client.HTTPResponse) -> Health:
 
 
 def reason(error: Exception) -> str:
-    """Why a connection failed, in a few words."""
+    """Say in a few words why a connection failed."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
     words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

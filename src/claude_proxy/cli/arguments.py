@@ -1,4 +1,4 @@
-"""Options that several commands share, and the command that passes on what is not its own."""
+"""Options shared by several commands, and a command class that passes unknown arguments on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ConfigFile = Annotated[
         exists=True,
         dir_okay=False,
         readable=True,
-        help="TOML file to read, instead of your own configuration folder's (`config path`).",
+        help="TOML file to read, instead of the one in your configuration folder (`config path`).",
     ),
 ]
 AppFile = Annotated[
@@ -28,7 +28,7 @@ AppFile = Annotated[
         exists=True,
         dir_okay=False,
         readable=True,
-        help="The proxy.py that is served: its BASE_URL counts, and a claude-proxy.toml beside it.",
+        help="The proxy.py to serve; its BASE_URL and a claude-proxy.toml next to it are used.",
     ),
 ]
 DataDir = Annotated[
@@ -38,7 +38,7 @@ DataDir = Annotated[
         metavar="FOLDER",
         exists=True,
         file_okay=False,
-        help="The proxy's DATA_DIR, with its ledger.db; goes before DATABASE_URL.",
+        help="The proxy's DATA_DIR, with its ledger.db; overrides DATABASE_URL.",
     ),
 ]
 TimeZone = Annotated[
@@ -48,10 +48,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")
 
 
 class PassOnCommand(TyperCommand):
-    """Takes its own options only in front; from the first other word on, everything is passed on unread."""
+    """Parses its own options only at the front; passes on everything from the first other word unread."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put `--` between our options and the rest, so that an equal name behind it is not taken for ours."""
+        """Insert `--` after our options, so that later options of the same name are not parsed as ours."""
         takes_value = {name: not getattr(p, "is_flag", False) for p in self.get_params(ctx) for name in p.opts}
         own, rest = split_own(args, takes_value)
         return super().parse_args(ctx, [*own, "--", *rest])
@@ -61,7 +61,7 @@ def split_own(args: Iterable[str], takes_value: Mapping[str, bool]) -> tuple[lis
     """Split `args` before the first word that is not one of our options (or an option's value).
 
     Args:
-        takes_value: our options and whether the next word belongs to them. A `--` between the two parts is dropped.
+        takes_value: our options and whether each takes a value. A `--` between the two parts is dropped.
     """
     words = list(args)
     at = 0

@@ -1,7 +1,7 @@
-"""Claude Code's own settings: files that overrule the environment, and what the environment cannot say.
+"""Claude Code's own settings: files that override the environment, and settings that have no variable.
 
-The `env` block of a settings file replaces what the shell set (https://code.claude.com/docs/en/env-vars, "Precedence"), so
-an ANTHROPIC_BASE_URL left there by another tool sends Claude Code past the proxy whatever the shell says.
+The `env` block of a settings file overrides the shell's environment (https://code.claude.com/docs/en/env-vars,
+"Precedence"), so an ANTHROPIC_BASE_URL left there by another tool makes Claude Code bypass the proxy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from claude_proxy.settings import visible
 
 @dataclass(frozen=True, slots=True)
 class Overruled:
-    """A variable that a settings file sets to something else than we want. The file may be a checkout's: `value` is escaped."""
+    """A variable that a settings file sets to an unwanted value. `value` is escaped, as the file may come from a checkout."""
 
     name: str
     value: str
@@ -26,14 +26,14 @@ class Overruled:
 
 
 def settings_files(environ: Mapping[str, str], folder: Path) -> list[Path]:
-    """The files that can hold an `env` block, weakest first: the user's, the project's, the project's local one."""
+    """Return the files that can have an `env` block, lowest precedence first: the user's, the project's, its local one."""
     home = Path(environ["CLAUDE_CONFIG_DIR"]) if environ.get("CLAUDE_CONFIG_DIR") else Path(environ.get("HOME", "~")) / ".claude"
     project = folder / ".claude"
     return [home.expanduser() / "settings.json", project / "settings.json", project / "settings.local.json"]
 
 
 def read(file: Path) -> dict[str, Any]:
-    """A settings file's content; empty where there is no such file, or no JSON object in it."""
+    """Return a settings file's content; empty if there is no such file or it is not a JSON object."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -42,13 +42,13 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def env_block(file: Path) -> dict[str, str]:
-    """The `env` block of a settings file; empty where there is no such file or block."""
+    """Return the `env` block of a settings file; empty if there is no such file or block."""
     block = read(file).get("env")
     return {name: value for name, value in block.items() if isinstance(value, str)} if isinstance(block, dict) else {}
 
 
 def effective(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """The environment as Claude Code, started in `folder`, will see it."""
+    """Return the environment that Claude Code will see when started in `folder`."""
     result = dict(environ)
     for file in settings_files(environ, folder):
         result.update(env_block(file))
@@ -56,18 +56,18 @@ def effective(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
 
 
 def beside_environment(environ: Mapping[str, str], folder: Path) -> dict[str, Any]:
-    """Settings that no variable can replace: they stop the warning about GLM models that Claude Code does not know.
+    """Return settings that have no variable: they silence the warning about GLM models that Claude Code does not know.
 
-    They are meant for its option `--settings`, which goes before the files. Measured with 2.1.332: a picker given there
-    replaces the one in the user's file, so that file's rows are repeated; an effort given there goes before the one that
-    `/effort` saved, so there is one only if none was saved.
+    They are for its option `--settings`, which overrides the files. Measured with 2.1.332: a picker given there replaces the
+    one in the user's file, so the file's rows are repeated; an effort given there overrides the one that `/effort` saved, so
+    it is included only if none was saved.
 
     Args:
         environ: the environment that Claude Code will have.
-        folder: where it will be started. If a settings file of this project has a picker, it is left in force.
+        folder: where it will be started. If a settings file of that project has a picker, that picker is kept.
 
     Returns:
-        `{}` where nothing is needed.
+        `{}` if nothing is needed.
     """
     rows = picker_rows(environ.get(name, "").removesuffix("[1m]") for name in (*MODEL_NAMES, "ANTHROPIC_MODEL"))
     user, *project = [read(file) for file in settings_files(environ, folder)]
@@ -85,7 +85,7 @@ def beside_environment(environ: Mapping[str, str], folder: Path) -> dict[str, An
 
 
 def overruled(environ: Mapping[str, str], folder: Path, wanted: Mapping[str, str]) -> list[Overruled]:
-    """Which of the `wanted` variables Claude Code will see with another value, and whose doing that is."""
+    """Return the `wanted` variables that Claude Code will see with another value, and the files that set them."""
     winners: dict[str, Overruled] = {}
     for file in settings_files(environ, folder):
         for name, value in env_block(file).items():

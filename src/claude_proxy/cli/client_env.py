@@ -1,4 +1,4 @@
-"""The environment in which Claude Code works well through the proxy (https://code.claude.com/docs/en/env-vars)."""
+"""The environment that Claude Code needs to work well through the proxy (https://code.claude.com/docs/en/env-vars)."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from claude_proxy.settings import Settings
 
 Models = Literal["glm", "claude", "none"]
 
-PLACEHOLDER = "claude-proxy"  # Claude Code wants some token; the proxy replaces it with its own
-ALIASES = ("default", "best", "fable", "opus", "sonnet", "haiku", "opusplan")  # Claude Code's own, no names on the wire
+PLACEHOLDER = "claude-proxy"  # Claude Code needs some token; the proxy replaces it by its own
+ALIASES = ("default", "best", "fable", "opus", "sonnet", "haiku", "opusplan")  # Claude Code's own aliases; never sent to the API
 CREDENTIALS = ("ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")
 PLAIN_NAMES = (
     "ANTHROPIC_BASE_URL",
@@ -37,12 +37,12 @@ PLAIN_NAMES = (
 
 
 def variables(settings: Settings, environ: Mapping[str, str], url: str, models: Models | None = None) -> list[Variable]:
-    """What to set in the environment of Claude Code.
+    """Return the changes to make in Claude Code's environment.
 
     Args:
-        environ: what is set there already; a credential in it is left alone unless the proxy wants its own key.
+        environ: the current environment; a credential in it is left alone unless the proxy requires its own key.
         url: the proxy's address, without the prefix.
-        models: which model names; by default those of the upstream's host, and names already set stay.
+        models: whose model names to set; by default those for the upstream's host, keeping names already set.
     """
     native = find_at(settings.base_url).native
     found = [
@@ -51,9 +51,9 @@ def variables(settings: Settings, environ: Mapping[str, str], url: str, models: 
         *needed(checks_tools=native),
     ]
     if native:
-        found.append(Variable("ENABLE_TOOL_SEARCH", "true", "Off by default behind a proxy; this one passes its blocks on."))
+        found.append(Variable("ENABLE_TOOL_SEARCH", "true", "Off by default behind a proxy; this proxy supports it."))
     else:
-        why = "Without a changing line at its start the prompt is cached better."
+        why = "Improves prompt caching: the first line of the prompt no longer changes."
         found.append(Variable("CLAUDE_CODE_ATTRIBUTION_HEADER", "0", why))
     if environ.get(DISCOVERY):
         found.append(DISCOVERY_TIMEOUT)
@@ -61,17 +61,17 @@ def variables(settings: Settings, environ: Mapping[str, str], url: str, models: 
 
 
 def credential(settings: Settings, environ: Mapping[str, str]) -> list[Variable]:
-    """What Claude Code has to show besides, or instead of, the credential it has.
+    """Return the credential Claude Code must send in addition to, or instead of, its own.
 
     It sends ANTHROPIC_AUTH_TOKEN as bearer and ANTHROPIC_API_KEY as x-api-key, both if both are set (measured, 2.1.332).
-    Without a held credential the proxy's key takes the header that the client's own does not need.
+    If the proxy holds no credential, its key goes in the header that the client's own key does not use.
     """
     if settings.proxy_api_key is None:
         if settings.upstream_api_key is None or own_credentials(settings, environ):
             return []
-        why = "Claude Code wants a token; the proxy puts its own credential in its place."
+        why = "Claude Code needs a token; the proxy replaces it by its own credential."
         return [Variable("ANTHROPIC_AUTH_TOKEN", PLACEHOLDER, why)]
-    key, why = settings.proxy_api_key.get_secret_value(), "The proxy asks for this key (PROXY_API_KEY)."
+    key, why = settings.proxy_api_key.get_secret_value(), "The proxy requires this key (PROXY_API_KEY)."
     if settings.upstream_api_key is not None or own_credentials(settings, environ) == ["ANTHROPIC_API_KEY"]:
         return [Variable("ANTHROPIC_AUTH_TOKEN", key, why)]
     field = f"x-api-key: {key}"
@@ -80,7 +80,7 @@ def credential(settings: Settings, environ: Mapping[str, str]) -> list[Variable]
 
 
 def own_credentials(settings: Settings, environ: Mapping[str, str]) -> list[str]:
-    """The variables in which Claude Code finds a credential of its own: neither the proxy's key nor our placeholder."""
+    """Return the variables that hold Claude Code's own credential, that is, neither the proxy's key nor our placeholder."""
     ours = {"", PLACEHOLDER}
     if settings.proxy_api_key is not None:
         ours.add(settings.proxy_api_key.get_secret_value())
@@ -88,9 +88,9 @@ def own_credentials(settings: Settings, environ: Mapping[str, str]) -> list[str]
 
 
 def missing_credential(settings: Settings, environ: Mapping[str, str]) -> str | None:
-    """A sentence when neither the proxy nor the environment holds a credential for the upstream.
+    """Return a warning if neither the proxy nor the environment has a credential for the upstream.
 
-    For Anthropic itself there is none: Claude Code may be logged in.
+    Not for Anthropic itself, since Claude Code may be logged in.
     """
     if settings.upstream_api_key is not None or own_credentials(settings, environ) or find_at(settings.base_url).native:
         return None
@@ -101,11 +101,11 @@ def missing_credential(settings: Settings, environ: Mapping[str, str]) -> str | 
 
 
 def model_names(settings: Settings, environ: Mapping[str, str], models: Models | None) -> list[Variable]:
-    """Model names that the upstream knows: its provider's are set, or left-over ones removed for Claude's own."""
+    """Return changes of the model names: set those of the upstream's provider, or remove left-over ones for Claude's own."""
     provider = by_name("zai") if models == "glm" else find_at(settings.base_url)
     if models == "claude" or (models is None and provider.native):
         left = [name for name in MODEL_NAMES if is_foreign(environ.get(name, ""))]
-        return [Variable(name, None, "Another provider's model, which this upstream does not know.") for name in left]
+        return [Variable(name, None, "A model of another provider, unknown to this upstream.") for name in left]
     if models == "none":
         return []
     found = [
@@ -117,14 +117,14 @@ def model_names(settings: Settings, environ: Mapping[str, str], models: Models |
 
 
 def checking_model(environ: Mapping[str, str]) -> list[Variable]:
-    """For an upstream whose models we do not know: auto mode's check goes to the model that the user chose.
+    """For an upstream with unknown models, let auto mode's check use the model that the user chose.
 
     Without a sonnet model Claude Code would ask such an upstream for one of Anthropic's.
     """
     chosen = environ.get("ANTHROPIC_MODEL", "").removesuffix("[1m]")
     if not chosen or chosen in ALIASES or environ.get(CHECKING_MODEL, chosen) not in (chosen, ""):
         return []
-    return [Variable(CHECKING_MODEL, chosen, "Auto mode's check of tool calls goes to the model that you chose.")]
+    return [Variable(CHECKING_MODEL, chosen, "Auto mode checks tool calls with the model that you chose.")]
 
 
 def is_foreign(model: str) -> bool:
@@ -135,23 +135,23 @@ def is_foreign(model: str) -> bool:
 
 
 def around_outbound_proxy(environ: Mapping[str, str], url: str) -> list[Variable]:
-    """NO_PROXY with loopback in it, where an outbound proxy would else be asked for our own address."""
+    """Add loopback to NO_PROXY if our own address would otherwise be reached through an outbound proxy."""
     outbound = any(environ.get(name) for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"))
     excepted = environ.get("NO_PROXY") or environ.get("no_proxy") or ""
     if urlsplit(url).hostname not in LOOPBACK or not outbound or excepts_loopback(excepted):
         return []
     value = ",".join([*filter(None, [excepted]), *LOOPBACK])
-    return [Variable("NO_PROXY", value, "HTTP_PROXY is set, but the proxy on this machine is reached without it.")]
+    return [Variable("NO_PROXY", value, "HTTP_PROXY is set, but must not be used to reach the proxy on this machine.")]
 
 
 def excepts_loopback(no_proxy: str) -> bool:
-    """Whether a NO_PROXY list names loopback or everything."""
+    """Whether a NO_PROXY list exempts loopback or everything."""
     names = {name.strip() for name in no_proxy.split(",")}
     return "*" in names or {"127.0.0.1", "localhost"} <= names
 
 
 def removals(settings: Settings, environ: Mapping[str, str]) -> list[Variable]:
-    """What undoes `variables`. A credential is only removed if it is one that we set; NO_PROXY stays."""
+    """Return the changes that undo `variables`. A credential is removed only if we set it; NO_PROXY stays."""
     key = None if settings.proxy_api_key is None else settings.proxy_api_key.get_secret_value()
     names = [*PLAIN_NAMES, *MODEL_NAMES]
     if environ.get("ANTHROPIC_AUTH_TOKEN") in (PLACEHOLDER, key):
@@ -162,7 +162,7 @@ def removals(settings: Settings, environ: Mapping[str, str]) -> list[Variable]:
 
 
 def applied(environ: Mapping[str, str], changes: Iterable[Variable]) -> dict[str, str]:
-    """`environ` with the changes made."""
+    """Return `environ` with the changes applied."""
     result = dict(environ)
     for change in changes:
         if change.value is None:

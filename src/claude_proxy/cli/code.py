@@ -22,11 +22,11 @@ from claude_proxy.cli.project import user_settings
 from claude_proxy.proxy.target import PREFIX
 
 INSTALL = "npm install -g @anthropic-ai/claude-code"
-NOT_FOUND = 127  # as shells report a missing command
+NOT_FOUND = 127  # the exit code of shells for a missing command
 
 
 def code(
-    arguments: Annotated[list[str] | None, typer.Argument(metavar="CLAUDE_ARGUMENTS", help="Passed on as they are.")] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="CLAUDE_ARGUMENTS", help="Passed on unchanged.")] = None,
     start: Annotated[bool, typer.Option("--start", help="Run a proxy for as long as Claude Code runs.")] = False,
     models: ModelNames = None,
     url: Url = None,
@@ -35,10 +35,10 @@ def code(
 ) -> None:
     """Run Claude Code through the proxy. Its arguments, signals and exit code are its own.
 
-    Options of this command come first; everything from the first other word on goes to Claude Code.
+    Options of this command come first; everything from the first other word on is passed to Claude Code.
     """
     if start and url is not None:
-        raise typer.BadParameter("--start runs a proxy on this machine; it does not go with --url.")
+        raise typer.BadParameter("--start runs a proxy on this machine; it cannot be combined with --url.")
     settings = user_settings(config, app).settings
     claude = shutil.which("claude")
     if claude is None:
@@ -59,7 +59,7 @@ def code(
 
 
 def settings_option(environ: Mapping[str, str], arguments: Sequence[str]) -> list[str]:
-    """What the environment cannot say, as Claude Code's option; nothing beside one that the user gives (the last one counts)."""
+    """Return settings without a variable as Claude Code's option; nothing if the user gives one (Claude Code uses the last)."""
     if any(word.partition("=")[0] == "--settings" for word in arguments):
         return []
     settings = beside_environment(environ, Path.cwd())
@@ -67,12 +67,12 @@ def settings_option(environ: Mapping[str, str], arguments: Sequence[str]) -> lis
 
 
 def warnings(credential: str | None, environ: Mapping[str, str], address: str) -> list[str]:
-    """Sentences about what will surprise: no credential, or a settings file that sends Claude Code elsewhere."""
+    """Return warnings: there is no credential, or a settings file sends Claude Code elsewhere."""
     others = overruled(environ, Path.cwd(), {"ANTHROPIC_BASE_URL": address + PREFIX})
     return [
         *([] if credential is None else [credential]),
         *(
-            f"{other.file} sets ANTHROPIC_BASE_URL to {visible(other.value)}, and Claude Code prefers that: "
+            f"{other.file} sets ANTHROPIC_BASE_URL to {visible(other.value)}, which overrides the environment: "
             f"remove it there, or set it to {address}{PREFIX}."
             for other in others
         ),
@@ -80,9 +80,9 @@ def warnings(credential: str | None, environ: Mapping[str, str], address: str) -
 
 
 def no_proxy(address: str, problem: str, listening: bool) -> str:
-    """What to do when the proxy is not there."""
+    """Say what to do when the proxy is not running."""
     if listening:
-        return f"No proxy answers at {address}: {problem}. Name its address with --url or PORT."
+        return f"No proxy answers at {address}: {problem}. Give its address with --url or PORT."
     return (
         f"No proxy answers at {address}: {problem}. Start one in another terminal (claude-proxy serve), "
         "or for this run: claude-proxy code --start"
@@ -90,6 +90,6 @@ def no_proxy(address: str, problem: str, listening: bool) -> str:
 
 
 def fail(sentence: str, status: int) -> NoReturn:
-    """Print the sentence and end with `status`."""
+    """Print the sentence and exit with `status`."""
     say(sentence, err=True)
     raise typer.Exit(status)

@@ -1,6 +1,6 @@
-"""Which commands there are, and the group that imports each of them only when it is called.
+"""The list of commands, and the group that imports each command only when it is called.
 
-`claude-proxy serve` must start fast: it pays for Typer and its own module, not for rich, the simulator or the other commands.
+`claude-proxy serve` must start fast, so it imports Typer and its own module, not rich, the simulator or other commands.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from claude_proxy.cli.output import say
 from claude_proxy.errors import SettingsError
 
 PROGRAM = "claude-proxy"
-INTERRUPTED = 130  # as shells report a process that Ctrl-C ended
+INTERRUPTED = 130  # the exit code of shells for a process ended by Ctrl-C
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A command: where its function (or its group of commands) is, and what `--help` says of it."""
+    """A command: where its function or group of commands is, and its text in `--help`."""
 
     target: str
     summary: str
@@ -97,7 +97,7 @@ COMMANDS = {
     ),
     "reprice": Entry(
         "claude_proxy.cli.reprice:reprice",
-        "Compute kept costs anew with today's price table.",
+        "Compute recorded costs again with the current prices.",
         ("claude-proxy reprice --since 30d --dry-run", "claude-proxy reprice --since 2026-11-01 --yes"),
     ),
     "config": Entry(
@@ -124,20 +124,20 @@ COMMANDS = {
 
 
 class LazyGroup(TyperGroup):
-    """A group that knows its commands by name and summary, and imports one when it is called."""
+    """A group that knows its commands' names and summaries, and imports a command when it is called."""
 
     def __init__(self, **attrs: Any) -> None:
         super().__init__(**attrs)
-        for name, entry in COMMANDS.items():  # stand-ins: enough for `--help`, completion and suggestions
+        for name, entry in COMMANDS.items():  # placeholders, enough for `--help`, completion and suggestions
             self.add_command(TyperCommand(name, help=entry.summary, short_help=entry.summary))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The real command, imported now."""
+        """Import and return the real command."""
         name, found, rest = super().resolve_command(ctx, args)
         return name, None if found is None or name is None else load(name), rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; what a user can cause ends in a sentence, never in a traceback."""
+        """Run the command; report user errors in a sentence, never as a traceback."""
         try:
             return super().invoke(ctx)
         except SettingsError as error:
@@ -166,7 +166,7 @@ def load(name: str) -> Any:
 
 
 def show_version(wanted: bool) -> None:
-    """Print the version and stop, for `--version`."""
+    """Print the version and exit, for `--version`."""
     if wanted:
         typer.echo(f"{PROGRAM} {__version__}")
         raise typer.Exit
@@ -203,5 +203,5 @@ def main() -> None:
     """Entry point of the `claude-proxy` command. Exit codes: docs/cli.md."""
     try:
         app(prog_name=PROGRAM)
-    except KeyboardInterrupt:  # outside a command: while modules are imported
+    except KeyboardInterrupt:  # outside a command, while modules are being imported
         sys.exit(INTERRUPTED)

@@ -1,4 +1,4 @@
-"""A proxy that lives as long as one run of Claude Code (`claude-proxy code --start`)."""
+"""A proxy that runs as long as one run of Claude Code (`claude-proxy code --start`)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from claude_proxy.cli.address import probe
 from claude_proxy.cli.output import say
 from claude_proxy.safepath import PYTHON, without_working_directory
 
-START_LIMIT = 15.0  # seconds for the proxy to answer
-STOP_LIMIT = 12.0  # above the default GRACEFUL_TIMEOUT
+START_LIMIT = 15.0  # seconds to wait for the proxy to answer
+STOP_LIMIT = 12.0  # seconds; longer than the default GRACEFUL_TIMEOUT
 LAST_LINES = 5
 
 
@@ -27,7 +27,7 @@ def run_with_proxy(
     """Start a proxy, run `command` in `environ`, stop the proxy.
 
     Returns:
-        The command's exit code; 128 + N when signal N ended it, as shells say it. 1 if the proxy did not start.
+        The command's exit code; 128 + N if signal N ended it, as in shells; 1 if the proxy did not start.
     """
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log, proxy(config, log, app) as process:
         if not answers(process, address):
@@ -40,7 +40,7 @@ def run_with_proxy(
 
 @contextlib.contextmanager
 def proxy(config: Path | None, log: IO[str], app: Path | None = None) -> Iterator[subprocess.Popen[str]]:
-    """A `claude-proxy serve` in a session of its own, so that Ctrl-C in Claude Code does not reach it."""
+    """Run `claude-proxy serve` in its own session, so that Ctrl-C in Claude Code does not reach it."""
     named = {"--config": config, "--app": app}
     options = [word for option, file in named.items() if file is not None for word in (option, str(file))]
     process = subprocess.Popen(  # noqa: S603 - this program itself
@@ -64,7 +64,7 @@ def proxy(config: Path | None, log: IO[str], app: Path | None = None) -> Iterato
 
 
 def answers(process: subprocess.Popen[str], address: str) -> bool:
-    """Wait until the proxy answers at `address`; False once it has ended or the limit is over."""
+    """Wait until the proxy answers at `address`; return False if it exits or takes too long."""
     limit = time.monotonic() + START_LIMIT
     while process.poll() is None and time.monotonic() < limit:
         if probe(address).version is not None:
@@ -74,7 +74,7 @@ def answers(process: subprocess.Popen[str], address: str) -> bool:
 
 
 def run(command: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run `command` in the foreground: Ctrl-C is its own, SIGTERM is passed on to it."""
+    """Run `command` in the foreground: it handles Ctrl-C itself, and SIGTERM is forwarded to it."""
     child = subprocess.Popen(command, env=dict(environ))  # noqa: S603 - the user's own program
     before = {
         signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),

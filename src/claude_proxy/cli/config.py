@@ -28,7 +28,7 @@ app = typer.Typer(
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One setting as `config show` prints it. A secret's `value` is the word `set`, never the secret."""
+    """One setting as printed by `config show`. The `value` of a secret is the word `set`, never the secret."""
 
     name: str
     value: Any
@@ -44,9 +44,9 @@ def show(
     as_json: AsJson = False,
     docs: Annotated[bool, typer.Option("--docs", help="Print the table of all settings as docs/settings.md has it.")] = False,
 ) -> None:
-    """Print every setting: its value, where that comes from, what it means. Secrets are shown as `set`.
+    """Print every setting: its value, where it comes from, what it means. Secrets are shown as `set`.
 
-    On standard error it names every file of settings that was looked for: the one that was read, and those that were not there.
+    Lists on standard error every settings file it looked for: the one it read, and those that do not exist.
 
     \b
     Examples:
@@ -72,14 +72,14 @@ def show(
 
 
 def told(places: tuple[Place, ...]) -> Iterator[str]:
-    """Each file of settings that was looked for, in their order, and what became of it."""
+    """Yield each settings file that was looked for, in order, and whether it was read."""
     for place in places:
         yield f"{place.state:<9} {visible(place.path)} ({place.why})"
 
 
 @app.command()
 def path(config: ConfigFile = None, app_file: AppFile = None) -> None:
-    """Print the path of the TOML file that is read. If there is none: where yours would be, and exit 1.
+    """Print the path of the TOML file that is read. If there is none, print where yours would be and exit with 1.
 
     \b
     Example:
@@ -96,7 +96,7 @@ def path(config: ConfigFile = None, app_file: AppFile = None) -> None:
 
 
 def rows(loaded: Loaded) -> list[Row]:
-    """All settings in the order of their definition."""
+    """Return all settings in the order of their definition."""
     return [
         Row(name.upper(), shown(getattr(loaded.settings, name)), loaded.sources[name], field.description or "", name in SECRETS)
         for name, field in Settings.model_fields.items()
@@ -104,7 +104,7 @@ def rows(loaded: Loaded) -> list[Row]:
 
 
 def show_table(found: list[Row]) -> None:
-    """Print the settings for a person: what was set stands out, the meaning is below the value."""
+    """Print the settings for a person: set values are highlighted, the meaning is below each value."""
     from rich.table import Table
     from rich.text import Text
 

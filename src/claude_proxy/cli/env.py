@@ -25,22 +25,22 @@ Shell = Literal["bash", "zsh", "fish", "powershell"]
 
 Url = Annotated[
     str | None,
-    typer.Option("--url", metavar="URL", help="Address of a proxy elsewhere. Default: this machine's, by HOST and PORT."),
+    typer.Option("--url", metavar="URL", help="Address of a proxy elsewhere. Default: this machine's, from HOST and PORT."),
 ]
 ModelNames = Annotated[
     Models | None,
-    typer.Option(help="Model names to set: glm, claude (removes GLM's) or none. Default: by the upstream's host."),
+    typer.Option(help="Model names to set: glm, claude (removes GLM's) or none. Default: chosen by the upstream's host."),
 ]
 
 
 def env(
-    shell: Annotated[Shell | None, typer.Option(help="Whose syntax. Default: that of $SHELL.")] = None,
+    shell: Annotated[Shell | None, typer.Option(help="Shell whose syntax to use. Default: that of $SHELL.")] = None,
     models: ModelNames = None,
     url: Url = None,
-    unset: Annotated[bool, typer.Option("--unset", help="Print what undoes it.")] = False,
+    unset: Annotated[bool, typer.Option("--unset", help="Print the lines that undo it.")] = False,
     comments: Annotated[
         bool | None,
-        typer.Option("--comments/--plain", help="Say why, line by line. Default: yes, but not into a pipe or $(...)."),
+        typer.Option("--comments/--plain", help="Explain each line. Default: yes, except into a pipe or $(...)."),
     ] = None,
     as_json: AsJson = False,
     as_settings: Annotated[
@@ -51,10 +51,10 @@ def env(
 ) -> None:
     """Print the variables that point Claude Code at the proxy, ready for your shell.
 
-    The output can contain PROXY_API_KEY, if that is set: it is what Claude Code has to show.
+    The output contains PROXY_API_KEY if that is set, because Claude Code has to send it.
     """
     if as_settings and (unset or as_json):
-        raise typer.BadParameter("--settings prints a file of its own; it goes with neither --unset nor --json.")
+        raise typer.BadParameter("--settings prints a file of its own; it cannot be combined with --unset or --json.")
     settings = user_settings(config, app).settings
     changes = removals(settings, os.environ) if unset else variables(settings, os.environ, proxy_url(settings, url), models)
     if as_settings:
@@ -70,13 +70,13 @@ def env(
 
 
 def settings_file(changes: list[Variable], environ: Mapping[str, str], folder: Path) -> dict[str, Any]:
-    """What Claude Code's settings.json has to hold: the variables, and what no variable can say."""
+    """Return the content for Claude Code's settings.json: the variables, and settings that have no variable."""
     block = {change.name: change.value for change in changes if change.value is not None}
     return {"env": block, **beside_environment(applied(environ, changes), folder)}
 
 
 def default_shell(environ: Mapping[str, str]) -> Shell:
-    """The shell that $SHELL names; one we do not know is taken to speak bash's syntax."""
+    """Return the shell that $SHELL names; an unknown one is assumed to use bash's syntax."""
     name = environ.get("SHELL", "powershell" if os.name == "nt" else "").rsplit("/", 1)[-1].lower()
     if name in ("pwsh", "powershell"):
         return "powershell"
@@ -84,7 +84,7 @@ def default_shell(environ: Mapping[str, str]) -> Shell:
 
 
 def into_pipe() -> bool:
-    """Whether stdout is a pipe: an unquoted $(...) joins the lines, and a comment would swallow those after it."""
+    """Whether stdout is a pipe: an unquoted $(...) joins the lines, so a comment would hide those after it."""
     try:
         return stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode)
     except (OSError, ValueError):
@@ -92,13 +92,13 @@ def into_pipe() -> bool:
 
 
 def render(changes: list[Variable], shell: Shell, *, comments: bool = True) -> str:
-    """The changes as lines of `shell`."""
+    """Render the changes as lines for `shell`."""
     line = LINES[shell]
     return "\n".join(part for change in changes for part in ([f"# {change.why}"] if comments else []) + [line(change)])
 
 
 def bash_line(change: Variable) -> str:
-    """POSIX syntax, for bash, zsh, dash and ksh; the semicolon keeps an unquoted $(...) right."""
+    """POSIX syntax, for bash, zsh, dash and ksh; the semicolon is needed for an unquoted $(...)."""
     return f"unset {change.name};" if change.value is None else f"export {change.name}={shlex.quote(change.value)};"
 
 

@@ -1,7 +1,7 @@
-"""How commands print: JSON for scripts, colours only where a person reads, and no control character of anybody else's.
+"""How commands print: JSON for scripts, colours only on a terminal, and no foreign control characters.
 
-A word of an upstream, a server or a file of a foreign checkout could move the cursor, rewrite the line above, fill the
-clipboard (OSC 52) or turn text around (bidirectional overrides). Whatever a command prints goes through `visible`.
+Text from an upstream, a server or a file in a foreign checkout could move the cursor, rewrite the line above, set the
+clipboard (OSC 52) or reverse text (bidirectional overrides). So everything a command prints passes through `visible`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print `text` and a line break; its own line breaks and tabs stay."""
+    """Print `text` and a line break; line breaks and tabs in it are kept."""
     typer.echo(visible(text, keep="\n\t"), err=err)
 
 
 def write_json(value: Any) -> None:
-    """Print `value` as indented JSON, in which control and format characters are escaped as JSON does it."""
+    """Print `value` as indented JSON, with control and format characters escaped."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     typer.echo("".join(_json_escaped(char) if is_unseen(char) and char != "\n" else char for char in text))
 
@@ -35,7 +35,7 @@ def _json_escaped(char: str) -> str:
 
 
 def console(*, stderr: bool = False, width: int | None = None) -> Console:
-    """A rich console: colours on a terminal only, none with NO_COLOR, nothing read as markup, all text `visible`.
+    """Return a rich console: colours only on a terminal and without NO_COLOR, no markup, all text `visible`.
 
     Args:
         width: columns; by default the terminal's.
@@ -44,19 +44,19 @@ def console(*, stderr: bool = False, width: int | None = None) -> Console:
 
 
 def wide_console() -> Console:
-    """A console for tables: the terminal's width, and 160 columns where there is no terminal and COLUMNS does not say."""
+    """Return a console for tables: as wide as the terminal, and 160 columns without one unless COLUMNS is set."""
     screen = console()
     return screen if screen.is_terminal or "COLUMNS" in os.environ else console(width=160)
 
 
 @cache
 def _screen() -> type[Console]:
-    """The class of our consoles, made when the first one is wanted: rich takes long to import."""
+    """Return the class of our consoles, created on first use because rich takes long to import."""
     from rich.console import Console
     from rich.segment import Segment
 
     class Screen(Console):
-        """Cleans what it renders; the cursor movements of rich itself are segments of another kind and stay."""
+        """Cleans the text it renders; rich's own cursor movements are control segments and are kept."""
 
         def render(self, renderable: Any, options: Any = None) -> Any:
             for text, style, control in super().render(renderable, options):

@@ -1,4 +1,4 @@
-"""The settings as `serve` reads them, and the app in a named `proxy.py`. Nothing here looks into the working directory."""
+"""The settings as `serve` reads them, and the app in a named `proxy.py`. Never searches the working directory."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ FACTORY = "claude_proxy.app:create_app"
 
 
 def default_base_url(file: Path) -> str | None:
-    """The string that a `proxy.py` assigns to BASE_URL, read without running the file.
+    """Return the string that a `proxy.py` assigns to BASE_URL, without running the file.
 
-    That is where the user documents say to change the upstream; the environment and the file of settings go before it.
+    The user documents say to change the upstream there; the environment and the settings file override it.
     """
     try:
         tree = ast.parse(file.read_text(encoding="utf-8"))
@@ -41,10 +41,10 @@ def _base_url(node: ast.stmt) -> str | None:
 
 
 def app_from(file: Path) -> Any:
-    """Run a named `proxy.py` and give its `app`. Modules beside it can be imported, as under `fastapi run FILE`.
+    """Run a named `proxy.py` and return its `app`. It can import modules next to it, as under `fastapi run FILE`.
 
     Raises:
-        SettingsError: it cannot be read as Python, or has no `app`. What it raises itself is passed on.
+        SettingsError: it is not valid Python, or has no `app`. Its own exceptions propagate.
     """
     sys.path.insert(0, str(file.parent))
     name = file.stem if file.stem not in sys.modules else f"claude_proxy_app_{file.stem}"
@@ -62,14 +62,14 @@ def app_from(file: Path) -> Any:
 def read_settings(
     config: Path | None = None, app: Path | None = None, *, environ: Mapping[str, str] | None = None, **given: Any
 ) -> Loaded:
-    """The settings as `serve` would read them.
+    """Return the settings as `serve` would read them.
 
     Args:
         config: the file that `--config` names.
         app: the proxy.py that `--app` names.
 
     Raises:
-        SettingsError: a bad value, as `claude_proxy.settings.load` says it.
+        SettingsError: a bad value; see `claude_proxy.settings.load`.
     """
     base_url = None if app is None else default_base_url(app)
     defaults = {} if base_url is None else {"base_url": base_url}
@@ -77,13 +77,13 @@ def read_settings(
 
 
 def user_settings(config: Path | None = None, app: Path | None = None, **given: Any) -> Loaded:
-    """The same for a command that a person calls, who hears on standard error of a file here that is not read.
+    """Like `read_settings`, but warn on standard error about a settings file in the working directory, which is not read.
 
     Args:
         given: values of settings from the command line; None means not given.
 
     Raises:
-        SettingsError: as `read_settings`.
+        SettingsError: as in `read_settings`.
     """
     loaded = read_settings(config, app, **given)
     if loaded.unread is not None:

@@ -1,4 +1,4 @@
-"""`claude-proxy reprice`: computes kept costs anew, after a change of the price table."""
+"""`claude-proxy reprice`: computes recorded costs again, after a change of the price table."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def reprice(
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
-    """Compute costs and plan credits of kept exchanges anew with the price table in force now, your own prices included.
+    """Compute the costs and plan credits of recorded exchanges again with the current price table, including your own prices.
 
-    Each exchange gets the price of the time at which it was sent. The command says first what changes, and asks on a terminal;
-    elsewhere it needs --yes. Sums and exchanges change together, and the proxy may run meanwhile.
+    Each exchange gets the price that was valid when it was sent. The command first prints what changes, and asks on a terminal;
+    without one it needs --yes. Sums and exchanges change together, and the proxy may be running.
     """
     at = place(config, data_dir, timezone)
     with told(at):

@@ -1,4 +1,4 @@
-"""`claude-proxy serve`: the proxy under our own server."""
+"""`claude-proxy serve`: the proxy, run by our own server."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from claude_proxy.cli.project import FACTORY, app_from, read_settings
 from claude_proxy.settings import CONFIG_VARIABLE, Loaded, Settings, unread_sentence, visible
 
 TRUSTS_ALL = (
-    "FORWARDED_ALLOW_IPS=* believes whatever address a request states, while UPSTREAM_API_KEY is held and PROXY_API_KEY is not. "
+    "FORWARDED_ALLOW_IPS=* believes any address that a request states, while UPSTREAM_API_KEY is set and PROXY_API_KEY is not. "
     "Requests with a forwarded header are refused: set PROXY_API_KEY, or name the front's address instead of *."
 )
-HERE = "proxy.py in the working directory is not run, because nobody named it: claude-proxy serve --app proxy.py"
+HERE = "proxy.py in the working directory is not run unless you name it: claude-proxy serve --app proxy.py"
 
 
 def serve(
     host: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Address to listen on. Default: 127.0.0.1.")] = None,
     port: Annotated[
-        int | None, typer.Option(metavar="PORT", help="Port to listen on; 0 takes a free one. Default: 3000.")
+        int | None, typer.Option(metavar="PORT", help="Port to listen on; 0 picks a free one. Default: 3000.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Processes. Default: 1, which is right for most.")
+        int | None, typer.Option(min=1, metavar="N", help="Number of processes. Default: 1, enough for most users.")
     ] = None,
     base_url: Annotated[str | None, typer.Option(metavar="URL", help="The upstream, without /v1.")] = None,
     log_level: Annotated[str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")] = None,
     log_format: Annotated[str | None, typer.Option(metavar="FORMAT", help="auto, console or json.")] = None,
     graceful_timeout: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="What running streams get to finish at a stop. Default: 8.")
+        float | None, typer.Option(metavar="SECONDS", help="Time that running streams get to finish at shutdown. Default: 8.")
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the proxy keeps its files.")] = None,
     config: ConfigFile = None,
     app: AppFile = None,
 ) -> None:
-    """Run the proxy until SIGTERM or Ctrl-C; running streams finish first, a second signal ends at once.
+    """Run the proxy until SIGTERM or Ctrl-C; running streams finish first, a second signal stops at once.
 
-    Every setting is also an environment variable and a line of claude-proxy.toml: see `claude-proxy config show`. Nothing
-    is searched for in the working directory: name a proxy.py with --app, a file of settings with --config.
+    Every setting is also an environment variable and a key in claude-proxy.toml: see `claude-proxy config show`. The working
+    directory is not searched: name a proxy.py with --app, a settings file with --config.
     """
     given = {
         "host": host,
@@ -57,7 +57,7 @@ def serve(
 
 
 def start(config: Path | None, app: Path | None, given: dict[str, Any]) -> int:
-    """Check the settings, hand them to the server's processes through the environment, and run it.
+    """Check the settings, pass them to the server's processes through the environment, and run the server.
 
     Args:
         app: a named proxy.py; the built-in app if None.
@@ -66,9 +66,9 @@ def start(config: Path | None, app: Path | None, given: dict[str, Any]) -> int:
         The server's exit code (docs/serve.md).
 
     Raises:
-        SettingsError: before anything is started.
+        SettingsError: raised before anything is started.
     """
-    app = None if app is None else app.absolute()  # not resolved: what a link is called decides what lies beside it
+    app = None if app is None else app.absolute()  # links are not resolved: the settings file is looked for next to the link
     loaded = read_settings(config, app, **given)
     from claude_proxy import logs
     from claude_proxy.server import ServerOptions, run
@@ -77,7 +77,7 @@ def start(config: Path | None, app: Path | None, given: dict[str, Any]) -> int:
     options = ServerOptions.from_settings(loaded.settings, notes=notes(loaded, app))
     hand_down(loaded, given)
     if options.app is None:
-        parse_origin(loaded.settings.base_url)  # the proxy variables too: said once, not by each worker
+        parse_origin(loaded.settings.base_url)  # checks the proxy variables too, here and not in each worker
     logs.configure(loaded.settings.log_level, loaded.settings.log_format)
     if options.app is not None:
         return run(options, options.app if app is None else partial(other_app, options.app, app.parent), factory=app is not None)
@@ -85,7 +85,7 @@ def start(config: Path | None, app: Path | None, given: dict[str, Any]) -> int:
 
 
 def other_app(target: str, folder: Path) -> Any:
-    """The app `module:name`, which may live beside a named proxy.py."""
+    """Return the app `module:name`, which may be next to a named proxy.py."""
     import sys
 
     from uvicorn.importer import import_from_string
@@ -95,7 +95,7 @@ def other_app(target: str, folder: Path) -> Any:
 
 
 def notes(loaded: Loaded, app: Path | None) -> tuple[str, ...]:
-    """What to log at the start, because it may surprise."""
+    """Return what to log at the start because it may be unexpected."""
     from claude_proxy.server import notes_on
 
     found = list(notes_on(os.environ))
@@ -111,7 +111,7 @@ def notes(loaded: Loaded, app: Path | None) -> tuple[str, ...]:
 
 
 def is_ours(file: Path) -> bool:
-    """Whether a file is there and uses this package. It is only looked at."""
+    """Whether a file exists and uses this package. The file is not run."""
     try:
         return b"claude_proxy" in file.read_bytes()
     except OSError:
@@ -119,12 +119,12 @@ def is_ours(file: Path) -> bool:
 
 
 def held_alone(settings: Settings) -> bool:
-    """Whether a credential of ours is spent without a key of ours being asked for."""
+    """Whether the proxy holds a credential but requires no key."""
     return settings.upstream_api_key is not None and settings.proxy_api_key is None
 
 
 def hand_down(loaded: Loaded, given: dict[str, Any]) -> None:
-    """Put what the command line gave, and the file that was read, where the app in each worker process reads it."""
+    """Put the command line's options and the settings file's path into the environment, for the app in each worker."""
     os.environ.update({name.upper(): str(value) for name, value in given.items()})
     if given.keys() & {"host", "port"}:
         os.environ.pop("BIND", None)  # or it would go before them

@@ -1,4 +1,4 @@
-"""`claude-proxy service`: the proxy as a service of systemd or launchd, that starts with the machine and after a failure."""
+"""`claude-proxy service`: the proxy as a systemd or launchd service, started at boot or login and after a failure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-System = Annotated[bool, typer.Option("--system", help="For the whole machine, as root, under a user of its own (systemd).")]
+System = Annotated[bool, typer.Option("--system", help="For the whole machine: needs root, runs as its own user (systemd).")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +41,14 @@ class Status:
 
     Attributes:
         manager: systemd or launchd.
-        file, env_file: where the service and its settings are described.
-        installed: `file` is there.
-        enabled: it starts with the machine, or at login.
-        state: in the manager's words.
-        pid: of its main process.
-        url: where it should answer; None if it listens on a socket file, or its settings cannot be read.
-        version: what answered /health there; None if nothing of ours did.
-        problem: why it is not well; empty if it is.
+        file, env_file: the files with the service's description and its settings.
+        installed: whether `file` exists.
+        enabled: whether it starts at boot or login.
+        state: the manager's word for it.
+        pid: the main process.
+        url: where it should answer; None if it listens on a Unix socket or its settings cannot be read.
+        version: the version that answered /health there; None if our proxy did not.
+        problem: what is wrong; empty if nothing is.
     """
 
     manager: str
@@ -66,15 +66,15 @@ class Status:
 @app.command()
 def install(
     system: System = False,
-    no_start: Annotated[bool, typer.Option("--no-start", help="Write the files, start nothing.")] = False,
-    show: Annotated[bool, typer.Option("--print", help="Print the unit (or property list), change nothing.")] = False,
+    no_start: Annotated[bool, typer.Option("--no-start", help="Write the files, but do not start the service.")] = False,
+    show: Annotated[bool, typer.Option("--print", help="Print the unit (or property list) and change nothing.")] = False,
     config: ConfigFile = None,
     app_file: AppFile = None,
 ) -> None:
-    """Make the proxy a service of this user, which starts at login and again after a failure.
+    """Install the proxy as a service of this user, started at login and restarted after a failure.
 
-    Nothing of the present directory becomes part of it, unless you name a file with --config or --app. Its settings come from a
-    file that is written once and never again: ~/.config/claude-proxy/env, with --system /etc/claude-proxy/claude-proxy.env.
+    It uses nothing from the current directory unless you name a file with --config or --app. Its settings come from a file
+    that is created once and never overwritten: ~/.config/claude-proxy/env, with --system /etc/claude-proxy/claude-proxy.env.
     """
     with sentences():
         manager = choose(system=system, needed=not (no_start or show))
@@ -97,7 +97,7 @@ def install(
 
 @app.command()
 def status(system: System = False, as_json: AsJson = False) -> None:
-    """Say whether the service is installed, runs and answers. Exits 1 if it does not."""
+    """Show whether the service is installed, running and answering. Exits with 1 if not."""
     with sentences():
         found = look(choose(system=system, needed=True))
     if as_json:
@@ -110,7 +110,7 @@ def status(system: System = False, as_json: AsJson = False) -> None:
 
 @app.command()
 def remove(system: System = False) -> None:
-    """Stop the service and delete it. Its settings and data stay."""
+    """Stop the service and delete it. Its settings and data are kept."""
     with sentences():
         manager = choose(system=system, needed=True)
         if not manager.file.exists():
@@ -130,7 +130,7 @@ def run(
     path: Annotated[Path, typer.Option("--env-file", metavar="FILE", help="NAME=value lines; may be missing.")],
     app_file: AppFile = None,
 ) -> None:
-    """Run the proxy with the variables of a file, for a service manager that cannot read one (launchd)."""
+    """Run the proxy with variables from a file, for a service manager that cannot read one (launchd)."""
     with sentences():
         os.environ.update(variables(path))
     from claude_proxy.cli.serve import start
@@ -140,7 +140,7 @@ def run(
 
 @contextlib.contextmanager
 def sentences() -> Iterator[None]:
-    """End with 1 and the sentence, where the manager refuses."""
+    """Print the message and exit with 1 if the manager refuses."""
     try:
         yield
     except Refused as problem:
@@ -150,7 +150,7 @@ def sentences() -> Iterator[None]:
 
 @contextlib.contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Make a sentence of what goes wrong with a file."""
+    """Turn an error with a file into a message."""
     try:
         yield
     except OSError as error:
@@ -159,10 +159,10 @@ def named(path: Path) -> Iterator[None]:
 
 
 def planned(manager: Manager, config: Path | None, app_file: Path | None) -> Service:
-    """The service as it is to be: this program, and the files that are named now.
+    """Return the service to install: this program, and the files named on the command line.
 
     Raises:
-        Refused: a path that no unit can hold.
+        Refused: a unit cannot contain the path.
         SettingsError: CLAUDE_PROXY_CONFIG holds a relative path.
     """
     named_now = next((place.path for place in places.look(os.environ, config, None) if place.why in ("--config", CONFIG)), None)
@@ -176,18 +176,18 @@ def planned(manager: Manager, config: Path | None, app_file: Path | None) -> Ser
     )
     for path in (service.program[0], service.folder, service.env_file, service.config, service.app, service.config_home):
         if not str(path).isprintable() or str(path) != str(path).strip():
-            raise Refused(f"{str(path)!r}: a service cannot be told of a path with such characters.")
+            raise Refused(f"{str(path)!r}: a service cannot use a path with such characters.")
     return service
 
 
 def program() -> tuple[str, ...]:
-    """This program by its absolute path, within its virtual environment."""
+    """Return this program's absolute path in its virtual environment."""
     script = Path(sys.executable).absolute().with_name("claude-proxy")
     return (str(script),) if script.is_file() else (str(Path(sys.executable).absolute()), "-P", "-m", "claude_proxy")
 
 
 def refuse_hidden(service: Service) -> None:
-    """Refuse what a unit with ProtectHome and PrivateTmp could not start.
+    """Refuse paths that a unit with ProtectHome and PrivateTmp cannot see.
 
     Raises:
         Refused: names the path.
@@ -202,7 +202,7 @@ def refuse_hidden(service: Service) -> None:
 
 
 def variables(path: Path) -> dict[str, str]:
-    """The variables of the service's settings file; none while there is none.
+    """Return the variables in the service's settings file; none if it does not exist.
 
     Raises:
         Refused: it cannot be read.
@@ -215,11 +215,11 @@ def variables(path: Path) -> dict[str, str]:
 
 
 def address(service: Service) -> str | None:
-    """Where the service answers, by its own settings and not by this shell's; None on a Unix socket.
+    """Return where the service answers, from its own settings and not this shell's; None for a Unix socket.
 
     Raises:
-        SettingsError: its settings would stop its start.
-        Refused: they leave the port to chance, or cannot be read.
+        SettingsError: its settings are invalid.
+        Refused: they set PORT=0, or cannot be read.
     """
     environ = {**service.told(), **{name: value for name, value in variables(service.env_file).items() if value}}
     usable = service.folder.is_dir() and os.access(service.folder, os.R_OK | os.X_OK)
@@ -228,15 +228,15 @@ def address(service: Service) -> str | None:
     if settings.unix_socket is not None:
         return None
     if settings.port == 0:
-        raise Refused(f"PORT=0 takes another port at each start; name one in {service.env_file}.")
+        raise Refused(f"PORT=0 picks another port at each start; set one in {service.env_file}.")
     return proxy_url(settings)
 
 
 def ready(manager: Manager, url: str | None) -> bool:
-    """Whether the service runs already; if not, that nothing else is in its place.
+    """Whether the service is running already; if not, check that its port is free.
 
     Raises:
-        Refused: the manager does not answer, or something listens there.
+        Refused: the manager does not answer, or something else listens on the port.
     """
     if manager.state().running:
         return True
@@ -251,7 +251,7 @@ def write_files(manager: Manager, service: Service) -> bool:
     """Write the description, and the settings file if there is none.
 
     Returns:
-        Whether the description is another than before.
+        Whether the description has changed.
 
     Raises:
         Refused: it cannot be written.
@@ -269,7 +269,7 @@ def write_files(manager: Manager, service: Service) -> bool:
 
 
 def write_env_file(manager: Manager) -> None:
-    """Create the settings file, for its owner alone: keys will stand in it. One that is there stays as it is."""
+    """Create the settings file, readable only by its owner because it holds keys. An existing one is not changed."""
     manager.env_file.parent.mkdir(parents=True, exist_ok=True)
     try:
         descriptor = os.open(manager.env_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -281,7 +281,7 @@ def write_env_file(manager: Manager) -> None:
 
 
 def tell_left_out(service: Service) -> None:
-    """Name the settings of this shell, which the service does not see."""
+    """Warn about settings in this shell, which the service does not see."""
     missing = left_out(os.environ, variables(service.env_file))
     if missing:
         typer.echo(
@@ -290,13 +290,13 @@ def tell_left_out(service: Service) -> None:
 
 
 def left_out(environ: Mapping[str, str], told: Mapping[str, str]) -> list[str]:
-    """The settings that are in `environ` and not in `told`."""
+    """Return the settings that are in `environ` but not in `told`."""
     ours = [*(name.upper() for name in Settings.model_fields), *(f"{name.upper()}_FILE" for name in sorted(SECRETS))]
     return [name for name in ours if environ.get(name) and name not in told]
 
 
 def tell_started(manager: Manager, url: str | None) -> None:
-    """Wait until the service answers, and say so.
+    """Wait until the service answers, and report it.
 
     Raises:
         Refused: it does not.
@@ -313,7 +313,7 @@ def tell_started(manager: Manager, url: str | None) -> None:
 
 
 def until_answering(url: str) -> Health:
-    """Ask until the proxy answers, or the limit is over."""
+    """Probe until the proxy answers or the time is up."""
     limit = time.monotonic() + START_LIMIT
     health = probe(url)
     while health.version is None and time.monotonic() < limit:
@@ -323,7 +323,7 @@ def until_answering(url: str) -> Health:
 
 
 def look(manager: Manager) -> Status:
-    """How the service is.
+    """Return the service's status.
 
     Raises:
         Refused: the manager does not answer.
@@ -349,7 +349,7 @@ def look(manager: Manager) -> Status:
 
 
 def asked(manager: Manager) -> tuple[str | None, Health]:
-    """Where the installed service should answer, and what answers there."""
+    """Return where the installed service should answer, and what answers there."""
     try:
         url = address(manager.read(manager.file.read_text(encoding="utf-8")))
     except (Refused, SettingsError, OSError, ValueError) as problem:
@@ -358,7 +358,7 @@ def asked(manager: Manager) -> tuple[str | None, Health]:
 
 
 def lines(found: Status) -> Iterator[str]:
-    """The status for a person."""
+    """Format the status for a person."""
     pid = f", pid {found.pid}" if found.pid else ""
     yield f"claude-proxy: {found.state}{pid}{', starts by itself' if found.enabled else ''}"
     yield f"  {found.manager:<9} {found.file}{'' if found.installed else ' (not there)'}"

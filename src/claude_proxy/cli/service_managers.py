@@ -1,4 +1,4 @@
-"""The two service managers and how to talk to them: systemd by `systemctl`, launchd by `launchctl`."""
+"""The two supported service managers: systemd, by `systemctl`, and launchd, by `launchctl`."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ UNIT = "claude-proxy.service"
 SYSTEM_UNITS = Path("/etc/systemd/system")
 SYSTEM_ENV_FILE = Path("/etc/claude-proxy/claude-proxy.env")
 SYSTEM_FOLDER = Path("/var/lib/claude-proxy")
-PATIENCE = STOP + 30  # seconds for a command of the manager, which may wait for a stop
-PAUSE = 0.1  # seconds between two looks at what has no signal
+PATIENCE = STOP + 30  # seconds for a manager's command, which may wait for the service to stop
+PAUSE = 0.1  # seconds between polls
 
 
 class Refused(Exception):
-    """The service manager is not there or said no. Its text is a sentence for the user."""
+    """The service manager is missing or refused. The text is a message for the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the manager knows of the service.
+    """What the manager knows about the service.
 
     Attributes:
-        state: in the manager's own words.
-        running: a process runs.
-        enabled: it starts with the machine, or at login.
-        pid: of that process.
+        state: the manager's word for it.
+        running: whether a process is running.
+        enabled: whether it starts at boot or login.
+        pid: that process.
     """
 
     state: str
@@ -55,13 +55,13 @@ class Manager(Protocol):
     """What the commands need of a service manager.
 
     Attributes:
-        name: for the user.
-        file: where its description of the service is.
-        env_file: where the service's settings are.
+        name: its name for the user.
+        file: the file with its description of the service.
+        env_file: the file with the service's settings.
         folder: the service's working directory.
-        config_home: the folder of configuration folders that the service is told of; None for the platform's.
-        restart, log, start_by_hand: commands to tell the user.
-        note: a sentence for after an installation; may be empty.
+        config_home: XDG_CONFIG_HOME for the service; None for the platform's default.
+        restart, log, start_by_hand: commands to show the user.
+        note: a sentence to show after an installation; may be empty.
     """
 
     name: str
@@ -75,26 +75,26 @@ class Manager(Protocol):
     note: str
 
     def render(self, service: Service) -> str:
-        """The description of `service`."""
+        """Render the description of `service`."""
 
     def read(self, text: str) -> Service:
-        """What a description says. Raises ValueError."""
+        """Parse a description. Raises ValueError."""
 
     def state(self) -> State:
-        """How the service is. Raises Refused."""
+        """Return the service's state. Raises Refused."""
 
     def start(self, *, changed: bool) -> None:
-        """Start it now and from now on; start it again if its description `changed`. Raises Refused."""
+        """Start and enable it; restart it if its description `changed`. Raises Refused."""
 
     def stop(self) -> None:
-        """Stop it, now and from now on. Raises Refused."""
+        """Stop and disable it. Raises Refused."""
 
     def forget(self) -> None:
-        """Take notice that the description is gone. Raises Refused."""
+        """Forget the deleted description. Raises Refused."""
 
 
 class Systemd:
-    """systemd, of one user or of the whole machine."""
+    """systemd, for one user or for the whole machine."""
 
     name = "systemd"
 
@@ -108,18 +108,18 @@ class Systemd:
         self.restart = f"systemctl {user}restart claude-proxy"
         self.log = f"journalctl {user}-u claude-proxy -n 20"
         self.start_by_hand = f"systemctl {user}daemon-reload && systemctl {user}enable --now claude-proxy"
-        self.note = "" if system else "It runs while you are logged in; for always: loginctl enable-linger"
+        self.note = "" if system else "It runs while you are logged in; to keep it running: loginctl enable-linger"
 
     def render(self, service: Service) -> str:
-        """The unit's text."""
+        """Render the unit."""
         return systemd_unit(service, system=self.system)
 
     def read(self, text: str) -> Service:
-        """What a unit says. Raises ValueError."""
+        """Parse a unit. Raises ValueError."""
         return read_systemd_unit(text)
 
     def state(self) -> State:
-        """As `systemctl show` has it; a unit that is not there is `inactive`."""
+        """Return the state from `systemctl show`; a missing unit is `inactive`."""
         shown = self._call("show", UNIT, "--property=ActiveState,SubState,UnitFileState,MainPID")
         facts = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
         active, pid = facts.get("ActiveState", "unknown"), facts.get("MainPID", "0")
@@ -131,7 +131,7 @@ class Systemd:
         )
 
     def start(self, *, changed: bool) -> None:
-        """Read the unit anew, enable it, start it."""
+        """Reload the unit, enable it, start it."""
         self._call("daemon-reload")
         self._call("enable", "--now", UNIT)
         if changed:
@@ -142,7 +142,7 @@ class Systemd:
         self._call("disable", "--now", UNIT)
 
     def forget(self) -> None:
-        """Read the units anew, and drop a failure that is still remembered."""
+        """Reload the units, and reset a remembered failure."""
         self._call("daemon-reload")
         call("systemctl", *self._scope(), "reset-failed", UNIT)
 
@@ -159,8 +159,8 @@ class Systemd:
         if "bus" not in said and "booted with systemd" not in said:
             return ""
         if self.system:
-            return "systemd does not run this machine (a container?): run `claude-proxy serve` there."
-        return "No systemd serves this login (a container, or su instead of a login): try --system, or `claude-proxy serve`."
+            return "systemd is not running here (a container?): run `claude-proxy serve` instead."
+        return "This login has no systemd (a container, or su instead of a login): try --system, or `claude-proxy serve`."
 
 
 class Launchd:
@@ -182,15 +182,15 @@ class Launchd:
         self.start_by_hand = f"launchctl bootstrap {self.domain} {self.file}"
 
     def render(self, service: Service) -> str:
-        """The agent's property list."""
+        """Render the agent's property list."""
         return launchd_plist(service, self.log_file)
 
     def read(self, text: str) -> Service:
-        """What a property list says. Raises ValueError."""
+        """Parse a property list. Raises ValueError."""
         return read_launchd_plist(text)
 
     def state(self) -> State:
-        """As `launchctl print` has it."""
+        """Return the state from `launchctl print`."""
         done = call("launchctl", "print", self.target)
         if done.returncode != 0:
             if "could not find service" in done.stderr.lower():
@@ -201,7 +201,7 @@ class Launchd:
         return State(found, running=found == "running", enabled=True, pid=int(pid) if pid else None)
 
     def start(self, *, changed: bool) -> None:
-        """Load it, which starts it; a changed one is unloaded first."""
+        """Load it, which starts it; unload a changed one first."""
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         before = self.state()
         if before.enabled and not changed:
@@ -213,7 +213,7 @@ class Launchd:
         self._call("bootstrap", self.domain, str(self.file))
 
     def stop(self) -> None:
-        """Unload it, and wait until its process has drained: `bootout` may return before that."""
+        """Unload it and wait until its process has drained, since `bootout` may return earlier."""
         if not self.state().enabled:
             return
         self._call("bootout", self.target)
@@ -222,7 +222,7 @@ class Launchd:
             time.sleep(PAUSE)
 
     def forget(self) -> None:
-        """Nothing: launchd forgets what is unloaded."""
+        """Do nothing: launchd forgets what is unloaded."""
 
     def _call(self, *words: str) -> None:
         done = call("launchctl", *words)
@@ -231,26 +231,26 @@ class Launchd:
 
 
 def own_config_home() -> Path | None:
-    """XDG_CONFIG_HOME of this shell, which the service manager may not know; None where it says nothing."""
+    """Return this shell's XDG_CONFIG_HOME, which the service manager may not know; None if it is not set."""
     stated = os.environ.get("XDG_CONFIG_HOME", "")
     return Path(stated) if Path(stated).is_absolute() else None
 
 
 def choose(*, system: bool, needed: bool) -> Manager:
-    """The service manager of this machine.
+    """Return the service manager of this machine.
 
     Args:
-        system: the service is for the whole machine.
-        needed: it has to be there; otherwise the platform's usual one is enough, to write its file.
+        system: whether the service is for the whole machine.
+        needed: whether it must be present; otherwise return the platform's usual one, to write its file.
 
     Raises:
-        Refused: there is none, or it has no such service.
+        Refused: there is none, or it does not support such a service.
     """
     systemd, launchd = shutil.which("systemctl"), shutil.which("launchctl")
     if systemd is None and launchd is None and needed:
         raise Refused(
-            "Neither systemctl (systemd) nor launchctl (launchd) is on the PATH, so nothing here can keep a service. "
-            "Run `claude-proxy serve` under the manager that this machine has."
+            "Neither systemctl (systemd) nor launchctl (launchd) is on the PATH, so no service can be installed here. "
+            "Run `claude-proxy serve` under this machine's own service manager."
         )
     if systemd is None and (launchd is not None or sys.platform == "darwin"):
         if system:
@@ -263,7 +263,7 @@ def call(*command: str) -> subprocess.CompletedProcess[str]:
     """Run a command of the manager.
 
     Raises:
-        Refused: it cannot be run, or does not end.
+        Refused: it cannot be run, or does not finish in time.
     """
     try:
         return subprocess.run(  # noqa: S603 - systemctl or launchctl, from the PATH
@@ -276,6 +276,6 @@ def call(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def refusal(done: subprocess.CompletedProcess[str], hint: str = "") -> str:
-    """What was refused, in the manager's words, and what to do."""
+    """Say what was refused, quoting the manager, and what to do."""
     said = next((line.strip() for line in done.stderr.splitlines() if line.strip()), f"exit code {done.returncode}")
     return f"`{' '.join(done.args)}` failed: {said.rstrip('.')}. {hint}".rstrip()

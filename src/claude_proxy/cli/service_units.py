@@ -1,7 +1,7 @@
-"""The files that make the proxy a service: a systemd unit, a launchd agent, the settings beside them. Pure: text in, text out.
+"""The files that make the proxy a service: a systemd unit, a launchd agent and a settings file. Pure: text in, text out.
 
 Sources: systemd.unit(5), systemd.service(5), systemd.exec(5); launchd.plist(5). deploy/systemd/claude-proxy.service is the same
-system unit for an installation in /opt; tests/cli/test_service_units.py keeps the two alike.
+system unit for an installation in /opt; tests/cli/test_service_units.py checks that they match.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from typing import Any
 LABEL = "dev.claude-proxy"
 CONFIG = "CLAUDE_PROXY_CONFIG"
 CONFIG_HOME = "XDG_CONFIG_HOME"
-GRACE = 60  # seconds for running streams at a stop
+GRACE = 60  # seconds for running streams to finish at shutdown
 STOP = 75  # seconds after which the service manager kills; longer than GRACE
 OPEN_FILES = 65536  # two for each running request; the usual limits are 1024 (systemd) and 256 (launchd)
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What the files say.
+    """The content of the files.
 
     Attributes:
-        program: the words before `serve`, the first an absolute path.
-        folder: working directory, in which nothing is looked for.
+        program: the words before `serve`; the first is an absolute path.
+        folder: the working directory; nothing is read from it.
         env_file: the file with NAME=value lines.
         config: a named TOML file.
         app: a named proxy.py.
-        config_home: the folder whose claude-proxy/claude-proxy.toml is read if it is there; None for the platform's.
+        config_home: the folder in which claude-proxy/claude-proxy.toml is looked for; None for the platform's.
     """
 
     program: tuple[str, ...]
@@ -43,21 +43,21 @@ class Service:
     config_home: Path | None = None
 
     def told(self) -> dict[str, str]:
-        """The variables that say where its file of settings is."""
+        """The variables that say where its settings file is."""
         places = {CONFIG_HOME: self.config_home, CONFIG: self.config}
         return {name: str(path) for name, path in places.items() if path is not None}
 
     def options(self) -> tuple[str, ...]:
-        """The words behind `serve`."""
+        """The arguments of `serve`."""
         return () if self.app is None else ("--app", str(self.app))
 
 
 HEAD = """\
-# Written by `claude-proxy service install`, which writes it again; own changes belong into: {edit}
+# Written by `claude-proxy service install`, which overwrites it; make your own changes with: {edit}
 # Settings: {env_file}
 [Unit]
 Description=claude-proxy, a self-hosted proxy for the Anthropic API
-# However often it fails in a row, it is started again (systemd gives up after five times in ten seconds).
+# Restart it however often it fails (by default systemd gives up after five starts in ten seconds).
 StartLimitIntervalSec=0
 {network}
 [Service]
@@ -73,10 +73,10 @@ Environment=GRACEFUL_TIMEOUT={grace}
 TimeoutStopSec={stop}
 Restart=always
 RestartSec=1
-# 2: a setting that cannot be used. The next start would say the same.
+# 2: an invalid setting. A restart would fail the same way.
 RestartPreventExitStatus=2
 
-# What it does not need, it does not get.
+# Sandboxing: it gets no rights that it does not need.
 """
 NETWORK = """\
 After=network-online.target
@@ -103,7 +103,7 @@ ProtectProc=invisible
 ProcSubset=pid
 RemoveIPC=yes
 """
-# These need no privilege of the manager, so they hold in a user's own systemd too.
+# These need no privileges of the manager, so they work in a user's own systemd too.
 EVERYWHERE = """\
 NoNewPrivileges=yes
 RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
@@ -127,7 +127,7 @@ HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - wha
 
 
 def systemd_unit(service: Service, *, system: bool) -> str:
-    """The unit's text: for the whole machine, under a user of its own; or for one user, with what that allows."""
+    """Render the unit: for the whole machine, running as its own user; or for one user, as far as that is possible."""
     own = "DATA_DIR=/var/lib/claude-proxy LOG_FORMAT=json PYTHONDONTWRITEBYTECODE=1" if system else "LOG_FORMAT=json"
     places = "".join("\nEnvironment=" + quoted(f"{name}={path}") for name, path in service.told().items())
     template = HEAD + (SYSTEM_ONLY if system else "") + EVERYWHERE
@@ -146,12 +146,12 @@ def systemd_unit(service: Service, *, system: bool) -> str:
 
 
 def command_words(words: Sequence[str]) -> list[str]:
-    """The words for ExecStart=; in all but the first `$` begins a variable (systemd.service(5), "COMMAND LINES")."""
+    """Return the words for ExecStart=; in all but the first, `$` starts a variable (systemd.service(5), "COMMAND LINES")."""
     return [quoted(words[0]), *(quoted(word.replace("$", "$$")) for word in words[1:])]
 
 
 def quoted(word: str) -> str:
-    """One word of a line that systemd splits: `%` doubled, in quotes where it needs them."""
+    """Escape one word of a line that systemd splits: double `%`, and quote the word if needed."""
     text = word.replace("%", "%%")
     if re.fullmatch(r"[\w@%+=:,./$-]+", text, re.ASCII):
         return text
@@ -159,12 +159,12 @@ def quoted(word: str) -> str:
 
 
 def literal(path: Path) -> str:
-    """A path in a line that systemd does not split: only `%` is special."""
+    """Escape a path in a line that systemd does not split: only `%` is special."""
     return str(path).replace("%", "%%")
 
 
 def read_systemd_unit(text: str) -> Service:
-    """The service that a unit of ours describes.
+    """Parse one of our units.
 
     Raises:
         ValueError: it is not one of ours.
@@ -185,13 +185,13 @@ def read_systemd_unit(text: str) -> Service:
 
 
 def _program(command: list[str]) -> tuple[tuple[str, ...], Path | None]:
-    """The words before `serve`, and what `--app` names behind it."""
+    """Return the words before `serve`, and the value of `--app` after it."""
     serve = max(at for at, word in enumerate(command) if word == "serve" and command[at + 1 :][:1] in ([], ["--app"]))
     return tuple(command[:serve]), Path(command[serve + 2]) if len(command) > serve + 2 else None
 
 
 def _variable(name: str, text: str) -> Path | None:
-    """The path that an `Environment=` line of its own gives a variable."""
+    """Return the path that an `Environment=` line assigns to a variable."""
     found = re.search(rf'^Environment="?{name}=.*$', text, re.MULTILINE)
     return Path(words(found[0].partition("=")[2])[0].partition("=")[2]) if found else None
 
@@ -201,12 +201,12 @@ def _parts(line: str) -> tuple[str, str, str]:
 
 
 def words(line: str) -> list[str]:
-    """What `quoted` has joined, apart again."""
+    """Split a line into words, undoing `quoted`."""
     return [word.replace("%%", "%") for word in shlex.split(line)]
 
 
 def launchd_plist(service: Service, log: Path) -> str:
-    """The agent's text. launchd knows no file of variables, so `service run` reads it."""
+    """Render the agent. launchd cannot read a file of variables, so `service run` does."""
     environment = {"LOG_FORMAT": "json", "GRACEFUL_TIMEOUT": str(GRACE), **service.told()}
     job: dict[str, Any] = {
         "Label": LABEL,
@@ -216,7 +216,7 @@ def launchd_plist(service: Service, log: Path) -> str:
         "RunAtLoad": True,
         "KeepAlive": True,
         "ExitTimeOut": STOP,
-        "ProcessType": "Interactive",  # the others are slowed down
+        "ProcessType": "Interactive",  # launchd throttles the other types
         "SoftResourceLimits": {"NumberOfFiles": OPEN_FILES},
         "Umask": 0o077,
         "StandardOutPath": str(log),
@@ -226,7 +226,7 @@ def launchd_plist(service: Service, log: Path) -> str:
 
 
 def read_launchd_plist(text: str) -> Service:
-    """The service that an agent of ours describes.
+    """Parse one of our agents.
 
     Raises:
         ValueError: it is not one of ours.
@@ -250,30 +250,30 @@ def read_launchd_plist(text: str) -> Service:
 
 
 ENV_FILE = """\
-# What the claude-proxy service is told, NAME=value per line. It goes before a claude-proxy.toml in this folder.
-# All names: docs/settings.md, or `claude-proxy config show`. After a change: {restart}
+# Settings of the claude-proxy service, NAME=value per line. They override a claude-proxy.toml in this folder.
+# All names: docs/settings.md, or `claude-proxy config show`. To apply a change: {restart}
 # BASE_URL=https://api.z.ai/api/anthropic
 # PORT=3000
-# The proxy's own key, so that clients need none; and the key that clients must then show.
+# The key for the upstream, so that clients need none; and the key that clients must then send to the proxy.
 # UPSTREAM_API_KEY=
 # PROXY_API_KEY=
 # NTFY_TOPIC=
-# Seconds that running streams get at a stop, at most {grace}:
+# Seconds that running streams get to finish at shutdown, at most {grace}:
 # GRACEFUL_TIMEOUT={grace}
 """
 
 
 def env_file(restart: str) -> str:
-    """The settings file as it is first written: everything commented out.
+    """Render the initial settings file, with everything commented out.
 
     Args:
-        restart: the command that makes a change count.
+        restart: the command that applies a change.
     """
     return ENV_FILE.format(restart=restart, grace=GRACE)
 
 
 def read_env(text: str) -> dict[str, str]:
-    """The variables of such a file, near enough to EnvironmentFile= in systemd.exec(5): a value may stand in quotes."""
+    """Parse such a file much like EnvironmentFile= in systemd.exec(5): a value may be quoted."""
     found = {}
     for line in map(str.strip, text.splitlines()):
         name, equals, value = line.partition("=")
@@ -283,10 +283,10 @@ def read_env(text: str) -> dict[str, str]:
 
 
 def unquoted(value: str) -> str:
-    """The value without the pair of quotes around it."""
+    """Return the value without a pair of quotes around it."""
     return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value
 
 
 def hidden(path: Path) -> bool:
-    """Whether a service for the whole machine cannot see this path."""
+    """Whether this path is hidden from a service for the whole machine."""
     return any(path.is_relative_to(folder) for folder in HIDDEN)

@@ -1,4 +1,4 @@
-"""`claude-proxy simulate`: a scripted Anthropic API on a port, one line for each request."""
+"""`claude-proxy simulate`: a scripted Anthropic API on a port, with one output line per request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from claude_proxy.simulator import PRESETS, Recorded, ScriptError, Simulator, se
 STYLES = {"answered": "green", "cut": "red", "client-left": "yellow"}
 
 Host = Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")]
-Port = Annotated[int, typer.Option(min=0, max=65535, metavar="PORT", help="Port to listen on; 0 takes a free one.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, metavar="PORT", help="Port to listen on; 0 picks a free one.")]
 ScriptFile = Annotated[
     Path | None,
     typer.Option("--script", metavar="FILE", help="YAML rules that choose the answers (docs/simulator.md)."),
@@ -29,8 +29,8 @@ Keys = Annotated[
     list[str] | None,
     typer.Option("--key", metavar="KEY", help="Accept only this credential, 401 otherwise. Can be repeated. Default: any."),
 ]
-ListOnly = Annotated[bool, typer.Option("--list", help="List the scenarios by name and stop.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+ListOnly = Annotated[bool, typer.Option("--list", help="List the scenarios by name and exit.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
 
 
 def simulate(
@@ -55,14 +55,14 @@ def simulate(
         say(str(problem), err=True)
         raise typer.Exit(2) from None
     except (OSError, UnicodeError) as problem:
-        from claude_proxy.server.sockets import why  # brings the whole server along
+        from claude_proxy.server.sockets import why  # imports the whole server
 
         say(why(host, port, problem, set_host="--host", set_port="--port"), err=True)
         raise typer.Exit(1) from None
 
 
 def _run(main: Callable[[], Any]) -> None:
-    """Run on uvloop where there is one."""
+    """Run on uvloop if available."""
     factory: Callable[[], asyncio.AbstractEventLoop] | None
     try:
         from uvloop import new_event_loop as factory
@@ -83,7 +83,7 @@ def list_scenarios(as_json: bool) -> None:
 
 
 def facts(recorded: Recorded) -> dict[str, Any]:
-    """Return what a line tells of a request: no headers, no query, no body."""
+    """Return what a line says about a request: no headers, no query, no body."""
     ended = recorded.ended_at if recorded.ended_at is not None else recorded.received_at
     return {
         "method": recorded.method,
@@ -102,7 +102,7 @@ def facts(recorded: Recorded) -> dict[str, Any]:
 
 
 class JsonLines:
-    """Prints for scripts: first the address, then one object for each request."""
+    """Prints for scripts: first the address, then one object per request."""
 
     def started(self, simulator: Simulator) -> None:
         """Say where it listens."""
@@ -134,7 +134,7 @@ class Lines:
 
 
 def line(told: dict[str, Any]) -> Text:
-    """Return one coloured line: what was asked, how it ended, what it cost."""
+    """Return one coloured line: the request, how it ended, its tokens and time."""
     text = Text(f"{time.strftime('%H:%M:%S')}  {visible(told['method'])} {visible(told['path'])}  ")
     text.append(f"{told['status'] or '---'} {told['outcome']}", style=STYLES.get(str(told["outcome"]), ""))
     if told["model"]:

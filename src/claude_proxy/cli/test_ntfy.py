@@ -1,4 +1,4 @@
-"""`claude-proxy test-ntfy`: push one notice, so that a user sees it arrive before something breaks."""
+"""`claude-proxy test-ntfy`: push one notice, so that the user can check that notices arrive."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ MESSAGE = "Notices arrive. One like this comes when an upstream fails, and when 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What came of it.
+    """The result.
 
     Attributes:
-        sent: whether the server took it.
+        sent: whether the server accepted it.
         message: what happened, and what to do if it failed.
         where: the address to watch; None without a topic.
-        id: the message's id, where the server told.
+        id: the message's id, if the server returned one.
     """
 
     sent: bool
@@ -37,7 +37,7 @@ class Report:
 
 
 def test_ntfy(config: ConfigFile = None, as_json: AsJson = False) -> None:  # noqa: PT028  (a command, not a test)
-    """Send one test notice with the current settings, and say where to look for it. Exits 1 if it was not sent."""
+    """Send one test notice with the current settings, and say where to look for it. Exits with 1 if it was not sent."""
     settings = user_settings(config).settings
     report = asyncio.run(push(settings)) if Notifier.enabled(settings) else no_topic(settings)
     if as_json:
@@ -49,7 +49,7 @@ def test_ntfy(config: ConfigFile = None, as_json: AsJson = False) -> None:  # no
 
 
 async def push(settings: Settings) -> Report:
-    """Send the test notice once; nothing is tried again, so that the answer is quick and plain."""
+    """Send the test notice once, without retries, so that the result is quick and clear."""
     notice = Notice(TITLE, MESSAGE, 3, ("tada",), f"cp-test-{secrets.token_hex(4)}").scrubbed(secrets_of(settings))
     answer = await sender(settings)(notice)
     where = f"{settings.ntfy_server}/{settings.ntfy_topic}"
@@ -59,7 +59,7 @@ async def push(settings: Settings) -> Report:
 
 
 def no_topic(settings: Settings) -> Report:
-    """How to set a topic: a random one, since whoever knows the name of a topic can read it."""
+    """Say how to set a topic: a random one, since anyone who knows a topic's name can read it."""
     topic = f"claude-proxy-{secrets.token_hex(8)}"
     return Report(
         False,

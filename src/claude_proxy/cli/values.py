@@ -1,4 +1,4 @@
-"""Values of settings as people, scripts and the environment spell them."""
+"""Formats settings values for people, scripts and the environment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def text(value: Any) -> str:
-    """A value as the environment would spell it; `-` for none."""
+    """Return a value as written in the environment; `-` for None."""
     if value is None or value == []:
         return "-"
     if isinstance(value, bool):

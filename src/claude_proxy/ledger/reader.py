@@ -23,7 +23,7 @@ class Reader:
 
     Args:
         open_books: called in a thread, once for each place where the books are.
-        place: says where they are now; books of another place are opened anew.
+        place: says where they are now; the books are opened again when that changes.
         shut: why there are none in this process; None while there are.
     """
 

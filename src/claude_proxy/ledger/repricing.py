@@ -1,8 +1,8 @@
-"""Prices kept exchanges anew, by the price table in force now: rows and rollups together, a few hundred at a time.
+"""Computes the costs of recorded exchanges again with the current price table: rows and rollups together, 500 at a time.
 
-Each exchange gets the price of the time at which its last attempt was sent, as the writer gives it. Whose prices apply is told by
-the price that the row has; by the host of its upstream where it has none. Upstreams that are not configured any more, and never
-had a price, stay as they are.
+Each exchange gets the price that was valid when its last attempt was sent, as in the writer. The provider comes from the price
+that the row has, or from the host of its upstream if it has none. Unpriced rows of upstreams that are no longer configured stay
+as they are.
 """
 
 from __future__ import annotations

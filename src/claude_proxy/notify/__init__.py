@@ -1,4 +1,4 @@
-"""Notices: tells a person through ntfy when an upstream, or this proxy, fails, how it goes on, and when it is over."""
+"""Notices: tells a person through ntfy when an upstream or this proxy fails, keeps failing, and recovers."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from claude_proxy.settings import SECRETS, Settings
 
 __all__ = ["CLOSE_TIMEOUT", "Notice", "Notifier", "secrets_of", "sender"]
 
-CLOSE_TIMEOUT = 1.5  # seconds; with GRACEFUL_TIMEOUT's 8 it stays below the 10 that Docker gives
+CLOSE_TIMEOUT = 1.5  # seconds; together with the 8 of GRACEFUL_TIMEOUT less than Docker's 10
 
 
 class Notifier(Listener):
-    """The listener that pushes notices. Its hooks only decide and queue: a dead or slow ntfy costs an exchange nothing.
+    """The listener that pushes notices. Its hooks only decide and queue, so a dead or slow ntfy never delays an exchange.
 
     Args:
-        settings: `enabled(settings)` must hold.
-        send: one try to push; by default over HTTP or, with NTFY_VIA=cli, the ntfy command.
+        settings: `enabled(settings)` must be true.
+        send: makes one attempt to push; by default over HTTP or, with NTFY_VIA=cli, the ntfy command.
         clock: event-loop seconds; by default the running loop's.
         wall: Unix seconds.
     """
@@ -54,15 +54,15 @@ class Notifier(Listener):
 
     @staticmethod
     def enabled(settings: Settings) -> bool:
-        """Whether notices are wanted: a topic is set."""
+        """Whether notices are on, that is, a topic is set."""
         return settings.ntfy_topic is not None
 
     async def start(self) -> None:
-        """Begin to send. What was noticed before is sent now."""
+        """Start sending, beginning with what is queued already."""
         self.publisher.start()
 
     async def aclose(self, timeout: float = CLOSE_TIMEOUT) -> None:
-        """Send what waits, repeats that are only counted included, and stop; within `timeout` seconds and one more."""
+        """Send pending notices and counted repeats, then stop, within `timeout` plus one second."""
         if self._closed:
             return
         self._closed = True
@@ -77,7 +77,7 @@ class Notifier(Listener):
         self._arm()
 
     def on_upstream_state(self, upstream: str, state: str) -> None:
-        """Tell of an ejection, unless the failures behind it have been told."""
+        """Report an ejection, unless the failures that caused it have been reported."""
         self._push(self._rules.state(upstream, state, self._now(), self._wall()))
         self._arm()
 
@@ -88,13 +88,13 @@ class Notifier(Listener):
         return [shown(incident, ahead, self._secrets) for incident in found]
 
     def tick(self) -> None:
-        """Say what is due by now; called by a timer."""
+        """Send what is due; called by a timer."""
         self._timer = None
         self._push(self._rules.due(self._now()))
         self._arm()
 
     def _arm(self) -> None:
-        """Have `tick` called when something is due; a timer that is set too late is set anew."""
+        """Schedule `tick` for the next due time; reset a timer that would fire too late."""
         due = self._rules.next_due()
         if due is None or self._closed or (self._timer is not None and self._due <= due):
             return
@@ -111,11 +111,11 @@ class Notifier(Listener):
         return asyncio.get_running_loop().time() if self._clock is None else self._clock()
 
     def _provider(self, upstream: str) -> Provider:
-        """Who is behind an upstream: the one named `default` is that of BASE_URL."""
+        """Return the provider of an upstream: the one named `default` has the provider of BASE_URL."""
         return find_at(self._base_url if upstream in ("", "default") else upstream)
 
     def _label(self, upstream: str) -> str:
-        """A short name for an upstream: the provider's, or the one that the user gave it."""
+        """Return a short name for an upstream: the provider's, or the user's own name for it."""
         is_name = upstream not in ("", "default") and not {".", "/"} & set(upstream)
         return plain(upstream) if is_name else self._provider(upstream).label
 
@@ -146,12 +146,12 @@ def _rfc3339(at: float) -> str:
 
 
 def sender(settings: Settings) -> Send:
-    """How notices go out, as NTFY_VIA says."""
+    """Return the way of sending notices that NTFY_VIA names."""
     return Command(settings).send if settings.ntfy_via == "cli" else Http(settings).send
 
 
 def secrets_of(settings: Settings) -> list[str]:
-    """What must not stand in any message: every secret, and the upstream's host unless it is a public one."""
+    """Return what no message may contain: every secret, and the upstream's host unless it is public."""
     values = [getattr(settings, name) for name in sorted(SECRETS)]
     found = [value.get_secret_value() for value in values if value is not None]
     parts = urlsplit(settings.base_url)

@@ -1,7 +1,7 @@
 """What a failure means for a person and what to do.
 
 `protocol/providers` explains providers' errors and the error types of the Messages API; the table here explains our own kinds
-(`errors.py`, and those of the relay). A kind that nobody knows gets a plain default.
+(`errors.py`, and those of the relay). An unknown kind gets a default.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class Advice(NamedTuple):
     Attributes:
         name: a few words for the title.
         do: a sentence or two: what to do.
-        priority: ntfy's, 3 (goes away by itself) to 5 (nothing works until someone acts).
+        priority: ntfy's, from 3 (recovers by itself) to 5 (nothing works until someone acts).
         tag: emoji short code.
-        scope: whether the whole upstream is affected, or one model of it: an answer of another model is then no recovery.
+        scope: whether the whole upstream is affected or one model; an answer of another model is then no recovery.
     """
 
     name: Text
@@ -49,7 +49,7 @@ _LOST = Advice(Text("connection lost", "연결 끊김"), WAIT, 3, "electric_plug
 _SLOW = Advice(Text("no answer in time", "제시간에 응답 없음"), WAIT, 3, "turtle")
 _NOT_THE_API = Text(
     "Something that is not the API answers at BASE_URL: a firewall, a bot check, a company portal or a login page. "
-    "Open the address in a browser, or ask whoever runs the network.",
+    "Open the address in a browser, or ask your network administrator.",
     "BASE_URL에서 API가 아닌 것이 응답합니다. 방화벽, 봇 검사, 회사 포털, 로그인 페이지일 수 있습니다. "
     "브라우저로 열어 보거나 네트워크 담당자에게 문의하세요.",
 )
@@ -175,7 +175,7 @@ def advise(failure: Failure, provider: Provider = GENERIC) -> Advice:
     """What `failure` means for a person.
 
     Args:
-        provider: the upstream's, for what is special there about our own kinds of failure.
+        provider: the upstream's provider, which may have special advice for our own kinds of failure.
     """
     code = explain(failure) or TYPES.get(failure.kind)
     if code is not None:
@@ -188,15 +188,15 @@ def advise(failure: Failure, provider: Provider = GENERIC) -> Advice:
 
 
 def of_code(code: Code) -> Advice:
-    """The advice that a provider's table gives, as loud as its class."""
+    """Return the advice from a provider's table, with the priority of its class."""
     priority, tag = (5, "money_with_wings") if code.urgent else _LOUDNESS[code.class_]
     return Advice(code.meaning, code.fix, priority, tag, code.scope)
 
 
 def reset(failure: Failure, provider: Provider = GENERIC) -> Text:
-    """When a quota is back, in a sentence, if the failure says so; else nothing.
+    """Say when a quota resets if the failure says so, else return an empty text.
 
-    A provider that names no zone is quoted as well: the zone that others observed may be wrong.
+    If the provider names no time zone, its own words are quoted too, because the assumed zone may be wrong.
     """
     found = (provider if failure.provider is None else by_name(failure.provider)).reset(failure.message)
     if found is None:

@@ -1,4 +1,4 @@
-"""What became of one try to push a notice, and how an ntfy server's reply is read (docs.ntfy.sh/publish)."""
+"""The result of one attempt to push a notice, and how to read an ntfy server's reply (docs.ntfy.sh/publish)."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from urllib.parse import urlsplit
 
 from claude_proxy.notify.notice import plain, scrub
 
-QUOTA_CODE = 42908  # the day's messages are used up; counted anew at UTC midnight
-RATE_WAIT = 5.0  # seconds; ntfy.sh gives one request back each five
+QUOTA_CODE = 42908  # the daily quota is used up; it resets at UTC midnight
+RATE_WAIT = 5.0  # seconds; ntfy.sh allows one request per five seconds
 MAX_WAIT = 3600.0
 
 
 class Verdict(enum.StrEnum):
-    """What to do after a try."""
+    """What to do after an attempt."""
 
     SENT = "sent"
-    AGAIN = "again"  # the network, the server or something in front of it failed: later it may work
-    REFUSED = "refused"  # trying again changes nothing
+    AGAIN = "again"  # the network, the server or something in front of it failed: retry later
+    REFUSED = "refused"  # a retry would fail the same way
     QUOTA = "quota"  # nothing more today
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One try's end.
+    """The result of one attempt.
 
     Attributes:
         sentence: for a person: what went wrong and what to do; "" if sent.
-        after: seconds to wait at least before the next try, if the server named them.
+        after: the least seconds to wait before the next attempt, if the server named them.
         id: the message's id at the server, if sent.
     """
 
@@ -54,17 +54,17 @@ _IN_FRONT = (
     "A login page, firewall, bot check or network portal may stand in front of it, or the address is wrong: open NTFY_SERVER "
     "in a browser."
 )
-_TROUBLE = "It, or what stands in front of it, has trouble."
+_TROUBLE = "The server, or something in front of it, has trouble."
 
 
 def judge(status: int, headers: Mapping[str, str], body: bytes, now: float | None = None) -> Answer:
     """Read a reply to a publish.
 
-    A status says nothing about who set it: only ntfy's own JSON is taken for ntfy's word. Whatever else answers (a bot check, a
-    company's portal, another service) may be gone in an hour, so the notice is kept and tried again.
+    A status alone does not show who sent it, so only ntfy's own JSON counts as ntfy's reply. Anything else (a bot check, a
+    company portal, another service) may be gone in an hour, so the notice is kept and retried.
 
     Args:
-        headers: by lower-case name.
+        headers: with lower-case names.
         now: Unix seconds, for a `retry-after` that is a date.
     """
     reply = _json(body)
@@ -86,26 +86,26 @@ def judge(status: int, headers: Mapping[str, str], body: bytes, now: float | Non
 
 
 def foreign(status: int | None, body: bytes) -> str:
-    """A sentence on an answer that is not ntfy's; `status` where it is known."""
+    """Describe a reply that is not ntfy's; `status` if it is known."""
     start = body[:1024].lstrip().lower()
-    what = "nothing in it" if not start else "a web page" if is_page(start) else "words that are not ntfy's"
+    what = "an empty reply" if not start else "a web page" if is_page(start) else "something that is not ntfy's"
     number = "" if status is None else f" {status}"
     return f"NTFY_SERVER answered{number} with {what}. {_TROUBLE if status is not None and status >= 500 else _IN_FRONT}"
 
 
 def is_page(text: bytes) -> bool:
-    """Whether `text` begins like HTML."""
+    """Whether `text` starts like HTML."""
     return text[:1024].lstrip().lower().startswith((b"<!doctype html", b"<html", b"<head", b"<?xml"))
 
 
 def _is_ntfys(status: int, reply: Mapping[str, object]) -> bool:
-    """Whether this is an error as ntfy writes it: `{"code": 40301, "http": 403, "error": "forbidden", ...}`."""
+    """Whether this is an error in ntfy's format: `{"code": 40301, "http": 403, "error": "forbidden", ...}`."""
     code = reply.get("code")
     return type(code) is int and code // 100 == status and reply.get("http", status) == status
 
 
 def redirected(status: int, headers: Mapping[str, str]) -> Answer:
-    """ntfy never redirects a publish. What moved for good has a new address; anything else may be a portal's doing."""
+    """Judge a redirect. ntfy never redirects a publish: a permanent one means a new address, any other may come from a portal."""
     where = f"NTFY_SERVER redirects{_whither(headers)}"
     if status in (301, 308):
         return Answer(Verdict.REFUSED, f"{where}: set it to the final address.")
@@ -131,7 +131,7 @@ def _whither(headers: Mapping[str, str]) -> str:
 
 
 def _retry_after(headers: Mapping[str, str], now: float | None) -> float | None:
-    """RFC 9110 section 10.2.3: seconds or a date; at most an hour."""
+    """Parse `retry-after` (RFC 9110 section 10.2.3): seconds or a date; at most an hour."""
     value = (headers.get("retry-after") or "").strip()
     if value.isascii() and value.isdigit():
         return min(float(value[:9]), MAX_WAIT)

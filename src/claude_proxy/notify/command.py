@@ -17,18 +17,18 @@ _HANDED_ON = re.compile(
     r"(?i)PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TMPDIR|TEMP|TMP|XDG_CONFIG_HOME|SSL_CERT_(FILE|DIR)|(https?|no|all)_proxy"
     r"|SYSTEMROOT|APPDATA|LOCALAPPDATA|USERPROFILE|NTFY_(CONFIG|USER)"
 )
-MAX_SAID = 16 * 1024  # bytes that are looked at of the beginning and of the end of its output
+MAX_SAID = 16 * 1024  # bytes kept of the beginning and of the end of its output
 
 
 class Command:
     """Pushes notices by running `ntfy publish`.
 
-    The token and the topic, which on a public server is as good as a password, go by environment, not by arguments that
-    every user of the machine can read. The child gets nothing of ours that it does not need.
+    The token, and the topic (as good as a password on a public server), are passed in the environment, because every user
+    of the machine can read arguments. The child gets only the variables it needs.
 
     Args:
         settings: ntfy_topic (must be set), ntfy_server, ntfy_token.
-        environ: os.environ if None.
+        environ: by default os.environ.
         timeout: seconds for one run.
     """
 
@@ -41,7 +41,7 @@ class Command:
         self._timeout = timeout
 
     async def send(self, notice: Notice) -> Answer:
-        """One run. Never raises for what the command does."""
+        """Run the command once. Never raises if the command fails."""
         arguments = [f"--title={notice.title}", f"--priority={notice.priority}", f"--tags={','.join(notice.tags)}"]
         try:
             process = await asyncio.create_subprocess_exec(
@@ -49,7 +49,7 @@ class Command:
                 "publish",
                 *arguments,
                 f"--message={notice.message}",
-                env=self._environ | {"NTFY_SEQUENCE_ID": notice.sequence},  # known from ntfy 2.16 on
+                env=self._environ | {"NTFY_SEQUENCE_ID": notice.sequence},  # supported since ntfy 2.16
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
@@ -74,7 +74,7 @@ class Command:
 
 
 def failed(said: bytes) -> Answer:
-    """Why a run failed: the command prints a server's reply as it came; all else is a sentence of its own."""
+    """Say why a run failed: the command prints a server's reply verbatim, and its own message otherwise."""
     head, tail = said[:MAX_SAID].split(b"\n"), said[-MAX_SAID:].split(b"\n")
     for line in reversed(tail):
         reply = _reply(line)
@@ -87,7 +87,7 @@ def failed(said: bytes) -> Answer:
 
 
 def _reply(line: bytes) -> tuple[int, bytes] | None:
-    """The status and the text of a server's error in a line of output; None if there is none."""
+    """Return the status and text of a server's error in a line of output, or None."""
     start = line.find(b'{"code":')
     if start < 0:
         return None

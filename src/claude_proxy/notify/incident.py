@@ -1,4 +1,4 @@
-"""An incident: one error class of one upstream, from its first failure until it is over and quiet."""
+"""An incident: one error class of one upstream, from the first failure until it has recovered and stayed quiet."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ MAX_MODELS = 16
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One failure, reduced to what a message may tell.
+    """One failure, reduced to what a message may contain.
 
     Attributes:
-        upstream: its name.
+        upstream: the upstream's name.
         word: the error class: the provider's code, else the kind.
-        message: the failure's sentence, one line.
-        model: the model asked for, "" if none.
+        message: the failure's message, one line.
+        model: the requested model, "" if none.
         status: HTTP status, 0 if none.
         wall: Unix time in seconds.
-        id: makes the incident's sequence its own.
+        id: makes the incident's ntfy sequence unique.
         about: what it means and what to do.
-        reset: a sentence on when a quota is back, if the failure says so.
-        quoted: the message is in the upstream's words.
-        ours: this proxy failed, not the upstream.
+        reset: a sentence saying when a quota resets, if the failure says so.
+        quoted: whether the message is the upstream's.
+        ours: whether this proxy failed, not the upstream.
     """
 
     upstream: str
@@ -46,8 +46,8 @@ class Fault:
 
     @classmethod
     def of(cls, exchange: Exchange, failure: Failure, provider: Provider = GENERIC) -> Fault:
-        """What failed in `exchange`; `provider` is its upstream's."""
-        quoted = failure.provider_code is not None or failure.kind.endswith("_error")  # our own kinds never end so
+        """Describe the failure of `exchange`; `provider` is that of its upstream."""
+        quoted = failure.provider_code is not None or failure.kind.endswith("_error")  # our own kinds never end with `_error`
         return cls(
             upstream=exchange.upstream,
             word=plain(failure.provider_code or failure.kind, 40) or "internal",
@@ -69,16 +69,16 @@ class Incident:
 
     Attributes:
         last: the latest failure.
-        opened: when the failing began.
+        opened: when it began.
         failed_at: when it last failed.
-        said: when the last message about failing went out.
-        due: before this no further message about failing goes out.
-        step: index into GAPS of the gap that `due` closes; -1 before the first message.
+        said: when the last message about the failures was sent.
+        due: when the next message about the failures may be sent.
+        step: index into GAPS of the current gap, which ends at `due`; -1 before the first message.
         total: failures since `opened`.
-        fresh: failures that no message has told yet.
-        failing: no recovery has been seen since the last failure.
-        told: the user believes that it is failing, so a recovery is news.
-        models: that failed and have not answered since.
+        fresh: failures not reported yet.
+        failing: whether no recovery was seen since the last failure.
+        told: whether the user was told that it fails, so that a recovery is news.
+        models: the models that failed and have not answered since.
     """
 
     last: Fault
@@ -96,13 +96,13 @@ class Incident:
 
     @classmethod
     def open(cls, fault: Fault, now: float) -> Incident:
-        """A new one; its first message is due at once."""
+        """Open an incident; its first message is due at once."""
         name = f"{fault.upstream}\n{fault.word}\n{fault.id}"
         sequence = "cp-" + hashlib.blake2s(name.encode("utf-8", "replace"), digest_size=8).hexdigest()
         return cls(fault, sequence, opened=now, failed_at=now, said=now, due=now)
 
     def count(self, fault: Fault, now: float) -> None:
-        """It failed (again)."""
+        """Count a failure."""
         if not self.failing and not self.fresh:
             self.opened, self.total = now, 0
         self.last, self.failed_at, self.failing = fault, now, True
@@ -112,16 +112,16 @@ class Incident:
             self.models.add(fault.model)
 
     def tell(self, now: float) -> None:
-        """A message about the failing goes out: the next one waits for the gap, and each gap is longer."""
+        """Note that a message about the failures is sent; the next one waits for the next, longer gap."""
         self.step = min(self.step + 1, len(GAPS) - 1)
         self.said, self.due = now, now + GAPS[self.step]
         self.fresh, self.told = 0, self.failing
 
     def close(self) -> None:
-        """It works again. Kept until `due`, so that one which comes and goes does not push each time."""
+        """It works again. The incident is kept until `due`, so that a flapping upstream does not push each time."""
         self.failing = self.told = False
         self.models.clear()
 
     def over(self, now: float) -> bool:
-        """Whether it can be forgotten."""
+        """Whether the incident can be dropped."""
         return not self.failing and not self.fresh and now >= self.due

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 MAX_MESSAGE = 4096  # bytes; ntfy turns a longer message into an attachment (docs.ntfy.sh/publish)
-MAX_TITLE = 250  # bytes; phones show less than that
+MAX_TITLE = 250  # bytes; more than phones show
 _SECRET = re.compile(
     r"(?i)\b(?:sk-[\w-]{6,}|tk_\w{6,}|(?:bearer|basic)\s+[\w.~+/=-]{6,}|[0-9a-f]{32}\.\w{8,}|eyJ[\w-]{8,}[\w.-]*)"
 )
@@ -17,14 +17,14 @@ REDACTED = "[redacted]"
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What is pushed.
+    """The message to push.
 
     Attributes:
         title: one line.
         message: plain text.
         priority: 1 (silent) to 5 (urgent), as ntfy counts.
         tags: emoji short codes (docs.ntfy.sh/emojis).
-        sequence: notices with the same one replace each other on the phone (ntfy 2.16 and later; older ignore it).
+        sequence: notices with the same sequence replace each other on the phone (since ntfy 2.16; ignored before).
     """
 
     title: str
@@ -34,7 +34,7 @@ class Notice:
     sequence: str
 
     def scrubbed(self, secrets: Iterable[str] = ()) -> Notice:
-        """The same without `secrets`, without what looks like one, and cut to ntfy's limits."""
+        """Return the notice without `secrets` or anything that looks like one, cut to ntfy's limits."""
         title, message = self.title, self.message
         for secret in sorted(filter(None, secrets), key=len, reverse=True):
             title, message = title.replace(secret, REDACTED), message.replace(secret, REDACTED)
@@ -42,12 +42,12 @@ class Notice:
 
 
 def scrub(text: str) -> str:
-    """`text` without what looks like a credential: topics may be public, so this is done again here."""
+    """Remove what looks like a credential. Done here again because topics may be public."""
     return _USERINFO.sub("", _SECRET.sub(REDACTED, text))
 
 
 def clip(text: str, limit: int) -> str:
-    """`text` in at most `limit` bytes of UTF-8, cut between characters; an ellipsis shows a cut."""
+    """Cut `text` to at most `limit` bytes of UTF-8, between characters, with an ellipsis."""
     data = text.encode("utf-8", "replace")
     if len(data) <= limit:
         return data.decode()
@@ -55,6 +55,6 @@ def clip(text: str, limit: int) -> str:
 
 
 def plain(text: str | None, limit: int = 64) -> str:
-    """Foreign text (a model name, an error's words) as one printable line of at most `limit` characters."""
+    """Turn foreign text (a model name, an error message) into one printable line of at most `limit` characters."""
     words = " ".join("".join(c if c.isprintable() else " " for c in text or "").split())
     return words if len(words) <= limit else words[: limit - 1] + "…"

@@ -1,7 +1,7 @@
 """Publishing over HTTP: one JSON POST to the server's root (docs.ntfy.sh/publish, "Publish as JSON").
 
-Notices are rare, so the standard library does: `urllib` honours HTTPS_PROXY and NO_PROXY and verifies TLS. It blocks, so
-each try has a daemon thread; unlike a pool's threads, one that hangs on a dead server does not hold up our exit.
+Notices are rare, so `urllib` is enough: it honours HTTPS_PROXY and NO_PROXY and verifies TLS. It blocks, so each attempt
+runs in a daemon thread; unlike a pool's thread, one that hangs on a dead server does not delay our exit.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from claude_proxy.notify.notice import Notice, plain
 from claude_proxy.settings import Settings
 
 SILENCE = 10.0  # seconds without a byte
-WHOLE = 15.0  # seconds for one try
+WHOLE = 15.0  # seconds for one attempt
 MAX_REPLY = 64 * 1024
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the token to another host, and turn the POST into a GET."""
+    """Refuses redirects: one would send the token to another host and turn the POST into a GET."""
 
     def redirect_request(self, req: urllib.request.Request, fp: IO[bytes], *rest: Any) -> None:
         return None
@@ -38,8 +38,8 @@ class Http:
 
     Args:
         settings: ntfy_topic (must be set), ntfy_server, ntfy_token.
-        silence: seconds without a byte after which a try fails.
-        whole: seconds for one try.
+        silence: seconds without a byte after which an attempt fails.
+        whole: seconds for one attempt.
     """
 
     def __init__(self, settings: Settings, *, silence: float = SILENCE, whole: float = WHOLE) -> None:
@@ -52,9 +52,9 @@ class Http:
         self._thread: threading.Thread | None = None
 
     async def send(self, notice: Notice) -> Answer:
-        """One try. Never raises for what the network or the server does."""
+        """Make one attempt. Never raises if the network or the server fails."""
         if self._thread is not None and self._thread.is_alive():
-            return Answer(Verdict.AGAIN, "ntfy still holds the try before.")
+            return Answer(Verdict.AGAIN, "ntfy has not answered the previous attempt yet.")
         try:
             async with asyncio.timeout(self._whole):
                 return await self._in_thread(lambda: self._post(notice))
@@ -72,9 +72,9 @@ class Http:
         def run() -> None:
             try:
                 answer = work()
-            except Exception as error:  # whatever it is, the waiting side must hear of it
+            except Exception as error:  # the waiting side must always get a result
                 answer = Answer(Verdict.REFUSED, f"The notice could not be sent: {type(error).__name__}.")
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody is waiting
                 loop.call_soon_threadsafe(settle, answer)
 
         self._thread = threading.Thread(target=run, name="ntfy", daemon=True)
@@ -104,7 +104,7 @@ class Http:
 
 
 def encode(notice: Notice, topic: str) -> bytes:
-    """The JSON of one publish. `sequence_id` is known from ntfy 2.16 on; older servers ignore it."""
+    """Return the JSON of one publish. `sequence_id` is supported since ntfy 2.16; older servers ignore it."""
     fields = {
         "topic": topic,
         "title": notice.title,

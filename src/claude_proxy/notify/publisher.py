@@ -1,4 +1,4 @@
-"""The queue between the rules and ntfy: bounded, in order, off the path of requests."""
+"""The queue between the rules and ntfy: bounded, in order, off the request path."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from claude_proxy.notify.answer import Answer, Verdict
 from claude_proxy.notify.notice import Notice
 
 LIMIT = 100
-FIRST_WAIT, LAST_WAIT = 2.0, 300.0  # seconds between tries, doubled each time
-MAX_AGE = 6 * 3600.0  # seconds; older news is no news
+FIRST_WAIT, LAST_WAIT = 2.0, 300.0  # seconds between attempts, doubled each time
+MAX_AGE = 6 * 3600.0  # seconds; older notices are dropped
 DAY = 86_400
 Send = Callable[[Notice], Awaitable[Answer]]
 log = structlog.get_logger("notify")
 
 
 class Publisher:
-    """Sends notices one after the other, in a task of its own.
+    """Sends notices one at a time, in its own task.
 
     Args:
-        send: one try; does not raise.
-        limit: notices kept waiting; beyond it the oldest is dropped and counted.
+        send: makes one attempt; does not raise.
+        limit: the most notices queued; beyond it the oldest is dropped and counted.
         wall: Unix seconds.
-        first_wait: seconds before the second try.
+        first_wait: seconds before the second attempt.
 
     Attributes:
-        sent: notices that the server took.
-        lost: notices that were dropped, refused, or left over at the end.
+        sent: notices that the server accepted.
+        lost: notices dropped, refused, or still queued at the end.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Publisher:
         self._task: asyncio.Task[None] | None = None
 
     def put(self, notice: Notice) -> None:
-        """Take a notice; never waits."""
+        """Queue a notice, without waiting."""
         if self._closing.is_set() or self._wall() < self._quiet_until:
             self.lost += 1
             return
@@ -61,12 +61,12 @@ class Publisher:
         self._filled.set()
 
     def start(self) -> None:
-        """Begin to send. Needs a running event loop; a second call does nothing."""
+        """Start sending. Needs a running event loop; a second call does nothing."""
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="notices")
 
     async def aclose(self, timeout: float) -> None:
-        """Give each waiting notice one more try, then stop. Returns after `timeout` seconds at the latest."""
+        """Give each queued notice one more attempt, then stop. Returns within `timeout` seconds."""
         task, self._task = self._task, None
         self._closing.set()
         self._filled.set()
@@ -90,7 +90,7 @@ class Publisher:
             await self._filled.wait()
 
     async def _deliver(self, notice: Notice, since: float) -> None:
-        """Try the queue's head until it is sent, refused or too old. It stays queued meanwhile, so nothing is lost sight of."""
+        """Retry the queue's head until it is sent, refused or too old. It stays queued meanwhile, so that it is still counted."""
         wait = self._first_wait
         complained = False
         while self._queue and self._queue[0][0] is notice:
@@ -108,7 +108,7 @@ class Publisher:
     async def _try(self, notice: Notice) -> Answer:
         try:
             return await self._send(notice)
-        except Exception as error:  # a fault of ours in one notice must not end the task for all others
+        except Exception as error:  # a bug of ours that affects one notice must not end the task
             return Answer(Verdict.REFUSED, f"The notice could not be sent: {type(error).__name__}.")
 
     def _settle(self, notice: Notice, answer: Answer) -> None:
@@ -126,7 +126,7 @@ class Publisher:
             self._queue.clear()
 
     async def _rest(self, seconds: float) -> None:
-        """Wait, but not into a stop."""
+        """Wait; return early when stopping."""
         try:
             async with asyncio.timeout(seconds):
                 await self._closing.wait()

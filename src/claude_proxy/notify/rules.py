@@ -1,8 +1,8 @@
-"""When a person is told: exchanges in, notices out. Pure: the time is handed in, nothing is sent from here.
+"""The rules for when to notify a person: exchanges in, notices out. Pure: time is an argument, nothing is sent from here.
 
-One incident per upstream and error class. Its first failure is told at once. Repeats are counted and told together when
-ten minutes are over, then after thirty, then every hour: an outage of a night is a dozen messages. A recovery closes it
-with one message. One that comes and goes is not told anew each time: until the gap is over it is only counted.
+There is one incident per upstream and error class. Its first failure is reported at once. Repeats are counted and reported
+together after ten minutes, then after thirty, then every hour, so a nightlong outage is a dozen messages. A recovery
+closes the incident with one message. If it flaps, it is not reported each time, only counted until the gap is over.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from claude_proxy.notify.incident import Fault, Incident
 from claude_proxy.notify.notice import Notice, plain
 from claude_proxy.protocol.providers import Provider, find_at
 
-STORM = 10  # Claude Code tries one request 11 times: more repeats than that are worth a line of their own
-MAX_INCIDENTS = 32  # an upstream may invent error types: beyond this they share one incident
+STORM = 10  # Claude Code tries one request 11 times; only more repeats than that get their own message
+MAX_INCIDENTS = 32  # an upstream may invent error types; beyond this number they share one incident
 OTHER = "other"
 EJECTED = "ejected"
 STOPPING = "draining"  # the code of a refusal while this process stops
@@ -26,7 +26,7 @@ _NOBODYS = frozenset((Outcome.REFUSED, Outcome.CANCELLED, Outcome.CLIENT_STALLED
 
 
 def concerns(exchange: Exchange) -> bool:
-    """Whether an exchange can open or close an incident: probes, token counts and model lists cannot."""
+    """Whether an exchange can open or close an incident; probes, token counts and model lists cannot."""
     path = exchange.path.strip("/")
     aside = path in ("", "api/hello", "v1/models") or path.startswith("v1/models/") or path.endswith("/count_tokens")
     return not aside and exchange.method not in ("HEAD", "OPTIONS")
@@ -36,8 +36,8 @@ class Rules:
     """All incidents of one process.
 
     Args:
-        label: a short name, safe to show to strangers, for an upstream's name.
-        provider: the provider behind an upstream's name.
+        label: maps an upstream's name to a short name that is safe to publish.
+        provider: maps an upstream's name to its provider.
     """
 
     def __init__(self, label: Callable[[str], str], provider: Callable[[str], Provider] = find_at) -> None:
@@ -77,16 +77,16 @@ class Rules:
         return self._recovered(incident, now) if incident is not None and incident.failing else []
 
     def due(self, now: float) -> list[Notice]:
-        """What is to be said because a gap is over."""
+        """Return the notices that are due because a gap is over."""
         self._forget(now)
         return [self._follow_up(incident, now) for incident in self._incidents.values() if incident.fresh and incident.due <= now]
 
     def next_due(self) -> float | None:
-        """When `due` has something to say next, in event-loop seconds; None if nothing waits."""
+        """Return when `due` has the next notice, in event-loop seconds; None if there is none."""
         return min((incident.due for incident in self._incidents.values() if incident.fresh), default=None)
 
     def flush(self, now: float) -> list[Notice]:
-        """What was counted and not yet told: the process stops."""
+        """Return notices for what was counted but not reported, because the process stops."""
         return [self._follow_up(incident, now) for incident in self._incidents.values() if incident.fresh]
 
     def _failed(self, fault: Fault, now: float) -> list[Notice]:
@@ -117,7 +117,7 @@ class Rules:
         ]
 
     def _recovered(self, incident: Incident, now: float) -> list[Notice]:
-        if not incident.told:  # the user has not heard that it failed again: counted, told when the gap is over
+        if not incident.told:  # the new failures were not reported yet: they are when the gap is over
             incident.close()
             return []
         label = self._label(incident.last.upstream)
@@ -138,18 +138,18 @@ class Rules:
 
 
 def _tells(exchange: Exchange, failure: Failure) -> bool:
-    """Whether a failure is news: not a client's doing, and not our own stop, which someone wanted.
+    """Whether a failure is news: not the client's fault, and not our own shutdown, which was intended.
 
-    An answer that reached its `stop_reason` has said everything: however it ended, nobody missed anything.
+    An answer that reached its `stop_reason` is complete: however it ended, nothing is missing.
     """
     harmless = exchange.outcome in _NOBODYS or exchange.stop_reason is not None
     return failure.side != "client" and not harmless and failure.kind != STOPPING
 
 
 def _proves(exchange: Exchange, incident: Incident) -> bool:
-    """Whether a good answer shows that the incident is over: it was asked for after the last failure.
+    """Whether a good answer shows that the incident is over: its request came after the last failure.
 
-    An answer that was under way already tells nothing: at a concurrency limit the lucky ones finish while others bounce.
+    An answer already under way proves nothing: at a concurrency limit some finish while other requests are refused.
     """
     if exchange.started < incident.failed_at:
         return False

@@ -1,4 +1,4 @@
-"""The words of a notice: what an incident says when it opens, goes on and ends."""
+"""The text of a notice: for an incident that opens, goes on or ends."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from datetime import UTC, datetime
 from claude_proxy.notify.incident import Fault, Incident
 from claude_proxy.notify.notice import Notice, plain
 
-FOLLOW_UP_AT_END = 1  # its recovery comes right behind it: no sound
+FOLLOW_UP_AT_END = 1  # silent, because the recovery follows at once
 RECOVERY = 2
-OURSELVES = "claude-proxy"  # stands where an upstream's name would, when it is the proxy that failed
+OURSELVES = "claude-proxy"  # in place of an upstream's name if the proxy itself failed
 
 
 def opening(incident: Incident, label: str) -> Notice:
-    """The first message: what fails and what to do."""
+    """Return the first message: what fails and what to do."""
     fault, about = incident.last, incident.last.about
     lines = [about.do.en, fault.reset, _said(fault, label), _where(fault)]
     return _notice(_title(fault, label), lines, incident, about.priority, about.tag)
 
 
 def follow_up(incident: Incident, label: str, now: float) -> Notice:
-    """How many more since the last message."""
+    """Return a message with the number of failures since the last message."""
     fault, about = incident.last, incident.last.about
     more = f"{incident.fresh} more in {spell(now - incident.said)}, last at {clock(fault.wall)}."
     lines = [
@@ -35,7 +35,7 @@ def follow_up(incident: Incident, label: str, now: float) -> Notice:
 
 
 def storm(incident: Incident, label: str, now: float) -> Notice:
-    """The repeats that a recovery cuts short: told silently, just before it."""
+    """Return a silent message about repeats that are not reported yet, sent just before the recovery."""
     fault = incident.last
     more = f"{incident.fresh} more in {spell(now - incident.said)}, last at {clock(fault.wall)}."
     lines = [more, _said(fault, label), _where(fault)]
@@ -43,7 +43,7 @@ def storm(incident: Incident, label: str, now: float) -> Notice:
 
 
 def recovery(incident: Incident, label: str, now: float) -> Notice:
-    """It is over: how long, how many."""
+    """Return the recovery message: how long it lasted and how many requests failed."""
     fault = incident.last
     requests = "1 request" if incident.total == 1 else f"{incident.total} requests"
     lines = [
@@ -54,7 +54,7 @@ def recovery(incident: Incident, label: str, now: float) -> Notice:
 
 
 def spell(seconds: float) -> str:
-    """A duration in seconds for people: `45 s`, `12 min`, `2 h 5 min`, `3 d 2 h`."""
+    """Format a duration in seconds: `45 s`, `12 min`, `2 h 5 min`, `3 d 2 h`."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"
@@ -66,7 +66,7 @@ def spell(seconds: float) -> str:
 
 
 def clock(wall: float) -> str:
-    """A Unix time as `12:03 UTC`: a container's local time is seldom the reader's."""
+    """Format a Unix time as `12:03 UTC`, since a container's local time is seldom the reader's."""
     return f"{datetime.fromtimestamp(wall, UTC):%H:%M} UTC"
 
 

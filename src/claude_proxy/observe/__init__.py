@@ -1,1 +1,1 @@
-"""What the operators see: the log line of each exchange."""
+"""What operators see: the log line of each exchange."""

@@ -152,7 +152,7 @@ QUOTA_USED = gauge(
     merge=Merge.MAX,
 )
 QUOTA_RESET = gauge(
-    "claude_proxy_quota_reset_seconds", "Time until that window starts anew", "window", unit="seconds", merge=Merge.MAX
+    "claude_proxy_quota_reset_seconds", "Time until that window restarts", "window", unit="seconds", merge=Merge.MAX
 )
 LEDGER_LOST = counter("claude_proxy_ledger_lost_total", "Exchanges that could not be recorded in the ledger")
 LEDGER_QUEUE = gauge("claude_proxy_ledger_queue", "Finished exchanges that wait to be written to the ledger")

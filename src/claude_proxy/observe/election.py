@@ -1,7 +1,7 @@
 """One leader among the workers of a server: a file lock that ends with its process, and the address it can be reached at.
 
-`DATA_DIR/workers/<group>.lock` holds the path of the leader's Unix socket. Whoever holds the lock is the leader. A lock file is
-removed while it is locked, so the next one to lock it checks that it is still the file of that name.
+`DATA_DIR/workers/<group>.lock` holds the path of the leader's Unix socket. The process that holds the lock is the leader. A lock
+file is removed while it is locked, so the next one to lock it checks that it is still the file of that name.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _is_at(lock: int, path: Path) -> bool:
 
 
 def _clear(lock: Path, socket: Path | None) -> None:
-    """Remove a socket of ours, its folder if that is one of ours elsewhere, and the lock file; whoever calls holds the lock."""
+    """Remove a socket of ours, its folder if that is one of ours elsewhere, and the lock file; the caller holds the lock."""
     with contextlib.suppress(OSError):
         if socket is not None and socket.is_socket():
             socket.unlink()

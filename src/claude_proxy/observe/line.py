@@ -1,4 +1,4 @@
-"""The canonical log line: one per exchange, everything that matters about it, no secrets, no bodies."""
+"""The canonical log line: one per exchange, with everything that matters about it, without secrets or bodies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _QUIET = frozenset((Outcome.COMPLETED, Outcome.CANCELLED))
 
 
 class ExchangeLog(Listener):
-    """Writes the line when an exchange ends: info, or warning when somebody has to act."""
+    """Writes the line when an exchange ends: at level info, or warning if somebody has to act."""
 
     def on_exchange_end(self, exchange: Exchange) -> None:
         quiet = exchange.failure is None and exchange.outcome in _QUIET
@@ -19,7 +19,7 @@ class ExchangeLog(Listener):
 
 
 def fields(exchange: Exchange) -> dict[str, Any]:
-    """The line's fields; what is unknown is left out. Times in milliseconds."""
+    """Return the line's fields, leaving out unknown ones. Times are in milliseconds."""
     line: dict[str, Any] = {
         "id": exchange.id,
         "method": exchange.method,
@@ -49,7 +49,7 @@ def fields(exchange: Exchange) -> dict[str, Any]:
 
 
 def _add_names(line: dict[str, Any], exchange: Exchange) -> None:
-    """One by one, for a loop over their names costs four times as much, in each exchange."""
+    """Add the names one by one, because a loop over them costs four times as much, in each exchange."""
     if exchange.model is not None:
         line["model"] = exchange.model
     if exchange.session is not None:

@@ -129,7 +129,7 @@ class QuotaPoll(Listener):
             self.ask(watched, secret)
 
     def _is_mixed(self, watched: Watched, secret: bytes) -> bool:
-        """Whether clients take turns with several credentials. One that replaces another for good is a new key."""
+        """Whether clients take turns with several credentials. One that replaces another permanently is a new key."""
         owner = hashlib.blake2b(secret, key=self._salt, digest_size=8).digest()
         if owner in watched.owners[:-1]:
             watched.mixed = True

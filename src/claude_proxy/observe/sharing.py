@@ -131,7 +131,7 @@ class Sharing:
                 log.error("metrics_report_failed", exc_info=error)
             await self._elect()
 
-    # -- electing; whoever calls has the turn
+    # -- electing; the caller holds the turn
 
     async def _elect(self) -> None:
         """Take the leadership if it is free."""
@@ -152,7 +152,7 @@ class Sharing:
         unsure, self._unsure = self._unsure, None
         self._tally.add(unsure or ())  # what nobody has confirmed is this worker's to answer with
 
-    # -- reporting; whoever calls has the turn
+    # -- reporting; the caller holds the turn
 
     async def _report(self, *, asks: bool = False) -> Taken:
         """Report what came since the last time.

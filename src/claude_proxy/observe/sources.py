@@ -15,7 +15,7 @@ class QuotaWindow(NamedTuple):
     Attributes:
         name: such as "5h" or "week".
         used: share, 0 to 1 and more; None if the provider does not say.
-        reset: seconds until it starts anew; None if the provider does not say.
+        reset: seconds until it restarts; None if the provider does not say.
     """
 
     name: str

@@ -1,6 +1,6 @@
 """Content codings, for the eyes of the accounting only: what the client gets stays compressed.
 
-Claude Code accepts gzip, deflate, br and zstd (FACTS section 1). A body that does not decode is left unread.
+Claude Code accepts gzip, deflate, br and zstd (docs/facts.md, "Claude Code"). A body that does not decode is left unread.
 """
 
 from __future__ import annotations

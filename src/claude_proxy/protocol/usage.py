@@ -1,6 +1,6 @@
 """What an answer says about itself: usage, model, stop reason, error; from a stream or from one JSON body.
 
-The usage rule (FACTS section 4): start from `message_start.message.usage`; a key present in a later
+The usage rule (docs/facts.md, "The wire"): start from `message_start.message.usage`; a key present in a later
 `message_delta.usage` replaces the earlier value, absent keys keep theirs, and a zero never replaces a count (z.ai starts
 with 0/0, and some upstreams end with zeros). Usage in events we do not know is ignored.
 """
@@ -17,7 +17,7 @@ from claude_proxy.exchange import Usage
 from claude_proxy.protocol.sse import BYTE_ORDER_MARK, Event, Splitter, holding, parse
 
 # An event we want to read contains one of these; text that merely mentions them costs a parse, nothing else.
-# A bare `data:` of an upstream that has no envelope is told by its `code` (FACTS section 2, "In-stream errors").
+# A bare `data:` of an upstream that has no envelope is told by its `code` (docs/facts.md, "The wire").
 _MARKS = _MESSAGE, _ERROR, _CODE = (b"message_", b"error", b'"code"')
 _STOP = b'"message_stop"'
 

@@ -22,14 +22,16 @@ class Answer:
 
     Attributes:
         is_stream: whether it is labelled `text/event-stream`.
-        guarded: an uncompressed 2xx Messages stream: the only thing that is watched for its end and gets pings.
-        pingable: guarded, and of no fixed length, so that something may be put in between.
+        judged: a 2xx Messages stream, compressed or not: what is watched for its end.
+        endable: judged, and of no fixed length, so that it may end when it has said everything.
+        guarded: judged, and uncompressed.
+        pingable: guarded and endable, so that something may be put in between.
         watched: whether silence in it means that it has died; an event stream other than Messages' may be silent for hours.
     """
 
     __slots__ = (
-        "_contain", "_decompressor", "_judged", "_reader", "_tap", "_unread",
-        "guarded", "is_stream", "pingable", "status", "watched",
+        "_contain", "_decompressor", "_reader", "_tap", "_unread",
+        "endable", "guarded", "is_stream", "judged", "pingable", "status", "watched",
     )  # fmt: skip
 
     def __init__(
@@ -42,20 +44,26 @@ class Answer:
         readable = messages or target.kind is Kind.COUNT_TOKENS or status >= 400
         self.status = status
         self.is_stream = kind.startswith(b"text/event-stream")
-        self.guarded = self.is_stream and messages and status < 300 and not encoded
-        self._judged = self.is_stream and messages and status < 300
-        self.pingable = self.guarded and b"content-length" not in fields
+        self.judged = self.is_stream and messages and status < 300
+        self.guarded = self.judged and not encoded
+        self.endable = self.judged and b"content-length" not in fields
+        self.pingable = self.endable and not encoded
         self.watched = messages or not self.is_stream
         self._tap = tap
         self._contain = contain
         self._unread = readable  # whether the reader is still to be chosen, by the first bytes
         self._reader = Reading()
-        self._decompressor: Decompressor | None = decompressor(coding) if encoded and readable else None
+        self._decompressor: Decompressor | None = None
+        if encoded and readable:
+            try:
+                self._decompressor = decompressor(coding)
+            except Exception as error:  # as in `feed`
+                self._give_up(error)
 
     @property
     def tapped(self) -> bool:
-        """Whether somebody besides us looks on: then each chunk is looked at as it passes."""
-        return self._tap is not None
+        """Whether somebody besides us wants each chunk as it passes."""
+        return self._tap is not None and self._tap.at_once
 
     def feed(self, chunk: bytes) -> None:
         """Look at the next bytes."""
@@ -80,7 +88,7 @@ class Answer:
 
     def _give_up(self, error: Exception) -> None:
         self._reader, self._unread, self._decompressor = Reading(), False, None
-        self._judged = self.guarded = self.pingable = False
+        self.judged = self.guarded = self.endable = self.pingable = False
         if self._contain is not None:
             self._contain("reader", error)
 
@@ -98,7 +106,7 @@ class Answer:
     def unfinished(self) -> bool:
         """Whether this is a Messages stream that could be read and has not said everything."""
         readable = self._decompressor is None or self._decompressor.alive
-        return self._judged and readable and not self.said_all
+        return self.judged and readable and not self.said_all
 
     @property
     def complete(self) -> bool:

@@ -48,7 +48,6 @@ async def attempt(call: Call) -> Result:
     exchange, upstream = call.exchange, call.upstream
     record = Attempt(upstream.name, call.loop.time())
     exchange.attempts.append(record)
-    sent = False
     try:
         connection = upstream.pool.take(record.started)
         record.reused = connection is not None
@@ -57,7 +56,6 @@ async def attempt(call: Call) -> Result:
             refuse_self(call, connection)
         call.connection = connection
         send_request(call, connection)
-        sent = True
         record.status = await connection.head()
         call.deadline.disarm()
         record.head_at = call.loop.time()
@@ -65,11 +63,23 @@ async def attempt(call: Call) -> Result:
     except RequestError:
         raise
     except ProxyError as error:
-        record.failure = Failure("proxy" if error.side == "proxy" else "upstream", error.code, error.message)
-        written = sent and error.code != "stale_connection"
-        result = Result(Kind.FAILED if written else Kind.NOT_SENT, error)
+        result = _failed(call, record, error)
+    except asyncio.CancelledError:
+        too_slow = call.caught_upstream()
+        if too_slow is None:
+            raise
+        result = _failed(call, record, too_slow)
     call.listeners.attempt(exchange, record)
     return result
+
+
+def _failed(call: Call, record: Attempt, error: ProxyError) -> Result:
+    """There is no answer that could be passed on, and no wait for one any more."""
+    call.deadline.disarm()
+    record.failure = Failure("proxy" if error.side == "proxy" else "upstream", error.code, error.message)
+    written = call.exchange.state is State.SENT and error.code != "stale_connection"
+    # Without its traceback, whose frames hold the result: that would be a cycle for the garbage collector.
+    return Result(Kind.FAILED if written else Kind.NOT_SENT, error.with_traceback(None))
 
 
 async def _open_answer(call: Call, response: Connection) -> Result:
@@ -79,10 +89,13 @@ async def _open_answer(call: Call, response: Connection) -> Result:
         BadResponse: it cannot be parsed, and nothing of it has gone to the client.
     """
     answer = Answer(call.request.target, response.status, response.fields, call.tap, call.listeners.contain)
-    first = response.take() if response.finished else await opening(call, response, answer)
-    if isinstance(response.broken, BadResponse) and not first:
-        raise response.broken
-    kind = Kind.REFUSED if response.status >= 400 else Kind.BROKE_OFF if response.broken is not None else Kind.ANSWERED
+    first, broken = response.take(), None
+    if not response.finished:
+        first = await opening(call, response, answer, first)
+        broken = response.broken
+        if isinstance(broken, BadResponse) and not first:
+            raise broken
+    kind = Kind.REFUSED if response.status >= 400 else Kind.BROKE_OFF if broken is not None else Kind.ANSWERED
     return Result(kind, response=response, answer=answer, first=first)
 
 

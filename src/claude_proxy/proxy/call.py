@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from claude_proxy.errors import BodyTimeout, UpstreamTimeout
+from claude_proxy.errors import BodyTimeout, UpstreamError, UpstreamTimeout
 from claude_proxy.exchange import Exchange, Listeners, Tap
 from claude_proxy.proxy.answer import Answer
 from claude_proxy.proxy.client import Client, ClientGone, ClientStalled, Receive, Scope, Send
@@ -138,6 +138,14 @@ class Call:
             self._task.uncancel()
         return reason
 
+    def caught_upstream(self) -> UpstreamError | None:
+        """The same, but only if the reason is the upstream's: any other is for `Forward`."""
+        reason = self._reason
+        if not isinstance(reason, UpstreamError):
+            return None
+        self.caught()
+        return reason
+
     def watch_client(self) -> None:
         """Notice when the client leaves, once the exchange has lasted a little; what comes of the body is thrown away."""
         if self._direct is None and self._lasts_timer is None and self._watch is None and self._live:
@@ -155,6 +163,7 @@ class Call:
             self.upload.cancel()
         if self._watch is not None:
             self._watch.cancel()
+            self._watch = None  # a cancelled task keeps the frames that it was in, and so us
 
     def _lasts(self) -> None:
         """The exchange has lasted WATCH_AFTER: now a task that watches for the client's leaving is worth its price."""

@@ -52,7 +52,7 @@ class Client:
         if length is None:
             return
         if not length.isdigit() or len(length) > 18:
-            raise BadRequest("The request's Content-Length is not a number. The client has to mend that.", code="body_length")
+            raise BadRequest("The request's Content-Length is not a number. The client has to fix that.", code="body_length")
         self._announced = int(length)
         if self._announced > self._limit:
             raise self._too_large()
@@ -81,7 +81,7 @@ class Client:
             raise self._too_large()
         if self._announced is not None and (self.size > self._announced or (done and self.size != self._announced)):
             raise BadRequest(
-                f"The request announced {self._announced} bytes of body and sent {self.size}. The client has to mend that.",
+                f"The request announced {self._announced} bytes of body and sent {self.size}. The client has to fix that.",
                 code="body_length",
             )
         self.done = done

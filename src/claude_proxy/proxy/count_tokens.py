@@ -1,4 +1,4 @@
-"""Remembering that an upstream has no count_tokens, so that `/context` and its burst of 26 calls cost one (FACTS section 1)."""
+"""Remembers that an upstream has no count_tokens, so that a burst of 26 calls costs one (docs/facts.md, "Claude Code")."""
 
 from __future__ import annotations
 

@@ -70,6 +70,7 @@ class Forward:
             await self._end_badly(call, reason)
         except Exception as reason:  # sorted out there
             await self._end_badly(call, reason)
+            reason.__traceback__ = None  # its frames hold the attempt's result, which holds it
         finally:
             self._finish(call)
 
@@ -106,7 +107,10 @@ class Forward:
         self.running += 1
         call = Call(self.config, self._listeners, exchange, scope, receive, send, self._timers, self._shelf)
         exchange.started = call.loop.time()
-        describe(exchange, call.request.fields)
+        try:
+            describe(exchange, call.request.fields)
+        except Exception as error:  # what a request says of itself is for the record only
+            self._listeners.contain("describe", error)
         self._listeners.exchange_start(exchange)
         call.tap = self._listeners.tap(exchange)
         return call
@@ -149,8 +153,11 @@ class Forward:
         if client.done:
             call.watch_client()
         if request.target.kind in (Kind.MESSAGES, Kind.COUNT_TOKENS) and b"content-encoding" not in request.fields:
-            seen = peek(request.whole()) if client.done else peek_prefix(request.whole())
-            exchange.model, exchange.stream = clean(seen.model, 200), seen.stream
+            try:
+                seen = peek(request.whole()) if client.done else peek_prefix(request.whole())
+                exchange.model, exchange.stream = clean(seen.model, 200), seen.stream
+            except Exception as error:  # as in `_open`
+                self._listeners.contain("peek", error)
 
     # -- 3: attempts
 
@@ -244,6 +251,7 @@ class Forward:
         call.give_back()
         if call.connection is not None:
             call.connection.abort()
+        call.upload = None  # a cancelled task keeps the frames that it was in, and so the call
         try:
             self._report(call)
         except Exception as error:  # the record is worth more than what we read into it

@@ -13,18 +13,17 @@ ENOUGH = 64 * 1024
 _ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n")  # of an event
 
 
-async def opening(call: Call, response: Response, answer: Answer) -> bytes:
-    """The first bytes of the body.
+async def opening(call: Call, response: Response, answer: Answer, first: bytes) -> bytes:
+    """The first bytes of a body that has not ended, beginning with those that have come already.
 
     A Messages stream is awaited up to its first whole event, an error up to its end, any other answer to a Messages call
     up to its first bytes, all of them at most FIRST_EVENT_WAIT; of anything else only what has come already is taken.
     """
-    first = response.take()
-    if response.finished or not (answer.guarded or answer.status >= 400 or call.request.target.kind is Kind.MESSAGES):
+    if not (answer.guarded or answer.status >= 400 or call.request.target.kind is Kind.MESSAGES):
         return first
     parts = [first] if first else []
     until = call.loop.time() + call.settings.first_event_wait
-    while not (_enough(parts, answer) or response.finished or call.loop.time() >= until):
+    while not (_enough(call, parts, answer) or response.finished or call.loop.time() >= until):
         call.deadline.arm_at(until, "silence")
         try:
             chunk = await response.read()
@@ -53,7 +52,7 @@ async def whole(call: Call, response: Response, first: bytes, limit: int) -> tup
     return b"".join(parts), response.finished
 
 
-def _enough(parts: list[bytes], answer: Answer) -> bool:
+def _enough(call: Call, parts: list[bytes], answer: Answer) -> bool:
     if sum(map(len, parts)) >= ENOUGH:
         return True
     if answer.status >= 400 or not parts:
@@ -61,4 +60,8 @@ def _enough(parts: list[bytes], answer: Answer) -> bool:
     if not answer.guarded:
         return True
     so_far = b"".join(parts)
-    return not is_json(so_far) and any(end in so_far for end in _ENDS)
+    try:
+        return not is_json(so_far) and any(end in so_far for end in _ENDS)
+    except Exception as error:  # whatever it is, it is ours
+        call.listeners.contain("opening", error)
+        return True

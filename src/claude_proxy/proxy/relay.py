@@ -45,6 +45,7 @@ class Relay:
         self._exchange = call.exchange
         self._write = call.reply.writer()
         self._unread: list[bytes] = []  # passed on, not looked at yet
+        self._amid = False  # whether what was looked at last ends in the middle of an event, and perhaps of a mark
         self._read_every = 1 if answer.tapped else READ_EVERY
         self._now = call.loop.time
         # When the upstream spoke last; when a ping was due last.
@@ -115,7 +116,7 @@ class Relay:
                 return False
             self._unread.append(chunk)
             small = len(chunk) < READ_AT_ONCE and len(self._unread) < self._read_every and chunk[-1] == NEWLINE
-            if not small or MARK in chunk or ERROR in chunk:
+            if not small or self._amid or MARK in chunk or ERROR in chunk:
                 self._look()
         except Exception as error:  # what the event loop calls must not raise
             self._call.interrupt(error)
@@ -139,9 +140,10 @@ class Relay:
         answer = self._answer
         had_said_all = answer.said_all
         answer.feed(chunk)
+        self._amid = not answer.between
         if not had_said_all or MARK in chunk:
             self._progress = self._now()
-        if answer.stopped and answer.pingable and self._stopped_at == math.inf:
+        if answer.stopped and answer.endable and self._stopped_at == math.inf:
             self._stopped_at = self._now()
             self._arm()
 
@@ -184,7 +186,7 @@ class Relay:
         if now >= self._dead_at():
             silence = now - self._heard
             self._exchange.longest_silence = max(silence, self._exchange.longest_silence)
-            if self._answer.pingable and self._answer.said_all:
+            if self._answer.endable and self._answer.said_all:
                 await self._end(b"")
                 return True
             await self._break(Outcome.STALLED, "stream_idle", f"The upstream fell silent for {silence:.0f} s in its answer.")
@@ -218,7 +220,7 @@ class Relay:
         """The answer broke off or stalled. One that had said everything is nobody's failure all the same."""
         exchange, answer = self._exchange, self._answer
         answer.finish()
-        if answer.guarded and answer.complete:
+        if answer.judged and answer.complete:
             exchange.outcome = Outcome.COMPLETED
         else:
             exchange.outcome = outcome

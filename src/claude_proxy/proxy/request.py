@@ -78,9 +78,10 @@ class Request:
 
     def release_body(self) -> None:
         """Let go of what was kept: the upstream has answered, or nobody will ask it any more."""
-        self.body = []
-        self._shelf.used -= self._kept
-        self._kept = 0
+        if self._kept:
+            self.body = []
+            self._shelf.used -= self._kept
+            self._kept = 0
 
     def release_headers(self) -> None:
         """Let go of the headers, except for the credentials: an error in the answer may quote them."""

@@ -37,7 +37,7 @@ def raw_path(scope: Scope) -> bytes:
     """The path as it came, without the root path.
 
     Only uvicorn puts its root path before `path` and `raw_path`, and before one that the front left there too: so it is
-    taken away as often as it stands there (FACTS section 7).
+    taken away as often as it stands there (docs/facts.md, "ASGI servers").
     """
     raw: bytes = scope.get("raw_path") or quote(scope["path"], safe="/%:@!$&'()*+,;=~-._").encode()
     if raw.startswith(_RAW_PREFIX):
@@ -58,7 +58,7 @@ def below_prefix(scope: Scope) -> bytes | None:
 
 
 def is_probe(method: str, path: bytes) -> bool:
-    """Whether Claude Code asks if anybody is there (FACTS section 1): `HEAD <base>` or `HEAD <base>/api/hello`."""
+    """Whether Claude Code asks if anybody is there (docs/facts.md, "Claude Code"): `HEAD <base>` or `HEAD <base>/api/hello`."""
     return method in ("HEAD", "GET") and path in (b"", b"/", b"/api/hello")
 
 

@@ -27,6 +27,7 @@ class Upload:
     async def run(self) -> None:
         """Until the body is sent, or cannot be any more. From then on the client's leaving is watched as without a body."""
         call, connection = self._call, self._connection
+        is_stale = False
         try:
             while not call.client.done:
                 await self._step()
@@ -36,13 +37,16 @@ class Upload:
             if not connection.status:
                 call.await_head(connection)
         except ConnectionLost as error:
-            if error.code != "stale_connection":
+            is_stale = error.code == "stale_connection"
+            if not is_stale:
                 self._fail(error)
         except Exception as error:  # passed on as the reason
             self._fail(error)
         finally:
             self._patience.close()
-            call.watch_client()
+            # The watcher throws away what comes of the body, which may be what the next attempt has to send.
+            if not is_stale and call.upload is not None:
+                call.watch_client()
 
     async def _step(self) -> None:
         call, connection = self._call, self._connection

@@ -1,1 +1,1 @@
-"""Which upstream, and what after a failure. Pure: `now` is handed in."""
+"""Which upstream to use, and what to do after a failure. Pure: `now` is an argument."""

@@ -1,8 +1,8 @@
 """The retry table: what follows an attempt. Pure.
 
-`POST /v1/messages` is billed, so only what cannot have reached the upstream is sent again: a pooled connection whose close
-was seen before anything was written (RFC 9112 section 9.3.1). Everything else is for the client to repeat: its own loop
-knows better, and two loops multiply (docs/facts.md, "Retries").
+`POST /v1/messages` is billed, so the proxy retries only what cannot have reached the upstream: a pooled connection that was
+found closed before anything was written (RFC 9112 section 9.3.1). All other retries are left to the client, which has its
+own retry loop; two loops would multiply the requests (docs/facts.md, "Retries").
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ MAX_STALE = 3
 
 
 class Kind(enum.Enum):
-    """How an attempt ended, seen before the first byte goes to the client."""
+    """How an attempt ended, before the first byte is sent to the client."""
 
-    ANSWERED = "answered"  # the upstream has answered; its status may be an error that is the client's
-    REFUSED = "refused"  # it has said in so many words that it did not work on the request
-    NOT_SENT = "not sent"  # no connection, or not a byte was written
-    FAILED = "failed"  # written, at least in part, and no answer that could be passed on
-    BROKE_OFF = "broke off"  # an answer began and broke off before any of it had gone to the client
+    ANSWERED = "answered"  # the upstream answered; the status may be an error for the client
+    REFUSED = "refused"  # the upstream said explicitly that it did not process the request
+    NOT_SENT = "not sent"  # no connection, or nothing was written
+    FAILED = "failed"  # at least partly written, but no usable answer came
+    BROKE_OFF = "broke off"  # an answer began and was cut before any of it was sent to the client
 
 
 class Verdict(enum.Enum):
     """What to do next."""
 
-    RELAY = "relay"  # the answer goes to the client as it is
+    RELAY = "relay"  # pass the answer to the client unchanged
     AGAIN = "again"
     GIVE_UP = "give up"
 
@@ -40,12 +40,12 @@ _TABLE = {
 
 
 def decide(kind: Kind, *, stale: bool, tries: int, can_resend: bool) -> Verdict:
-    """What follows an attempt.
+    """Decide what follows an attempt.
 
     Args:
-        stale: whether a pooled connection turned out to be closed before a byte was written.
+        stale: whether a pooled connection was found closed before anything was written.
         tries: attempts made so far, this one included.
-        can_resend: whether everything that was read of the request's body is still at hand.
+        can_resend: whether all of the request body read so far is still available.
     """
     if kind is Kind.NOT_SENT and stale and can_resend and tries <= MAX_STALE:
         return Verdict.AGAIN

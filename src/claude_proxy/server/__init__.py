@@ -1,4 +1,4 @@
-"""Our own server: uvicorn with a hardened protocol, an end that loses nothing, and several workers if asked."""
+"""The server behind `serve`: uvicorn with a hardened protocol, a graceful shutdown, and optionally several workers."""
 
 from .options import ServerOptions, notes_on
 from .run import run

@@ -1,6 +1,6 @@
-"""Accepting connections. When descriptors run out, new clients wait in the kernel's queue until one is free.
+"""Accepts connections. When file descriptors run out, new clients wait in the kernel's queue until one is free.
 
-The event loops' own servers do worse: uvloop closes the waiting connections without a word, and asyncio logs an error for
+The event loops' own servers do worse: uvloop silently closes the waiting connections, and asyncio logs an error for
 each attempt.
 """
 
@@ -20,11 +20,11 @@ except ImportError:  # Windows
 
 log = structlog.get_logger("server")
 
-_AT_ONCE = 16  # connections that one worker takes before the event loop, and other workers, have their turn
-_PAUSE = 0.1  # seconds without accepting, once descriptors have run out
-_QUIET = 60.0  # seconds until a further shortage is worth a line
+_AT_ONCE = 16  # connections accepted per callback, so that the event loop and other workers get a turn
+_PAUSE = 0.1  # seconds to stop accepting when descriptors have run out
+_QUIET = 60.0  # seconds before another shortage is logged
 _SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-# accept(2): the network failed for the connection that was waiting, or it is gone; the next one may be fine.
+# accept(2): errors of the one connection that was waiting; the next one may be fine.
 _ITS_OWN = frozenset(
     getattr(errno, name)
     for name in (
@@ -36,10 +36,10 @@ _ITS_OWN = frozenset(
 
 
 class Acceptor:
-    """Accepts on all listening sockets of a process until it is closed; the sockets stay the caller's."""
+    """Accepts on all listening sockets of a process until closed; the caller keeps the sockets and closes them."""
 
     def __init__(self, listeners: Sequence[socket.socket], make_protocol: Callable[[], asyncio.BaseProtocol]) -> None:
-        """Begin to accept. Call this with a running event loop that has `add_reader`."""
+        """Start accepting. Needs a running event loop with `add_reader`."""
         self._listeners = listeners
         self._make_protocol = make_protocol
         self._loop = asyncio.get_running_loop()
@@ -52,7 +52,7 @@ class Acceptor:
         self._resume()
 
     async def close(self) -> None:
-        """Accept no more, and return once the connections that were accepted have their protocols."""
+        """Stop accepting; return once every accepted connection has its protocol."""
         if self._resumption is not None:
             self._resumption.cancel()
         self._stop_reading()
@@ -92,7 +92,7 @@ class Acceptor:
             log.debug("connection_lost_at_once", reason=error.strerror)
 
     def _pause(self, error: OSError) -> None:
-        """Leave the clients in the kernel's queue for a moment. Who is connected goes on being served."""
+        """Stop accepting for a moment. New clients wait in the kernel's queue; connected ones are still served."""
         now = self._loop.time()
         if self._short_since is None and now - self._told_at >= _QUIET:
             self._short_since = self._told_at = now
@@ -104,7 +104,7 @@ class Acceptor:
         self._resumption = self._loop.call_later(_PAUSE, self._resume)
 
     def _caught_up(self) -> None:
-        """Nobody waits any more."""
+        """The kernel's queue is empty again."""
         if self._short_since is not None:
             log.info("accepting_again", seconds=round(self._loop.time() - self._short_since, 1))
             self._short_since = None
@@ -117,5 +117,5 @@ _ADVICE = (
 
 
 def _limit() -> int | None:
-    """The soft limit of open descriptors (getrlimit(2), RLIMIT_NOFILE)."""
+    """Return the soft limit of open descriptors (getrlimit(2), RLIMIT_NOFILE)."""
     return None if resource is None else resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -1,11 +1,11 @@
-"""How many CPUs this process may use: its affinity and the limit of its cgroup, not what the machine has."""
+"""How many CPUs this process may use, by its affinity and its cgroup limit, not how many the machine has."""
 
 import os
 from pathlib import Path
 
 
 def available_cpus(proc: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float:
-    """CPUs to count on, at least a hundredth; a container's limit of 1.5 CPUs gives 1.5.
+    """Return the number of usable CPUs, at least 0.01; a container limit of 1.5 CPUs gives 1.5.
 
     Reads cgroup v2 (`cpu.max`) and v1 (`cpu.cfs_quota_us`, `cpu.cfs_period_us`): the tightest limit on the way
     from our own group to the root (kernel documentation, cgroup-v2 "CPU" and sched-bwc).
@@ -23,7 +23,7 @@ def _affinity() -> int:
 
 
 def _groups(proc: Path, root: Path) -> list[Path]:
-    """Directories that may hold a CPU limit for us. In a container the root itself is our group."""
+    """Return the directories that may hold a CPU limit for this process. In a container its group is the root."""
     groups = [root, root / "cpu", root / "cpu,cpuacct"]
     try:
         lines = proc.read_text("utf-8").splitlines()
@@ -43,7 +43,7 @@ def _groups(proc: Path, root: Path) -> list[Path]:
 
 
 def _limit_of(group: Path) -> list[float]:
-    """The limit that stands in this directory, in CPUs: one or none."""
+    """Return the CPU limit set in this directory as a list of one, or an empty list."""
     quota, period = _words(group / "cpu.max", 2)
     if quota is None:
         (quota,) = _words(group / "cpu.cfs_quota_us", 1)
@@ -52,7 +52,7 @@ def _limit_of(group: Path) -> list[float]:
         limit = int(quota or "") / int(period or "")
     except (ValueError, ZeroDivisionError):
         return []  # absent, or "max"
-    return [limit] if limit > 0 else []  # v1 says -1 for "no limit"
+    return [limit] if limit > 0 else []  # -1 means "no limit" in v1
 
 
 def _words(path: Path, count: int) -> list[str | None]:

@@ -16,26 +16,26 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("server")
 
-# Read no further than this ahead of the app (bytes).
+# How many bytes of the request body are buffered ahead of the app.
 HIGH_WATER = 64 * 1024
-# Below this a chunk is copied into one write; above it the copy costs more than two more buffers.
+# Smaller chunks are copied into a single write; for larger ones the copy costs more than two extra buffers.
 _COPY_BELOW = 16 * 1024
 
-# Headers of a response that are the server's to write, whatever the app says (RFC 9112 sections 6 and 9).
+# Response headers that the server always sets itself; the app's are ignored (RFC 9112 sections 6 and 9).
 _OURS = frozenset({b"content-length", b"connection", b"transfer-encoding", b"keep-alive", b"date", b"server"})
 _line = b": ".join
 _BODILESS = frozenset({204, 304})
 _DISCONNECT = {"type": "http.disconnect"}
 
-_FAILED = "The proxy failed inside; its log has the reason. Please report it."
+_FAILED = "The proxy hit an internal error; its log has the details. Please report it."
 
 
 class Cycle:
-    """The two ends of one exchange. The connection feeds it; the app calls `receive` and `send`.
+    """One request and its response. The connection feeds in the body; the app calls `receive` and `send`.
 
     Attributes:
-        headers: of the request, as the scope has them from the start.
-        fields: the same by name, the last of several.
+        headers: the request headers, the same list as in the scope.
+        fields: the same headers by name; of repeated ones, the last.
         loop: the event loop it runs in.
     """
 
@@ -97,15 +97,15 @@ class Cycle:
         self._event: asyncio.Event | None = None
         self._leaving: Callable[[], None] | None = None
 
-    # What the connection tells us
+    # Called by the connection
 
     def feed(self, body: bytes) -> None:
-        """A piece of the request's body."""
+        """Accept a chunk of the request body."""
         if self.complete or self.gone:
             return
         self._chunks.append(body)
         self._queued += len(body)
-        # Behind a running request the connection bounds the sum, and reads on to see the client leave.
+        # For pipelined requests the connection limits the total instead, and keeps reading to notice a disconnect.
         if self._queued > HIGH_WATER and self.connection.running is self:
             self.connection.flow.pause_reading()
         if self._event is not None:
@@ -117,7 +117,7 @@ class Cycle:
             self._event.set()
 
     def disconnect(self) -> None:
-        """The client is gone, or nothing more may be said to it."""
+        """The client has disconnected, or the connection can no longer carry a response."""
         self.gone = True
         self._amid_chunks = False
         if self._event is not None:
@@ -126,10 +126,10 @@ class Cycle:
         if leaving is not None:
             leaving()
 
-    # What the app calls
+    # Called by the app
 
     async def run(self) -> None:
-        """Call the app. One that returns early cuts the response on purpose: that is no error here."""
+        """Call the app. An app that returns before completing its response cuts it on purpose; that is not an error."""
         try:
             await self.app(self.scope, self.receive, self.send)
         except asyncio.CancelledError:
@@ -158,7 +158,7 @@ class Cycle:
             self.connection.give_up(self, ProxyError(_FAILED))
 
     async def receive(self) -> dict[str, Any]:
-        """ASGI `receive`: body pieces as they come, then `http.disconnect` once the exchange is over."""
+        """ASGI `receive`: body chunks as they arrive, then `http.disconnect` once the exchange is over."""
         if self._expects_continue:
             self._expects_continue = False
             if not (self.started or self.gone or self._chunks):
@@ -180,7 +180,7 @@ class Cycle:
         return {"type": "http.request", "body": body, "more_body": not self.body_complete}
 
     async def send(self, message: dict[str, Any]) -> None:
-        """ASGI `send`. Waits while the client reads slowly; says nothing to a client that has left."""
+        """ASGI `send`. Waits while the client reads slowly; does nothing once it has disconnected."""
         flow = self.connection.flow
         if flow.write_paused and not self.gone:
             await flow.drain()
@@ -193,19 +193,19 @@ class Cycle:
         elif message["type"] == "http.response.start":
             self._unsent_head = self._head(message["status"], message.get("headers", ()))
             self.started = True
-            self.loop.call_soon(self._send_head)  # unless the first of the body comes with it
+            self.loop.call_soon(self._send_head)  # unless the first body chunk is sent before, together with the head
         else:
             raise RuntimeError(f"ASGI message {message['type']!r} came before 'http.response.start'")
 
     def write(self, body: bytes) -> bool:
-        """A piece of the body that is not the last, without awaiting.
+        """Write a body chunk, but not the last one, without awaiting.
 
-        Returns False, and writes nothing, while the client reads slowly and after it has left: then `send` it.
+        Returns False and writes nothing while the client reads slowly or after it has disconnected; use `send` then.
         """
         connection, size = self.connection, len(body)
         if connection.flow.write_paused:
             return False
-        if self._amid_chunks and size < _COPY_BELOW and size:  # as `_send_body` would, in half the steps
+        if self._amid_chunks and size < _COPY_BELOW and size:  # the same as `_send_body`, in half the steps
             connection.transport.write(b"%x\r\n%b\r\n" % (size, body))
             return True
         if self.gone or self.complete or not self.started:
@@ -214,14 +214,14 @@ class Cycle:
         return True
 
     def watch(self, leaving: Callable[[], None] | None) -> None:
-        """Call `leaving` when the client leaves before the response's end, now if it has; None: not any more."""
+        """Call `leaving` if the client disconnects before the response ends, at once if it already has; None unregisters."""
         if leaving is not None and self.gone:
             leaving()
         elif not self.complete:
             self._leaving = leaving
 
     def body(self) -> bytes | None:
-        """The request's whole body if it has come already and nothing of it was received, without awaiting; else None."""
+        """Return the whole request body without awaiting if all of it is here and none was received yet, else None."""
         if not self.body_complete or self._end_delivered or self.gone or self.complete or self._expects_continue:
             return None
         chunks, self._chunks = self._chunks, []
@@ -232,7 +232,7 @@ class Cycle:
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
-        """A whole response, without awaiting. Returns False, and writes nothing, as `write` does, and if one has begun."""
+        """Write a whole response without awaiting. Returns False and writes nothing if `write` would, or if one has begun."""
         if self.gone or self.complete or self.started or self.connection.flow.write_paused:
             return False
         head = self._head(status, headers)
@@ -252,7 +252,7 @@ class Cycle:
     # The response on the wire
 
     def _send_head(self) -> None:
-        """Write a head that no body has followed at once."""
+        """Write the head if no body chunk has taken it along yet."""
         head, self._unsent_head = self._unsent_head, b""
         if head and not self.gone:
             self.connection.transport.write(head)
@@ -270,9 +270,9 @@ class Cycle:
         return b"".join((STATUS_LINE[status], self.connection.default_block(), b"\r\n".join(lines)))
 
     def _framing(self, status: int, length: bytes | None) -> bytes:
-        """Settle how the body ends (RFC 9112 section 6.3) and return the last lines of the head."""
+        """Decide how the body is framed (RFC 9112 section 6.3) and return the last lines of the head."""
         if self._expects_continue and not self.body_complete:
-            self.keep_alive = False  # RFC 9110 section 10.1.1: nobody knows whether the body will follow
+            self.keep_alive = False  # RFC 9110 section 10.1.1: the body may or may not follow
         lines = b"" if length is None else b"content-length: %b\r\n" % length
         if self.scope["method"] == "HEAD" or status in _BODILESS:
             self._left = -1
@@ -305,7 +305,7 @@ class Cycle:
                 raise RuntimeError("the response's body and its Content-Length differ")
             self._write(b"", body, b"")
         else:
-            self._send_head()  # no body belongs to it
+            self._send_head()  # this response has no body
         if not more:
             self._end()
 
@@ -319,7 +319,7 @@ class Cycle:
         self.connection.on_response_complete(self)
 
     def _write(self, before: bytes, body: bytes, after: bytes) -> None:
-        """In one write, and with the head if that still waits; a large body is not copied for it."""
+        """Write all parts at once, together with a pending head; a large body is not copied."""
         if self._unsent_head:
             before = self._unsent_head + before
             self._unsent_head = b""

@@ -1,4 +1,4 @@
-"""The rules for a request's head that llhttp leaves to us; pure functions that raise RefusedError.
+"""The checks of a request's head that llhttp does not make: pure functions that raise RefusedError.
 
 llhttp in its strict mode already refuses bare LF and CR, obs-fold, NUL and other control bytes, a space
 before the colon, Content-Length that is doubled, empty, signed, a list or too large, Transfer-Encoding
@@ -13,14 +13,14 @@ from .refusal import RefusedError
 
 Headers = list[tuple[bytes, bytes]]
 
-# RFC 9110 section 5.5: these are no lists; two of them mean that two readers could differ.
+# These are not lists (RFC 9110 section 5.5): given two, different parsers could use different ones.
 SINGLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 
 # RFC 3986 section 3.2.2 with an optional port; no user, no empty host.
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+(?:%25[\w.~-]+)?\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::[0-9]{0,5})?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
 
-_FIX = "Nothing was sent upstream; fix the client, or what stands between it and this proxy."
+_FIX = "Nothing was sent upstream; fix the client, or whatever is between it and this proxy."
 
 
 class Target(NamedTuple):
@@ -32,21 +32,21 @@ class Target(NamedTuple):
 
 
 def refuse(status: int, code: str, what: str) -> RefusedError:
-    """The error to raise for a client's mistake: `what` is a sentence without its advice."""
+    """Return the error for a client's mistake: `what` says what is wrong, the advice is appended."""
     return RefusedError(status, code, f"{what} {_FIX}")
 
 
 def check_version(version: str) -> None:
-    """HTTP/1.1 and 1.0 are spoken here (RFC 9110 section 15.6.6)."""
+    """Accept only HTTP/1.1 and 1.0 (RFC 9110 section 15.6.6)."""
     if version not in ("1.1", "1.0"):
         raise refuse(505, "http_version", f"The request says HTTP/{version}, this server speaks HTTP/1.1 and HTTP/1.0.")
 
 
 @lru_cache(maxsize=64)
 def check_target(method: str, target: bytes) -> Target:
-    """Split an origin-form target; repair the absolute form (RFC 9112 section 3.2.2), refuse the others."""
+    """Split an origin-form target, convert the absolute form (RFC 9112 section 3.2.2), refuse the others."""
     if b"#" in target:
-        raise refuse(400, "bad_target", "The request target carries a fragment ('#'), which never goes on the wire.")
+        raise refuse(400, "bad_target", "The request target contains a fragment ('#'), which clients must not send.")
     if target[:1] == b"/" and method != "CONNECT":
         path, _, query = target.partition(b"?")
         return Target(path, query, None)
@@ -63,31 +63,31 @@ def check_target(method: str, target: bytes) -> Target:
 
 
 def check_framing(version: str, coding: bytes) -> None:
-    """Transfer-Encoding is exactly `chunked`, and HTTP/1.0 has none (RFC 9112 section 6.1)."""
+    """Require Transfer-Encoding to be exactly `chunked`, and none in HTTP/1.0 (RFC 9112 section 6.1)."""
     if version == "1.0":
         raise refuse(400, "bad_framing", "The request has Transfer-Encoding although it is HTTP/1.0.")
     if coding.lower() != b"chunked":
-        raise refuse(501, "transfer_encoding", "The request's Transfer-Encoding is not 'chunked' alone, the only one known here.")
+        raise refuse(501, "transfer_encoding", "The request's Transfer-Encoding is not 'chunked', the only one supported.")
 
 
 @lru_cache(maxsize=64)
 def check_host(version: str, host: bytes | None) -> None:
-    """Exactly one Host with a valid value (RFC 9112 section 3.2); HTTP/1.0 may leave it out."""
+    """Require a valid Host (RFC 9112 section 3.2); HTTP/1.0 may omit it."""
     if host is None:
         if version == "1.0":
             return
-        raise refuse(400, "bad_host", "The request has no Host header, which HTTP/1.1 demands.")
+        raise refuse(400, "bad_host", "The request has no Host header, which HTTP/1.1 requires.")
     if not _HOST.fullmatch(host):
         raise refuse(400, "bad_host", "The request's Host header is not a host name with an optional port.")
 
 
 def doubled(name: bytes) -> RefusedError:
-    """The error for a second line of a header that may stand only once."""
+    """Return the error for a header that is repeated but may occur only once."""
     return refuse(400, "doubled_header", f"The request has more than one {name.decode('ascii').title()} header.")
 
 
 def without_upgrade(headers: Headers) -> Headers:
-    """The headers of a request whose `Upgrade` is ignored (RFC 9110 section 7.8)."""
+    """Return the headers without the `Upgrade` that this server ignores (RFC 9110 section 7.8)."""
     kept: Headers = []
     for name, value in headers:
         if name in (b"upgrade", b"http2-settings"):
@@ -102,7 +102,7 @@ def without_upgrade(headers: Headers) -> Headers:
 
 
 def wants_websocket(headers: Headers) -> bool:
-    """Whether `Upgrade` names websocket among its protocols."""
+    """Whether `Upgrade` lists websocket."""
     return any(
         token.strip().lower().partition(b"/")[0] == b"websocket"
         for name, value in headers
@@ -112,7 +112,7 @@ def wants_websocket(headers: Headers) -> bool:
 
 
 def explain(reason: str, data: bytes) -> RefusedError:
-    """The refusal for bytes that llhttp could not read: `reason` is its own word for it."""
+    """Return the error for bytes that llhttp could not parse; `reason` is its own message."""
     if data[:2] == b"\x16\x03":
         what = "These bytes look like TLS, and this port speaks plain HTTP: use http:// here, or a TLS proxy in front."
         return RefusedError(400, "tls_on_plain_port", what)

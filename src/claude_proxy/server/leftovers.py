@@ -1,4 +1,4 @@
-"""A gunicorn configuration of the user's that `serve` does not read."""
+"""Finds a user's gunicorn configuration, which `serve` does not read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ PLACES = ("app/gunicorn_conf.py", "app/app/gunicorn_conf.py", "gunicorn_conf.py"
 
 
 def unused_files(root: Path = Path("/")) -> list[str]:
-    """A sentence for each such file; the one that comes with the proxy, which imports it, earns none."""
+    """Return a sentence for each such file, except for the one shipped with the proxy, which imports claude_proxy."""
     return [
         f"{root / place} is gunicorn's and has no effect under serve; use `gunicorn -c {root / place} proxy:app` for it."
         for place in PLACES
@@ -20,5 +20,5 @@ def unused_files(root: Path = Path("/")) -> list[str]:
 def _is_the_users(file: Path) -> bool:
     try:
         return b"claude_proxy" not in file.read_bytes()
-    except OSError:  # not there, or not for us to read
+    except OSError:  # missing or not readable
         return False

@@ -1,15 +1,15 @@
-"""How much of a request's head the server takes, and how long it waits."""
+"""Limits on the size of a request's head and on how long the server waits."""
 
 from dataclasses import dataclass
 
-# Longer than the idle time-outs of what stands in front of us (Traefik 90 s, nginx and ALB 60 s): the side that
-# sends must be the side that closes, or a request meets a connection that has just gone.
+# Longer than the idle timeouts of front proxies (Traefik 90 s, nginx and ALB 60 s): if the server closed first, the
+# front could send a request on a connection that is just being closed.
 KEEP_ALIVE = 100.0
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one connection may ask of us. Sizes are bytes, times are seconds.
+    """Limits of one connection. Sizes are in bytes, times in seconds.
 
     Claude Code sends about 2 KB of headers in 25 lines; the defaults leave room for thirty times that.
     """
@@ -19,8 +19,8 @@ class Limits:
     target_bytes: int = 16 * 1024
     head_seconds: float = 10.0
     keep_alive: float = KEEP_ALIVE
-    # What is read and thrown away after an early answer, so that a reset does not overtake the answer.
+    # How long input is read and discarded after an early response, so that a reset does not destroy the response.
     linger_seconds: float = 5.0
-    # A second request behind a running one waits in memory; more than this and it is not waited for.
+    # Pipelined requests wait in memory; beyond these limits they are dropped and the connection closes.
     pipeline_bytes: int = 64 * 1024
     pipeline_depth: int = 16

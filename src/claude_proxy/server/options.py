@@ -1,4 +1,4 @@
-"""What `serve` works with: addresses, workers, times. One frozen value, made from the settings."""
+"""The options of `serve` (addresses, workers, timeouts): one frozen value, made from the settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ServerOptions:
     """Options of `serve`. Times are seconds.
 
     hosts: addresses or names to listen on; uds: path of a Unix socket instead; fd: an inherited listening socket.
-    trusted: comma-separated peers whose X-Forwarded-* count ("" for none, "*" for all).
+    trusted: comma-separated peers whose X-Forwarded-* headers are believed ("" for none, "*" for all).
     app: `module:name` if the environment names one.
     notes: sentences to log at the start.
     """
@@ -42,7 +42,7 @@ class ServerOptions:
     def from_settings(
         cls, settings: Settings, *, cpus: Callable[[], float] = available_cpus, notes: tuple[str, ...] = ()
     ) -> ServerOptions:
-        """The options that `settings` come to; `cpus` is asked only where workers are counted by them."""
+        """Derive the options from `settings`; `cpus` is called only if the number of workers depends on it."""
         return cls(
             hosts=settings.hosts,
             port=settings.port,
@@ -70,7 +70,7 @@ def _workers(settings: Settings, cpus: Callable[[], float]) -> int:
 
 
 def notes_on(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Sentences for what an environment sets and what does nothing, or something else, under `serve`."""
+    """Return a sentence for each environment variable that has no effect, or a different one, under `serve`."""
     told = {name: value for name in (*_ELSEWHERE, *_LOOKED_AT) if (value := clean(environ.get(name, "")))}
     said = [
         f"{name}={visible(told[name])} has no effect under serve: {instead}"
@@ -88,7 +88,7 @@ def notes_on(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 _ELSEWHERE = {
-    "TIMEOUT": "no worker is killed for being busy; the time-outs of the proxied path are settings of their own.",
+    "TIMEOUT": "no worker is killed for being busy; the proxied path has its own timeout settings.",
     "ACCESS_LOG": "one line per exchange goes to the log, on standard error.",
     "ERROR_LOG": "errors go to the log, on standard error.",
     "GUNICORN_CMD_ARGS": "gunicorn is not running; see `claude-proxy serve --help`.",

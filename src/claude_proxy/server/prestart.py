@@ -1,4 +1,4 @@
-"""A script of the user's that runs once before the first worker (`PRE_START_PATH`, `/app/prestart.sh`)."""
+"""Runs the user's prestart script once before the first worker (`PRE_START_PATH`, `/app/prestart.sh`)."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ DEFAULT = Path("/app/prestart.sh")
 
 
 def run_prestart(path: str | None, default: Path = DEFAULT) -> int:
-    """Run the script and return 0, or a code to exit with. Without a path the default runs if it exists.
+    """Run the script and return 0, or the code to exit with. Without a path, run the default if it exists.
 
-    Python that the script starts looks for modules in the script's folder, not in the working directory.
+    Python processes that the script starts import modules from the script's folder, not from the working directory.
 
-    A script that is not executable runs under the interpreter of its first line, or under sh. Its output goes
-    where ours goes. Exit codes: the script's own, 128 + the signal that ended it or us, 1 if it cannot run.
+    A script that is not executable is run by the interpreter named in its first line, or by sh. It inherits our
+    output. Exit codes: the script's own, 128 + the signal that ended the script or us, 1 if it cannot run.
     """
     script = default if path is None else Path(path)
     if path is None and not script.is_file():
@@ -52,9 +52,9 @@ def _command(script: Path) -> list[str]:
 
 
 def _run(command: list[str], environ: Mapping[str, str]) -> int:
-    """Run to the end; SIGTERM and SIGINT are passed on, and then end us too (PID 1 gets no default action)."""
+    """Run the command to its end, forwarding SIGTERM and SIGINT, which then end us too (PID 1 has no default action)."""
     stopped: list[int] = []
-    with subprocess.Popen(command, env=dict(environ)) as child:  # noqa: S603  the user's own script, named by the user
+    with subprocess.Popen(command, env=dict(environ)) as child:  # noqa: S603  the user's own script
 
         def pass_on(number: int, frame: FrameType | None) -> None:
             stopped.append(number)

@@ -1,9 +1,9 @@
-"""One client connection: requests in turn, deadlines, refusals, closing; what stock uvicorn lets through ends here.
+"""One client connection: pipelined requests, deadlines, refusals and closing, stricter than stock uvicorn.
 
 It has the constructor and the `shutdown` that uvicorn's server expects of a protocol class, so it also runs
-under stock uvicorn (`--http claude_proxy.server.protocol:HardenedProtocol`). It is not derived from uvicorn's
-HttpToolsProtocol, since no method of that would stay: pipelining, upgrades, deadlines, trailers and early
-answers all sit in its control flow.
+under stock uvicorn (`--http claude_proxy.server.protocol:HardenedProtocol`). It does not derive from uvicorn's
+HttpToolsProtocol, because it would override every method: pipelining, upgrades, deadlines, trailers and early
+responses are all part of that class's control flow.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ EXTENSION = "claude_proxy"  # docs/serve.md, "ASGI extension"
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 _OF_REQUEST = ("http_version", "method", "path", "raw_path", "query_string", "headers", "state")
 _EXCHANGE = "exchange"
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, no time
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER on, with a timeout of 0
 
 
 class HardenedProtocol(asyncio.Protocol):
-    """One connection. `running` is the request an app works on, `waiting` are those pipelined behind it."""
+    """One connection. `running` is the request the app is handling, `waiting` holds the ones pipelined behind it."""
 
     transport: asyncio.Transport
     flow: FlowControl
@@ -59,10 +59,10 @@ class HardenedProtocol(asyncio.Protocol):
         if not config.loaded:
             config.load()
         self.app = self.direct_app = config.loaded_app
-        if isinstance(self.app, ProxyHeadersMiddleware):  # does nothing without a forwarded header
+        if isinstance(self.app, ProxyHeadersMiddleware):  # it does nothing without an X-Forwarded-* header
             self.direct_app = self.app.app
         if not inspect.isroutine(self.direct_app):
-            self.direct_app = self.direct_app.__call__  # a method is quicker to call than an object that has one
+            self.direct_app = self.direct_app.__call__  # calling a bound method is faster than calling an instance
         self.root_path = config.root_path
         self.limits: Limits = getattr(config, "limits", None) or Limits(keep_alive=config.timeout_keep_alive)
         self.loop = _loop or asyncio.get_running_loop()
@@ -73,24 +73,24 @@ class HardenedProtocol(asyncio.Protocol):
         self.running: Cycle | None = None
         self.waiting: deque[Cycle] = deque()
         self._receiving: Cycle | None = None
-        self._fresh: Cycle | None = None  # running, but not begun: the packet that brought it is still being read
+        self._fresh: Cycle | None = None  # `running`, but not started: its packet is still being parsed
         self._waiting_size = 0
-        self._refusal: RefusedError | None = None  # to be said after the answers that come before it
+        self._refusal: RefusedError | None = None  # sent after the responses to earlier requests
         self._scope_base: dict[str, Any] = {}
-        # A client that has sent nothing yet, or does not read, gets this long (seconds), however short `keep_alive` is.
+        # Seconds allowed for a client that has not sent anything yet or does not read, even if `keep_alive` is shorter.
         self._patience = max(self.limits.keep_alive, self.limits.head_seconds)
         self._idle_since = 0.0
         self._idle_allowed = self._patience
-        self._idle_uncovered = self._patience > self.limits.keep_alive  # the idle timer is to be set after the next response
+        self._idle_uncovered = self._patience > self.limits.keep_alive  # restart the idle timer after the next response
         self._head_timer: asyncio.TimerHandle | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
 
-    # What the transport tells us
+    # Called by the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its bases
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's has the methods but not the base class
         self.flow = FlowControl(self.transport)
-        # That of some asyncio versions (3.13.0) never pauses the writer.
+        # In some asyncio versions (3.13.0) `writelines` never pauses the writer.
         self.vectored = type(transport).__module__.startswith("uvloop")
         self.server_state.connections.add(self)  # type: ignore[arg-type]  # uvicorn's union of its own protocols
         self._scope_base = {
@@ -101,7 +101,7 @@ class HardenedProtocol(asyncio.Protocol):
             "scheme": "https" if is_ssl(self.transport) else "http",
             "root_path": self.root_path,
             "extensions": {EXTENSION: {"exchange": self._running_exchange}},
-            **dict.fromkeys(_OF_REQUEST),  # so that a copy has room for them
+            **dict.fromkeys(_OF_REQUEST),  # so that copies need not grow
         }
         self._idle_since = self.loop.time()
         self._rearm(self._patience)
@@ -117,7 +117,7 @@ class HardenedProtocol(asyncio.Protocol):
         self.waiting.clear()
         self.reader.close()
         self.flow.resume_writing()
-        self._scope_base = {}  # holds a way back to us
+        self._scope_base = {}  # breaks a reference cycle
 
     def pause_writing(self) -> None:
         self.flow.pause_writing()
@@ -140,7 +140,7 @@ class HardenedProtocol(asyncio.Protocol):
             self._run(cycle, at_once=True)
 
     def _watch(self, size: int) -> None:
-        """A packet did not end a request, or requests wait: keep both within bounds."""
+        """Enforce the limits on an incomplete request and on pipelined ones."""
         reader = self.reader
         if self.waiting or (reader.phase == HEAD and self.running is not None):
             self._waiting_size += size
@@ -153,16 +153,16 @@ class HardenedProtocol(asyncio.Protocol):
                 self._head_timer = self.loop.call_later(self.limits.head_seconds, self._on_head_timer)
             reader.unfinished(size)
 
-    # Requests in turn
+    # Running requests
 
     def _take(self) -> Cycle:
-        """The reader has a request: run it, or let it wait for the one before."""
+        """The reader has parsed a head: run the request, or queue it behind the running one."""
         reader = self.reader
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
         fields = reader.fields
-        forwarded = b"x-forwarded-for" in fields or b"x-forwarded-proto" in fields  # a front says for whom it asks
+        forwarded = b"x-forwarded-for" in fields or b"x-forwarded-proto" in fields  # sent by a front proxy
         app = self.app if forwarded else self.direct_app
         keep_alive = reader.keep_alive and self.limits.keep_alive > 0
         cycle = self._receiving = Cycle(self, app, self._scope(reader), fields, keep_alive=keep_alive)
@@ -178,7 +178,7 @@ class HardenedProtocol(asyncio.Protocol):
         if "%" in path:
             path = unquote(path)
         root = self.root_path
-        # A front proxy may strip the prefix or not: in ASGI the path begins with it either way, and once.
+        # Whether or not the front proxy strips the prefix, an ASGI path starts with root_path exactly once.
         if root and not (path == root or path.startswith(root + "/")):
             path = root + path
             raw_path = root.encode("ascii") + raw_path
@@ -193,11 +193,11 @@ class HardenedProtocol(asyncio.Protocol):
         return scope
 
     def _run(self, cycle: Cycle, *, at_once: bool) -> None:
-        """Call the app; `at_once`, as far as it comes without waiting, in this turn of the loop (from Python 3.12 on)."""
+        """Call the app; with `at_once` (Python 3.12 or newer) it runs in this loop iteration until it first waits."""
         if sys.version_info >= (3, 12) and at_once:
             task = asyncio.Task(cycle.run(), loop=self.loop, name=_EXCHANGE, eager_start=True)
         else:
-            task = asyncio.Task(cycle.run(), loop=self.loop, name=_EXCHANGE)  # to number it costs more than to name it
+            task = asyncio.Task(cycle.run(), loop=self.loop, name=_EXCHANGE)  # a given name costs less than a generated one
         if not task.done():
             cycle.task = task
             self.server_state.tasks.add(task)
@@ -208,11 +208,11 @@ class HardenedProtocol(asyncio.Protocol):
             self.server_state.tasks.discard(task)
 
     def _running_exchange(self) -> Cycle | None:
-        """For the ASGI extension, by which an app asks for it when it is called."""
+        """Used by the ASGI extension: the app asks for its exchange when it is called."""
         return self.running
 
     def on_response_complete(self, cycle: Cycle) -> None:
-        """The app has sent the last byte: the next request's turn, or the idle clock."""
+        """The app has sent the last byte: start the next request or the idle timer."""
         self.server_state.total_requests += 1
         self.running = None
         if self.transport.is_closing():
@@ -238,8 +238,8 @@ class HardenedProtocol(asyncio.Protocol):
                 self._rearm(self._idle_allowed)
 
     def _hang_up_after_running(self) -> None:
-        """Too much is waiting: finish the running answer, then close. Unanswered requests are the client's again
-        (RFC 9112 section 9.3.2); reading goes on, so that its leaving is seen."""
+        """Too much is pipelined: finish the running response, then close. The client must retry unanswered requests
+        (RFC 9112 section 9.3.2). Reading continues, so that a disconnect is noticed."""
         self.reader.phase = DEAF
         self.waiting.clear()
         self._refusal = None
@@ -264,7 +264,7 @@ class HardenedProtocol(asyncio.Protocol):
         elif self.waiting and broken is self.waiting[-1]:
             self.waiting.pop()
             self._refusal = refusal
-        else:  # answered early, and now its body turns out to be broken
+        else:  # already answered, but its body is malformed
             self._close(linger=False)
 
     def _say(self, error: ProxyError, method: str) -> None:
@@ -273,11 +273,11 @@ class HardenedProtocol(asyncio.Protocol):
             self._close(linger=True)
 
     def give_up(self, cycle: Cycle, error: ProxyError) -> None:
-        """The app failed before it began to answer: say so and close."""
+        """The app failed before its response began: send `error` and close."""
         self._say(error, cycle.scope["method"])
 
     def cut(self, *, hard: bool) -> None:
-        """Close in the middle of a response; `hard` (a body that only the close ends) makes it a reset."""
+        """Close in the middle of a response; with `hard` by a reset, for a body that is delimited by the close."""
         if hard:
             raw: socket.socket | None = self.transport.get_extra_info("socket")
             if raw is not None:
@@ -287,11 +287,11 @@ class HardenedProtocol(asyncio.Protocol):
             self._close(linger=False)
 
     def abort(self) -> None:
-        """Drop the connection, whatever is on it."""
+        """Drop the connection at once."""
         self.transport.abort()
 
     def _close(self, *, linger: bool) -> None:
-        """Close once the written bytes are out; with `linger`, read on a while, lest a reset destroy them."""
+        """Close after flushing; with `linger`, keep reading for a while, so that a reset does not destroy what was written."""
         self.reader.phase = DEAF
         self.running = None
         self.waiting.clear()
@@ -307,13 +307,13 @@ class HardenedProtocol(asyncio.Protocol):
             self._rearm(self._patience)
 
     def end(self) -> None:
-        """The grace time is over: drop the connection. That is not the client's leaving."""
+        """The grace time is over: drop the connection, without reporting it as a client disconnect."""
         if self.running is not None:
             self.running.watch(None)
         self.transport.abort()
 
     def shutdown(self) -> None:
-        """The server drains: an idle connection closes now, a busy one after its answer."""
+        """The server drains: close an idle connection now, a busy one after its response."""
         if self.running is None:
             self._close(linger=False)
         else:
@@ -327,7 +327,7 @@ class HardenedProtocol(asyncio.Protocol):
         self._idle_timer = self.loop.call_later(seconds, self._on_idle_timer)
 
     def _on_idle_timer(self) -> None:
-        """One timer for a connection, which looks whether it fired too early, instead of two for a request."""
+        """One timer per connection that checks whether it fired too early; cheaper than two timers per request."""
         limits, phase = self.limits, self.reader.phase
         if self.running is not None or phase == HEAD:
             self._idle_uncovered = True
@@ -348,7 +348,7 @@ class HardenedProtocol(asyncio.Protocol):
             self._refuse(refuse(408, "slow_headers", what))
 
     def default_block(self) -> bytes:
-        """The `date` and `server` lines, rendered once a second."""
+        """Return the `date` and `server` lines, rendered once a second."""
         global _last_block, _last_headers
         headers = self.server_state.default_headers
         if headers is not _last_headers:

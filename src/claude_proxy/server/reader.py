@@ -1,4 +1,4 @@
-"""Bytes in, requests out: llhttp driven with the checks that it leaves to us. No transport, no clock."""
+"""Parses requests with llhttp and makes the checks that llhttp does not. No transport, no clock."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .refusal import RefusedError
 
 
 class Phase(IntEnum):
-    """What the reader is in the middle of. DEAF: what still comes is read and thrown away."""
+    """What the reader is in the middle of. DEAF: further input is discarded."""
 
     BETWEEN = 0
     HEAD = 1
@@ -36,7 +36,7 @@ class Phase(IntEnum):
 
 
 NOWHERE = Target(b"", b"", None)
-# An enum member costs a look-up twice as long as a global, and these are compared for every packet.
+# Looking up an enum member takes twice as long as a global, and these are compared for every packet.
 BETWEEN, HEAD, BODY, DEAF = Phase
 
 
@@ -48,8 +48,8 @@ class BodySink(Protocol):
 
 
 class RequestReader:
-    """Reads one connection. `take` is called for each request whose head is complete and checked, and returns where its
-    body goes.
+    """Reads one connection. For each request, `take` is called once the head is complete and checked; it returns the
+    sink for the body.
 
     Attributes:
         method, version, target, headers, keep_alive: of the request for which `take` is called; names of headers lower-case.
@@ -64,10 +64,10 @@ class RequestReader:
         self.headers: Headers = []
         self.fields: dict[bytes, bytes] = {}
         self.keep_alive = False
-        self._unframed = 0  # bytes in packets that completed no head and held no body
+        self._unframed = 0  # bytes of packets that neither completed a head nor contained body
         self._held_body = False
         self._packet = 0
-        self._surely_small = False  # this head began in a packet that is no larger than a head may be
+        self._surely_small = False  # this head began in a packet no larger than the limit
         self._limits = limits
         self._take = take
         self._sink: BodySink | None = None
@@ -77,14 +77,14 @@ class RequestReader:
         self._upgrading = False
 
     def feed(self, data: bytes) -> None:
-        """Read on. Raises RefusedError, after which nothing more may be fed."""
+        """Parse more bytes. After a RefusedError, nothing more may be fed."""
         self._packet = len(data)
         while data:
             try:
                 self._parser.feed_data(data)
             except httptools.HttpParserUpgrade as stop:
-                # llhttp stops after the head and takes the body for another protocol's. Nobody here speaks one,
-                # so the same head goes in again without its Upgrade (RFC 9110 section 7.8).
+                # llhttp stops after the head, expecting another protocol to follow. We support none, so the same head
+                # is parsed again without its Upgrade (RFC 9110 section 7.8).
                 data = self._head_without_upgrade() + data[stop.args[0] :]
             except httptools.HttpParserError as error:
                 cause = error.__context__
@@ -97,10 +97,10 @@ class RequestReader:
                 return
 
     def unfinished(self, size: int) -> None:
-        """To be called when a packet of `size` bytes has ended in a head or in a body.
+        """Call this when a packet of `size` bytes has ended within a head or a body.
 
-        What adds up in a body is only what never becomes body: chunk extensions and trailers.
-        Raises RefusedError when that is more than a head may be.
+        Within a body only bytes that are not body data count: chunk extensions and trailers.
+        Raises RefusedError when their sum exceeds the size limit of a head.
         """
         self._surely_small = False
         if self._held_body:
@@ -115,7 +115,7 @@ class RequestReader:
             raise self._head_too_large()
 
     def close(self) -> None:
-        """Let go of the parser, which holds us."""
+        """Drop the parser, which holds a reference to us."""
         self.phase = DEAF
         del self._parser
 
@@ -133,9 +133,9 @@ class RequestReader:
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Collected here, read in `on_headers_complete`; what comes after it are trailers, for which ASGI has no place.
+        """Collect a field for `on_headers_complete`. Fields that come later are trailers, which ASGI cannot carry.
 
-        White space after a value is none of it (RFC 9112 section 5); llhttp lets no other through than blank and tab.
+        White space after a value is not part of it (RFC 9112 section 5); llhttp accepts only space and tab there.
         """
         self._collected.append((name.lower(), value.rstrip()))
 
@@ -167,10 +167,10 @@ class RequestReader:
             fields[b"host"] = target.authority
         self.phase = BODY
         self._unframed = 0
-        self._held_body = True  # this packet brought the head, so it is not idle talk
+        self._held_body = True  # this packet completed a head
         self.keep_alive = parser.should_keep_alive()
         self._sink = self._take()
-        self.headers, self.fields = [], {}  # the sink's from here on, and not ours to hold
+        self.headers, self.fields = [], {}  # the sink owns them now
 
     def on_body(self, body: bytes) -> None:
         self._held_body = True
@@ -195,7 +195,7 @@ class RequestReader:
         return b"".join(lines)
 
     def _check_single(self) -> None:
-        """Some field stands twice: none of those that may stand only once?"""
+        """Some field is repeated: refuse the request if it is one that may occur only once."""
         seen: set[bytes] = set()
         for name, _ in self.headers:
             if name in SINGLE and name in seen:

@@ -1,4 +1,4 @@
-"""A request that the server itself turns away, before any app sees it."""
+"""A request that the server itself rejects, before the app sees it."""
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -6,9 +6,9 @@ from claude_proxy.errors import ProxyError, RequestError, render
 
 
 class RefusedError(RequestError):
-    """Status, a short code for `x-claude-proxy-error`, and a sentence: what, whose side, what to do.
+    """A status, a short code for `x-claude-proxy-error`, and a message: what failed, on whose side, what to do.
 
-    All are the client's mistakes and final, but for 408: its headers may arrive in time the next time.
+    All are client errors that a retry cannot fix, except 408: the headers may arrive in time on the next try.
     """
 
     def __init__(self, status: int, code: str, message: str) -> None:
@@ -19,7 +19,7 @@ class RefusedError(RequestError):
 
 
 def as_response(error: ProxyError, default_block: bytes, *, with_body: bool) -> bytes:
-    """The whole response, which ends the connection.
+    """Render the whole response, after which the connection closes.
 
     Args:
         default_block: the rendered `date` and `server` lines.

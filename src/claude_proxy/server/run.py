@@ -1,4 +1,4 @@
-"""`serve` from its options to its exit code."""
+"""`serve`, from its options to its exit code."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ DEFAULT_APP = "claude_proxy.app:create_app"
 
 
 def run(options: ServerOptions, app: Any = None, *, factory: bool = False) -> int:
-    """Serve until told to stop, and return the exit code (docs/serve.md).
+    """Serve until stopped and return the exit code (docs/serve.md).
 
     Args:
-        app: `module:name`, or an ASGI app; by default what the options name, else the proxy itself.
-        factory: whether `app` is to be called to get the app.
+        app: `module:name` or an ASGI app; by default the one named in the options, else the proxy itself.
+        factory: whether `app` is a function that returns the app.
     """
     if app is None:
         app, factory = (options.app, False) if options.app else (DEFAULT_APP, True)
@@ -62,7 +62,7 @@ def run(options: ServerOptions, app: Any = None, *, factory: bool = False) -> in
 
 
 def complain(sentence: str, code: int = 1) -> int:
-    """Say why there is no start, and return its exit code."""
+    """Say why the server cannot start, and return the exit code."""
     logs.say(f"claude-proxy: {sentence}")
     return code
 
@@ -70,14 +70,14 @@ def complain(sentence: str, code: int = 1) -> int:
 def fill_standard_descriptors() -> None:
     """Open the null device where standard input, output or error is closed.
 
-    Otherwise the next socket gets that number, and what a library or a child process writes to standard error goes to a client.
+    Otherwise the next socket would get that number, and output of a library or a child process would go to a client.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
             with suppress(OSError):
-                os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number, hence this one
+                os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest free number, that is, this one
 
 
 def _note_signal(number: signal.Signals) -> None:
@@ -88,7 +88,7 @@ def _note_signal(number: signal.Signals) -> None:
 
 
 def _configure_logs(options: ServerOptions) -> None:
-    """Unless the caller has; levels that only gunicorn and uvicorn know count as their neighbours."""
+    """Configure logging unless the caller has; levels known only to gunicorn and uvicorn map to the nearest of ours."""
     if not structlog.is_configured():
         level = {"trace": "debug", "critical": "error"}.get(options.log_level, options.log_level)
         logs.configure(level, options.log_format)
@@ -96,7 +96,7 @@ def _configure_logs(options: ServerOptions) -> None:
 
 @contextmanager
 def _leaving_early(stopping: tuple[signal.Signals, ...]) -> Iterator[None]:
-    """Until the server takes the signals: leave with 128 + signal. (PID 1 has no default action for them.)"""
+    """Until the server handles signals, exit with 128 + signal. (PID 1 has no default action for them.)"""
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
@@ -118,7 +118,7 @@ def _serve_all(options: ServerOptions, app: Any, factory: bool, listeners: list[
     if options.workers == 1:
         return _serve_one(options, app, factory, listeners, announce, None)
     if not hasattr(os, "fork"):
-        return complain("Several workers need a system with fork, which this one lacks: leave out --workers.")
+        return complain("Several workers need fork, which this system does not have: leave out --workers.")
 
     def serve(on_ready: Callable[[], None], lifeline: int) -> int:
         return _serve_one(options, app, factory, listeners, on_ready, lifeline)

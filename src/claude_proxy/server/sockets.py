@@ -1,4 +1,4 @@
-"""Listening sockets: bound before any worker starts; a failure is one sentence."""
+"""Listening sockets, bound before any worker starts. A failure becomes a one-sentence error."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ log = structlog.get_logger("server")
 
 IPV4_LOOPBACK, IPV6_LOOPBACK = "127.0.0.1", "::1"
 _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-# Whoever may use the proxy through its Unix socket: the owner and the group (a front proxy's).
+# Who may use the proxy through its Unix socket: the owner and the group (a front proxy's).
 _UDS_MODE = 0o660
 
 
 class CannotListenError(Exception):
-    """The message says which address, why not, and what to do."""
+    """Listening failed. The message says on which address, why, and what to do."""
 
 
 def listen(options: ServerOptions) -> list[socket.socket]:
-    """Open what `options` names, listening. Raises CannotListenError."""
+    """Open the listening sockets that `options` names. Raises CannotListenError."""
     if options.fd is not None:
         return [_inherited(options.fd)]
     if options.uds is not None:
@@ -44,10 +44,10 @@ def listen(options: ServerOptions) -> list[socket.socket]:
 
 
 def _add_ipv6_loopback(listeners: list[socket.socket], options: ServerOptions) -> None:
-    """Listen on ::1 too, at the port of 127.0.0.1: `localhost` means both, and many clients try ::1 first."""
+    """Also listen on ::1 at the port of 127.0.0.1: `localhost` means both, and many clients try ::1 first."""
     at = next(index for index, listener in enumerate(listeners) if listener.getsockname()[0] == IPV4_LOOPBACK)
     port = listeners[at].getsockname()[1]
-    if any(listener.getsockname()[:2] == (IPV6_LOOPBACK, port) for listener in listeners):  # `localhost` was named as well
+    if any(listener.getsockname()[:2] == (IPV6_LOOPBACK, port) for listener in listeners):  # HOST names `localhost` too
         return
     try:
         listeners.insert(at + 1, _listener(socket.AF_INET6, (IPV6_LOOPBACK, port), options.backlog))
@@ -57,7 +57,7 @@ def _add_ipv6_loopback(listeners: list[socket.socket], options: ServerOptions) -
 
 
 def describe(listener: socket.socket) -> str:
-    """`http://127.0.0.1:3000`, `http://[::1]:3000` or `unix:/run/proxy.sock`."""
+    """Return `http://127.0.0.1:3000`, `http://[::1]:3000` or `unix:/run/proxy.sock`."""
     name = listener.getsockname()
     if listener.family == socket.AF_INET6:
         return f"http://[{name[0]}]:{name[1]}"
@@ -67,7 +67,7 @@ def describe(listener: socket.socket) -> str:
 
 
 def _tcp(host: str, port: int, backlog: int) -> list[socket.socket]:
-    """All addresses of `host`. A name such as localhost may have one that this machine lacks: skipped."""
+    """Listen on all addresses of `host`, skipping those this machine lacks (as `localhost` may have)."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
@@ -96,7 +96,7 @@ def _listener(family: int, address: object, backlog: int) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.bind(address)  # type: ignore[arg-type]  # getaddrinfo's own
+        listener.bind(address)  # type: ignore[arg-type]  # from getaddrinfo
         listener.listen(backlog)
     except OSError:
         listener.close()
@@ -107,7 +107,7 @@ def _listener(family: int, address: object, backlog: int) -> socket.socket:
 def why(
     host: str, port: int, error: OSError | UnicodeError, *, set_host: str = "HOST or --host", set_port: str = "PORT or --port"
 ) -> str:
-    """The sentence on an address that cannot be listened on. `set_host`, `set_port`: what the user chooses them with."""
+    """Explain why listening on an address failed. `set_host` and `set_port` name the settings that choose it."""
     if isinstance(error, (socket.gaierror, UnicodeError)):
         words = (error.strerror or "").lower() if isinstance(error, OSError) else "no valid name"
         return (
@@ -124,7 +124,7 @@ def why(
 
 
 def _unix(path: str, backlog: int) -> socket.socket:
-    """A Unix socket. One that a dead process left behind is replaced, one that answers is not."""
+    """Listen on a Unix socket. A socket left behind by a dead process is replaced; one that is in use is not."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if _is_dead_socket(path):

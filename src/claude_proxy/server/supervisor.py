@@ -1,4 +1,4 @@
-"""Several workers on one machine: forked from a parent that never loads the app, replaced when they die."""
+"""Several workers on one machine: forked from a parent that never loads the app, and replaced when they die."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from claude_proxy.observe import workers
 
 log = structlog.get_logger("server")
 
-# Serves until it is done and returns an exit code. Given: what to call once it listens, and the lifeline.
+# Serves until stopped and returns an exit code. Arguments: a callback for when it listens, and the lifeline.
 Serve = Callable[[Callable[[], None], int], int]
 
-BAD_SETTING = 2  # exit code of a process that a setting kept from starting
+BAD_SETTING = 2  # exit code when a bad setting prevents the start
 
 _NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGCHLD")
-_SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]  # Windows lacks most, and fork
-# A worker that dies younger than this is replaced only after as long (seconds).
+_SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]  # Windows lacks most of them, and fork
+# If a worker dies within this time of its start, the next one is started only after the same time (seconds).
 _TOO_YOUNG = 1.0
-# How long after the grace time a worker may take to end before it is killed (seconds).
+# How long after the grace time a worker may take to exit before it is killed (seconds).
 _PATIENCE = 15.0
 
 
 @dataclass(slots=True)
 class _Worker:
     pid: int
-    news: int  # read end of a pipe: one byte when it listens
+    news: int  # read end of a pipe; the worker writes one byte when it listens
     born: float
     ready: bool = False
     retiring: bool = False
 
 
 class Supervisor:
-    """Keeps `count` workers alive; `on_serving` is called when the first one listens.
+    """Keeps `count` workers running; calls `on_serving` when the first one listens.
 
-    SIGTERM, SIGINT: all drain; a second one kills them. SIGHUP: each is replaced, the new one first.
-    SIGTTIN, SIGTTOU: one worker more, one less (as gunicorn has it).
+    SIGTERM, SIGINT: drain all; a second one kills them. SIGHUP: replace each worker, starting its successor first.
+    SIGTTIN, SIGTTOU: add or remove a worker, as in gunicorn.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Supervisor:
         self._to_replace: list[int] = []
         self._spawn_after = 0.0
         self._served = False  # whether any worker has ever listened
-        self._failed = 0  # what a worker's failure makes of the exit code
+        self._failed = 0  # exit code after a worker failed
         self._stopped_by: int | None = None
         self._deadline = 0.0
         self._killed_by: int | None = None
@@ -76,9 +76,9 @@ class Supervisor:
         self._lifeline, self._life = os.pipe()
 
     def run(self) -> int:
-        """Serve until told to stop.
+        """Serve until stopped.
 
-        Returns 0, 1 if a worker failed, 2 if a setting kept the first from starting, 128 + signal if a second signal came.
+        Returns 0; 1 if a worker failed; 2 if a setting kept the first worker from starting; 128 + signal after a second signal.
         """
         for end in (self._bell, self._ring):
             end.setblocking(False)
@@ -105,7 +105,7 @@ class Supervisor:
     # Starting
 
     def _fill(self) -> None:
-        """As many workers as there should be, one more while one is being replaced."""
+        """Start missing workers, plus one extra while another is being replaced."""
         if self._stopped_by is not None or time.monotonic() < self._spawn_after:
             return
         staying = [worker for worker in self._workers.values() if not worker.retiring]
@@ -115,7 +115,7 @@ class Supervisor:
 
     def _spawn(self) -> None:
         news, tell = os.pipe()
-        # A child has our bell until it has let go of it: a signal before that would ring here.
+        # Until the child closes its copy of the wakeup socket, a signal to the child would wake the parent.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         pid = os.fork()
         if pid == 0:
@@ -126,7 +126,7 @@ class Supervisor:
         self._selector.register(news, selectors.EVENT_READ, self._workers[pid])
 
     def _be_worker(self, news: int, tell: int) -> None:
-        """In the child: let go of what is the parent's, serve, and end without running the parent's clean-up."""
+        """In the child: close what belongs to the parent, serve, and exit without running the parent's cleanup."""
         code = 1
         try:
             signal.set_wakeup_fd(-1)
@@ -144,7 +144,7 @@ class Supervisor:
         except BaseException:
             log.exception("worker_failed")
         finally:
-            with contextlib.suppress(Exception):  # an app's own prints; there may be no standard output, or no room for it
+            with contextlib.suppress(Exception):  # what the app printed; stdout may be missing or its disk full
                 sys.stdout.flush()
             logs.drain()
             os._exit(code)
@@ -198,13 +198,13 @@ class Supervisor:
     def _stop(self, number: int) -> None:
         self._stopped_by = number
         self._deadline = time.monotonic() + self._grace + _PATIENCE
-        # Ours too: a connection to a socket that someone holds open is accepted by the kernel, and then by nobody.
+        # Close our copies too: while any process holds the socket open, the kernel accepts connections that nobody serves.
         for listener in self._listeners:
             listener.close()
         self._signal_all(signal.SIGTERM)
 
     def _hear(self, worker: _Worker) -> None:
-        """A worker listens, or its pipe has ended because it died (then there is nothing to read)."""
+        """A worker listens, or it died and its pipe has closed (then there is nothing to read)."""
         self._selector.unregister(worker.news)
         if not os.read(worker.news, 1):
             return
@@ -227,7 +227,7 @@ class Supervisor:
             _kill(pid, number)
 
     def _reap(self) -> None:
-        """Bury the workers that have ended."""
+        """Collect the exit status of workers that have ended."""
         for worker in list(self._workers.values()):
             pid, status = os.waitpid(worker.pid, os.WNOHANG)
             if pid:
@@ -258,11 +258,11 @@ class Supervisor:
 
 
 def _noted(number: int, frame: FrameType | None) -> None:
-    """Do nothing here: the supervisor reads signals from the wakeup socket, and workers leave these to it."""
+    """Do nothing: the supervisor reads signals from the wakeup socket, and workers leave these signals to it."""
 
 
-# A closed terminal and some process managers signal the whole process group: these are the supervisor's to act on. SIGINT is
-# ignored, so that it does not reach what a worker starts either.
+# A closed terminal and some process managers signal the whole process group; the supervisor acts on these. SIGINT is set to
+# "ignore" because child processes of a worker inherit that.
 _IN_WORKERS = {getattr(signal, name): _noted for name in ("SIGHUP", "SIGTTIN", "SIGTTOU") if hasattr(signal, name)} | {
     signal.SIGINT: signal.SIG_IGN
 }
@@ -274,5 +274,5 @@ def _tell(fd: int) -> None:
 
 
 def _kill(pid: int, number: int) -> None:
-    """Signal a child; one that has ended is a zombie until it is reaped, so its pid is still its own."""
+    """Signal a child. A child that has exited stays a zombie until it is reaped, so its pid cannot have been reused."""
     os.kill(pid, number)

@@ -1,4 +1,4 @@
-"""One process that serves: uvicorn's server with our protocol, our signals and an end that loses nothing."""
+"""A serving process: uvicorn's server with our protocol, signal handling and graceful shutdown."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from .protocol import HardenedProtocol
 
 log = structlog.get_logger("server")
 
-# After the grace time: how long a cancelled exchange may take to write itself down (seconds).
+# How long a cancelled exchange may take to write its record after the grace time (seconds).
 _LAST_WORDS = 1.0
-# How long a second signal waits for the log's reader (seconds).
+# How long a second signal waits for pending log lines to be written (seconds).
 _LAST_LINES = 0.2
 
 
 class WorkerConfig(uvicorn.Config):
-    """uvicorn's Config with our protocol. `bare_app` is the app without uvicorn's wrapping, once loaded."""
+    """uvicorn's Config with our protocol. `bare_app` is the loaded app, without uvicorn's wrappers."""
 
     def __init__(self, app: Any, *, factory: bool, limits: Limits, grace: float, root_path: str, trusted: str) -> None:
         super().__init__(
@@ -59,18 +59,18 @@ class WorkerConfig(uvicorn.Config):
         self.bare_app: Any = None
 
     def load_app(self) -> Any:
-        """Import the app, or call its factory. What either raises is the caller's to explain."""
+        """Import the app or call its factory. Exceptions propagate; the caller reports them."""
         app: Any = import_from_string(self.app) if isinstance(self.app, str) else self.app
         self.bare_app = app() if self.is_factory else app
         return self.bare_app
 
 
 class Worker(uvicorn.Server):
-    """Serves until told to stop, then drains. The first signal drains, a second one ends the process at once.
+    """Serves until stopped, then drains. The first signal drains, a second one ends the process at once.
 
     on_ready: called once the sockets are listening.
-    lifeline: a pipe from the supervisor above us, which has stopped or died when it ends. With it, Ctrl-C and a
-        second SIGTERM change nothing here: they reach a whole process group, and the supervisor has SIGKILL.
+    lifeline: a pipe held open by the supervisor; when it closes, the supervisor has exited and the worker stops. With a
+        lifeline, Ctrl-C and a second SIGTERM are ignored: they go to the whole process group, and the supervisor sends SIGKILL.
     """
 
     config: WorkerConfig
@@ -84,7 +84,7 @@ class Worker(uvicorn.Server):
         self._acceptor: Acceptor | None = None
 
     def stop(self) -> None:
-        """Begin to drain. May be called from a signal handler or from another thread; repeating it is harmless."""
+        """Start draining. Safe to call from a signal handler or another thread, and more than once."""
         self.should_exit = True
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._stop.set)
@@ -98,11 +98,11 @@ class Worker(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
-        """Hold the stop signals while serving. `signal.signal`, so that an app can chain a handler of its own."""
+        """Handle the stop signals while serving. Uses `signal.signal`, so that an app can chain its own handler."""
         if threading.current_thread() is not threading.main_thread():
-            yield  # signals are the main thread's; `stop` works from anywhere
+            yield  # only the main thread can handle signals; `stop` works from any thread
             return
-        stopping = stop_signals() if self._lifeline is None else STOPPING  # a closed terminal is the supervisor's affair
+        stopping = stop_signals() if self._lifeline is None else STOPPING  # the supervisor handles a closed terminal
         before = {number: signal.signal(number, self.handle_exit) for number in stopping}
         if self._lifeline is not None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -115,8 +115,8 @@ class Worker(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if not self.should_exit:
             self.stop()
-        elif self._lifeline is None and sig not in HANGUP:  # a closed terminal may say so more than once
-            logs.say("claude-proxy: ended at once by a second signal")
+        elif self._lifeline is None and sig not in HANGUP:  # a closed terminal may send several
+            logs.say("claude-proxy: stopped at once by a second signal")
             logs.drain(_LAST_LINES)
             os._exit(128 + sig)
 
@@ -132,7 +132,7 @@ class Worker(uvicorn.Server):
         self._on_ready()
 
     async def _start_accepting(self, sockets: Sequence[socket.socket]) -> None:
-        """What uvicorn's startup does, with our acceptor in place of the event loop's server."""
+        """Do what uvicorn's startup does, but with our acceptor instead of the event loop's server."""
         await self.lifespan.startup()
         if self.lifespan.should_exit:
             sys.exit(STARTUP_FAILURE)
@@ -144,7 +144,7 @@ class Worker(uvicorn.Server):
         return HardenedProtocol(self.config, self.server_state, self.lifespan.state)
 
     def _refresh_date(self) -> None:
-        """Keep the `date` header right: rendered at each full second, not for each response."""
+        """Render the `date` header once a second instead of for each response."""
         now = time.time()
         date = formatdate(now, usegmt=True).encode("ascii")
         self.server_state.default_headers = [(b"date", date), *self.config.encoded_headers]
@@ -156,7 +156,7 @@ class Worker(uvicorn.Server):
             await self._stop.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop accepting, let running exchanges end within the grace time, abort the rest, close the app."""
+        """Stop accepting, let running exchanges finish within the grace time, abort the rest, shut down the app."""
         state = self.server_state
         began = time.monotonic()
         if (app_state := getattr(self.config.bare_app, "state", None)) is not None:
@@ -176,7 +176,7 @@ class Worker(uvicorn.Server):
         log.info("drained", seconds=round(time.monotonic() - began, 3))
 
     async def _emptied(self, seconds: float) -> bool:
-        """Whether all connections and exchanges have come to their end in time."""
+        """Wait until all connections and exchanges have ended; return False if `seconds` pass first."""
         state = self.server_state
         deadline = time.monotonic() + seconds
         while state.connections or state.tasks:
@@ -191,5 +191,5 @@ class Worker(uvicorn.Server):
         for task in list(state.tasks):
             task.cancel()
         for connection in list(state.connections):
-            connection.end()  # type: ignore[union-attr]  # they are all HardenedProtocol
+            connection.end()  # type: ignore[union-attr]  # always a HardenedProtocol
         await self._emptied(_LAST_WORDS)

@@ -1,7 +1,7 @@
-"""The settings: one frozen definition, from which come the environment names, the TOML file, `config show` and docs/settings.md.
+"""The settings: one frozen definition for the environment names, the TOML file, `config show` and docs/settings.md.
 
-A value comes from, first found wins: an argument of the command line, the environment (`BASE_URL`, or `BASE_URL_FILE` for a
-secret), the one file of settings (`base_url`), the default. `places` says which file that is.
+A value comes from the first of these that sets it: a command-line option, the environment (`BASE_URL`, or `..._FILE` for a
+secret), the settings file (`base_url`), the default. `places` says which file is read.
 """
 
 from claude_proxy.cleaning import visible

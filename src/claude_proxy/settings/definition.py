@@ -1,4 +1,4 @@
-"""The settings themselves, each once: name, kind, default and meaning.
+"""The definition of each setting: name, type, default and meaning.
 
 Environment names, the TOML file, `config show`, docs/settings.md, `serve` and gunicorn_conf.py all read them from here.
 """
@@ -55,7 +55,7 @@ AuthScheme = Literal["bearer", "x-api-key"]
 
 
 class ProxySettings(BaseModel):
-    """What the proxy itself goes by, under any server."""
+    """The settings of the proxy itself, under any server."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False)
 
@@ -70,17 +70,17 @@ class ProxySettings(BaseModel):
     )
     upstream_redirects: Annotated[Literal["refuse", "pass"], _Word] = Field(
         "refuse",
-        description="A redirect from the upstream: refuse answers 502 and names BASE_URL, pass hands it to the client, "
-        "which would follow it past the proxy.",
+        description="What to do with a redirect from the upstream: refuse answers 502 and names BASE_URL; pass sends it to the "
+        "client, which would follow it and bypass the proxy.",
     )
     proxy_api_key: Secret | None = Field(
-        None, description="Key that clients must show, as bearer or x-api-key. Also PROXY_API_KEY_FILE."
+        None, description="Key that clients must send, as bearer or x-api-key. Also PROXY_API_KEY_FILE."
     )
     allowed_hosts: Hosts = Field(
         (),
-        description="More host names under which the proxy may be called; * allows all. Addresses and local names always may.",
+        description="Additional host names that the proxy serves; * allows all. Addresses and local names are always allowed.",
     )
-    allowed_origins: Origins = Field((), description="Web origins that may call it, such as https://app.example; * allows all.")
+    allowed_origins: Origins = Field((), description="Web origins that may call, such as https://app.example; * allows all.")
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(parse_level)] = Field(
         "info", description="debug, info, warning or error; trace counts as debug, critical and fatal as error."
     )
@@ -89,10 +89,10 @@ class ProxySettings(BaseModel):
     )
     data_dir: Folder = Field(default_factory=default_data_dir, description="Where the proxy keeps its files.")
     ledger: Flag = Field(True, description="Record every exchange (docs/books.md); off keeps no books.")
-    ledger_keep: Days = Field(400, description="Days that exchanges are kept; sums per day stay.")
+    ledger_keep: Days = Field(400, description="Days to keep single exchanges; daily sums are not deleted.")
     ledger_max_bytes: Size = Field(
         512 * MIB,
-        description="Most bytes of the SQLite ledger (512MiB); the oldest exchanges go first, then the oldest fine sums.",
+        description="Largest size of ledger.db (512MiB); deletes the oldest exchanges first, then the oldest fine sums.",
     )
     database_url: DatabaseUrl | None = Field(
         None,
@@ -101,23 +101,23 @@ class ProxySettings(BaseModel):
     )
     connect_timeout: Seconds = Field(10, description="Seconds to reach the upstream, TLS included.")
     write_timeout: Seconds = Field(60, description="Seconds without progress while the request is sent upstream.")
-    response_head_timeout: Seconds = Field(600, description="Seconds from the request sent to the response's head.")
+    response_head_timeout: Seconds = Field(600, description="Seconds from the end of the request to the response's head.")
     stream_idle_timeout: Seconds = Field(300, description="Seconds of silence in a response before it counts as broken.")
     client_write_timeout: Seconds = Field(120, description="Seconds a client may stop reading before it is dropped.")
-    client_read_timeout: Seconds = Field(60, description="Seconds a request body may stop coming.")
-    first_event_wait: OrOff = Field(5, description="Seconds a stream's head waits for its first event; 0 does not wait.")
+    client_read_timeout: Seconds = Field(60, description="Seconds without progress in a client's request body.")
+    first_event_wait: OrOff = Field(5, description="Seconds to hold a stream's head until its first event; 0 does not wait.")
     ping_interval: OrOff = Field(15, description="Seconds of silence after which a stream gets a ping; 0 sends none.")
     stream_cut: Annotated[Literal["cut", "error-event"], _Word] = Field(
         "cut",
-        description="How a broken stream is passed on: cut (Claude Code streams again), or an error event first.",
+        description="How a broken stream is passed on: cut (Claude Code streams again), error-event (an error event first).",
     )
     stream_unfinished: Annotated[Literal["clean", "cut"], _Word] = Field(
         "clean",
-        description="How an answer is passed on that the upstream ended cleanly before it was complete: clean ends it the same "
-        "way (Claude Code recovers in a second), cut breaks the connection.",
+        description="How to pass on an answer that the upstream ended cleanly but incomplete: clean ends it the same way "
+        "(Claude Code recovers in a second), cut breaks the connection.",
     )
     keepalive_expiry: OrOff = Field(30, description="Seconds an unused upstream connection is kept; 0 keeps none.")
-    max_connections: Count = Field(1000, description="Upstream connections open at once.")
+    max_connections: Count = Field(1000, description="Most upstream connections open at once.")
     upstream_ca_file: CaFile | None = Field(
         None,
         description="PEM file of certificate authorities to trust for the upstream, instead of the system's.",
@@ -127,11 +127,11 @@ class ProxySettings(BaseModel):
     max_body_files: Size = Field(512 * MIB, description="The same for /v1/files (512MiB).")
     max_kept: Size = Field(
         128 * MIB,
-        description="Most bytes of request bodies that are kept for sending again, over all exchanges together (128MiB); "
-        "a request whose body is not kept is sent once.",
+        description="Most bytes of request bodies kept for a retry, over all exchanges together (128MiB); a request whose body "
+        "is not kept is never retried.",
     )
-    retry_hints: Flag = Field(True, description="Add x-should-retry and retry-after where the upstream sent none and we know.")
-    accel_buffering: Flag = Field(True, description="Send x-accel-buffering: no on streams, for Nginx in front.")
+    retry_hints: Flag = Field(True, description="Add x-should-retry and retry-after if known and not sent by the upstream.")
+    accel_buffering: Flag = Field(True, description="Send x-accel-buffering: no on streams, for nginx in front.")
     count_tokens_memory: OrOff = Field(
         600, description="Seconds to remember that the upstream has no count_tokens; 0 always asks."
     )
@@ -148,6 +148,15 @@ class ProxySettings(BaseModel):
     timezone: TimeZone = Field(
         default_factory=default_timezone, description="Time zone whose days `stats` and notices mean, such as Asia/Seoul."
     )
+    capture: Annotated[Literal["off", "errors", "all"], _Word] = Field(
+        "off",
+        description="Store the bodies of Messages calls, redacted, in capture.db in DATA_DIR: off, errors (only of failed "
+        "exchanges) or all.",
+    )
+    capture_max_bytes: Size = Field(
+        1024 * MIB, description="Largest size of capture.db (1GiB); deletes the oldest exchanges first."
+    )
+    capture_keep: Count = Field(7, description="Days to keep captured bodies.")
     ntfy_topic: Topic | None = Field(None, description="ntfy topic for notices; none are sent without it.")
     ntfy_server: NtfyUrl = Field(DEFAULT_NTFY, description="ntfy server.")
     ntfy_token: Secret | None = Field(None, description="ntfy access token. Also NTFY_TOKEN_FILE.")
@@ -157,36 +166,36 @@ class ProxySettings(BaseModel):
 
 
 class Settings(ProxySettings):
-    """What a user can set: the proxy's settings and those of its server. The environment name of a field is its name in capitals.
+    """The settings of the proxy and its server. A field's environment variable is its name in upper case.
 
-    The server's names are those of tiangolo/uvicorn-gunicorn-docker, so that a deployment written for it goes on working.
+    The server's names are those of tiangolo/uvicorn-gunicorn-docker, so that a deployment written for it keeps working.
     """
 
     host: Host = Field("127.0.0.1", description="Address or host name to listen on; several with commas.")
-    port: Port = Field(3000, description="Port to listen on; 0 takes a free one, which the log names.")
+    port: Port = Field(3000, description="Port to listen on; 0 picks a free one, which is logged.")
     bind: Bind | None = Field(
-        None, description="host:port, [v6]:port or unix:path to listen on; goes before HOST and PORT of the same place."
+        None, description="host:port, [v6]:port or unix:path to listen on; overrides HOST and PORT from the same source."
     )
     root_path: Prefix = Field(
-        "", description="Path prefix under which a front serves the proxy, such as /claude, stripped or not."
+        "", description="Path prefix under which a front proxy serves us, such as /claude, whether it strips it or not."
     )
     forwarded_allow_ips: Listed = Field(
-        "", description="Addresses or networks of fronts whose X-Forwarded-For and -Proto count; * believes everybody."
+        "", description="Addresses or networks of front proxies whose X-Forwarded-For and -Proto are believed; * believes anyone."
     )
     web_concurrency: Workers | None = Field(None, description="Number of worker processes.")
     workers_per_core: PerCore | None = Field(
         None,
-        description="Workers for each CPU that this process may use, at least one, if WEB_CONCURRENCY is not set: the "
-        "container's limit and the affinity count, not the machine's cores.",
+        description="Workers per CPU that this process may use, at least one in all, if WEB_CONCURRENCY is not set. CPUs are "
+        "counted by the container's limit and the affinity, not the machine's cores.",
     )
-    max_workers: MaxWorkers = Field(0, description="Most workers that WORKERS_PER_CORE may give; 0 for no limit.")
+    max_workers: MaxWorkers = Field(0, description="Upper limit for WORKERS_PER_CORE; 0 for no limit.")
     keep_alive: OrOff = Field(100, description="Seconds that a client's idle connection stays open.")
-    graceful_timeout: OrOff = Field(8, description="Seconds that running streams get to finish at a stop.")
+    graceful_timeout: OrOff = Field(8, description="Seconds that running streams get to finish at shutdown.")
     pre_start_path: Script | None = Field(None, description="Script to run once before the first worker.")
     app_module: AppModule | None = Field(
-        None, description="Another app to serve, as module:name; goes before the file that --app names."
+        None, description="Another app to serve, as module:name; overrides the file that --app names."
     )
-    module_name: Identifier | None = Field(None, description="The module of APP_MODULE alone; its app is VARIABLE_NAME.")
+    module_name: Identifier | None = Field(None, description="Only the module of APP_MODULE; its app is VARIABLE_NAME.")
     variable_name: Identifier | None = Field(None, description="The app's name in MODULE_NAME.")
 
     @property
@@ -202,16 +211,16 @@ class Settings(ProxySettings):
 
     @property
     def other_app(self) -> str | None:
-        """The app that APP_MODULE, or MODULE_NAME and VARIABLE_NAME, name instead of ours: `module:name`."""
+        """The app that APP_MODULE, or MODULE_NAME and VARIABLE_NAME, name instead of ours, as `module:name`."""
         if self.app_module is not None or (self.module_name is None and self.variable_name is None):
             return self.app_module
         return f"{self.module_name or 'proxy'}:{self.variable_name or 'app'}"
 
 
 class GunicornSettings(Settings):
-    """The same, with what only gunicorn knows. It is read by gunicorn_conf.py alone: `TIMEOUT` is a word of many programs."""
+    """Adds the settings that only gunicorn_conf.py reads; other programs use names such as `TIMEOUT` too."""
 
-    timeout: WholeSeconds = Field(120, description="Seconds after which gunicorn kills a worker that gives no sign; 0 for never.")
+    timeout: WholeSeconds = Field(120, description="Seconds after which gunicorn kills an unresponsive worker; 0 for never.")
     worker_class: Words = Field("asgi", description="gunicorn's worker class.")
     access_log: Words | None = Field(None, description="File for gunicorn's access log; - is standard output.")
     error_log: Words = Field("-", description="File for gunicorn's own log; - is standard error.")
@@ -219,7 +228,7 @@ class GunicornSettings(Settings):
 
 SECRETS = frozenset(name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation))
 PATHS = frozenset(name for name, field in Settings.model_fields.items() if "Path" in str(field.annotation))
-# A file of settings cannot name code to run, and gunicorn's own settings would have no effect under any other server.
+# The settings file cannot name code to run, and gunicorn's own settings have no effect under any other server.
 ENVIRONMENT_ONLY = frozenset(
     {"app_module", "module_name", "variable_name", *(GunicornSettings.model_fields.keys() - Settings.model_fields.keys())}
 )

@@ -1,4 +1,4 @@
-"""Reading what settings stand in: the TOML file, and files that hold one secret."""
+"""Reads the TOML file, and files that hold one secret."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from claude_proxy.settings.problems import reason
 
 
 def read_text(path: Path, name: str) -> str:
-    """The text of a file, without a byte-order mark.
+    """Return the text of a file, without a byte-order mark.
 
     Args:
-        name: how a sentence about it begins, such as `PROXY_API_KEY_FILE=/run/key`.
+        name: the start of an error message, such as `PROXY_API_KEY_FILE=/run/key`.
 
     Raises:
         SettingsError: it cannot be read.
@@ -27,7 +27,7 @@ def read_text(path: Path, name: str) -> str:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The file of settings, parsed.
+    """Parse the settings file.
 
     Raises:
         SettingsError: it cannot be read, or is not TOML.

@@ -1,4 +1,4 @@
-"""The kinds of values that settings have: how a text becomes one, and what is said where it cannot."""
+"""The types of settings values: how each is parsed, and the error message if it cannot be."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEFAULT_NTFY = "https://ntfy.sh"
 MIB = 1024**2
 _UNITS = {"": 1, "k": 1000, "kb": 1000, "m": 1000**2, "mb": 1000**2, "g": 1000**3, "gb": 1000**3}
 _UNITS |= {"ki": 1024, "kib": 1024, "mi": 1024**2, "mib": 1024**2, "gi": 1024**3, "gib": 1024**3}
-# What other programs call the levels; what we do not have counts as its neighbour.
+# Other names of the levels; a level that we lack maps to the nearest one.
 _LEVELS = {"warn": "warning", "err": "error", "fatal": "error", "critical": "error", "crit": "error"}
 _LEVELS |= {"trace": "debug", "verbose": "debug", "notice": "info", "information": "info"}
 _HOST_NAME = re.compile(r"\*|(\*\.)?[^\s/*@?#]+")
@@ -33,7 +33,7 @@ _BIND = "expected host:port or unix:path, such as 0.0.0.0:80 or unix:/run/claude
 
 
 def expecting(words: str) -> WrapValidator:
-    """Say what a value has to be in our words, where pydantic would use its own."""
+    """Replace pydantic's message by our own about what is expected."""
 
     def check(value: object, handler: Callable[[object], object]) -> object:
         try:
@@ -47,7 +47,7 @@ def expecting(words: str) -> WrapValidator:
 
 
 def parse_size(value: object) -> object:
-    """Bytes from `67108864`, `"64MiB"` or `"64MB"`; anything else is left for pydantic to refuse."""
+    """Parse bytes from `67108864`, `"64MiB"` or `"64MB"`; leave anything else for pydantic to refuse."""
     if not isinstance(value, str):
         return value
     match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d+)?)\s*([a-zA-Z]*)\s*", value)
@@ -57,32 +57,32 @@ def parse_size(value: object) -> object:
 
 
 def parse_list(value: object) -> object:
-    """A list from `a, b` or `"a", "b"`; a TOML array stays as it is."""
+    """Parse a list from `a, b` or `"a", "b"`; return a TOML array unchanged."""
     if isinstance(value, str):
         return tuple(part for part in map(clean, value.split(",")) if part)
     return value
 
 
 def join_list(value: object) -> object:
-    """One text from a TOML array of texts; a text stays as it is."""
+    """Join a TOML array of strings into one string; return a string unchanged."""
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
         return ",".join(value)
     return value
 
 
 def parse_word(value: object) -> object:
-    """A word in any case."""
+    """Parse a word in any case."""
     return value.lower() if isinstance(value, str) else value
 
 
 def parse_level(value: object) -> str:
-    """A log level in any case, under any of its usual names."""
+    """Parse a log level in any case, by any of its usual names."""
     level = str(value).lower()
     return _LEVELS.get(level, level)
 
 
 def parse_prefix(value: object) -> object:
-    """A path prefix such as "/claude", from that with or without slashes around it."""
+    """Parse a path prefix such as "/claude", with or without slashes around it."""
     if not isinstance(value, str):
         return value
     path = value.rstrip("/")
@@ -92,7 +92,7 @@ def parse_prefix(value: object) -> object:
 
 
 def check_token(value: SecretStr) -> SecretStr:
-    """A secret that fits into a header field."""
+    """Check that a secret fits into a header field."""
     text = value.get_secret_value()
     if not text.isascii() or any(not c.isprintable() for c in text) or text != text.strip() or LABEL.fullmatch(text):
         raise ValueError(_KEY)
@@ -108,8 +108,8 @@ def check_database_url(value: SecretStr) -> SecretStr:
 
 
 def check_ca_file(value: Path) -> Path:
-    """A file from which TLS can take certificates."""
-    import ssl  # only where the setting is used
+    """Check that TLS can load certificates from a file."""
+    import ssl  # imported only if the setting is used
 
     if not value.is_file() or not os.access(value, os.R_OK):
         raise ValueError("expected a PEM file that can be read")
@@ -117,7 +117,7 @@ def check_ca_file(value: Path) -> Path:
     try:
         context.load_verify_locations(value)
         usable = context.cert_store_stats()["x509"] > 0
-    except OSError:  # also TLS's own: one of them is broken
+    except OSError:  # ssl.SSLError too: a certificate is broken
         usable = False
     if not usable:
         raise ValueError("expected a PEM file with whole certificates, each from -----BEGIN CERTIFICATE----- to its END")
@@ -125,45 +125,45 @@ def check_ca_file(value: Path) -> Path:
 
 
 def check_script(value: Path) -> Path:
-    """A script by an absolute path: a relative one would be another script, perhaps somebody else's, in each directory."""
+    """Require an absolute path: a relative one would mean another script, perhaps somebody else's, in each directory."""
     if not value.is_absolute():
         raise ValueError(_SCRIPT)
     return value
 
 
 def check_hosts(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Host names as a Host field may have them."""
+    """Check host names as in a Host field."""
     for name in names:
         if not _HOST_NAME.fullmatch(name):
-            raise ValueError(f"expected host names such as proxy.example or *.example.com, or *; {name!r} is none")
+            raise ValueError(f"expected host names such as proxy.example or *.example.com, or *; {name!r} is not one")
     return names
 
 
 def check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
-    """Web origins as a browser sends them: without path, and without the scheme's usual port."""
+    """Normalise web origins to what a browser sends: without path, and without the scheme's default port."""
     for origin in origins:
         if not _ORIGIN.fullmatch(origin):
             example = "https://app.example or http://localhost:5173"
-            raise ValueError(f"expected origins such as {example}, with scheme and without path, or *; {origin!r} is none")
+            raise ValueError(f"expected origins such as {example}, with scheme and without path, or *; {origin!r} is not one")
     return tuple(_USUAL_PORT.sub(r"\1\2", origin.rstrip("/")) for origin in origins)
 
 
 def listen_hosts(text: str) -> tuple[str, ...]:
-    """The addresses to listen on, from `127.0.0.1, [::1]`: without brackets."""
+    """Split `127.0.0.1, [::1]` into the addresses to listen on, without brackets."""
     return tuple(clean(part).removeprefix("[").removesuffix("]") for part in text.split(","))
 
 
 def check_listen_hosts(text: str) -> str:
-    """Addresses or host names to listen on, none of them empty or with something behind it."""
+    """Check addresses or host names to listen on: none may be empty or followed by anything else."""
     if not all(re.fullmatch(r"[^\s/@?#]+", host) for host in listen_hosts(text)):
         raise ValueError(_LISTEN)
     return text
 
 
 def parse_bind(text: str) -> tuple[str, str] | str | None:
-    """What BIND says, as gunicorn reads it: host and port of `host:port`, `[v6]:port` or `:port`; the path of `unix:path`.
+    """Parse BIND as gunicorn does: host and port of `host:port`, `[v6]:port` or `:port`; the path of `unix:path`.
 
-    None if it says neither.
+    None if it is neither.
     """
     if text.startswith("unix:"):
         return text.removeprefix("unix:").removeprefix("//") or None
@@ -174,15 +174,15 @@ def parse_bind(text: str) -> tuple[str, str] | str | None:
 
 
 def check_bind(text: str) -> str:
-    """A BIND that can be read."""
+    """Check that BIND can be parsed."""
     if parse_bind(text) is None:
         raise ValueError(_BIND)
     return text
 
 
 def default_data_dir() -> Path:
-    """The platform's folder for user data."""
-    import platformdirs  # only where no DATA_DIR is set
+    """Return the platform's folder for user data."""
+    import platformdirs  # imported only if DATA_DIR is not set
 
     return Path(platformdirs.user_data_dir("claude-proxy", appauthor=False))
 

@@ -1,4 +1,4 @@
-"""From the command line, the environment and one file to checked settings."""
+"""Loads and validates settings from the command line, the environment and one file."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from claude_proxy.settings.places import Place, look, unread
 from claude_proxy.settings.problems import LISTED, expectation, meant, without_credentials
 from claude_proxy.settings.tables import NO_TABLES, TABLE_NAMES, Tables, parse_tables, single_upstream
 
-Layer = dict[str, tuple[Any, str]]  # of each name that one source sets: the value, and where it stands
+Layer = dict[str, tuple[Any, str]]  # for each name that one source sets: the value, and where it was set
 _OF_AN_UPSTREAM = ("base_url", "upstream_api_key", "upstream_auth")
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Settings, and what is known of where they come from.
+    """The settings, and where they come from.
 
     Attributes:
-        sources: per field where its value came from: `env BASE_URL`, a path, `default` ...
+        sources: for each field, where its value came from: `env BASE_URL`, a path, `default` ...
         places: the files that were looked for, and which of them was read.
         unread: a claude-proxy.toml in the working directory that was not read.
         tables: `[[upstream]]` and `[[route]]` of the file.
@@ -48,7 +48,7 @@ class Loaded:
 
     @property
     def upstream_name(self) -> str:
-        """What the upstream is called: by its `[[upstream]]`, else `default`."""
+        """The name of the upstream, from its `[[upstream]]`, else `default`."""
         return self.tables.upstreams[0].name if self.tables.upstreams else "default"
 
 
@@ -61,13 +61,13 @@ def load(
     definition: type[Settings] = Settings,
     **given: Any,
 ) -> Loaded:
-    """Read the settings. A value comes from, first found wins: `given`, the environment, the one file, `defaults`, our defaults.
+    """Read the settings. For each value the first source wins: `given`, the environment, the file, `defaults`, our defaults.
 
     Args:
-        environ: os.environ if None.
+        environ: by default os.environ.
         config: the TOML file that `--config` names.
-        beside: the named proxy.py, beside which a claude-proxy.toml may lie (settings/places.py has the order).
-        defaults: defaults that stand instead of ours (proxy.py's BASE_URL).
+        beside: the named proxy.py, which may have a claude-proxy.toml next to it (settings/places.py has the order).
+        defaults: defaults that replace ours (proxy.py's BASE_URL).
         definition: which settings to read.
         given: values from the command line; None means not given.
 
@@ -86,7 +86,7 @@ def load(
     )
     if tables.upstreams:
         assert file is not None
-        layers[0].clear()  # with a table, the built-in upstream is gone
+        layers[0].clear()  # a table replaces the built-in upstream
         _refuse_second_upstream(layers, tables, file)
         for name, value in single_upstream(tables, environ, file).items():
             of_file[name] = (_cleaned(name, value), f'{file} [[upstream]] "{tables.upstreams[0].name}"')
@@ -101,7 +101,7 @@ def _cleaned(name: str, value: object) -> object:
 
 
 def _from_environ(environ: Mapping[str, str], definition: type[Settings]) -> Layer:
-    """What the environment sets. A variable with nothing in it counts as not set, as `NAME=` in a compose file means it."""
+    """Return what the environment sets. An empty variable counts as not set, as `NAME=` in a compose file means it."""
     found: Layer = {}
     for name in definition.model_fields:
         variable = name.upper()
@@ -114,7 +114,7 @@ def _from_environ(environ: Mapping[str, str], definition: type[Settings]) -> Lay
 
 
 def _from_file(file: Path, environ: Mapping[str, str], definition: type[Settings]) -> tuple[Layer, Tables]:
-    """What the file sets. A relative path in it begins at the file's own folder."""
+    """Return what the file sets. A relative path in it is relative to the file's folder."""
     document = read_toml(file)
     tables = parse_tables(document, file)
     found: Layer = {}
@@ -139,20 +139,20 @@ def _refuse_unknown(name: str, file: Path, definition: type[Settings]) -> None:
 
 
 def _refuse_second_upstream(layers: tuple[Layer, ...], tables: Tables, file: Path) -> None:
-    """Refuse settings of the one upstream beside tables of upstreams: which of them a key belongs to would be a guess."""
+    """Refuse BASE_URL and its like together with upstream tables: it would be a guess which upstream a key belongs to."""
     by_table = {account.key_env for upstream in tables.upstreams for account in upstream.account}
     for layer in layers:
         for name in _OF_AN_UPSTREAM:
             source = layer[name][1] if name in layer else ""
             if source and not (source.startswith("env ") and source.removeprefix("env ") in by_table):
                 raise SettingsError(
-                    f"{name.upper()} ({visible(source)}) is set, and {visible(file)} has [[upstream]]: these are two answers to "
-                    f"the same question. Take {name.upper()} away, or the table."
+                    f"{name.upper()} ({visible(source)}) is set, and {visible(file)} has [[upstream]]: both say where "
+                    f"requests go. Remove {name.upper()}, or the table."
                 )
 
 
 def _merged(layers: tuple[Layer, ...]) -> Layer:
-    """The layers put together, later ones over earlier ones. BIND gives the host and port of its own layer, or a Unix socket."""
+    """Merge the layers, later ones over earlier ones. BIND sets the host and port of its own layer, or a Unix socket."""
     merged: Layer = {}
     for layer in layers:
         layer = dict(layer)
@@ -161,16 +161,16 @@ def _merged(layers: tuple[Layer, ...]) -> Layer:
         if isinstance(bound, tuple):
             layer["host"], layer["port"] = (bound[0], source), (bound[1], source)
         elif "bind" not in layer and layer.keys() & {"host", "port"}:
-            merged.pop("bind", None)  # an address said later goes before a socket said earlier
+            merged.pop("bind", None)  # an address in a later layer overrides a socket in an earlier one
         merged |= layer
     return merged
 
 
 def _checked(definition: type[Settings], merged: Layer) -> Settings:
-    """The settings, if every value can be used.
+    """Validate the settings.
 
     Raises:
-        SettingsError: one line for each that cannot, in the order of their definition.
+        SettingsError: one line for each invalid value, in the order of their definition.
     """
     faults = {name: found for name, (value, _) in merged.items() if (found := flaw(value)) is not None}
     try:

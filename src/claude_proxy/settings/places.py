@@ -1,12 +1,12 @@
-"""Where the file of settings is looked for: in named places and in the user's own folder, never in the working directory.
+"""Where the settings file is looked for: in named places and in the user's own folder, never in the working directory.
 
-A checkout that somebody else wrote must not be able to say where a key goes, so the folder that a user happens to stand in
-plays no part. Exactly one file is read, the first of these that applies:
+Somebody else's checkout must not be able to decide where a key is sent, so the working directory is not searched. Exactly
+one file is read, the first of these that applies:
 
 1. the one that `--config` names,
-2. the one that CLAUDE_PROXY_CONFIG names, by an absolute path,
-3. claude-proxy.toml in the platform's configuration folder of the user, if it is there,
-4. where the app is loaded through a named `proxy.py`: claude-proxy.toml beside that file, if it is there.
+2. the one that CLAUDE_PROXY_CONFIG names, with an absolute path,
+3. claude-proxy.toml in the user's configuration folder, if it exists,
+4. if the app is loaded through a named `proxy.py`: claude-proxy.toml next to that file, if it exists.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ State = Literal["read", "not there", "not read"]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A file of settings that was looked for.
+    """A settings file that was looked for.
 
     Attributes:
-        why: what makes it one, for a person: `--config`, `user's folder` ...
-        state: read; not there; or there, but not read, because another one was.
+        why: why it was looked for, for a person: `--config`, `user's folder` ...
+        state: read; missing; or existing but not read, because another one was.
     """
 
     path: Path
@@ -41,10 +41,10 @@ class Place:
 
 
 def look(environ: Mapping[str, str], config: Path | None, beside: Path | None) -> tuple[Place, ...]:
-    """Every place in its order; at most one of them is `read`. A named file is `read` whether it is there or not.
+    """Return all places in order; at most one is `read`. A named file is `read` whether it exists or not.
 
     Args:
-        config: what `--config` names.
+        config: the file that `--config` names.
         beside: the named `proxy.py`.
 
     Raises:
@@ -79,12 +79,12 @@ def _candidates(environ: Mapping[str, str], config: Path | None, beside: Path | 
 
 
 def user_file(environ: Mapping[str, str]) -> Path | None:
-    """The file of settings in the user's own configuration folder, whether it is there or not; None without such a folder.
+    """Return the path of the settings file in the user's configuration folder, even if missing; None without such a folder.
 
-    That is platformdirs' `user_config_dir`, with XDG_CONFIG_HOME taken from `environ`: a service has another than this shell.
+    The folder is platformdirs' `user_config_dir`, with XDG_CONFIG_HOME from `environ`: a service's differs from this shell's.
     """
     stated = clean(environ.get("XDG_CONFIG_HOME", ""))
-    if stated and Path(stated).is_absolute():  # relative ones are to be ignored (XDG Base Directory Specification)
+    if stated and Path(stated).is_absolute():  # relative paths must be ignored (XDG Base Directory Specification)
         return Path(stated) / "claude-proxy" / CONFIG_FILE
     import platformdirs
 
@@ -93,19 +93,19 @@ def user_file(environ: Mapping[str, str]) -> Path | None:
 
 
 def unread(places: tuple[Place, ...]) -> Path | None:
-    """A claude-proxy.toml in the working directory that none of the places is: somebody may expect it to be read."""
+    """Return a claude-proxy.toml in the working directory that is none of the places, as a user may expect it to be read."""
     try:
         here = Path(CONFIG_FILE).absolute()
         read = next((place.path for place in places if place.state == "read"), None)
         there = here.is_file() and not (read is not None and read.exists() and read.samefile(here))
-    except OSError:  # the working directory is gone, or closed to us
+    except OSError:  # the working directory was deleted or is not readable
         return None
     return here if there else None
 
 
 def unread_sentence(path: Path) -> str:
-    """What to say about it, in one line."""
+    """Return a one-line warning about an unread file."""
     return (
-        f"{visible(path)} is not read: the working directory plays no part. To use it, name it (--config {CONFIG_FILE}) "
+        f"{visible(path)} is not read: the working directory is not searched. To use it, name it (--config {CONFIG_FILE}) "
         "or put it where `claude-proxy config path` says."
     )

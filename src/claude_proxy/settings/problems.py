@@ -1,4 +1,4 @@
-"""Sentences for settings that cannot be used: which one, where it was set, its value (never a secret's), what was expected."""
+"""Error messages for invalid settings: which one, where it was set, its value (never a secret's), what was expected."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 LISTED = "`claude-proxy config show --docs` lists them."
-_CREDENTIALS = re.compile(r"//.*@")  # of a URL that is refused for having them
+_CREDENTIALS = re.compile(r"//.*@")  # in a URL, which is refused because of them
 
 
 def without_credentials(value: object) -> str:
-    """A value as it may be shown: no password of a URL, nothing invisible."""
+    """Make a value safe to show: without a URL's password, with invisible characters escaped."""
     return _CREDENTIALS.sub("//***@", visible(value))
 
 
 def meant(name: str, known: Iterable[str]) -> str:
-    """The end of "unknown name": the likely one, if there is one."""
+    """Return the end of an "unknown name" message, suggesting a similar name if there is one."""
     close = difflib.get_close_matches(name.lower(), list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else "."
 
 
 def reason(error: Exception) -> str:
-    """Why a file could not be read."""
+    """Say why a file could not be read."""
     return (error.strerror or "unreadable").lower() if isinstance(error, OSError) else "not UTF-8 text"
 
 
 def expectation(fault: ErrorDetails) -> str:
-    """What was expected, from pydantic's account of a fault."""
+    """Say what was expected, from pydantic's error details."""
     kind = fault["type"]
     if kind == "literal_error":
         words: str = fault["ctx"]["expected"]

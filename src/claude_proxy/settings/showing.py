@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 
 def shown(value: Any) -> Any:
-    """A value that JSON can carry, without the secret in it."""
+    """Return a value for JSON, with secrets masked."""
     if isinstance(value, SecretStr):
         return "set"
     if isinstance(value, tuple):

@@ -1,6 +1,6 @@
 """The nested tables of claude-proxy.toml: `[[upstream]]` with its `[[upstream.account]]`, and `[[route]]`.
 
-They are read and checked whole; what this version can serve of them is decided in `single_upstream`.
+They are validated completely; `single_upstream` decides which of them this version can serve.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ NameMap = Annotated[
 
 
 class Table(BaseModel):
-    """What the tables share."""
+    """The base of all tables."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class AccountTable(Table):
-    """`[[upstream.account]]`: one credential at an upstream. The key itself stands in a variable or a file, never here.
+    """`[[upstream.account]]`: one credential at an upstream. The key itself is in a variable or a file, never here.
 
     Attributes:
         key_env: the environment variable that holds the key; or
-        key_file: the file that holds it, relative to the file of settings.
-        auth: the header it goes in; by default the one that the upstream's provider documents.
-        max_concurrency: most requests at a time.
+        key_file: the file that holds it, relative to the settings file.
+        auth: the header for it; by default the one that the upstream's provider documents.
+        max_concurrency: the most requests at a time.
     """
 
     name: Label
@@ -68,12 +68,12 @@ class UpstreamTable(Table):
     """`[[upstream]]`: an Anthropic-compatible API.
 
     Attributes:
-        provider: whose API it is; by default told from the host.
-        priority: lower ones are asked first.
-        weight: share of new sessions among equals in priority.
+        provider: whose API it is; by default derived from the host.
+        priority: upstreams with a lower number are tried first.
+        weight: share of new sessions among upstreams of the same priority.
         models: patterns of the models it serves.
-        map: pairs of a pattern and the model name to send instead; the first that fits counts.
-        account: its credentials; none where each client brings its own.
+        map: pairs of a pattern and the model name to send instead; the first match is used.
+        account: its credentials; none if each client sends its own.
     """
 
     name: Label
@@ -87,7 +87,7 @@ class UpstreamTable(Table):
 
 
 class RouteMatch(Table):
-    """`[route.match]`: which requests a route is for; what is not named matches all."""
+    """`[route.match]`: which requests a route is for; a missing key matches everything."""
 
     model: Names = ()
     request_class: Names = Field((), alias="class")
@@ -95,7 +95,7 @@ class RouteMatch(Table):
 
 
 class RouteTable(Table):
-    """`[[route]]`: the upstreams that requests of one kind go to, in this order."""
+    """`[[route]]`: the upstreams for one kind of requests, in order."""
 
     match: RouteMatch = Field(default_factory=RouteMatch)
     upstreams: Annotated[Names, Field(min_length=1), expecting("expected the names of upstreams, at least one")]
@@ -115,15 +115,15 @@ _INNER: Mapping[str, tuple[str, type[Table]]] = {
     "account": ("[[upstream.account]]", AccountTable),
     "match": ("[route.match]", RouteMatch),
 }
-_KEYS = {"key", "api_key", "auth_token", "token", "upstream_api_key"}  # under which somebody might write the key itself
+_KEYS = {"key", "api_key", "auth_token", "token", "upstream_api_key"}  # names under which a user might write the key itself
 _T = TypeVar("_T", bound=Table)
 
 
 def parse_tables(document: Mapping[str, Any], file: Path) -> Tables:
-    """The tables of a parsed file.
+    """Parse and check the tables of a file.
 
     Raises:
-        SettingsError: one sentence for each fault, with the table and the key that it is in.
+        SettingsError: one sentence per error, with the table and the key it is in.
     """
     upstreams = tuple(_each(UpstreamTable, document.get("upstream", []), file, "[[upstream]]"))
     routes = tuple(_each(RouteTable, document.get("route", []), file, "[[route]]"))
@@ -156,7 +156,7 @@ def _each(kind: type[_T], found: object, file: Path, title: str) -> Iterator[_T]
 
 
 def _label(table: Mapping[str, Any], number: int) -> str:
-    """How a table is called: by its name if it has one that can be shown, else by its number."""
+    """Return how to refer to a table: by its name if that can be shown, else by its number."""
     name = table.get("name")
     return f'"{name}"' if isinstance(name, str) and name and name.isprintable() else str(number)
 
@@ -168,7 +168,7 @@ def _cleaned(value: Any) -> Any:
 
 
 def _flaw(value: Any) -> str | None:
-    """What is invisible or not filled in somewhere in a table, with the key that it is at."""
+    """Find an invisible character or unreplaced placeholder anywhere in a table, and say at which key."""
     if isinstance(value, dict):
         for name, one in value.items():
             if (found := _flaw(one)) is not None:
@@ -179,7 +179,7 @@ def _flaw(value: Any) -> str | None:
 
 
 def _fault(kind: type[Table], table: Mapping[str, Any], fault: ErrorDetails) -> str:
-    """The rest of a sentence about a fault in a table: the inner table, the key, its value and what was expected."""
+    """Return the end of an error message: the inner table, the key, its value and what was expected."""
     place, inner = list(fault["loc"]), ""
     if place and place[0] in _INNER and (len(place) > 1 or fault["type"] not in ("missing", "extra_forbidden")):
         title, kind = _INNER[str(place.pop(0))]
@@ -190,7 +190,7 @@ def _fault(kind: type[Table], table: Mapping[str, Any], fault: ErrorDetails) -> 
     key = str(place[0]) if place else ""
     if fault["type"] == "extra_forbidden":
         known = [field.alias or name for name, field in kind.model_fields.items()]
-        hint = " A key stands in a variable or a file: name that with key_env or key_file." if key in _KEYS else ""
+        hint = " Put the key into a variable or a file, and name that with key_env or key_file." if key in _KEYS else ""
         return f"{inner}: unknown key {key!r}{meant(key, known) if not hint else '.'}{hint}"
     if fault["type"] == "missing":
         return f"{inner}: {key} is missing."
@@ -201,17 +201,17 @@ def _fault(kind: type[Table], table: Mapping[str, Any], fault: ErrorDetails) -> 
 def _refuse_repeated(names: Sequence[str], where: str) -> None:
     for at, name in enumerate(names):
         if name in names[:at]:
-            raise SettingsError(f'{where}: two are named "{name}"; each needs a name of its own.')
+            raise SettingsError(f'{where}: two are named "{name}"; names must be unique.')
 
 
 _ONE = "this version serves one upstream with at most one account"
 
 
 def single_upstream(tables: Tables, environ: Mapping[str, str], file: Path) -> dict[str, Any]:
-    """The settings that the only `[[upstream]]` stands for: base_url, upstream_api_key, upstream_auth; empty without one.
+    """Return the settings of the only `[[upstream]]`: base_url, upstream_api_key, upstream_auth; empty without one.
 
     Raises:
-        SettingsError: there is more than this version serves, or the account's key is not there.
+        SettingsError: there is more than this version supports, or the account's key is missing.
     """
     if len(tables.upstreams) > 1:
         raise SettingsError(f"{visible(file)}: [[upstream]]: there are {len(tables.upstreams)}, but {_ONE}.")
@@ -233,7 +233,7 @@ def single_upstream(tables: Tables, environ: Mapping[str, str], file: Path) -> d
 
 
 def _refuse_choice(upstream: UpstreamTable, where: str) -> None:
-    """Refuse what would have to change or limit requests: passing over it in silence would be another behaviour."""
+    """Refuse keys that would change or limit requests; ignoring them silently would not do what the user asked for."""
     limited = any(account.max_concurrency is not None for account in upstream.account)
     unserved = {"map": bool(upstream.map), "models": upstream.models != ("*",), "max_concurrency": limited}
     for name, stated in unserved.items():

@@ -1,4 +1,4 @@
-"""An answer as parts, and its framing on the wire: head, chunks or length, tail."""
+"""An answer in parts, and its framing on the wire: head, chunks or length, tail."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .codecs import encoded
 from .scenario import Scenario, Usage
 
 SERIAL = b"sim_0000000000"
-"""Stands in rendered answers where the number of the request belongs: ids keep their length, lengths hold."""
+"""Placeholder in rendered answers for the request's number, of the same length, so that content lengths stay right."""
 
 ERROR_TYPES = {
     400: "invalid_request_error",
@@ -28,7 +28,7 @@ ERROR_TYPES = {
     504: "timeout_error",
     529: "overloaded_error",
 }
-"""Error type per status (Anthropic's error page; FACTS section 4)."""
+"""Error type per status (docs.anthropic.com/en/api/errors)."""
 
 USUAL_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"request-id", b"req_" + SERIAL),
@@ -41,13 +41,13 @@ USUAL_HEADERS: tuple[tuple[bytes, bytes], ...] = (
 
 
 def serial(number: int) -> bytes:
-    """Return what takes the place of ``SERIAL`` in the answer to request ``number``."""
+    """Return what replaces ``SERIAL`` in the answer to request ``number``."""
     return b"sim_%010d" % number
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Status, headers and the body in parts: one per SSE event, or one for a whole body."""
+    """Status, headers and the body in parts: one per SSE event, or a single one."""
 
     status: int
     parts: tuple[bytes, ...]
@@ -57,10 +57,10 @@ class Answer:
     """(part index, usage that a reader knows once that part has arrived), in order."""
     headers: tuple[tuple[str, str], ...] = ()
     ready: list[bytes] = field(default_factory=list, repr=False, compare=False)
-    """The bytes of the plain answer, once it has been built: all but the status line and the date."""
+    """The cached bytes of the plain answer, without the status line and the date."""
 
     def with_parts(self, parts: tuple[bytes, ...]) -> Answer:
-        """Return a copy with other parts; usage of parts that are no longer there is not reported."""
+        """Return a copy with other parts; usage of removed parts is not reported."""
         kept = tuple((index, usage) for index, usage in self.reports if index < len(parts) and parts[index] == self.parts[index])
         return replace(self, parts=parts, reports=kept, ready=[])
 
@@ -72,7 +72,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What framing needs to know of the request."""
+    """What the framing depends on in the request."""
 
     method: str
     http_version: str = "1.1"
@@ -81,7 +81,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Framed:
-    """An answer in its framing."""
+    """An answer with its framing."""
 
     head: bytes
     parts: tuple[bytes, ...]
@@ -91,7 +91,7 @@ class Framed:
     interim: bytes = b""
 
     def framed(self, index: int) -> bytes:
-        """Return a part as it goes on the wire."""
+        """Return a part as sent on the wire."""
         part = self.parts[index]
         if not self.chunked:
             return part
@@ -145,7 +145,7 @@ def date_line() -> bytes:
 
 
 def status_line(status: int, http_version: str = "1.1") -> bytes:
-    """Return the status line; a status without a name of its own gets an empty reason (529 is one)."""
+    """Return the status line; a status without a standard name, such as 529, gets an empty reason."""
     try:
         reason = HTTPStatus(status).phrase
     except ValueError:
@@ -164,7 +164,7 @@ def _pairs(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
 def plain(answer: Answer, scenario: Scenario, request: Request, number: int) -> tuple[bytes, bool]:
     """Return the whole answer as one piece of bytes, and whether the connection closes after it.
 
-    Cheap when the same ``Answer`` object is sent again: only the date and the request's number are put in.
+    Cheap if the same ``Answer`` object is sent again: only the date and the request's number are filled in.
     """
     usual = request.http_version == "1.1" and request.keep_alive and request.method != "HEAD"
     if not usual or scenario.encoding is not None:
@@ -187,7 +187,7 @@ def plain(answer: Answer, scenario: Scenario, request: Request, number: int) -> 
 
 
 def frame(answer: Answer, scenario: Scenario, request: Request, number: int) -> Framed:
-    """Put an answer in its framing, with this request's number in its ids."""
+    """Frame an answer, with this request's number in its ids."""
     number_bytes = serial(number)
     parts = tuple(part.replace(SERIAL, number_bytes) for part in answer.parts)
     if scenario.encoding is not None:

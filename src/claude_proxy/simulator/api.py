@@ -1,4 +1,4 @@
-"""Which answer a request gets: by path, by credential, by scenario."""
+"""Chooses the answer to a request by path, credential and scenario."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ FRAME = re.compile(rb".+?(?:\r\n\r\n|\n\n|\r\r|\Z)", re.DOTALL)
 """One SSE frame with the empty line that ends it."""
 
 UNREAD = b'{"model":"unread","messages":[]}'
-"""Stands for the body of a request that is answered before its body is in."""
+"""Used as the body of a request that is answered before its body has arrived."""
 
 
 class Api:
-    """The simulated API: makes the answer to a recorded request. Holds batches, files and answers made before."""
+    """The simulated API: answers recorded requests. Keeps batches, files and cached answers."""
 
     def __init__(self, keys: Collection[str] = ()) -> None:
         self.keys = frozenset(keys)
@@ -88,7 +88,7 @@ class Api:
 
 
 def peek(recorded: Recorded) -> None:
-    """Note model and stream of a request whose body does not matter to its answer, if it is one of Messages."""
+    """Record model and stream of a Messages request whose answer does not depend on its body."""
     try:
         request = messages.parse(_body(recorded))
     except ValueError:  # msgspec.DecodeError is one
@@ -114,7 +114,7 @@ def _scripted(scenario: Scenario) -> Answer:
 
 
 def _manner(answer: Answer, scenario: Scenario) -> Answer:
-    """Return the answer with what the scenario changes in its events."""
+    """Apply the scenario's changes to the answer's events."""
     fault = scenario.fault
     if fault is not None:
         answer = altered(answer, fault)

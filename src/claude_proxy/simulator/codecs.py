@@ -40,10 +40,10 @@ def _encoder(encoding: Encoding) -> tuple[Callable[[bytes], bytes], Callable[[],
 
 
 def decoded(body: bytes, encoding: str) -> bytes:
-    """Return a body without its content coding.
+    """Decode a body.
 
     Raises:
-        ValueError: the coding is unknown or the bytes do not fit it.
+        ValueError: the coding is unknown or the bytes are invalid.
     """
     try:
         match encoding.strip().lower():

@@ -1,4 +1,4 @@
-"""Read a conversation: what the user asks for, which tool calls that means, what the tools said."""
+"""Interprets a conversation: what the user asks for, which tool calls that means, what the tools returned."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def last_request(messages: Sequence[Message]) -> tuple[str, int]:
 
 
 def tool_results(messages: Sequence[Message]) -> list[str]:
-    """Return what the tools said in the user's last message, or nothing if it holds no result.
+    """Return the tool results in the user's last message, if any.
 
     Claude Code puts messages of the role ``system`` after it (measured, 2.1.330).
     """
@@ -87,7 +87,7 @@ def _result_text(content: object) -> str:
 
 
 def wanted_calls(messages: Sequence[Message], tools: Sequence[Tool]) -> list[ToolCall]:
-    """Return the tool calls that the user's text asks for next; each line that asks is one turn."""
+    """Return the tool calls that the user's text asks for next; each such line is one turn."""
     text, done = last_request(messages)
     turns = [calls for line in text.splitlines() if (calls := _calls_of(line.strip(), tools))]
     return turns[done] if done < len(turns) else []

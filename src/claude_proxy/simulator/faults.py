@@ -1,4 +1,4 @@
-"""The faults by name, and the plan of an answer: which bytes, pauses and cuts, in which order (no I/O here)."""
+"""The faults, and the plan of an answer: which bytes, pauses and cuts, in which order. No I/O."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MALFORMED_FRAME = (
     b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"del'
     b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0}}\n\n'
 )
-"""A frame cut inside its JSON with the next glued to it, as seen from GLM (FACTS section 2)."""
+"""A frame cut inside its JSON with the next one appended, as seen from GLM (docs/facts.md, "Providers")."""
 
 
 def status(code: int) -> Fault:
@@ -24,7 +24,7 @@ def status(code: int) -> Fault:
 
 
 def refuse() -> Fault:
-    """Reset the connection as soon as a request begins. For a port that refuses see ``Simulator.refuse``."""
+    """Reset the connection as soon as a request begins. For a port that refuses connections see ``Simulator.refuse``."""
     return Fault("refuse", where="request", how="rst")
 
 
@@ -39,7 +39,7 @@ def cut(where: Where = "head", n: int = 0, how: Ending = "fin") -> Fault:
 
 
 def stall(where: Where = "events", n: int = 0, until: Until = "left") -> Fault:
-    """Fall silent at the same places as ``cut`` until the client leaves; ``release``: until ``sim.release``, then go on.
+    """Fall silent at the same places as ``cut`` until the client disconnects; with ``release``, until ``sim.release``.
 
     At ``request`` it stops reading.
     """
@@ -54,7 +54,7 @@ def early(n: int = 0, then: Literal["drain", "close", "rst"] = "drain") -> Fault
 def stop_reading(n: int = 0) -> Fault:
     """Stop reading after ``n`` bytes of the request body until ``sim.release``; then read on and answer.
 
-    While it does not read, it does not see the client leave either.
+    While it does not read, it does not notice a disconnect either.
     """
     return Fault("stall", where="request", n=n, until="release")
 
@@ -62,7 +62,7 @@ def stop_reading(n: int = 0) -> Fault:
 def error_event(n: int = 0, envelope: bool = True, error_type: str = "overloaded_error", message: str = "Overloaded") -> Fault:
     """Send an ``error`` event after ``n`` events and end; without ``envelope`` its data is the bare error.
 
-    Like ``bad_frame`` and ``no_stop`` it leaves an answer that is not streamed as it is.
+    Like ``bad_frame`` and ``no_stop`` it does not change an answer that is not streamed.
     """
     return Fault("error-event", n=n, envelope=envelope, error_type=error_type, message=message)
 
@@ -78,23 +78,23 @@ def bad_chunk(n: int = 1) -> Fault:
 
 
 def no_stop() -> Fault:
-    """Leave the last event (``message_stop``) out and end the response well."""
+    """Omit the last event (``message_stop``) and end the response cleanly."""
     return Fault("no-stop")
 
 
 def close_after(how: Ending = "fin") -> Fault:
-    """Answer well, then close without having said ``Connection: close``."""
+    """Answer normally, then close without having sent ``Connection: close``."""
     return Fault("close-after", how=how)
 
 
 def close_on_next(how: Ending = "fin") -> Fault:
-    """Answer well, then close when the next request arrives on the connection, unanswered."""
+    """Answer normally, then close when the next request arrives on the connection, without answering it."""
     return Fault("close-on-next", how=how)
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Write these bytes; with ``bytewise`` each as its own write and ``pause`` seconds after each."""
+    """Write these bytes; with ``bytewise`` one write per byte, and ``pause`` seconds after each."""
 
     data: bytes
     bytewise: bool = False
@@ -112,7 +112,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """Send nothing until the client leaves, or until the simulator is released."""
+    """Send nothing until the client disconnects or the simulator is released."""
 
     until: Until
 
@@ -126,7 +126,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The answer is complete; what becomes of the connection."""
+    """The answer is complete; says what happens to the connection."""
 
     then: Literal["keep", "close", "rst", "linger", "close-on-next"]
     """``linger``: half-close and read on, so that a client still sending sees the answer, not a reset."""
@@ -215,7 +215,7 @@ def _finish(framed: Framed, scenario: Scenario) -> Iterator[Step]:
 
 
 def altered(answer: Answer, fault: Fault) -> Answer:
-    """Return the answer with the fault's effect on its events; an answer without events stays as it is."""
+    """Apply the fault to the answer's events; an answer without events is returned unchanged."""
     if not answer.stream:
         return answer
     if fault.kind == "no-stop":

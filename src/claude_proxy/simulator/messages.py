@@ -1,4 +1,4 @@
-"""Answers of the Messages API: the blocks a request gets, as JSON or as a stream of events."""
+"""Answers of the Messages API: the content blocks for a request, as JSON or as a stream of events."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Block = dict[str, Any]
 Key = tuple[int, str, bool, int, str]
 """The scenario's identity, the model, whether it streams, input tokens, text."""
 Made = tuple[Scenario, Answer]
-"""With its scenario, so that the identity in the key stays that one's."""
+"""Stored with its scenario, so that the id in the key is not reused."""
 
 
 class MessagesRequest(msgspec.Struct):
@@ -52,7 +52,7 @@ def parse(body: bytes) -> MessagesRequest:
 
 
 def input_tokens(request: MessagesRequest) -> int:
-    """Count the tokens of a request: a fourth of its bytes, images at a fixed price; always the same."""
+    """Count the tokens of a request deterministically: a quarter of its bytes, and a fixed number per image."""
     size = len(bytes(request.system)) + len(bytes(request.messages)) + len(bytes(request.tools))
     images = 0
     if b'"image"' in bytes(request.messages):
@@ -74,7 +74,7 @@ def _images(messages: Sequence[Message]) -> Iterator[dict[str, Any]]:
 def answer(request: MessagesRequest, scenario: Scenario, made: dict[Key, Made] | None = None) -> Answer:
     """Return the answer to a Messages request, streamed or not as it asks.
 
-    ``made`` holds answers made before, for those that depend on nothing but their key.
+    ``made`` caches answers that depend only on their key.
     """
     try:
         calls = _calls(request, scenario) if scenario.kind in ("auto", "tool", "tools") else ()

@@ -1,4 +1,4 @@
-"""Scenarios by name: what a header, a model name or a script can ask for."""
+"""The named scenarios that a header, a model name or a script can ask for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .scenario import Fault, Scenario, ToolCall, Usage, error
 
 
 class ScriptError(ValueError):
-    """A scenario that cannot be read; the text says where and what was expected."""
+    """A scenario is invalid; the text says where and what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ def named(name: str, options: Mapping[str, Any] | None = None) -> Scenario:
     An option is a field of the scenario, of its fault, or of its usage (``input_tokens`` ...), or ``retry_after``.
 
     Raises:
-        ScriptError: unknown name or option, or a value that does not fit.
+        ScriptError: unknown name or option, or an invalid value.
     """
     preset = PRESETS.get(name)
     if preset is None:
@@ -168,7 +168,7 @@ def _with_option(scenario: Scenario, name: str, option: str, value: Any) -> Scen
 
 
 def _shaped(option: str, value: Any) -> Any:
-    """Bring what YAML or a header holds into the shape of the field."""
+    """Convert a value from YAML or a header to the field's type."""
     if option == "newline":
         return _NEWLINES.get(str(value).lower(), value)
     if option in ("body", "wire") and isinstance(value, str):
@@ -194,7 +194,7 @@ def _converted(value: Any, wanted: Any, where: str) -> Any:
 
 
 def from_header(value: str) -> Scenario:
-    """Read ``NAME[;option=value...]``, values percent-encoded where they hold ``;``. Raises ScriptError."""
+    """Parse ``NAME[;option=value...]``; a ``;`` in a value is percent-encoded. Raises ScriptError."""
     name, *pairs = (piece.strip() for piece in value.split(";"))
     options = {}
     for pair in pairs:
@@ -206,7 +206,7 @@ def from_header(value: str) -> Scenario:
 
 
 def from_model(model: str) -> Scenario | None:
-    """Read ``sim-NAME`` or ``sim-NAME-option-value...``; None if the model is not such a name. Raises ScriptError."""
+    """Parse ``sim-NAME`` or ``sim-NAME-option-value...``; None if the model has no such name. Raises ScriptError."""
     if not model.startswith("sim-"):
         return None
     words = model.removeprefix("sim-").split("-")

@@ -16,7 +16,7 @@ Outcome = Literal["answered", "cut", "client-left"]
 
 @dataclass(slots=True)
 class Recorded:
-    """One request as it came over the wire. Times are loop times (seconds); None: it has not happened (yet)."""
+    """One request as received. Times are loop times (seconds); None if it has not happened (yet)."""
 
     method: str
     target: bytes
@@ -28,7 +28,7 @@ class Recorded:
     received_at: float
     http_version: str = "1.1"
     body: bytes = field(default=b"", repr=False)
-    """Empty when the body is larger than ``keep_body``; then ``body_size`` and ``body_sha256`` tell of it."""
+    """Empty if the body is larger than ``keep_body``; ``body_size`` and ``body_sha256`` are still set."""
     body_size: int = 0
     complete: bool = False
     """The body was received in full."""

@@ -26,7 +26,7 @@ MODEL_IDS = (
 FILE_NAME = re.compile(rb'filename="([^"]*)"')
 PART_TYPE = re.compile(rb"content-type: *([^\r\n]+)", re.IGNORECASE)
 HELD_FILES = 100
-"""How many uploaded files are kept; the oldest goes first. Batches likewise."""
+"""How many uploaded files are kept; the oldest is dropped first. The same for batches."""
 
 Entry = dict[str, Any]
 
@@ -122,7 +122,7 @@ class _BatchRequest(msgspec.Struct):
 
 @dataclass(slots=True)
 class Batches:
-    """Message batches: in progress when created, ended when first asked for."""
+    """Message batches: in progress when created, ended at the first query."""
 
     held: dict[str, tuple[Entry, list[_BatchEntry]]] = field(default_factory=dict)
 

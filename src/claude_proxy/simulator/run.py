@@ -1,4 +1,4 @@
-"""Run a simulator until the process is told to stop."""
+"""Runs a simulator until the process is stopped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .script import load
 from .server import Simulator
 
 HISTORY = 100
-"""Requests kept in memory by a simulator that runs for long."""
+"""Requests kept in memory by a long-running simulator."""
 
 
 async def serve(

@@ -1,4 +1,4 @@
-"""What the simulator answers: one frozen value that names the content, the manner of sending and the fault."""
+"""What the simulator answers: a frozen value with the content, how it is sent, and the fault."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Encoding = Literal["gzip", "deflate", "br", "zstd"]
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one answer, or a sum of answers. Names as on the wire (Messages API, FACTS section 4)."""
+    """Tokens of one answer, or the sum of several. Names as on the wire (Messages API)."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -96,7 +96,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One scripted answer. All times are seconds; every field has a default that a real API would have."""
+    """One scripted answer. All times are in seconds; the defaults are those of a real API."""
 
     kind: Kind = "auto"
     text: str | None = None
@@ -109,16 +109,16 @@ class Scenario:
     usage: Usage | None = None
     """Tokens to report; None: counted from the request and the text."""
     zero_start: bool = False
-    """Report 0/0 in ``message_start`` and the totals in ``message_delta``, as z.ai does (FACTS section 2)."""
+    """Report 0/0 in ``message_start`` and the totals in ``message_delta``, as z.ai does (docs/facts.md, "The wire")."""
     stop_reason: str | None = None
 
     status: int = 200
     error_type: str = ""
     message: str = ""
     error_code: str | None = None
-    """``error.code`` beside type and message, as z.ai sends it."""
+    """``error.code`` in addition to type and message, as z.ai sends it."""
     headers: tuple[tuple[str, str], ...] = ()
-    """Sent besides the usual ones; one with the name of a usual header takes its place."""
+    """Sent in addition to the usual ones; one with the name of a usual header replaces it."""
     body: bytes = b""
     repeat: int = 1
     """How often ``body`` is sent (one Content-Length for all): large answers without large memory."""
@@ -170,8 +170,8 @@ class Scenario:
 def raw(data: bytes, then: After = "close") -> Scenario:
     """Answer with exactly these bytes on the wire.
 
-    ``then`` is what follows: ``keep`` the connection, ``close`` it, reset it (``rst``), or ``stall`` until the
-    client leaves or ``release`` is set.
+    ``then`` says what follows: ``keep`` the connection, ``close`` it, reset it (``rst``), or ``stall`` until the
+    client disconnects or ``release`` is set.
     """
     return Scenario("raw", wire=data, then=then)
 

@@ -21,7 +21,7 @@ NTH = re.compile(r"(\d+)(?:(-)(\d+)?)?")
 
 @dataclass(slots=True)
 class Rule:
-    """One rule: which requests it is for, and their answers in turn; the last one stays."""
+    """One rule: which requests it is for, and their answers in order; the last one is repeated."""
 
     answers: tuple[tuple[Scenario, int], ...]
     """(scenario, how many requests get it)."""
@@ -33,7 +33,7 @@ class Rule:
     nth: tuple[int, float] = (1, float("inf"))
     """First and last of the requests that match the rest, counted from 1."""
     again: bool = False
-    """Begin the sequence anew at its end."""
+    """Whether the sequence starts over at its end."""
     matched: int = 0
 
     @property
@@ -72,7 +72,7 @@ class Rule:
 
 @dataclass(slots=True)
 class Script:
-    """The rules, first match wins; then the default."""
+    """The rules, of which the first match is used, and the default."""
 
     rules: tuple[Rule, ...] = ()
     default: Scenario = field(default_factory=Scenario)
@@ -95,7 +95,7 @@ def load(path: Path) -> Script:
     """Read a script file.
 
     Raises:
-        ScriptError: the file is missing or not a script; the text names file, place and expectation.
+        ScriptError: the file is missing or invalid; the text says where and what was expected.
     """
     try:
         text = path.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The simulator as a server: start, stop, what it has seen, and waiting for what it will see."""
+"""The simulator as a server: start, stop, recorded requests, and waiting for events."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class Gate(asyncio.Event):
         self._on_call = on_call
 
     def __call__(self) -> None:
-        """Do what the gate is named for."""
+        """Open the gate."""
         self._on_call()
 
 
 class Simulator:
     """A scripted Anthropic API on a real socket.
 
-    ``scenario`` is a ``Scenario`` for every request, or something to ask with each ``Recorded`` once its body is in
-    (a ``Script`` that looks at no body is asked as soon as the head is in); None means the default. A request's
-    header ``x-simulate`` and a model named ``sim-...`` go before it.
+    ``scenario`` is a ``Scenario`` for every request, or a callable that gets each ``Recorded`` once its body has arrived
+    (a ``Script`` that does not need the body is called after the head); None means the default. A request's header
+    ``x-simulate`` and a model named ``sim-...`` override it.
 
-    ``hold()`` closes the gate that stalled answers wait at and ``release()`` opens it; it is closed at first.
+    ``hold()`` closes the gate at which stalled answers wait, ``release()`` opens it; it is initially closed.
     ``await sim.hold.wait()`` returns when at least one answer is stalled.
     """
 
@@ -66,7 +66,7 @@ class Simulator:
         self.keep_body = keep_body
         self.requests: list[Recorded] = []
         self.refusals: list[str] = []
-        """Why bytes on a connection were no request."""
+        """Why bytes on a connection were not a valid request."""
         self.reported = Usage()
         """The sum of what all ended answers have reported."""
         self.release = Gate(self._open_gate)
@@ -112,7 +112,7 @@ class Simulator:
         return len(self._open)
 
     async def start(self) -> None:
-        """Begin to listen; with port 0 the port is known afterwards. Raises OSError."""
+        """Start listening; with port 0 the port is known afterwards. Raises OSError."""
         if self._placeholder is not None:
             self._placeholder.close()
             self._placeholder = None
@@ -121,7 +121,7 @@ class Simulator:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def refuse(self) -> None:
-        """Stop listening so that new connections are refused; the port stays ours and open connections go on."""
+        """Stop listening so that new connections are refused; keep the port and open connections."""
         assert self._server is not None
         family = self._server.sockets[0].family
         self._server.close()
@@ -131,7 +131,7 @@ class Simulator:
         self._placeholder.bind((self.host, self.port))
 
     async def stop(self) -> None:
-        """Stop listening, abort what is open, wait until all of it is gone."""
+        """Stop listening, abort open connections, wait until all are closed."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -145,10 +145,10 @@ class Simulator:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def wait_for(self, condition: Callable[[Simulator], object], timeout: float = 5.0) -> None:
-        """Return once the condition holds; it is asked again at each change, never in between.
+        """Return once the condition is true; it is checked after each change.
 
         Raises:
-            TimeoutError: it did not hold within ``timeout`` seconds; the text says what was seen.
+            TimeoutError: it was not true within ``timeout`` seconds; the text says what was seen.
         """
         if condition(self):
             return
@@ -166,22 +166,22 @@ class Simulator:
         finally:
             self._waiters.remove(waiter)
 
-    # what connections call (wire.Host)
+    # called by connections (wire.Host)
 
     def connected(self, connection: Connection) -> int:
-        """Take note of a new connection; return its number."""
+        """Register a new connection; return its number."""
         self._open.add(connection)
         self.connections += 1
         self.changed()
         return self.connections
 
     def disconnected(self, connection: Connection) -> None:
-        """Take note that it is gone."""
+        """Unregister a closed connection."""
         self._open.discard(connection)
         self.changed()
 
     def head_in(self, recorded: Recorded) -> Scenario | None:
-        """Take note of a request's head; return its scenario if that needs no body."""
+        """Record a request's head; return its scenario if that does not need the body."""
         self.requests.append(recorded)
         if self._history is not None and len(self.requests) > self._history:
             del self.requests[: -self._history]
@@ -197,7 +197,7 @@ class Simulator:
         return scenario
 
     def body_in(self, recorded: Recorded) -> Scenario:
-        """Take note of a request's body; return its scenario."""
+        """Record a request's body; return its scenario."""
         self.changed()
         scenario = recorded.scenario
         if recorded.chosen_by != "header" and b'"sim-' in recorded.body:
@@ -218,7 +218,7 @@ class Simulator:
         return self._api.answer(recorded, scenario, self._answers, self.origin), self._answers
 
     def ended(self, recorded: Recorded) -> None:
-        """Add up what was reported."""
+        """Add up the reported usage."""
         if recorded.usage != _NOTHING:
             self.reported = self.reported + recorded.usage
         if self._on_end is not None:
@@ -226,12 +226,12 @@ class Simulator:
         self.changed()
 
     def refused(self, why: str) -> None:
-        """Take note of bytes that were no request."""
+        """Record bytes that were not a valid request."""
         self.refusals.append(why)
         self.changed()
 
     async def silence(self, until: Until) -> None:
-        """Wait until the gate opens (``release``), or for ever: the client's leaving cancels the wait."""
+        """Wait until the gate opens (``release``), or forever: a disconnect cancels the wait."""
         self._held += 1
         self.hold.set()
         self.changed()
@@ -258,14 +258,14 @@ class Simulator:
         return None
 
     def changed(self) -> None:
-        """Ask the waiting conditions again."""
+        """Check the waiting conditions again."""
         for condition, future in self._waiters:
             if future.done():
                 continue
             try:
                 if condition(self):
                     future.set_result(None)
-            except Exception as problem:  # the condition is the caller's: its mistake belongs to the waiter
+            except Exception as problem:  # the condition is the caller's, so raise its error in the waiter
                 future.set_exception(problem)
 
 

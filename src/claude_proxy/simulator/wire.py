@@ -1,4 +1,4 @@
-"""One connection: requests in as they came, answers out as planned, faults where the scenario wants them."""
+"""One connection: records requests, sends planned answers, and injects the scenario's faults."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ from .scenario import Ending, Scenario, Until
 
 
 class Host(Protocol):
-    """What a connection needs of the simulator it belongs to."""
+    """What a connection needs from its simulator."""
 
     keep_body: int
 
     def connected(self, connection: Connection) -> int:
-        """Take note of a new connection; return its number."""
+        """Register a new connection; return its number."""
 
     def disconnected(self, connection: Connection) -> None:
-        """Take note that it is gone."""
+        """Unregister a closed connection."""
 
     def head_in(self, recorded: Recorded) -> Scenario | None:
-        """Take note of a request's head; return its scenario if that is known already."""
+        """Record a request's head; return its scenario if that is known already."""
 
     def body_in(self, recorded: Recorded) -> Scenario:
-        """Take note of a request's body; return its scenario."""
+        """Record a request's body; return its scenario."""
 
     def answer(self, recorded: Recorded, scenario: Scenario) -> tuple[Answer, int]:
         """Return the answer and the request's number."""
 
     def ended(self, recorded: Recorded) -> None:
-        """Take note that a request is over."""
+        """Record the end of a request."""
 
     def changed(self) -> None:
-        """Take note that more of a request came in, or more of an answer went out."""
+        """Signal that more of a request was received or more of an answer sent."""
 
     def refused(self, why: str) -> None:
-        """Take note of bytes that were no request."""
+        """Record bytes that were not a valid request."""
 
     async def silence(self, until: Until) -> None:
-        """Wait as a stalled answer does."""
+        """Wait like a stalled answer."""
 
 
 class Connection(asyncio.Protocol):
@@ -77,14 +77,14 @@ class Connection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin; every write goes to the kernel at once or counts as not yet written."""
+        """Start; every write goes to the kernel at once or counts as not yet written."""
         self.transport = cast("asyncio.Transport", transport)
         tls = transport.get_extra_info("ssl_object") is not None
         self.transport.set_write_buffer_limits(high=int(tls))  # TLS transports pause at the limit, others above it
         self.number = self.host.connected(self)
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser, unless nothing more is to be heard on this connection."""
+        """Feed the parser, unless the connection no longer reads."""
         if self._close_on_next is not None:
             self._shut(self._close_on_next)
             return
@@ -95,28 +95,28 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             self._deaf = True
         except httptools.HttpParserCallbackError:
-            self._shut("rst")  # our own mistake, or a scenario function's: the loop reports it
+            self._shut("rst")  # a bug of ours or of a scenario function: the loop reports it
             raise
         except httptools.HttpParserError as problem:
             self._refuse(problem)
 
     def eof_received(self) -> None:
-        """Take the client's end for its leaving, also if only half closed: a proxy that cancels looks so."""
+        """Treat even a half-closed connection as a disconnect: a cancelling proxy looks like that."""
         self._left()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Note who left and end what was running."""
+        """Record the disconnect and end what was running."""
         self._deaf = True
         self._left()
         self._parser = None
         self.host.disconnected(self)
 
     def pause_writing(self) -> None:
-        """Hold the answer until the client has taken what was written."""
+        """Pause the answer until the client has read what was written."""
         self._drained = self.loop.create_future()
 
     def resume_writing(self) -> None:
-        """Go on with the answer."""
+        """Continue the answer."""
         drained, self._drained = self._drained, None
         if drained is not None and not drained.done():
             drained.set_result(None)
@@ -124,7 +124,7 @@ class Connection(asyncio.Protocol):
     # httptools
 
     def on_message_begin(self) -> None:
-        """Make room for a new request."""
+        """Reset for a new request."""
         self._target, self._headers, self._in_body = b"", [], False
         self._scenario, self._chunks, self._acted, self._begun = None, [], False, False
 
@@ -140,7 +140,7 @@ class Connection(asyncio.Protocol):
             self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """Record the request and let faults act that need no body."""
+        """Record the request and apply faults that need no body."""
         self._in_body = True
         method = self._parser.get_method().decode("latin-1")
         version = self._parser.get_http_version()
@@ -168,7 +168,7 @@ class Connection(asyncio.Protocol):
         self.host.changed()
 
     def on_message_complete(self) -> None:
-        """Answer, or wait for the turn."""
+        """Answer, or wait for earlier answers."""
         recorded, self._incoming = self._incoming, None
         if recorded is None or self._deaf:
             return
@@ -182,7 +182,7 @@ class Connection(asyncio.Protocol):
         if not self._begun:
             self._queue(recorded)
 
-    # the turns
+    # the order of answers
 
     def _request(self, recorded: Recorded) -> Request:
         return Request(recorded.method, recorded.http_version, self._parser.should_keep_alive())
@@ -193,7 +193,7 @@ class Connection(asyncio.Protocol):
         self._next()
 
     def _act_on_body_fault(self, recorded: Recorded, complete: bool = False) -> bool:
-        """Do what the scenario wants before the body is complete (or then at last); return whether there is any."""
+        """Apply a fault that acts before the body is complete (or at its end); return whether there is one."""
         fault = self._scenario.fault if self._scenario is not None else None
         if fault is None or not fault.before_body or self._acted:
             return False
@@ -298,7 +298,7 @@ class Connection(asyncio.Protocol):
             await self._drained
 
     def _finish(self, recorded: Recorded, step: Cut | End) -> None:
-        """End the answer and do with the connection what the step says."""
+        """End the answer and handle the connection as the step says."""
         self._answering = None
         if isinstance(step, Cut):
             self._shut(step.how)
@@ -317,14 +317,14 @@ class Connection(asyncio.Protocol):
         self._end(recorded, "answered")
         self._next()
 
-    # the ends
+    # closing
 
     def _end(self, recorded: Recorded, outcome: Outcome) -> None:
         recorded.outcome, recorded.ended_at = outcome, self.loop.time()
         self.host.ended(recorded)
 
     def _shut(self, how: Ending) -> None:
-        """Close the connection; nothing more is heard or said on it."""
+        """Close the connection; read and write nothing more on it."""
         self._deaf = True
         if how == "rst":
             sock = self.transport.get_extra_info("socket")
@@ -334,7 +334,7 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def _left(self) -> None:
-        """The client is gone: whatever was not finished ends here."""
+        """The client has disconnected: end whatever was not finished."""
         if self.task is not None:
             self.task.cancel()
             self.task = None
@@ -348,7 +348,7 @@ class Connection(asyncio.Protocol):
                 self._end(recorded, "client-left")
 
     def _refuse(self, problem: Exception) -> None:
-        """Answer bytes that are no request with a 400 and close, as a strict server does."""
+        """Answer invalid bytes with a 400 and close, as a strict server does."""
         self.host.refused(str(problem))
         if self._answering is None and not self.transport.is_closing():
             body = error_body("invalid_request_error", f"not HTTP: {problem}")

@@ -7,6 +7,7 @@ about `HIGH_WATER` bytes are buffered each way: a slow client pauses the upstrea
 from __future__ import annotations
 
 import asyncio
+import copy
 import enum
 from collections.abc import Callable
 from typing import cast
@@ -14,25 +15,25 @@ from typing import cast
 import httptools
 
 from claude_proxy.errors import BadResponse, ConnectionLost, ProxyError
-from claude_proxy.upstream.framing import MAX_HEAD, cause, head_too_large, is_chunked, new_parser, without_nul
+from claude_proxy.upstream.framing import MAX_DIGITS, MAX_HEAD, cause, head_too_large, is_chunked, new_parser, without_nul
 from claude_proxy.upstream.outbox import Outbox
 
 HIGH_WATER = 64 * 1024
-SMALL = 8 * 1024  # bytes that any socket's buffer has room for
+SMALL = 8 * 1024  # bytes; fits into any socket's empty send buffer
 READ_AHEAD = 1024 * 1024
 Header = tuple[bytes, bytes]
 Address = tuple[str, int]
 
 
 class State(enum.IntEnum):
-    """Where a connection is in its exchange. The order matters: each state is later than the one before."""
+    """How far a connection has come in its exchange. The order matters: states are compared with `<`."""
 
     IDLE = 0  # no request yet
-    QUEUED = 1  # a request is in the outbox; not a byte of it has been written
-    SENT = 2  # written, at least in part; no response head yet
+    QUEUED = 1  # the request is in the outbox; nothing has been written
+    SENT = 2  # at least part of the request is written; no response head yet
     BODY = 3  # the head has been read, the body has not ended
-    COMPLETE = 4  # the response has arrived whole
-    FAILED = 5  # it never will: `read` and `head` raise the reason
+    COMPLETE = 4  # the whole response has arrived
+    FAILED = 5  # the response cannot complete; `read` and `head` raise the reason
 
 
 class Connection(asyncio.Protocol):
@@ -41,16 +42,16 @@ class Connection(asyncio.Protocol):
     Args:
         loop: the running event loop.
         on_close: called once when the connection is gone.
-        outbox: shared by the connections of a pool; by default one of its own.
+        outbox: shared by the connections of a pool; by default the connection has its own.
 
     Attributes:
-        state: how far the exchange has come.
-        status, headers: of the response, once `head()` has returned; names lower-case, order kept.
-        fields: the same headers by name, the last of several.
-        closed: whether the transport is gone; a complete response may still wait to be read then.
+        state: how far the current exchange has come.
+        status, headers: of the response, once `head()` has returned; names are lower-case, in the original order.
+        fields: the same headers by name; of repeated ones, the last.
+        closed: whether the transport is closed; a complete response may still be unread.
         idle_since: loop time at which it was put back into the pool.
-        passing: set by whoever waits in `read()`; called with bytes of a body that goes on, as they arrive. It returns True
-            if it took them; then `read()` does not wake.
+        passing: set by a caller waiting in `read()`; called with body bytes as they arrive, but not with the last ones. If it
+            returns True it has consumed them, and `read()` does not wake.
     """
 
     def __init__(
@@ -77,31 +78,32 @@ class Connection(asyncio.Protocol):
         self.state = State.IDLE
 
     def _begin(self, *, is_head: bool) -> None:
-        """Reset everything that belongs to one exchange."""
+        """Reset the state of the previous exchange."""
         self.state = State.SENT
         self.status = 0
         self.headers: list[Header] = []
         self.fields: dict[bytes, bytes] = {}
         self._is_head = is_head
-        self._ends_with_connection = False  # the body has no length and no chunks: the close is its end
+        self._ends_with_connection = False  # the body has neither length nor chunks: the close ends it
         self._head_size = 0
         self._has_nul = False
-        self._body: list[bytes] = []  # arrived and not read yet
+        self._body: list[bytes] = []  # received but not yet read
         self.buffered = 0
+        # Copies of it are raised: the traceback of one that is kept here would lead back here, a cycle for the collector.
         self._error: ProxyError | None = None
         self._nudged = False
         self._keep_alive = False
-        self._request = b""  # what the outbox will write
+        self._request = b""  # to be written by the outbox
 
-    # -- what an attempt does
+    # -- called by an attempt
 
     def send(self, head: bytes, body: bytes, *, is_head: bool = False) -> None:
-        """Write a request's head and what there is of its body.
+        """Write a request's head and the available part of its body.
 
-        A request so small that the kernel takes it whole goes through the outbox, at the end of this loop iteration.
+        A request small enough for the kernel's buffer goes through the outbox, at the end of this event loop iteration.
 
         Raises:
-            ConnectionLost: the connection's close was seen before a byte was written.
+            ConnectionLost: the connection was found closed before anything was written.
         """
         if self.closed or self._transport.is_closing():
             raise ConnectionLost(_LOST, code="stale_connection")
@@ -122,46 +124,46 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
 
     def write(self, data: bytes) -> None:
-        """Write more of the request body; does not wait.
+        """Write more of the request body, without waiting.
 
         Raises:
-            ConnectionLost: the connection is gone; with code `stale_connection` if not a byte of the request was written.
+            ConnectionLost: the connection is closed; with code `stale_connection` if nothing of the request was written.
         """
         if self.closed or self._transport.is_closing():
-            raise self._lost() if self._error is None else self._error
+            raise self._lost() if self._error is None else copy.copy(self._error)
         self._write_queued()
         self._transport.write(data)
 
     async def drained(self) -> None:
-        """Wait until at most half the read-ahead is still to be written, or the connection is gone."""
+        """Wait until at most half the read-ahead is still unwritten, or the connection is closed."""
         if self._write_paused and not self.closed:
             self._writable = self._loop.create_future()
             await self._writable
 
     @property
     def unsent(self) -> int:
-        """Bytes written but not yet taken by the kernel."""
+        """Return the number of bytes that the kernel has not accepted yet."""
         return 0 if self.closed else self._transport.get_write_buffer_size()
 
     async def head(self) -> int:
-        """Wait for status and headers; returns the status.
+        """Wait for the status and headers; return the status.
 
         Raises:
-            ConnectionLost: closed without an answer.
-            BadResponse: what came is no HTTP/1.1 response.
+            ConnectionLost: closed without a response.
+            BadResponse: the upstream did not send a valid HTTP/1.1 response.
         """
         while not self.status:
             if self._error is not None:
-                raise self._error
+                raise copy.copy(self._error)
             await self._arrival()
         return self.status
 
     async def read(self) -> bytes | None:
-        """The next bytes of the body; b"" at its end, None after `nudge()`.
+        """Wait for the next bytes of the body; b"" at its end, None after `nudge()`.
 
         Raises:
-            ConnectionLost: the body broke off.
-            BadResponse: its framing is broken.
+            ConnectionLost: the connection closed in the middle of the body.
+            BadResponse: the body's framing is invalid.
         """
         while not self._body:
             if self._nudged:
@@ -170,12 +172,12 @@ class Connection(asyncio.Protocol):
             if self.state is State.COMPLETE:
                 return b""
             if self._error is not None:
-                raise self._error
+                raise copy.copy(self._error)
             await self._arrival()
         return self.take()
 
     def take(self) -> bytes:
-        """The bytes of the body that are here already; does not wait."""
+        """Return the body bytes received so far, without waiting."""
         if not self._body:
             return b""
         parts = self._body
@@ -188,44 +190,44 @@ class Connection(asyncio.Protocol):
         return data
 
     def nudge(self) -> None:
-        """Wake a `read()` that waits, so that silence can be looked at."""
+        """Make a waiting `read()` return None, so that its caller can react to silence."""
         self._nudged = True
         self.wake()
 
     def release_headers(self) -> None:
-        """Let go of the response's headers, but for what the pool asks."""
+        """Drop the response's headers except for those the pool needs."""
         self.headers = []
         self.fields = {name: value for name, value in self.fields.items() if name == b"keep-alive"}
 
     @property
     def complete(self) -> bool:
-        """Whether the response has arrived whole; some of it may still wait to be read."""
+        """Whether the whole response has arrived; some of it may be unread."""
         return self.state is State.COMPLETE
 
     @property
     def finished(self) -> bool:
-        """Whether the response has arrived whole and been read."""
+        """Whether the whole response has arrived and been read."""
         return self.state is State.COMPLETE and not self._body
 
     @property
     def broken(self) -> ProxyError | None:
-        """Why the response will never be whole, once all that did arrive has been read."""
-        return None if self._body else self._error
+        """Why the response cannot complete; None until everything that arrived has been read."""
+        return None if self._body or self._error is None else copy.copy(self._error)
 
     @property
     def reusable(self) -> bool:
-        """Whether another request may follow on this connection."""
+        """Whether the connection can carry another request."""
         quiet = not (self.reading_paused or self._write_paused or self.unsent)
         return self.finished and self._keep_alive and not self.closed and quiet
 
     def abort(self) -> None:
-        """Close now; what is still to be written is dropped."""
+        """Close now and drop unwritten data."""
         if not self.closed and self._transport is not None:
             self._transport.abort()
 
     @property
     def fileno(self) -> int:
-        """The socket's descriptor, -1 if there is none any more."""
+        """Return the socket's descriptor, or -1 if it is closed."""
         sock = None if self.closed else self._transport.get_extra_info("socket")
         return -1 if sock is None else int(sock.fileno())
 
@@ -234,7 +236,7 @@ class Connection(asyncio.Protocol):
         return waiter
 
     def wake(self) -> None:
-        """Let a `read()` go on that waits."""
+        """Wake a waiting `read()`."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -245,7 +247,7 @@ class Connection(asyncio.Protocol):
             self.state = State.FAILED
             self._error = error
 
-    # -- what the transport tells us
+    # -- called by the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -255,7 +257,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         state = self.state
-        if state is State.COMPLETE or state is State.IDLE:  # an answer that nobody asked for: whose would it be?
+        if state is State.COMPLETE or state is State.IDLE:  # bytes that belong to no request
             self._keep_alive = False
             self._transport.abort()
             return
@@ -299,7 +301,7 @@ class Connection(asyncio.Protocol):
         self.closed = True
         self._keep_alive = False
         if self.state is State.BODY and self._ends_with_connection and exc is None:
-            self.state = State.COMPLETE  # RFC 9112 section 6.3, item 8: the close is the end
+            self.state = State.COMPLETE  # the close ends the body (RFC 9112 section 6.3, item 8)
         else:
             self._fail(self._lost(exc))
         self.resume_writing()
@@ -322,14 +324,14 @@ class Connection(asyncio.Protocol):
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
 
-    # -- what the parser tells us
+    # -- called by the parser
 
     def on_message_begin(self) -> None:
-        if self.state is State.COMPLETE:  # in one packet with the answer we asked for, which must stay as it is
-            raise BadResponse("The upstream sent an answer that nobody asked for. That has to be fixed on its side.")
+        if self.state is State.COMPLETE:  # in the same packet as the response we wanted, which stays valid
+            raise BadResponse("The upstream sent a response without a request. That has to be fixed on its side.")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.status:  # afterwards come trailers: ASGI has no way to pass them on
+        if not self.status:  # later fields are trailers, which ASGI cannot pass on
             self._collected.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
@@ -338,12 +340,12 @@ class Connection(asyncio.Protocol):
         if status < 200:
             if status == 101:
                 raise BadResponse("The upstream switched protocols unasked. That has to be fixed on its side.")
-            return  # an interim answer: the real one follows
+            return  # an interim response: the final one follows
         if status > 599:
             raise BadResponse(
                 f"The upstream answered with status {status}, which HTTP does not have. That has to be fixed on its side."
             )
-        # Packets may have brought body as well: only when they add up to too much are the fields themselves counted.
+        # The packets may contain body too, so the fields themselves are counted only when the total is too large.
         if self._head_size > MAX_HEAD and sum(len(name) + len(value) for name, value in collected) > MAX_HEAD:
             raise head_too_large()
         if self._has_nul:
@@ -351,7 +353,10 @@ class Connection(asyncio.Protocol):
         fields = dict(collected)
         chunked = b"transfer-encoding" in fields and is_chunked(collected)
         self._keep_alive = self._parser.should_keep_alive()
-        self._ends_with_connection = not chunked and b"content-length" not in fields
+        length = fields.get(b"content-length")
+        self._ends_with_connection = not chunked and length is None
+        if length is not None and len(length) > MAX_DIGITS:
+            raise BadResponse("The upstream's Content-Length is not a length. That has to be fixed on its side.")
         if chunked and fields.pop(b"content-length", None) is not None:  # RFC 9112 section 6.3, item 3
             collected = [pair for pair in collected if pair[0] != b"content-length"]
             self._keep_alive = False
@@ -360,14 +365,14 @@ class Connection(asyncio.Protocol):
         self.status = status
         self.state = State.BODY
         if self._is_head or status in (204, 304):
-            # No body follows, whatever the length says (RFC 9112 section 6.3); llhttp cannot be told, so it is replaced.
+            # No body follows, whatever the length says (RFC 9112 section 6.3). llhttp cannot be told, so use a new parser.
             self.state = State.COMPLETE
             self._parser = new_parser(self)
 
     def on_body(self, data: bytes) -> None:
         if self.state is State.BODY:
             self._body.append(data)
-        else:  # a body where none may be: nobody knows how much of it is still to come
+        else:  # an unexpected body of unknown length
             self._keep_alive = False
 
     def on_message_complete(self) -> None:
@@ -377,7 +382,7 @@ class Connection(asyncio.Protocol):
 
 
 _LOST = "The upstream closed the connection before it answered. Nothing is wrong with the request; try again."
-_SILENT = "The upstream, or the network to it, is gone without a word. Nothing is wrong with the request; try again."
+_SILENT = "The upstream, or the network to it, stopped responding. Nothing is wrong with the request; try again."
 _CUT = "The upstream's answer broke off before its end."
 
 

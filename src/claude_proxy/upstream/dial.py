@@ -1,4 +1,4 @@
-"""Reaching an upstream: name, address, outbound proxy, TLS. Each failure becomes one sentence."""
+"""Connects to an upstream: name lookup, TCP, outbound proxy, TLS. Each failure becomes a one-sentence error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from claude_proxy.upstream.trust import tls_context, untrusted
 
 __all__ = ["Dialer", "Origin", "OutboundProxy", "parse_origin", "tls_context"]
 
-AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]  # what getaddrinfo gives
+AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]  # as returned by getaddrinfo
 HAPPY_EYEBALLS_DELAY = 0.25  # seconds, RFC 8305 section 8
 MAX_CONNECT_ANSWER = 16 * 1024
 
@@ -29,9 +29,9 @@ class Dialer:
     """Makes connections to one upstream.
 
     Args:
-        origin: where it is, and by which outbound proxy.
+        origin: the upstream's address and its outbound proxy.
         ca_file: PEM authorities to trust instead of the system's.
-        probing: when a silent peer is given up.
+        probing: when a silent peer counts as gone.
     """
 
     def __init__(self, origin: Origin, ca_file: Path | None = None, probing: Probing = PROBING) -> None:
@@ -41,10 +41,10 @@ class Dialer:
         self._tls: ssl.SSLContext | None = None
 
     async def connect(self, loop: asyncio.AbstractEventLoop, connection: Connection) -> None:
-        """Connect `connection`. How long that may take is the caller's affair: it cancels.
+        """Connect `connection`. There is no timeout here; the caller cancels.
 
         Raises:
-            ConnectFailed: a sentence on what did not work and what to do.
+            ConnectFailed: says what failed and what to do.
             Unavailable: this machine has no descriptor or no memory left.
         """
         try:
@@ -60,9 +60,9 @@ class Dialer:
         probe(connection.fileno, self.probing)
 
     def _context(self) -> ssl.SSLContext:
-        """Reading the system's authorities takes some 20 ms, so the context is kept."""
+        """Return the TLS context, which is cached: loading the system's authorities takes about 20 ms."""
         if self._tls is None:
-            if descriptors_used_up():  # OpenSSL would find no file of authorities, and trust nobody from then on
+            if descriptors_used_up():  # OpenSSL could not open the CA file, and the cached context would trust nobody
                 raise out_of_descriptors(self.origin.host)
             self._tls = tls_context(self._ca_file)
         return self._tls
@@ -78,14 +78,14 @@ class Dialer:
             raise short or ConnectFailed(sentence, code="name_not_found") from None
 
     async def _straight(self, loop: asyncio.AbstractEventLoop, address: tuple[Any, ...], connection: Connection) -> None:
-        """One address, and no TLS: the loop's own way, which costs a third."""
+        """Connect to a single address without TLS by the event loop's own method, which costs a third."""
         try:
             await loop.create_connection(lambda: connection, *address)
         except OSError as error:
             raise self._unreachable(error) from None
 
     async def _reach(self, loop: asyncio.AbstractEventLoop, addresses: Sequence[AddressInfo]) -> socket.socket:
-        """A socket connected to the first of the addresses that answers."""
+        """Return a socket connected to the first address that answers."""
         try:
             return await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY, loop=loop)
         except (OSError, RuntimeError) as error:
@@ -94,14 +94,14 @@ class Dialer:
     async def _secure(
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, tls: ssl.SSLContext | None, connection: Connection
     ) -> None:
-        """The tunnel and the TLS handshake, where they are needed, on a connected socket."""
+        """Set up the tunnel and TLS, where needed, on a connected socket."""
         origin = self.origin
         drop = sock.close
         try:
             if origin.proxy is not None and tls is not None:
                 await _tunnel(loop, sock, origin, origin.proxy)
             name = origin.host if tls is not None else None
-            drop = connection.abort  # the socket is the transport's now: closed under it, its number would soon be another's
+            drop = connection.abort  # the transport owns the socket now; closing it here would free its number for reuse
             await loop.create_connection(lambda: connection, sock=sock, ssl=tls, server_hostname=name)
         except OSError as error:
             drop()
@@ -121,7 +121,7 @@ class Dialer:
         return self._failure(error, ConnectFailed(unreachable(f"{what} {host}:{port}", error)))
 
     def _failure(self, error: Exception, otherwise: ConnectFailed) -> ProxyError:
-        """`otherwise`, unless this machine lacks something."""
+        """Return `otherwise`, unless this machine has run out of something."""
         return shortage(error, self.origin.host) or otherwise
 
 

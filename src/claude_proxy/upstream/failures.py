@@ -1,4 +1,4 @@
-"""What to say when no connection could be made: the error in a few words, and whether it is this machine that lacks something."""
+"""Messages for failed connections: the error in a few words, and whether this machine has run out of something."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ try:
 except ImportError:  # Windows has no such limits
     resource = None  # type: ignore[assignment]
 
-_WORDS = {  # where the system's own words differ from system to system, or say too little
+_WORDS = {  # for errors whose system messages differ between platforms or say too little
     errno.ECONNREFUSED: "connection refused",
     errno.ECONNRESET: "connection reset",
     errno.EHOSTUNREACH: "no route to that host",
@@ -25,12 +25,12 @@ _WORDS = {  # where the system's own words differ from system to system, or say 
     errno.EPERM: "not permitted, perhaps by a firewall on this machine",
     errno.EADDRNOTAVAIL: "no free local port, or no local address of that kind",
 }
-_NUMBERS = re.compile(r"\[Errno (\d+)\]")  # in the one error that several addresses have left
-_NO_THREAD = "can't start new thread"  # CPython's words; the resolver of asyncio's own loop runs in threads
+_NUMBERS = re.compile(r"\[Errno (\d+)\]")  # in the single error that stands for several addresses
+_NO_THREAD = "can't start new thread"  # CPython's message; asyncio's resolver runs in threads
 
 
 def words(error: BaseException) -> str:
-    """A failure in a few words. By number: asyncio's own words for a refused connection are "Connect call failed"."""
+    """Describe a failure in a few words, by error number: asyncio only says "Connect call failed" for a refused connection."""
     if isinstance(error, ssl.SSLError) and error.reason:
         return error.reason.replace("_", " ").lower()
     if said := " and ".join(dict.fromkeys(_WORDS.get(number) or os.strerror(number).lower() for number in _numbers(error))):
@@ -41,21 +41,21 @@ def words(error: BaseException) -> str:
 
 
 def unreachable(what: str, error: BaseException) -> str:
-    """The sentence on an address to which no connection could be made."""
+    """Say that an address cannot be connected to."""
     said = words(error)
     failed = "does not accept connections" if said == _WORDS[errno.ECONNREFUSED] else "cannot be reached"
     return f"The {what} {failed} ({said}). Check that it is up and reachable."
 
 
 def shortage(error: BaseException, host: str, *, looking_up: bool = False) -> Unavailable | None:
-    """Our own side's error if this process or machine has run out of something, so that nobody blames the upstream; else None.
+    """Return an error of our own if this process or machine has run out of something (not the upstream's fault), else None.
 
-    A name lookup or a TLS handshake that could not open a file reports something else: an unknown name, an untrusted
-    certificate, or an error number left over from before. So for these it is tried whether a descriptor is left.
+    A name lookup or TLS handshake that could not open a file reports a misleading error: an unknown name, an untrusted
+    certificate, or a stale error number. For these we test whether a descriptor is left.
 
     Args:
         error: what failed.
-        host: what was to be reached.
+        host: where we tried to connect.
         looking_up: whether it was a name lookup.
     """
     numbers = _numbers(error)
@@ -81,7 +81,7 @@ def shortage(error: BaseException, host: str, *, looking_up: bool = False) -> Un
 
 
 def out_of_descriptors(host: str) -> Unavailable:
-    """This process may open no more files and sockets."""
+    """Return the error for a process that may open no more files and sockets."""
     limit = "" if resource is None else f" (RLIMIT_NOFILE is {resource.getrlimit(resource.RLIMIT_NOFILE)[0]})"
     return Unavailable(
         f"The proxy has used up its file descriptors{limit}, so it cannot connect to {host}. Raise the limit "
@@ -91,7 +91,7 @@ def out_of_descriptors(host: str) -> Unavailable:
 
 
 def out_of_memory(host: str) -> Unavailable:
-    """There is no memory for another connection."""
+    """Return the error for having no memory for another connection."""
     return Unavailable(
         f"This machine has no memory left for a connection to {host}. Free some, or raise the container's memory limit.",
         code="out_of_memory",
@@ -99,7 +99,7 @@ def out_of_memory(host: str) -> Unavailable:
 
 
 def descriptors_used_up() -> bool:
-    """Whether this process can open nothing at the moment."""
+    """Whether this process cannot open any file right now."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:
@@ -108,7 +108,7 @@ def descriptors_used_up() -> bool:
 
 
 def _numbers(error: BaseException) -> list[int]:
-    """The system's error numbers: one, or one for each address that was tried."""
+    """Return the system's error numbers: one, or one per address tried."""
     if not isinstance(error, OSError) or isinstance(error, (ssl.SSLError, socket.gaierror)):
-        return []  # theirs are numbers of another kind
+        return []  # their numbers are not errno values
     return [error.errno] if error.errno else [int(number) for number in _NUMBERS.findall(str(error))]

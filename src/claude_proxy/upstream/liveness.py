@@ -1,19 +1,19 @@
-"""Noticing a peer that is gone without a word (suspended, cable pulled, dropped by a NAT): TCP asks, and gives up in time.
+"""Detects a peer that has silently gone (suspended, cable pulled, dropped by a NAT) with TCP keep-alive and timeouts.
 
 Two cases, because TCP treats them differently:
 
-* Nothing is on the way. After 10 s of silence the kernel sends a probe every 5 s; when three went unanswered, the
-  connection is closed. A peer that is alive answers in its kernel, so a model that thinks for minutes without a byte costs
-  some probes and is never cut.
-* Something was sent and is not acknowledged. Linux then sends no probes but repeats the data for about 15 minutes; with
+* No data is in flight. After 10 s of silence the kernel sends a probe every 5 s; after three unanswered ones it closes
+  the connection. The peer's kernel answers the probes, so a model that thinks for minutes without sending a byte is
+  never cut.
+* Sent data is not acknowledged. Linux then sends no probes but retransmits for about 15 minutes; with
   TCP_USER_TIMEOUT (RFC 5482) it gives up after 25 s.
 
-So either way a peer is noticed to be gone within some 25 s after it was last heard, and what waits on it fails with ETIMEDOUT.
-Through an outbound proxy it is the proxy that is asked.
+Either way a dead peer is detected within about 25 s of its last packet, and pending operations fail with ETIMEDOUT.
+With an outbound proxy, the peer is the proxy.
 
 TCP_USER_TIMEOUT has a side effect: a live peer that does not read (its receive window is closed) counts as unacknowledged
-too, and a busy local model server may well leave a large request unread for a minute. That is for WRITE_TIMEOUT and
-RESPONSE_HEAD_TIMEOUT to judge, so `spare_slow_reader` lifts the limit while it is so.
+too, and a busy local model server may leave a large request unread for a minute. WRITE_TIMEOUT and
+RESPONSE_HEAD_TIMEOUT cover that case, so `spare_slow_reader` lifts the limit meanwhile.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_UNACKED = 24  # offsets in Linux's struct tcp_info: packets on the way
-_NOTSENT = 144  # bytes that wait for the window to open; since Linux 4.6
+_UNACKED = 24  # offset in Linux's struct tcp_info: packets in flight
+_NOTSENT = 144  # bytes waiting for the window to open; since Linux 4.6
 _TCP_INFO_SIZE = 148
 _KEEPALIVE_MACOS = 0x10  # TCP_KEEPALIVE in netinet/tcp.h; the socket module has it since Python 3.10
 
 
 @dataclass(frozen=True, slots=True)
 class Probing:
-    """When a silent peer is given up. All in seconds, but `count`.
+    """When a silent peer counts as gone. All in seconds except `count`.
 
     Attributes:
         idle: silence before the first probe.
@@ -49,7 +49,7 @@ class Probing:
 
     @property
     def look_every(self) -> float:
-        """Seconds between two calls of `spare_slow_reader`: often enough that none is missed."""
+        """Seconds between calls of `spare_slow_reader`, often enough to catch every slow reader."""
         return self.unacknowledged / 5
 
 
@@ -57,11 +57,11 @@ PROBING = Probing()
 
 
 def probe(descriptor: int, probing: Probing = PROBING) -> None:
-    """Have the kernel notice when the peer of a connected socket is gone; a platform without an option goes without it.
+    """Make the kernel detect a dead peer of a connected socket; options that the platform lacks are skipped.
 
     Args:
-        descriptor: of the socket; nothing is done if it is negative, that is, closed already.
-        probing: the figures.
+        descriptor: of the socket; if negative (already closed), nothing is done.
+        probing: the intervals and limits.
     """
     if descriptor < 0:
         return
@@ -80,9 +80,9 @@ def probe(descriptor: int, probing: Probing = PROBING) -> None:
 
 
 def spare_slow_reader(descriptor: int, probing: Probing = PROBING) -> None:
-    """Lift TCP_USER_TIMEOUT while the peer acknowledges what it gets but takes no more, and put it back afterwards.
+    """Lift TCP_USER_TIMEOUT while the peer's receive window is closed, and restore it afterwards.
 
-    To be called every `probing.look_every` seconds while the connection is open. Does nothing but on Linux.
+    Call it every `probing.look_every` seconds while the connection is open. Does nothing except on Linux.
     """
     if sys.platform != "linux" or descriptor < 0:
         return
@@ -104,7 +104,7 @@ def _idle_option() -> int | None:
 
 @contextlib.contextmanager
 def _borrowed(descriptor: int) -> Iterator[socket.socket]:
-    """A socket object for a descriptor that stays its transport's: it is not closed with the object."""
+    """Wrap a descriptor in a socket object without taking ownership: the transport still closes it."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=descriptor)
     try:
         yield sock

@@ -1,9 +1,9 @@
-"""Which hosts are reached without the outbound proxy: the grammar of NO_PROXY. Pure: nothing is looked up.
+"""Which hosts bypass the outbound proxy: the grammar of NO_PROXY. Pure: it does no DNS lookup.
 
-No standard defines it. This follows curl (CURLOPT_NOPROXY) and Go (golang.org/x/net/http/httpproxy); where they differ, it
-takes the reading that exempts more: whoever names a host in NO_PROXY wants no proxy for it.
+No standard defines NO_PROXY. This follows curl (CURLOPT_NOPROXY) and Go (golang.org/x/net/http/httpproxy). Where they
+differ it exempts the host, since a user who names a host in NO_PROXY wants no proxy for it.
 
-Entries are separated by commas or white space and compared without regard to case:
+Entries are separated by commas or white space and are case-insensitive:
 
 | entry | exempts |
 |---|---|
@@ -14,7 +14,7 @@ Entries are separated by commas or white space and compared without regard to ca
 | any of the names and addresses with `:8443` (an IPv6 address in brackets) | the same on that port only |
 
 Addresses and networks match a host that is written as an address; names are not resolved. An entry that is none of these is
-ignored. This machine (`localhost`, names below it, loopback addresses) never needs an entry.
+ignored. This machine (`localhost`, names below it, loopback addresses) is always exempt.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PORT = re.compile(r"(\[[^]]*\]|[^:]*):([0-9]{1,5})")  # "host:port" or "[addres
 
 
 def is_exempt(no_proxy: str, host: str, port: int) -> bool:
-    """Whether `host` is reached without the outbound proxy.
+    """Whether `host` bypasses the outbound proxy.
 
     Args:
         no_proxy: the value of NO_PROXY.
@@ -72,7 +72,7 @@ def _contains(network: str, address: IPv4Address | IPv6Address) -> bool:
 
 
 def _plain(name: str) -> str:
-    """A host as it is compared: small letters, no brackets, no final dot, an international name in its ASCII form."""
+    """Normalise a host for comparison: lower case, no brackets, no final dot, international names in ASCII form."""
     name = name.removeprefix("[").removesuffix("]").removesuffix(".").lower()
     if name.isascii():
         return name
@@ -83,7 +83,7 @@ def _plain(name: str) -> str:
 
 
 def _address(host: str) -> IPv4Address | IPv6Address | None:
-    """The address that a host is written as; an IPv4 address inside an IPv6 one (::ffff:10.0.0.1) is the former."""
+    """Parse a host as an address; one like ::ffff:10.0.0.1 becomes its IPv4 address."""
     try:
         address = ip_address(host.partition("%")[0])  # the zone of fe80::1%eth0 does not matter here
     except ValueError:

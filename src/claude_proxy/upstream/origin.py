@@ -1,4 +1,4 @@
-"""Where an upstream lives, and the outbound proxy on the way to it."""
+"""The address of an upstream, and the outbound proxy used to reach it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class OutboundProxy:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an upstream lives.
+    """The address of an upstream.
 
     Attributes:
         tls: whether the connection is encrypted.
@@ -47,31 +47,31 @@ class Origin:
 
     @property
     def target_prefix(self) -> bytes:
-        """What stands before the path in a request line: absolute-form for plain HTTP through a proxy."""
+        """The prefix of the path in a request line: not empty for the absolute form, used for plain HTTP through a proxy."""
         if self.proxy is None or self.tls:
             return self.base_path
         return b"http://" + self.host_header + self.base_path
 
     @property
     def first_hop(self) -> tuple[str, str, int]:
-        """What we connect to (in words for a message), its host and its port: the outbound proxy, or the upstream itself."""
+        """What we connect to: a description for messages, the host and the port of the outbound proxy or the upstream."""
         if self.proxy is not None:
             return "outbound proxy", self.proxy.host, self.proxy.port
         return "upstream", self.host, self.port
 
     @property
     def authority(self) -> bytes:
-        """Host and port as CONNECT wants them, the port always there (RFC 9110 section 9.3.6)."""
+        """Host and port in the form CONNECT needs, always with the port (RFC 9110 section 9.3.6)."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}".encode("ascii" if host.isascii() else "idna")
 
 
 def parse_origin(base_url: str, environ: Mapping[str, str] | None = None) -> Origin:
-    """Read a checked base URL and the proxy environment (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY).
+    """Parse a validated base URL and the proxy variables (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY).
 
     Args:
         base_url: of the upstream.
-        environ: by default this process's.
+        environ: by default this process's environment.
 
     Raises:
         SettingsError: the proxy variable cannot be used.
@@ -93,12 +93,12 @@ def _proxy_for(scheme: str, host: str, port: int, environ: Mapping[str, str]) ->
     if not url or is_exempt(_variable(environ, "no_proxy")[1], host, port):
         return None
     if variable.lower() == "all_proxy" and "://" in url and not url.lower().startswith("http://"):
-        return None  # usually a SOCKS proxy, meant for programs that can use one; HTTPS_PROXY is meant for us
+        return None  # usually a SOCKS proxy, for programs that support one; HTTPS_PROXY is the one to use
     return _parse_proxy(variable, url if "://" in url else f"http://{url}")
 
 
 def _variable(environ: Mapping[str, str], *names: str) -> tuple[str, str]:
-    """The first of some variables that is set, and its value. As for curl: small letters first, and an empty value counts."""
+    """Return the first variable that is set, and its value. As in curl, lower case comes first and an empty value counts."""
     for name in names:
         for spelling in (name, name.upper()):
             if spelling in environ:
@@ -110,7 +110,7 @@ def _parse_proxy(variable: str, url: str) -> OutboundProxy:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, 80 if parts.port is None else parts.port
-    except ValueError:  # the port is not a number, or too large
+    except ValueError:  # the port is not a number or is too large
         host = None
     if not host or not port or parts.scheme != "http":
         shown = _CREDENTIALS.sub("//***@", url)

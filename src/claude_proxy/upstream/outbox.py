@@ -1,4 +1,4 @@
-"""Small requests of one event loop iteration, written together at its end."""
+"""Collects the small requests of one event loop iteration and writes them together at its end."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 
 class Outbox:
-    """Collects calls and makes them once everything that was ready in this iteration of the event loop has run.
+    """Collects calls and makes them after everything else that was ready in this event loop iteration has run.
 
-    Requests then go out in a burst. Under load that wakes the upstream, and later us, once for many of them instead of once
-    for each; a request that is alone is not delayed, because the end of the iteration comes right after it.
+    Requests are then sent in a burst. Under load that wakes the upstream, and later us, once for many requests instead of
+    once for each. A single request is not delayed, because the iteration ends right after it.
     """
 
     __slots__ = ("_loop", "_waiting")
@@ -20,7 +20,7 @@ class Outbox:
         self._waiting: list[Callable[[], None]] = []
 
     def put(self, call: Callable[[], None]) -> None:
-        """Make `call` at the end of this iteration. It must not raise."""
+        """Schedule `call` for the end of this iteration. It must not raise."""
         if not self._waiting:
             self._loop.call_soon(self._empty)
         self._waiting.append(call)

@@ -1,9 +1,9 @@
-"""The connections to one upstream: kept for the next request, closed when idle for too long, bounded in number.
+"""A connection pool for one upstream: reuses connections, closes those idle for too long, and limits their number.
 
-Each open connection, and each that is being made, takes one of `limit` places. A request takes an idle connection (the one
-used last, so that the others can expire), else a free place to open a new connection in. When there is neither it joins the
-queue, and what becomes free is handed to whoever has waited longest: it is never up for grabs in between, so a newcomer
-cannot overtake. While anybody waits there is therefore no idle connection and no free place.
+Each connection that is open or being opened takes one of `limit` places. A request takes the most recently used idle
+connection (so that the others can expire), else a free place in which to open a new one. If there is neither, it joins a
+queue. A connection or place that becomes free is handed directly to the first waiter, so that a new request cannot
+overtake it. Hence, while any request waits, there is no idle connection and no free place.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from claude_proxy.upstream.liveness import spare_slow_reader
 from claude_proxy.upstream.outbox import Outbox
 from claude_proxy.upstream.suspend import SuspendWatch
 
-FRESH = 0.05  # seconds for which an idle connection is taken without asking whether it is still good
+FRESH = 0.05  # seconds during which an idle connection is reused without checking it
 
 
 class Pool:
     """Connections to one origin.
 
     Args:
-        origin: where to.
+        origin: the upstream's address.
         ca_file: PEM authorities to trust instead of the system's.
-        connect_timeout: seconds for a connection, TLS included, and for a free place when `limit` are open.
+        connect_timeout: seconds to connect, including TLS and the wait for a free place.
         expiry: seconds an idle connection is kept; 0 keeps none.
-        limit: connections open at once.
+        limit: the most connections open at once.
         dialer: makes the connections; by default to `origin`, trusting `ca_file`.
         suspend_watch: tells whether the machine was suspended.
     """
@@ -54,32 +54,32 @@ class Pool:
         self._expiry = expiry
         self._limit = limit
         self._open: set[Connection] = set()
-        self._idle: list[Connection] = []  # of the open ones; the one used last is last
-        self._dialing = 0  # places taken for connections that are being made
-        self._queue: OrderedDict[asyncio.Future[Connection | None], None] = OrderedDict()  # a set in order of arrival
-        self._handed: set[Connection] = set()  # given to a waiter that has not run since
+        self._idle: list[Connection] = []  # the most recently used one is last
+        self._dialing = 0  # connections being opened
+        self._queue: OrderedDict[asyncio.Future[Connection | None], None] = OrderedDict()  # an ordered set, first come first
+        self._handed: set[Connection] = set()  # handed to a waiter that has not run yet
         self._outbox: Outbox | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
-        self.own: set[tuple[Address, Address]] = set()  # (our address, theirs) of each open connection
+        self.own: set[tuple[Address, Address]] = set()  # (local, remote) address of each open connection
 
     def __len__(self) -> int:
         return len(self._open)
 
     @property
     def idle(self) -> int:
-        """Connections that wait for a request."""
+        """Number of idle connections."""
         return len(self._idle)
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for a connection."""
+        """Number of requests waiting for a connection."""
         return len(self._queue)
 
-    # -- what an attempt does
+    # -- called by an attempt
 
     def take(self, now: float) -> Connection | None:
-        """An idle connection that is still good, or None. Does not wait."""
+        """Return a usable idle connection, or None. Does not wait."""
         while self._idle:
             connection = self._idle.pop()
             resting = now - connection.idle_since
@@ -91,19 +91,19 @@ class Pool:
         return None
 
     async def connect(self, loop: asyncio.AbstractEventLoop) -> Connection:
-        """A new connection; when `limit` are open, the first that becomes free.
+        """Open a new connection; if `limit` are open, wait for one to become free.
 
         Raises:
             ConnectFailed: it could not be made.
-            UpstreamTimeout: it took longer than the connect timeout.
-            Unavailable: no place became free in that time, this machine has no descriptor left, or the pool is closed.
+            UpstreamTimeout: connecting took longer than the connect timeout.
+            Unavailable: no place became free in time, this machine has no descriptor left, or the pool is closed.
         """
         deadline = loop.time() + self._connect_timeout
         connection = await self._turn(loop, deadline)
         return connection or await self._new(loop, deadline)
 
     def release(self, connection: Connection, now: float) -> None:
-        """Take a connection back whose exchange is over; it is closed if it cannot serve another."""
+        """Return a connection after its exchange; it is closed if it cannot be reused."""
         connection.idle_since = now
         connection.idle_for = _keep_alive_timeout(connection) if b"keep-alive" in connection.fields else None
         if not connection.reusable or self._closing or self._lifetime(connection) <= 0:
@@ -112,19 +112,19 @@ class Pool:
             self._idle.append(connection)
 
     def close(self) -> None:
-        """Close every connection; nobody gets a new one."""
+        """Close every connection and open no new ones."""
         self._closing = True
         if self._timer is not None:
             self._timer.cancel()
         for connection in list(self._open):
             connection.abort()
-        while self._hand_over(None):  # they wake, and are told
+        while self._hand_over(None):  # waiters wake up and fail
             self._dialing += 1
 
-    # -- places and turns
+    # -- places and the queue
 
     async def _turn(self, loop: asyncio.AbstractEventLoop, deadline: float) -> Connection | None:
-        """Wait for a connection that became free, or for a place to open one in: then None, and the place is reserved."""
+        """Wait for a connection, or for a place to open one in: then return None, with the place reserved."""
         if not self._queue and len(self._open) + self._dialing < self._limit:
             self._dialing += 1
             return None
@@ -135,7 +135,7 @@ class Pool:
                 connection = await turn
         except BaseException as error:
             self._queue.pop(turn, None)
-            if turn.done() and not turn.cancelled():  # handed something in the moment it gave up
+            if turn.done() and not turn.cancelled():  # handed something just as it gave up
                 self._pass_on(turn.result())
             if isinstance(error, TimeoutError):
                 raise self._full() from None
@@ -143,10 +143,10 @@ class Pool:
         return connection if connection is not None and self._accept(connection) else None
 
     def _hand_over(self, connection: Connection | None) -> bool:
-        """Give a connection, or a place (None), to whoever has waited longest. False if nobody waits."""
+        """Give a connection, or a place (None), to the first waiter. Return False if there is none."""
         while self._queue:
             turn, _ = self._queue.popitem(last=False)
-            if not turn.done():  # else cancelled, and about to leave the queue by itself
+            if not turn.done():  # otherwise it was cancelled and removes itself from the queue
                 turn.set_result(connection)
                 if connection is not None:
                     self._handed.add(connection)
@@ -154,14 +154,14 @@ class Pool:
         return False
 
     def _accept(self, connection: Connection) -> bool:
-        """Whether a connection that was handed over is still open. If not, its place has been kept (see `_closed`)."""
+        """Whether a handed-over connection is still open. If not, its place stays reserved (see `_closed`)."""
         if connection not in self._handed:
             return False
         self._handed.discard(connection)
         return True
 
     def _pass_on(self, connection: Connection | None) -> None:
-        """A waiter gave up with a connection, or a place, in its hands."""
+        """Pass on a connection or place that was handed to a waiter which has given up."""
         if connection is not None and self._accept(connection):
             self.release(connection, connection.idle_since)
         else:
@@ -172,10 +172,10 @@ class Pool:
         if self._hand_over(None):
             self._dialing += 1
 
-    # -- connections
+    # -- opening and closing
 
     async def _new(self, loop: asyncio.AbstractEventLoop, deadline: float) -> Connection:
-        """Make a connection in the place that `_turn` reserved."""
+        """Open a connection in the place that `_turn` reserved."""
         connection = None
         try:
             if self._closing:
@@ -197,7 +197,7 @@ class Pool:
         self._open.add(connection)
         if connection.local is not None and connection.peer is not None:
             self.own.add((connection.local, connection.peer))
-        if connection.closed:  # at once: `_closed` was called before it was one of ours
+        if connection.closed:  # it closed at once: `_closed` ran before the pool knew it
             self._closed(connection)
         if self._closing:
             connection.abort()
@@ -206,13 +206,13 @@ class Pool:
         return connection
 
     def _closed(self, connection: Connection) -> None:
-        """A connection is gone; called by the connection, once."""
+        """A connection has closed; called once, by the connection."""
         if connection not in self._open:
-            return  # it was never made: its place is counted in `_dialing`
+            return  # it was never established; its place is counted in `_dialing`
         self._open.discard(connection)
         if connection.local is not None and connection.peer is not None:
             self.own.discard((connection.local, connection.peer))
-        if connection in self._handed:  # the waiter it was handed to opens another in its place
+        if connection in self._handed:  # the waiter it was handed to will open another in its place
             self._handed.discard(connection)
             self._dialing += 1
             return
@@ -232,7 +232,7 @@ class Pool:
         while self._idle:
             self._idle.pop().abort()
 
-    # -- a look at all of them, now and then
+    # -- periodic checks
 
     @property
     def _look_every(self) -> float:
@@ -250,7 +250,7 @@ class Pool:
             spare_slow_reader(connection.fileno, self._dialer.probing)
         self._timer = loop.call_later(self._look_every, self._look, loop) if self._open else None
 
-    # -- what a client is told
+    # -- errors
 
     def _late(self) -> UpstreamTimeout:
         return UpstreamTimeout(
@@ -267,7 +267,7 @@ class Pool:
 
 
 def _readable(descriptor: int) -> bool:
-    """Whether an idle socket has something to say: a close that the event loop has not seen yet, or garbage."""
+    """Whether an idle socket is readable: the peer has closed it or sent unexpected bytes."""
     if descriptor < 0:
         return True
     poll = select.poll()
@@ -276,9 +276,9 @@ def _readable(descriptor: int) -> bool:
 
 
 def _keep_alive_timeout(connection: Connection) -> float | None:
-    """Seconds the upstream says it keeps an idle connection (`Keep-Alive: timeout=5`), less one for the way."""
+    """Seconds the upstream keeps an idle connection (`Keep-Alive: timeout=5`), minus one for latency."""
     for part in connection.fields[b"keep-alive"].split(b","):
         key, _, number = part.strip().partition(b"=")
-        if key.lower() == b"timeout" and number.isdigit():
+        if key.lower() == b"timeout" and number.isdigit() and len(number) < 10:  # a longer one is no time, nor an int at all
             return max(0.0, int(number) - 1.0)
     return None

@@ -1,4 +1,4 @@
-"""Noticing that this machine was suspended: its clock since boot ran on, its monotonic clock stood still."""
+"""Detects that this machine was suspended: its boot clock advanced while its monotonic clock stood still."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import sys
 import time
 from collections.abc import Callable
 
-TOLERANCE = 2.0  # seconds; shorter sleeps harm no connection
+TOLERANCE = 2.0  # seconds; a shorter suspend harms no connection
 
 
 def boot_clock() -> float:
-    """Seconds that also count while the machine is suspended; where the platform has no such clock, `time.monotonic`."""
+    """Return seconds including suspended time; `time.monotonic` if the platform has no such clock."""
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
-    if sys.platform == "darwin":  # where time.monotonic stops in sleep, and this one does not: clock_gettime(3)
+    if sys.platform == "darwin":  # time.monotonic stops during sleep, this clock does not: clock_gettime(3)
         return time.clock_gettime(time.CLOCK_MONOTONIC)
     return time.monotonic()
 
 
 class SuspendWatch:
-    """Tells whether the machine was suspended since it was last asked. Two clock reads, no system call (vDSO).
+    """Tells whether the machine was suspended since the last call. Costs two clock reads, no system call (vDSO).
 
     Args:
         boot: seconds, suspended time included.

@@ -1,4 +1,4 @@
-"""Whom we trust to vouch for an upstream, and what to say about a certificate that nobody vouches for."""
+"""Which certificate authorities are trusted, and the error message for an untrusted certificate."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 from claude_proxy.errors import SettingsError
 from claude_proxy.upstream.failures import words
 
-# X509_V_ERR_...: no chain from the certificate to an authority we know (openssl-verification-options(1), x509_vfy.h).
+# X509_V_ERR_...: no chain from the certificate to a known authority (openssl-verification-options(1), x509_vfy.h).
 _NO_AUTHORITY = frozenset((2, 18, 19, 20, 21))
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    """A verifying client context; `ca_file` replaces the system's authorities.
+    """Return a verifying client context; `ca_file` replaces the system's authorities.
 
     Raises:
         SettingsError: the file holds no certificate.
@@ -31,7 +31,7 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
 def untrusted(
     host: str, error: ssl.SSLCertVerificationError, ca_file: Path | None, environ: Mapping[str, str] = os.environ
 ) -> str:
-    """The sentence on a certificate that was not accepted; it names the setting that is at fault, if one is."""
+    """Say why a certificate was rejected, and which setting is at fault, if any."""
     said = f"The certificate of {host} is not trusted: {error.verify_message.rstrip('.')}. "
     if error.verify_code in _NO_AUTHORITY and (fault := missing_authority(ca_file, environ)):
         return said + fault
@@ -39,9 +39,9 @@ def untrusted(
 
 
 def missing_authority(ca_file: Path | None, environ: Mapping[str, str] = os.environ) -> str | None:
-    """Which setting keeps an authority from being known, and what to do about it; None if no setting is to blame.
+    """Say which setting hides an authority and what to do about it; None if no setting does.
 
-    OpenSSL says nothing of an SSL_CERT_FILE that is missing or empty: it only knows fewer authorities, or none.
+    OpenSSL does not report an SSL_CERT_FILE that is missing or empty: it just knows fewer authorities, or none.
     """
     if ca_file is not None:
         return f"UPSTREAM_CA_FILE={ca_file} replaces the system's authorities and lacks this one: add it there, or unset it."

@@ -1,4 +1,4 @@
-"""The start page, the API docs and the probes: everything of ours that is not the data path."""
+"""The start page, the API docs and the probes: everything served here that is not proxied."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def install(app: FastAPI, facts: Callable[[], PageFacts], ready: Callable[[], tu
 
     Args:
         app: with `docs_url=None`, `redoc_url=None` and its `/openapi.json` left on.
-        facts: what the pages say; called for each page.
-        ready: whether new requests are welcome, and a sentence on why not.
+        facts: returns what the pages show; called for each page.
+        ready: returns whether new requests are accepted, and if not, a sentence saying why.
     """
     app.include_router(start(facts, ready))
     app.include_router(probes(facts, ready))

@@ -1,4 +1,4 @@
-"""Where the visitor reached us: scheme, host and the prefix that a front proxy put before our paths."""
+"""The address at which the visitor reached us: scheme, host and the prefix that a front proxy adds to our paths."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ class Address:
 
     Attributes:
         origin: scheme and authority, "https://proxy.example:8443".
-        root: the prefix without a slash at its end, "" or "/any/prefix", percent-encoded.
+        root: the prefix without a trailing slash, "" or "/any/prefix", percent-encoded.
     """
 
     origin: str
     root: str
 
     def to(self, path: str) -> str:
-        """Absolute URL of `path`, which begins with a slash and is ours."""
+        """Return the absolute URL of `path`, one of our own paths with a leading slash."""
         return f"{self.origin}{self.root}{path}"
 
     @property
     def links(self) -> str:
-        """What to put before a path without its slash, in a page that lies directly under the prefix.
+        """What to put before a path without its leading slash, in a page directly under the prefix.
 
-        Relative without a known prefix, so that a front proxy that strips one and does not tell us does no harm.
+        Relative if no prefix is known, so that links also work behind a front proxy that strips one without telling us.
         """
         return f"{self.root}/" if self.root else ""
 
 
 def root_of(scope: Scope) -> str:
-    """The prefix before our paths as the server knows it, decoded and without a slash at its end."""
+    """Return the prefix of our paths as the server knows it, decoded and without a trailing slash."""
     root: str = scope.get("app_root_path", scope.get("root_path", ""))
     return root.rstrip("/")
 
 
 def _authority(scope: Scope) -> str:
-    """Host and port: of the `Host` header if it can be pasted into a shell safely, else of our socket."""
+    """Return host and port: from the `Host` header if it is safe to paste into a shell, else from our socket."""
     host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
     if _PLAIN.fullmatch(host):
         return host
@@ -57,11 +57,11 @@ def _authority(scope: Scope) -> str:
 
 
 def address_of(request: Request) -> Address:
-    """The address that the client used for `request`.
+    """Return the address that the client used for `request`.
 
-    RFC 9110 section 7.2 lets a `Host` carry quotes, `$`, `;` and brackets. Nobody's host has them, and our lines are
-    pasted into shells, so such a header is not repeated. The scheme is what the server's trust in
-    `X-Forwarded-Proto` made of it.
+    RFC 9110 section 7.2 allows quotes, `$`, `;` and brackets in a `Host`. No real host has them, and our snippets are
+    pasted into shells, so such a header is not shown. The scheme is the one the server derived from a trusted
+    `X-Forwarded-Proto`.
     """
     scope = request.scope
     scheme = "https" if scope["scheme"] in ("https", "wss") else "http"

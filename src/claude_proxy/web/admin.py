@@ -1,4 +1,4 @@
-"""Who may see what this proxy knows (the page, the API, /metrics): its own machine, and whoever shows ADMIN_TOKEN."""
+"""Who may see what this proxy knows (the page, the API, /metrics): its own machine, and clients with ADMIN_TOKEN."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of the pages: templates that are read once, and `/static` with addresses that change with the content."""
+"""Files of the pages: templates, which are read once, and `/static`, whose URLs contain a hash of the content."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TEMPLATES = _HERE / "templates"
 
 @cache
 def text(name: str) -> str:
-    """Content of a file in `templates/`.
+    """Return the content of a file in `templates/`.
 
     Raises:
         OSError: the installation is incomplete.
@@ -34,25 +34,25 @@ def text(name: str) -> str:
 
 @cache
 def template(name: str) -> Template:
-    """A file of `templates/` with `${name}` where values go; values must already be HTML."""
+    """Return a file of `templates/` with `${name}` placeholders, whose values must already be HTML."""
     return Template(text(name))
 
 
 @cache
 def inline_hash(name: str) -> str:
-    """CSP source for a file of `templates/` that stands inline in a page (CSP Level 3, hash-source)."""
+    """Return the CSP source for a file of `templates/` that is inlined in a page (CSP Level 3, hash-source)."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text(name).encode()).digest()).decode()}'"
 
 
 @cache
 def versioned(name: str) -> str:
-    """Path of a file in `static/` below the prefix, without a leading slash, with its content's hash as version."""
+    """Return the path of a file in `static/` below the prefix, without a leading slash, versioned by its content's hash."""
     digest = hashlib.sha256((_STATIC / name).read_bytes()).hexdigest()[:12]
     return f"static/{name}?v={digest}"
 
 
 class Assets(StaticFiles):
-    """`/static`: kept for a year where the address names the content's hash, asked for again otherwise."""
+    """`/static`: cached for a year if the URL contains the content's hash, revalidated otherwise."""
 
     def __init__(self) -> None:
         super().__init__(directory=_STATIC)
@@ -64,7 +64,7 @@ class Assets(StaticFiles):
         scope: Scope,
         status_code: int = 200,
     ) -> Response:
-        """A file, or 304 where the client has it already."""
+        """Return a file, or a 304 if the client has it already."""
         response = super().file_response(full_path, stat_result, scope, status_code)
         pinned = scope["query_string"].startswith(b"v=")
         response.headers["cache-control"] = "public, max-age=31536000, immutable" if pinned else "no-cache"

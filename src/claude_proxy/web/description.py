@@ -1,4 +1,4 @@
-"""The proxied API in the OpenAPI document: described in words, because it never passes FastAPI."""
+"""Describes the proxied API in the OpenAPI document by hand, because its requests do not pass through FastAPI."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from claude_proxy.web.facts import PageFacts
 
 _PROXIED = "Anthropic API"
-_METHODS = ("get", "post", "delete")  # what the Anthropic API uses; any other is passed on too
+_METHODS = ("get", "post", "delete")  # those the Anthropic API uses; others are forwarded too
 _TAGS = [
     {
         "name": _PROXIED,
@@ -55,7 +55,7 @@ _ERROR = {
 
 
 def describe(app: FastAPI, facts: Callable[[], PageFacts]) -> None:
-    """Make `app`'s OpenAPI document describe the proxied API too. Made once, at the first request for it."""
+    """Add the proxied API to `app`'s OpenAPI document, which is built once, at the first request for it."""
     plain = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -118,11 +118,11 @@ _REST = {
 
 
 def _operation(name: str, summary: str, body: dict[str, Any] | None, *, stream: bool = False) -> dict[str, Any]:
-    """One operation of the proxied API.
+    """Return one operation of the proxied API.
 
     Args:
-        body: an example of the request's JSON, None where it has none or any.
-        stream: whether the answer can be a stream of server-sent events.
+        body: an example of the request's JSON; None if there is no body or it can be anything.
+        stream: whether the response can be a stream of server-sent events.
     """
     answers: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
     if stream:

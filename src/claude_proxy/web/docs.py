@@ -1,4 +1,4 @@
-"""`/docs` (Swagger UI), `/redoc` and `/static`: all from this machine, none from a CDN."""
+"""`/docs` (Swagger UI), `/redoc` and `/static`: all served locally, nothing from a CDN."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FILES = {
     "swagger_js": "vendor/swagger-ui/swagger-ui-bundle.js",
     "redoc_js": "vendor/redoc/redoc.standalone.js",
 }
-# Both viewers write style elements; neither may load or send anything outside this origin.
+# Both viewers insert style elements; neither may load from or send to another origin.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -54,7 +54,7 @@ async def _redoc(request: Request) -> Response:
 
 
 def docs() -> list[BaseRoute]:
-    """Routes of the two viewers and of the files they need."""
+    """Return the routes of the two viewers and of the files they need."""
     return [
         Route("/docs", _swagger, name="docs"),
         Route("/redoc", _redoc, name="redoc"),

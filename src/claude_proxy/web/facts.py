@@ -1,4 +1,4 @@
-"""What the pages say about this proxy; the application fills it in."""
+"""What the pages show about this proxy; filled in by the application."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from claude_proxy.protocol.providers import Provider, find_at
 
 OWN_KEY = "<your key>"
 PROXY_KEY = "<PROXY_API_KEY>"
-ANY_KEY = "claude-proxy"  # clients want some token; the proxy puts its own credential in its place
+ANY_KEY = "claude-proxy"  # clients need some token, which the proxy replaces by its own credential
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """One upstream as a visitor may see it.
+    """One upstream as shown to a visitor.
 
     Attributes:
         name: its name in the settings, "default" for the one of `BASE_URL`.
-        base_url: where it is, without credentials in the URL.
+        base_url: its base URL, without credentials.
     """
 
     name: str
@@ -28,12 +28,12 @@ class Upstream:
 
     @property
     def host(self) -> str:
-        """Host name without port, or the whole base URL where it names none."""
+        """Host name without port, or the whole base URL if it has none."""
         return urlsplit(self.base_url).hostname or self.base_url
 
     @property
     def provider(self) -> Provider:
-        """Who is behind it."""
+        """The provider of this upstream."""
         return find_at(self.base_url)
 
 
@@ -45,7 +45,7 @@ class PageFacts:
         version: of claude-proxy.
         prefix: path of the proxied API, "/api/anthropic".
         upstreams: in order of preference; at least one.
-        holds_credential: whether the proxy sends a credential of its own upstream.
+        holds_credential: whether the proxy sends its own credential upstream.
         needs_key: whether clients must show `PROXY_API_KEY`.
         notices: whether errors are pushed to ntfy.
     """
@@ -59,16 +59,16 @@ class PageFacts:
 
     @property
     def bearer(self) -> str | None:
-        """What a client puts into `Authorization: Bearer`, a placeholder in `<>` where only its user knows it."""
+        """What a client sends as `Authorization: Bearer`, or a placeholder in `<>` if only the user knows it."""
         if self.holds_credential:
             return PROXY_KEY if self.needs_key else ANY_KEY
         return self._proxy_key if self._upstream_reads_x_api_key else OWN_KEY
 
     @property
     def x_api_key(self) -> str | None:
-        """What a client puts into `x-api-key`; None where that header is not needed.
+        """What a client sends as `x-api-key`; None if that header is not needed.
 
-        While the proxy asks for its key and holds no credential, the client shows two: its own in the header that
+        While the proxy requires its key and holds no credential, the client sends two keys: its own in the header that
         the upstream reads, the proxy's in the other one.
         """
         if self.holds_credential:
@@ -82,12 +82,12 @@ class PageFacts:
 
     @property
     def client_models(self) -> Mapping[str, str]:
-        """The variables that tell Claude Code which models the first upstream has; empty where we know none."""
+        """The variables that tell Claude Code the models of the first upstream; empty if we know none."""
         return model_variables(self.upstreams[0].provider)
 
     @property
     def checks_tools(self) -> bool:
-        """Whether the first upstream answers the safety check of Claude Code's auto mode: only Anthropic does."""
+        """Whether the first upstream supports the safety check of Claude Code's auto mode; only Anthropic does."""
         return self.upstreams[0].provider.native
 
     @property

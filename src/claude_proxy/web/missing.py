@@ -1,4 +1,4 @@
-"""The answer where nothing lives: Anthropic's envelope and a sentence, because the caller is mostly an SDK."""
+"""Responses for unknown paths: in Anthropic's error envelope, because the caller is usually an SDK."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from claude_proxy.web.address import address_of, root_of
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-_SHOWN = 200  # characters of a path that a sentence repeats
+_SHOWN = 200  # characters of a path that a message quotes
 
 
 def _answer(error: ProxyError, status: int | None = None) -> Response:
@@ -24,20 +24,20 @@ def _answer(error: ProxyError, status: int | None = None) -> Response:
 
 
 def _own_path(request: Request) -> str:
-    """The path below the prefix of a front proxy."""
+    """Return the path without the prefix of a front proxy."""
     root = root_of(request.scope)
     path: str = request.scope["path"]
     return path[len(root) :] if root and path.startswith(f"{root}/") else path
 
 
 def not_found(request: Request, prefix: str = "/api/anthropic") -> Response:
-    """404 in Anthropic's envelope, marked as ours.
+    """Return a 404 in Anthropic's envelope, marked as ours.
 
-    A path of the Anthropic API means a client with a wrong base URL: the sentence says what is missing or doubled in the
-    path, and the right base URL.
+    A path of the Anthropic API means that the client's base URL is wrong: the message says what is missing from the path or
+    doubled in it, and gives the right base URL.
 
     Args:
-        prefix: path under which the API is proxied.
+        prefix: the path under which the API is proxied.
     """
     path = _own_path(request)
     address = address_of(request)
@@ -54,10 +54,10 @@ def not_found(request: Request, prefix: str = "/api/anthropic") -> Response:
 
 
 def wrong_method(request: Request, allow: str) -> Response:
-    """405 in Anthropic's envelope.
+    """Return a 405 in Anthropic's envelope.
 
     Args:
-        allow: the methods that the path takes (RFC 9110 section 10.2.1), "GET"; "" if unknown. HEAD goes with GET.
+        allow: the methods that the path supports (RFC 9110 section 10.2.1), such as "GET" (which implies HEAD); "" if unknown.
     """
     if allow == "GET":
         allow = "GET, HEAD"

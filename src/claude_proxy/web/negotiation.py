@@ -1,4 +1,4 @@
-"""What a client wants to read: HTML or JSON, English or Korean (RFC 9110 sections 12.5.1 and 12.5.4)."""
+"""Content negotiation: HTML or JSON, English or Korean (RFC 9110 sections 12.5.1 and 12.5.4)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _WEIGHT = re.compile(r"q=([01](?:\.\d{0,3})?)")
 
 
 def _weights(header: str) -> dict[str, float]:
-    """Each member of a header field with its weight 0..1; members without a readable weight count 1."""
+    """Return each member of a header field with its weight from 0 to 1; members without a valid weight count as 1."""
     weights: dict[str, float] = {}
     for member in header.lower().split(","):
         name, *parameters = (part.strip() for part in member.split(";"))
@@ -27,18 +27,18 @@ def takes(header: str, name: str) -> bool:
 
 
 def prefers_html(accept: str) -> bool:
-    """Whether an `Accept` header names HTML, and JSON not more. A bare `*/*` (curl, SDKs) is content with JSON."""
+    """Whether an `Accept` header asks for HTML at least as much as for JSON. A bare `*/*` (curl, SDKs) gets JSON."""
     weights = _weights(accept)
     html = max(weights.get("text/html", 0.0), weights.get("application/xhtml+xml", 0.0))
     return html > 0.0 and html >= weights.get("application/json", 0.0)
 
 
 def language_of(accept_language: str, wish: str = "") -> Language:
-    """The language to answer in.
+    """Return the language to answer in.
 
     Args:
-        accept_language: the header of that name, "" if none came.
-        wish: what the visitor chose on the page ("en", "ko"); anything else is no choice.
+        accept_language: the header of that name, or "".
+        wish: the visitor's choice on the page ("en", "ko"); anything else is ignored.
     """
     if wish in ("en", "ko"):
         return "ko" if wish == "ko" else "en"

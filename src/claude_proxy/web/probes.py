@@ -17,14 +17,14 @@ TAG = "This proxy"
 
 
 class Health(BaseModel):
-    """The process answers."""
+    """The process is alive."""
 
     status: Literal["ok"] = "ok"
     version: str
 
 
 class Readiness(BaseModel):
-    """Whether new requests are welcome.
+    """Whether new requests are accepted.
 
     `reason` is a sentence, empty while ready.
     """
@@ -38,19 +38,19 @@ def _answer(body: BaseModel, status: int = 200) -> JSONResponse:
 
 
 def probes(facts: Callable[[], PageFacts], ready: Callable[[], tuple[bool, str]]) -> APIRouter:
-    """The two probe routes.
+    """Return the two probe routes.
 
     Args:
-        ready: whether new requests are welcome, and why not.
+        ready: returns whether new requests are accepted, and if not, why.
     """
     router = APIRouter(tags=[TAG])
 
     async def health() -> JSONResponse:
-        """Alive: 200 as long as the process answers, also while it drains. Restart it when this fails."""
+        """Liveness: 200 as long as the process answers, even while it drains. Restart it when this fails."""
         return _answer(Health(version=facts().version))
 
     async def readiness() -> JSONResponse:
-        """Ready: 503 from the moment the proxy is told to stop, while open streams finish. Send no new work then."""
+        """Readiness: 503 as soon as the proxy is stopping, while open streams finish. Send no new requests then."""
         welcome, reason = ready()
         return _answer(Readiness(status="ready" if welcome else "draining", reason=reason), 200 if welcome else 503)
 

@@ -1,4 +1,4 @@
-"""Lines to copy that point a client at this proxy."""
+"""Snippets to copy that point a client at this proxy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Snippet:
     Attributes:
         id: a word for anchors, unique among all snippets.
         label: the tab's name, the same in every language.
-        text: what is copied, without a line break at its end.
+        text: what is copied, without a final line break.
     """
 
     id: str
@@ -29,10 +29,10 @@ class Snippet:
 
 
 def environment(base_url: str, facts: PageFacts) -> dict[str, str]:
-    """The variables that Claude Code needs, as `claude-proxy env` sets them (https://code.claude.com/docs/en/env-vars).
+    """Return the variables that Claude Code needs, as `claude-proxy env` sets them (https://code.claude.com/docs/en/env-vars).
 
-    A proxy key that has to travel as `x-api-key` beside a bearer token is no ANTHROPIC_API_KEY: Claude Code would ask
-    which of the two to use.
+    A proxy key sent as `x-api-key` in addition to a bearer token is not set as ANTHROPIC_API_KEY, because Claude Code would
+    ask which of the two to use.
     """
     names = {"ANTHROPIC_BASE_URL": base_url}
     if facts.x_api_key is not None and facts.x_api_key != PROXY_KEY:
@@ -46,14 +46,14 @@ def environment(base_url: str, facts: PageFacts) -> dict[str, str]:
 
 
 def settings_file(base_url: str, facts: PageFacts) -> dict[str, Any]:
-    """Claude Code's settings.json: the variables, and rows of its model picker for models that it would warn about."""
+    """Return Claude Code's settings.json: the variables, and model picker rows for models it would warn about."""
     rows = picker_rows(facts.client_models.values())
     beside = {"modelPicker": {"options": rows}, "effortLevel": EFFORT} if rows else {}
     return {"env": environment(base_url, facts), **beside}
 
 
 def claude_code(base_url: str, facts: PageFacts) -> tuple[Snippet, ...]:
-    """How to start Claude Code from each shell, and its settings file."""
+    """Return snippets that start Claude Code from each shell, and its settings file."""
     names = environment(base_url, facts).items()
     posix = [f'export {name}="{value}"' for name, value in names]
     fish = [f'set -gx {name} "{value}"' for name, value in names]
@@ -67,7 +67,7 @@ def claude_code(base_url: str, facts: PageFacts) -> tuple[Snippet, ...]:
 
 
 def code(base_url: str, facts: PageFacts) -> tuple[Snippet, ...]:
-    """A first streamed answer with each SDK and with curl."""
+    """Return snippets for a first streamed answer with each SDK and with curl."""
     return (
         Snippet("python", "Python", _python(base_url, facts)),
         Snippet("typescript", "TypeScript", _typescript(base_url, facts)),
@@ -76,10 +76,10 @@ def code(base_url: str, facts: PageFacts) -> tuple[Snippet, ...]:
 
 
 def _keys(facts: PageFacts, bearer: str, x_api_key: str, beside: str) -> str:
-    """The lines that name the credentials; in each form `%s` stands for the value.
+    """Return the lines that name the credentials; in each template `%s` stands for the value.
 
-    The SDKs' `api_key` says which key it is, not in which header it goes: `anthropic` 2.x sends it as a bearer token
-    and then ignores `auth_token`. So a second key is set as a header, `beside` the first.
+    The SDKs' `api_key` does not decide which header carries the key: `anthropic` 2.x sends it as a bearer token
+    and then ignores `auth_token`. So a second key is set as a header, with the template `beside`.
     """
     lines = "" if facts.bearer is None else bearer % facts.bearer
     if facts.x_api_key is None:

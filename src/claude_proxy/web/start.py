@@ -1,4 +1,4 @@
-"""`GET /`: what this is and how to point a client at it, as a page or as JSON."""
+"""`GET /`: what this proxy is and how to point a client at it, as a page or as JSON."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _LINKS = ("docs", "redoc", "openapi.json", "health", "ready")
 
 
 def start(facts: Callable[[], PageFacts], ready: Callable[[], tuple[bool, str]]) -> APIRouter:
-    """The route of the start page."""
+    """Return the route of the start page."""
     router = APIRouter(tags=[TAG])
 
     async def start_page(request: Request) -> Response:
-        """What this proxy is, whether it takes requests, and what a client has to set: JSON, or a page for a browser."""
+        """What this proxy is, whether it accepts requests, and what a client has to set: JSON, or a page for a browser."""
         state = "ready" if ready()[0] else "draining"
         address = address_of(request)
         headers = {"vary": "Accept, Accept-Language", "cache-control": "no-store", **_SHIELD}
@@ -54,7 +54,7 @@ _DESCRIBED: dict[int | str, dict[str, Any]] = {
 
 
 def _policy() -> str:
-    """Content-Security-Policy: nothing but what stands in the page itself, and our own `/ready`."""
+    """Return the Content-Security-Policy: allow only what is inline in the page, and our own `/ready`."""
     return (
         f"default-src 'none'; script-src {assets.inline_hash('start.js')}; "
         f"style-src {assets.inline_hash('start.css')}; img-src data:; connect-src 'self'; "
@@ -63,7 +63,7 @@ def _policy() -> str:
 
 
 def as_json(facts: PageFacts, state: str, address: Address) -> dict[str, object]:
-    """The start page for programs.
+    """Return the start page for programs.
 
     Args:
         state: "ready" or "draining".
@@ -85,7 +85,7 @@ def as_json(facts: PageFacts, state: str, address: Address) -> dict[str, object]
 
 
 def as_html(facts: PageFacts, state: str, address: Address, words: Texts) -> str:
-    """The start page for people. Whatever comes from the request or the settings is escaped here."""
+    """Return the start page for people. Everything from the request or the settings is escaped here."""
     base_url = address.to(facts.prefix)
     values = {
         "language": words.language,
@@ -115,7 +115,7 @@ def as_html(facts: PageFacts, state: str, address: Address, words: Texts) -> str
 
 
 def _filled(text: str, base_url: str) -> str:
-    """`text` as HTML, the place for the credential marked and the address ready to be corrected by the script."""
+    """Return `text` as HTML, with the credential's placeholder and the address marked for the script to edit."""
     html = escape(text, quote=False)
     for hole in (escape(OWN_KEY, quote=False), escape(PROXY_KEY, quote=False)):
         html = html.replace(hole, f"<mark>{hole}</mark>")

@@ -1,4 +1,4 @@
-"""The words of the start page, English and Korean."""
+"""The text of the start page, in English and Korean."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """All words of the page in one language; plain text, `{...}` are filled in by `str.format`."""
+    """All texts of the page in one language: plain text, with `{...}` for `str.format`."""
 
     language: Language
     running: str
@@ -49,7 +49,7 @@ class Texts:
     other_language: str
 
     def key_note(self, facts: PageFacts) -> str:
-        """One sentence or two on what belongs where the credential goes."""
+        """Return one or two sentences that say what to use as the credential."""
         if facts.holds_credential:
             note = self.key_asked if facts.needs_key else self.key_held
         else:
@@ -57,7 +57,7 @@ class Texts:
         return note.format(upstream=facts.upstreams[0].host)
 
     def client_note(self, facts: PageFacts) -> str:
-        """What those variables are for that nobody would guess."""
+        """Explain the variables whose purpose is not obvious."""
         return (
             self.timeouts if facts.checks_tools else f"{self.auto_mode} {self.timeouts}".format(upstream=facts.upstreams[0].host)
         )
@@ -137,5 +137,5 @@ KOREAN = Texts(
 
 
 def texts_in(language: Language) -> Texts:
-    """The words in `language`."""
+    """Return the texts in `language`."""
     return KOREAN if language == "ko" else ENGLISH

@@ -1,4 +1,4 @@
-"""`claude-proxy demo`: a simulated upstream, a real proxy, a few conversations; no key, no network."""
+"""`claude-proxy demo`: a few conversations through a real proxy with a simulated upstream; no key, no network."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LOG_LIMIT = 3.0  # seconds for the last log line to arrive
-END_LIMIT = 3.0  # seconds for the upstream to learn that a client has left
+END_LIMIT = 3.0  # seconds for the upstream to notice that a client has disconnected
 
 
 def demo(
-    keep: Annotated[bool, typer.Option("--keep", help="Stay up afterwards, to be tried with a client of your own.")] = False,
-    port: Annotated[int, typer.Option(metavar="PORT", help="Where the demo's proxy listens. Default: a free port.")] = 0,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep running, to try it with your own client.")] = False,
+    port: Annotated[int, typer.Option(metavar="PORT", help="Port of the demo's proxy. Default: a free port.")] = 0,
 ) -> None:
     """Show the proxy at work: streaming, usage, an overload that the client retries, a cancel.
 
-    Everything runs on this machine and needs no key. It takes about ten seconds and leaves nothing behind.
+    Everything runs on this machine, without a key. It takes about ten seconds and leaves no files behind.
     """
     screen = console()
     try:
@@ -43,10 +43,10 @@ def demo(
 
 
 async def perform(screen: Console, port: int, *, keep: bool) -> None:
-    """Raise the stage, play, say what happened.
+    """Start the upstream and the proxy, run the conversations, print a summary.
 
     Raises:
-        NotStarted: the proxy did not.
+        NotStarted: the proxy did not start.
     """
     cast = talks()
     by_name = {talk.name: talk for talk in cast}
@@ -72,7 +72,7 @@ async def perform(screen: Console, port: int, *, keep: bool) -> None:
 
 
 async def logged(cast: list[Talk], arrived: asyncio.Event) -> None:
-    """Wait until the log has a line for each call, for a while."""
+    """Wait for a limited time until the log has a line for each call."""
     try:
         async with asyncio.timeout(LOG_LIMIT):
             while any(len(talk.lines) < talk.calls for talk in cast):
@@ -83,16 +83,16 @@ async def logged(cast: list[Talk], arrived: asyncio.Event) -> None:
 
 
 async def over(simulator: Simulator) -> None:
-    """Wait until the upstream has written down the end of each request, for a while.
+    """Wait for a limited time until the upstream has recorded the end of each request.
 
-    The proxy's log may be first: it knows that a client has left before the upstream does.
+    The proxy's log may be earlier: the proxy notices a disconnected client before the upstream does.
     """
     with contextlib.suppress(TimeoutError):
         await simulator.wait_for(lambda sim: all(request.outcome for request in sim.requests), END_LIMIT)
 
 
 def summary(cast: list[Talk], simulator: Simulator, seconds: float) -> str:
-    """What there was to see, and where to go from here."""
+    """Return a summary of what happened and what to do next."""
     lines = [line for talk in cast for line in talk.lines]
     counted = sum(line.get("tokens_output", 0) for line in lines)
     return (
@@ -106,7 +106,7 @@ def summary(cast: list[Talk], simulator: Simulator, seconds: float) -> str:
 
 
 def cancel_time(cast: list[Talk], simulator: Simulator) -> str:
-    """How soon the upstream learnt that a client had left."""
+    """Say how soon the upstream noticed that a client had disconnected."""
     left = {talk.name: talk.left_at for talk in cast if talk.left_at is not None}
     for request in simulator.requests:
         session = next((value.decode() for name, value in request.headers if name.lower() == SESSION.encode()), "")
@@ -116,7 +116,7 @@ def cancel_time(cast: list[Talk], simulator: Simulator) -> str:
 
 
 def invitation(url: str) -> str:
-    """How to try the demo's proxy with Claude Code."""
+    """Say how to try the demo's proxy with Claude Code."""
     return (
         "\nThe demo stays up. In another terminal:"
         f"\n      ANTHROPIC_AUTH_TOKEN=demo claude-proxy code --url {url} --models none"

@@ -1,4 +1,4 @@
-"""The demo's client: one streamed call over a connection of its own, no library needed."""
+"""The demo's client: makes each streamed call on a new connection, without a library."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from claude_proxy.cli.demo.story import SESSION, Talk
 from claude_proxy.protocol.sse import Splitter, parse
 from claude_proxy.proxy.target import PREFIX
 
-FIRST_PAUSE = 1.0  # seconds before the second try, then doubled
+FIRST_PAUSE = 1.0  # seconds before the first retry, then doubled
 MAX_TRIES = 4
 RETRIED = (408, 429, 500, 502, 503, 504, 529)
 
 
 @dataclass(frozen=True, slots=True)
 class Refused(Exception):
-    """The answer was no stream but an error.
+    """The response was an error, not a stream.
 
     Attributes:
         kind: Anthropic's error type.
@@ -30,7 +30,7 @@ class Refused(Exception):
 
 
 async def converse(url: str, talk: Talk) -> None:
-    """Hold one conversation, retrying as clients do; its progress stands in `talk`."""
+    """Hold one conversation, retrying as clients do; record its progress in `talk`."""
     pause = FIRST_PAUSE
     for attempt in range(1, MAX_TRIES + 1):
         try:
@@ -47,7 +47,7 @@ async def converse(url: str, talk: Talk) -> None:
 
 
 async def once(url: str, talk: Talk) -> None:
-    """One call: stream its text into `talk`, or leave after `talk.leave_after` events.
+    """Make one call: stream its text into `talk`, or disconnect after `talk.leave_after` events.
 
     Raises:
         Refused: the proxy or the upstream answered with an error.
@@ -69,7 +69,7 @@ async def once(url: str, talk: Talk) -> None:
 
 
 async def follow(reader: asyncio.StreamReader, talk: Talk) -> None:
-    """Take event after event until the end, or until it is time to leave."""
+    """Read events until the end, or until it is time to disconnect."""
     talk.state, splitter, count = "streaming", Splitter(), 0
     async for chunk in chunks(reader):
         for event in parse(splitter.feed(chunk)):
@@ -84,7 +84,7 @@ async def follow(reader: asyncio.StreamReader, talk: Talk) -> None:
 
 
 def request(host: str, talk: Talk) -> bytes:
-    """The bytes of the call."""
+    """Return the bytes of the request."""
     question = {"role": "user", "content": talk.prompt}
     body = json.dumps({"model": talk.model, "max_tokens": 1024, "stream": True, "messages": [question]}).encode()
     head = (
@@ -96,13 +96,13 @@ def request(host: str, talk: Talk) -> bytes:
 
 
 async def error_type(reader: asyncio.StreamReader, head: bytes) -> str:
-    """Anthropic's error type in an answer that is no stream."""
+    """Return Anthropic's error type from an error response."""
     length = next((int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0)
     body = json.loads(await reader.readexactly(length) or b"{}")
     return str(body.get("error", {}).get("type", "error"))
 
 
 async def chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    """The data of a chunked body (RFC 9112 section 7.1), as it comes."""
+    """Yield the data of a chunked body (RFC 9112 section 7.1) as it arrives."""
     while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
         yield (await reader.readexactly(size + 2))[:-2]

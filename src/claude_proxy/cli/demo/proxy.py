@@ -22,18 +22,18 @@ Line = Mapping[str, Any]
 
 
 class NotStarted(Exception):
-    """The proxy ended before it listened; the text is the end of its log."""
+    """The proxy exited before it listened; the text is the end of its log."""
 
 
 def clean(environ: Mapping[str, str]) -> dict[str, str]:
-    """`environ` without anything that would make this proxy another one than the demo wants."""
+    """Return `environ` without anything that would change the demo's proxy."""
     ours = {name.upper() for name in Settings.model_fields}
     hidden = ours | {f"{name}_FILE" for name in ours} | {*OTHERS}
     return {name: value for name, value in environ.items() if name not in hidden}
 
 
 def empty_settings(folder: str) -> str:
-    """A file of settings with nothing in it, so that the user's own plays no part."""
+    """Create an empty settings file, so that the user's own is not used."""
     file = Path(folder, CONFIG_FILE)
     file.touch()
     return str(file)
@@ -41,14 +41,14 @@ def empty_settings(folder: str) -> str:
 
 @contextlib.asynccontextmanager
 async def running(upstream: str, port: int, on_line: Callable[[Line], None]) -> AsyncIterator[str]:
-    """Run a proxy in front of `upstream` and give its URL; stopped at the end.
+    """Run a proxy in front of `upstream` and yield its URL; stop the proxy at the end.
 
     Args:
-        port: where it listens; 0 for a free one.
+        port: the port to listen on; 0 for a free one.
         on_line: called with each line of its log, as a mapping.
 
     Raises:
-        NotStarted: it ended at once, or did not listen in time.
+        NotStarted: it exited at once, or did not listen in time.
     """
     options = ["--host", "127.0.0.1", "--port", str(port), "--base-url", upstream, "--log-format", "json"]
     with tempfile.TemporaryDirectory(prefix="claude-proxy-demo-") as folder:
@@ -71,7 +71,7 @@ async def running(upstream: str, port: int, on_line: Callable[[Line], None]) -> 
 
 
 async def stop(process: asyncio.subprocess.Process, *, ending: bool) -> None:
-    """End the proxy: kindly, then firmly. One that is `ending` by itself gets no signal: asyncio could lose its exit code."""
+    """Terminate the proxy, then kill it. If it is `ending` by itself, send no signal: asyncio could lose its exit code."""
     if not ending:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
@@ -93,20 +93,20 @@ class Log:
         self.ended = False
 
     async def address(self, limit: float) -> str:
-        """The URL from the line `listening`. Raises NotStarted."""
+        """Return the URL from the line `listening`. Raises NotStarted."""
         try:
             return await asyncio.wait_for(asyncio.shield(self._address), limit)
         except TimeoutError:
             raise NotStarted("\n".join(self._last)) from None
 
     async def follow(self) -> None:
-        """Read until the proxy ends."""
+        """Read until the proxy exits."""
         async for raw in self._stream:
             self._take(raw.decode(errors="replace").strip())
         self.ended = True
         if not self._address.done():
             self._address.set_exception(NotStarted("\n".join(self._last)))
-            self._address.exception()  # seen: nobody may be waiting any more
+            self._address.exception()  # mark it as retrieved, because nobody may be waiting
 
     def _take(self, text: str) -> None:
         self._last = [*self._last[-4:], text]

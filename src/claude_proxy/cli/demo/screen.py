@@ -1,4 +1,4 @@
-"""How the demo looks: panels that fill live on a terminal, plain lines elsewhere."""
+"""The demo's display: live panels on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.panel import Panel
 
-TWO_COLUMNS = 76  # columns of a terminal that fit two panels
+TWO_COLUMNS = 76  # terminal width that fits two panels
 PANEL_HEIGHT = 10
 BORDERS = {"complete": "green", "streaming": "cyan", "left by its client": "yellow"}
 
 
 def numbers(line: Mapping[str, Any]) -> str:
-    """The proxy's log line about an exchange, in a few words."""
+    """Summarise the proxy's log line about an exchange."""
     parts = [f"{line['status']} {line['outcome']}"]
     if "error" in line:
         code = line.get("provider_code")
@@ -35,7 +35,7 @@ def numbers(line: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def shown(console: Console, cast: list[Talk]) -> Iterator[None]:
-    """Show the conversations while they go on."""
+    """Show the conversations while they are running."""
     if not console.is_terminal:
         for talk in cast:
             console.print(f"[{talk.name}] {talk.model}: {talk.prompt}", soft_wrap=True)
@@ -51,7 +51,7 @@ def shown(console: Console, cast: list[Talk]) -> Iterator[None]:
 
 
 def stage(cast: list[Talk], width: int) -> RenderableType:
-    """All panels, in one or two columns."""
+    """Return all panels, in one or two columns."""
     from rich.table import Table
 
     columns = 2 if width >= TWO_COLUMNS else 1
@@ -65,7 +65,7 @@ def stage(cast: list[Talk], width: int) -> RenderableType:
 
 
 def panel(talk: Talk) -> Panel:
-    """One conversation: the question, the answer so far, what the log says."""
+    """Return the panel of one conversation: the question, the answer so far, what the log says."""
     from rich.panel import Panel
     from rich.text import Text
 
@@ -77,5 +77,5 @@ def panel(talk: Talk) -> Panel:
 
 
 def tail(text: str, limit: int = 120) -> str:
-    """The end of a text that is too long for its panel."""
+    """Return the end of a text that is too long for its panel."""
     return text if len(text) <= limit else "..." + text[3 - limit :]

@@ -1,4 +1,4 @@
-"""What the demo tells: a few conversations, each showing one thing the proxy does."""
+"""The demo's script: a few conversations, each showing one thing the proxy does."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 
 from claude_proxy.simulator import Recorded, Scenario, Usage, error
 
-SESSION = "x-claude-code-session-id"  # the header by which Claude Code names a session (FACTS section 1)
+SESSION = "x-claude-code-session-id"  # Claude Code's session header (docs/facts.md, "Claude Code")
 PACE = 0.12  # seconds between events
 
 
 @dataclass(slots=True)
 class Talk:
-    """One conversation, and how it stands.
+    """One conversation and its progress.
 
     Attributes:
-        leave_after: the client leaves after so many events; None: it stays to the end.
+        leave_after: number of events after which the client disconnects; None if it stays to the end.
         text: what has been streamed so far.
-        state: where it stands, in a few words.
+        state: its progress in a few words.
         lines: the proxy's log lines about it.
         calls: how many requests the client has sent.
-        left_at: loop time when the client left.
+        left_at: loop time when the client disconnected.
     """
 
     name: str
@@ -38,13 +38,13 @@ class Talk:
 
 
 def answer(text: str, *, zero_start: bool = False, read: int = 0) -> Scenario:
-    """A streamed answer of `text`, a few words at a time."""
+    """Return a scenario that streams `text`, a few words at a time."""
     usage = Usage(input_tokens=412, output_tokens=len(text) // 4, cache_read_input_tokens=read)
     return Scenario("text", text=text, deltas=max(len(text) // 9, 1), pace=PACE, zero_start=zero_start, usage=usage)
 
 
 def talks() -> list[Talk]:
-    """The conversations, in the order of the screen."""
+    """Return the conversations, in display order."""
     return [
         Talk(
             "stream",
@@ -90,7 +90,7 @@ def talks() -> list[Talk]:
 
 
 def script(cast: list[Talk]) -> Callable[[Recorded], Scenario | None]:
-    """What the simulator answers: the next scenario of the conversation that the request's session names."""
+    """Return what chooses the simulator's answers: the next scenario of the conversation of the request's session."""
     by_name = {talk.name: talk for talk in cast}
     seen: dict[str, int] = {}
 

@@ -28,9 +28,9 @@ STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def doctor(as_json: AsJson = False, config: ConfigFile = None, app: AppFile = None) -> None:
-    """Check settings, port, network, TLS, upstream, credential and clock; each failure comes with its fix.
+    """Check settings, port, network, TLS, upstream, credential and clock; say how to fix each failure.
 
-    Ends with 1 if a check failed, with 0 if there are only warnings. No request it makes is billed.
+    Exits with 1 if a check failed, with 0 if there are only warnings. No request it makes is billed.
     """
     screen = console()
     if as_json or not screen.is_terminal:
@@ -49,7 +49,7 @@ def doctor(as_json: AsJson = False, config: ConfigFile = None, app: AppFile = No
 
 
 def examine(config: Path | None, app: Path | None = None) -> list[Check]:
-    """All checks, side by side; with settings that cannot be read only those that need none."""
+    """Run all checks in parallel; without valid settings, only those that need none."""
     groups: dict[str, Callable[[], Checks]] = {"version": local.versions, "claude": local.claude}
     try:
         loaded = user_settings(config, app)
@@ -69,7 +69,7 @@ def examine(config: Path | None, app: Path | None = None) -> list[Check]:
 
 
 def line(check: Check) -> Text:
-    """A check as one line, and its fix as another."""
+    """Format a check as one line, and its fix as another."""
     from rich.text import Text
 
     text = Text.assemble((f"{check.state:<5}", STYLES[check.state]), f"{check.name:<11}", visible(check.detail))
@@ -79,7 +79,7 @@ def line(check: Check) -> Text:
 
 
 def summary(checks: list[Check]) -> str:
-    """How it went, in one line."""
+    """Return the result in one line."""
     failed, warned = (sum(check.state == state for check in checks) for state in ("fail", "warn"))
     if failed:
         return f"\n{failed} failed, {warned} to note. Fix the first failure first: others may follow from it."

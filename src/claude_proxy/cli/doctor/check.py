@@ -1,4 +1,4 @@
-"""One finding of the doctor, and the run of all checks side by side within one time limit."""
+"""One result of the doctor, and running all checks in parallel within a time limit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Check:
 
     Attributes:
         detail: what was found, without secrets.
-        fix: what to do; empty where all is well.
+        fix: what to do; empty if nothing is wrong.
     """
 
     name: str
@@ -29,26 +29,26 @@ class Check:
 
 
 def ok(name: str, detail: str) -> Check:
-    """All is well."""
+    """Return a check that passed."""
     return Check(name, "ok", detail)
 
 
 def warn(name: str, detail: str, fix: str = "") -> Check:
-    """It works, or may, but a person should know."""
+    """Return a check that passed or may pass, but needs attention."""
     return Check(name, "warn", detail, fix)
 
 
 def fail(name: str, detail: str, fix: str) -> Check:
-    """It does not work."""
+    """Return a check that failed."""
     return Check(name, "fail", detail, fix)
 
 
 def run_all(groups: Mapping[str, Callable[[], Checks]], limit: float) -> list[Check]:
-    """Run the groups side by side, each in a thread of its own.
+    """Run the groups in parallel, each in its own thread.
 
     Args:
-        limit: seconds for everything; a group that is not done by then gets a failed check and is left behind (its
-            thread is a daemon: a name lookup cannot be interrupted).
+        limit: seconds for everything; a group that is not done by then gets a failed check and is abandoned (its
+            thread is a daemon, because a name lookup cannot be interrupted).
 
     Returns:
         The checks in the order of the groups.
@@ -68,14 +68,14 @@ def run_all(groups: Mapping[str, Callable[[], Checks]], limit: float) -> list[Ch
 
 
 def late(name: str, limit: float) -> Check:
-    """The check of a group that did not end in time."""
+    """Return the failed check of a group that did not finish in time."""
     return fail(name, f"no result within {limit:g} s", "Check this machine's network and name servers, then try again.")
 
 
 def _collect(name: str, group: Callable[[], Checks], into: list[Check], done: queue.SimpleQueue[str]) -> None:
     try:
         into.extend(group())
-    except Exception as error:  # a defect of a check must not hide the others
+    except Exception as error:  # a bug in one check must not hide the others
         into.append(fail(name, f"the check itself failed ({type(error).__name__}: {error})", "Please report this."))
     finally:
         done.put(name)

@@ -1,4 +1,4 @@
-"""What can be told on this machine: versions, settings, port, files, environment."""
+"""Checks of this machine: versions, settings, port, files, environment."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from claude_proxy.proxy.target import PREFIX
 from claude_proxy.settings import Loaded, Settings
 
 CLAUDE_LIMIT = 8.0  # seconds for `claude --version`
-OFF = ("0", "false", "no", "off")  # as Claude Code reads a switch
+OFF = ("0", "false", "no", "off")  # values that Claude Code reads as off
 PARTS = ("uvicorn", "httptools", "uvloop", "fastapi")
 
 
 def versions() -> Checks:
-    """What runs here."""
+    """Report the versions of what runs here."""
     parts = ", ".join(f"{name} {version}" for name in PARTS if (version := _version(name)))
     yield ok("version", f"claude-proxy {__version__}, Python {platform.python_version()}, {ssl.OPENSSL_VERSION}, {parts}")
 
@@ -57,7 +57,7 @@ def claude() -> Checks:
 
 
 def settings(loaded: Loaded) -> Checks:
-    """Where the settings come from, and what in them is surprising."""
+    """Report where the settings come from, and anything surprising in them."""
     stated = {name: source for name, source in loaded.sources.items() if source != "default"}
     sources = ", ".join(sorted({"environment" if s.startswith("env ") else s for s in stated.values()}))
     yield ok("settings", f"{len(stated)} set ({sources})" if stated else "all defaults")
@@ -65,7 +65,7 @@ def settings(loaded: Loaded) -> Checks:
 
 
 def exposure(found: Settings) -> Checks:
-    """Who can reach the proxy, and who is served."""
+    """Report who can reach the proxy, and whom it serves."""
     if listen_host(found) in LOOPBACK and found.host.split(",")[0].strip("[] ") in LOOPBACK:
         return
     if found.proxy_api_key is not None:
@@ -81,9 +81,9 @@ def exposure(found: Settings) -> Checks:
 
 
 def port(found: Settings) -> Checks:
-    """Whether the proxy runs on its port, or could."""
+    """Whether the proxy runs on its port, or could run there."""
     if found.port == 0:
-        yield ok("port", "PORT=0: a free one is taken at each start")
+        yield ok("port", "PORT=0: the proxy picks a free port at each start")
         return
     url = proxy_url(found)
     health = probe(url)
@@ -126,11 +126,11 @@ def data_dir(found: Settings) -> Checks:
     except OSError:
         yield fail("data", f"{place} cannot be written", f"Set DATA_DIR to a folder of yours, or: chown {os.getuid()} {existing}")
     else:
-        yield ok("data", f"{place} can be written" if existing == place else f"{place} can be made")
+        yield ok("data", f"{place} can be written" if existing == place else f"{place} can be created")
 
 
 def client_side(found: Settings, environ: Mapping[str, str]) -> Checks:
-    """Whether Claude Code, started from this shell, would come to the proxy."""
+    """Whether Claude Code, started from this shell, would use the proxy."""
     if found.port == 0:
         return
     wanted = proxy_url(found) + PREFIX
@@ -139,7 +139,7 @@ def client_side(found: Settings, environ: Mapping[str, str]) -> Checks:
         other = others[0]
         yield warn(
             "client",
-            f"{other.file} sets ANTHROPIC_BASE_URL={other.value}, which goes before the shell's",
+            f"{other.file} sets ANTHROPIC_BASE_URL={other.value}, which overrides the shell's",
             f"Remove it there, or set it to {wanted}",
         )
         return
@@ -152,12 +152,12 @@ def client_side(found: Settings, environ: Mapping[str, str]) -> Checks:
 
 
 def is_ours(url: str, wanted: str) -> bool:
-    """Whether `url` leads to the proxy, under whatever name of this machine."""
+    """Whether `url` leads to the proxy, under any name of this machine."""
     return same_place(url, wanted) and urlsplit(url).path.rstrip("/") == PREFIX
 
 
 def needs(found: Settings, seen: Mapping[str, str]) -> Checks:
-    """What Claude Code needs behind this upstream and will not have.
+    """Report what Claude Code needs with this upstream but does not have.
 
     Args:
         seen: the environment as Claude Code will see it.
@@ -171,7 +171,7 @@ def needs(found: Settings, seen: Mapping[str, str]) -> Checks:
     if not anthropic and not seen.get(CHECKING_MODEL):
         yield warn(
             "client",
-            f"auto mode asks claude-sonnet-5 whether a tool call is safe: {CHECKING_MODEL} names no model of the upstream",
+            f"auto mode asks claude-sonnet-5 whether a tool call is safe, because {CHECKING_MODEL} is not set",
             f"export {CHECKING_MODEL}=... to the name of a model that the upstream has",
         )
 
@@ -189,11 +189,11 @@ def base_url(stated: str, wanted: str) -> Check:
 
 
 def outbound_proxy(environ: Mapping[str, str]) -> Checks:
-    """Whether clients of this shell would look for loopback behind an outbound proxy."""
+    """Whether clients of this shell would try to reach loopback through an outbound proxy."""
     named = next((name for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy") if environ.get(name)), None)
     if named is not None and not excepts_loopback(environ.get("NO_PROXY") or environ.get("no_proxy") or ""):
         yield warn(
             "client",
-            f"{named} is set and NO_PROXY does not except this machine, so clients may miss the proxy",
+            f"{named} is set and NO_PROXY does not exempt this machine, so clients may not reach the proxy",
             'export NO_PROXY="localhost,127.0.0.1,::1${NO_PROXY:+,$NO_PROXY}"',
         )

@@ -1,4 +1,4 @@
-"""Whether notices can go out. Nothing is published here: `claude-proxy test-ntfy` does that."""
+"""Checks whether notices can be sent. Nothing is published here; `claude-proxy test-ntfy` does that."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FIX = "Check NTFY_SERVER and the network; then: claude-proxy test-ntfy"
 
 
 def ntfy(settings: Settings) -> Checks:
-    """The ntfy command or server, if a topic is set."""
+    """Check the ntfy command or server, if a topic is set."""
     if settings.ntfy_topic is None:
         yield ok("ntfy", "no notices: NTFY_TOPIC is not set")
     elif settings.ntfy_via == "cli":
@@ -44,23 +44,23 @@ def server(url: str) -> Check:
         cause = error.reason if isinstance(error.reason, Exception) else error
         return fail("ntfy", f"{url} cannot be reached ({reason(cause)})", FIX)
     except (OSError, http.client.HTTPException) as error:
-        return fail("ntfy", f"{url} gives no answer of a ntfy server ({reason(error)})", FIX)
+        return fail("ntfy", f"{url} does not answer like an ntfy server ({reason(error)})", FIX)
 
 
 def healthy(url: str, body: bytes) -> Check:
-    """Judge a 200: only ntfy's own `{"healthy": true}` is a yes, not the login page of a portal, nor another service's JSON."""
+    """Judge a 200: only ntfy's `{"healthy": true}` counts, not a portal's login page or another service's JSON."""
     try:
         state = json.loads(body)["healthy"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        return fail("ntfy", f"{url} gives no answer of a ntfy server", foreign(200, body))
+        return fail("ntfy", f"{url} does not answer like an ntfy server", foreign(200, body))
     if state is True:
         return ok("ntfy", f"{url} is healthy (test: claude-proxy test-ntfy)")
     return warn("ntfy", f"{url} says it is not healthy", "Look at the ntfy server's log.")
 
 
 def refused(url: str, error: urllib.error.HTTPError) -> Check:
-    """Judge any other status: ntfy answers this question to everyone, so what refuses it is something else."""
+    """Judge any other status: ntfy answers a health check from anyone, so this is not ntfy's answer."""
     if 300 <= error.code < 400:
         sentence = redirected(error.code, {"location": error.headers.get("location", "")}).sentence
-        return fail("ntfy", f"{url} redirects, and a publish does not follow", sentence)
-    return fail("ntfy", f"{url} answers {error.code} where a ntfy server says its health", FIX)
+        return fail("ntfy", f"{url} redirects, which publishing does not follow", sentence)
+    return fail("ntfy", f"{url} answers a health check with {error.code}", FIX)

@@ -1,6 +1,6 @@
-"""Whether an answer is an Anthropic API's, or that of something in its place: a login page, a portal, a parked domain.
+"""Recognises whether an answer comes from an Anthropic API or from a login page, a portal or a parked domain.
 
-Every API that Claude Code can use answers in JSON: a list of models, a message, or an error that is worded
+Every API that Claude Code can use answers in JSON: a list of models, a message, or an error with a message
 (https://docs.anthropic.com/en/api/errors; z.ai's `{"code": ..., "msg": ...}`). It never redirects.
 """
 
@@ -17,28 +17,28 @@ from claude_proxy.cli.doctor.wire import Answer
 from claude_proxy.protocol.usage import read_answer
 from claude_proxy.settings import DEFAULT_BASE_URL
 
-SHOWN = 120  # characters of a foreign text that a line repeats
+SHOWN = 120  # characters of a foreign text that a line quotes
 ABSENT = (404, 405, 501)  # an upstream may lack an endpoint
 REFUSED = (401, 403)
 TITLE = re.compile(rb"<title[^>]{0,200}>([^<]{0,500})", re.IGNORECASE)
 CHALLENGE = re.compile(r"just a moment|attention required|captcha|verify you are human|checking your browser|ddos", re.IGNORECASE)
 PAGE_FIX = (
-    "Open BASE_URL in a browser: a login page, a portal or a filter may stand in its place. "
+    "Open BASE_URL in a browser: a login page, a portal or a filter may answer in its place. "
     "Else correct BASE_URL; it ends before /v1."
 )
 TROUBLE_FIX = "If the provider has an outage, wait."
-CHALLENGE_FIX = "A browser would have to solve it. Use another network, or ask the provider to let this machine through."
+CHALLENGE_FIX = "Only a browser can solve it. Use another network, or ask the provider to let this machine through."
 PATH_FIX = f"Correct the path in BASE_URL: the API must be at /v1/messages below it, as with {DEFAULT_BASE_URL}."
 
 
 def recognised(answer: Answer, base_url: str, spent: str) -> Check | None:
-    """What an answer to a request without a credential says of the upstream.
+    """Judge the upstream by its answer to a request without a credential.
 
     Args:
         spent: how long the answer took, as text.
 
     Returns:
-        None where it says nothing: the endpoint does not exist, or it refuses without a word.
+        None if the answer proves nothing: the endpoint does not exist, or refuses without a message.
     """
     if 300 <= answer.status < 400:
         return redirect(answer, base_url)
@@ -54,22 +54,22 @@ def recognised(answer: Answer, base_url: str, spent: str) -> Check | None:
 
 
 def in_trouble(answer: Answer) -> Check:
-    """The API answers, but does not work at the moment."""
+    """Return the warning for an API that answers, but is failing at the moment."""
     said = "overloaded" if answer.status == 529 else f"status {answer.status}"
-    return warn("upstream", f"it answers, but has trouble of its own ({said})", "Wait, or see the provider's status page.")
+    return warn("upstream", f"it answers, but is failing ({said})", "Wait, or see the provider's status page.")
 
 
 def absent(answer: Answer, base_url: str) -> Check:
-    """The finding where neither the list of models nor /v1/messages gave an answer that says anything."""
+    """Return the result if neither the list of models nor /v1/messages gave a conclusive answer."""
     if answer.status in ABSENT:
         return fail("upstream", f"there is no Anthropic API at BASE_URL={base_url}: /v1/messages gives {answer.status}", PATH_FIX)
     scheme = answer.headers.get("www-authenticate", "").partition(" ")[0]
     asks = f" and asks for a {shown(scheme)} login" if scheme else ""
-    return warn("upstream", f"it answers {answer.status}{asks}, but no sign tells that this is the API", PAGE_FIX)
+    return warn("upstream", f"it answers {answer.status}{asks}, but nothing shows that it is the API", PAGE_FIX)
 
 
 def redirect(answer: Answer, base_url: str) -> Check:
-    """A redirect: of an address that was moved, or to a login page."""
+    """Return the result for a redirect: the address has moved, or it leads to a login page."""
     to = shown(answer.headers.get("location") or "nowhere")
     base, endpoint, _ = to.partition("/v1/m")
     better = (
@@ -80,7 +80,7 @@ def redirect(answer: Answer, base_url: str) -> Check:
 
 
 def is_page(answer: Answer) -> bool:
-    """Whether the answer is meant for a browser, whatever it is labelled."""
+    """Whether the answer is a web page, whatever its content type."""
     start = answer.body.lstrip(b"\xef\xbb\xbf \t\r\n")[:15].lower()
     return start.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<meta")) or (
         "html" in answer.headers.get("content-type", "").lower() and not start.startswith((b"{", b"["))
@@ -88,7 +88,7 @@ def is_page(answer: Answer) -> bool:
 
 
 def foreign(answer: Answer, base_url: str) -> Check:
-    """Something else answers where an API should be."""
+    """Return the result if something other than an API answers."""
     challenged = is_challenge(answer)
     fix = CHALLENGE_FIX if challenged else f"{TROUBLE_FIX} {PAGE_FIX}" if answer.status >= 500 else PAGE_FIX
     what = f"a challenge page{titled(answer.body)}" if challenged else described(answer)
@@ -101,19 +101,19 @@ def is_challenge(answer: Answer) -> bool:
 
 
 def title_of(body: bytes) -> str:
-    """The title of a web page, fit to be printed; empty if it has none."""
+    """Return the title of a web page, safe to print; empty if it has none."""
     found = TITLE.search(body)
     return shown(html.unescape(found[1].decode("utf-8", "replace"))) if found else ""
 
 
 def titled(body: bytes) -> str:
-    """The title in brackets, behind a space; empty if there is none."""
+    """Return a space and the title in brackets; empty if there is none."""
     title = title_of(body)
     return f' ("{title}")' if title else ""
 
 
 def speaks_as_api(answer: Answer) -> bool:
-    """Whether the body is one that an Anthropic-compatible API sends."""
+    """Whether the body looks like one from an Anthropic-compatible API."""
     content = parsed(answer.body)
     if not isinstance(content, dict):
         return False
@@ -126,13 +126,13 @@ def speaks_as_api(answer: Answer) -> bool:
 
 
 def is_list_of_models(content: dict[str, Any]) -> bool:
-    """Anthropic's list, or OpenAI's, which has the same `data`."""
+    """Whether this is Anthropic's list of models, or OpenAI's, which has the same `data`."""
     data = content.get("data")
     return isinstance(data, list) and all(isinstance(item, dict) and "id" in item for item in data)
 
 
 def described(answer: Answer) -> str:
-    """The body in a few words."""
+    """Describe the body in a few words."""
     if is_page(answer):
         return f"a web page{titled(answer.body)}"
     body = answer.body.strip()
@@ -143,7 +143,7 @@ def described(answer: Answer) -> str:
 
 
 def parsed(body: bytes) -> Any:
-    """The body as JSON; None if it is none."""
+    """Parse the body as JSON; None if it is not JSON."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
@@ -151,6 +151,6 @@ def parsed(body: bytes) -> Any:
 
 
 def shown(text: str) -> str:
-    """A foreign text, fit to be printed: on one line, without control characters, bounded."""
+    """Make a foreign text safe to print: on one line, without control characters, truncated."""
     words = visible(" ".join(text.split()))
     return words if len(words) <= SHOWN else f"{words[:SHOWN]}…"

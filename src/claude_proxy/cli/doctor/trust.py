@@ -1,8 +1,8 @@
-"""Why a certificate is not trusted: which setting or variable says whom to trust, and what is wrong with it.
+"""Finds out why a certificate is not trusted: which setting or variable is used, and what is wrong with it.
 
-The proxy trusts UPSTREAM_CA_FILE alone if it is set, else what OpenSSL trusts: SSL_CERT_FILE and SSL_CERT_DIR if they are
-set, else the system's files (https://docs.openssl.org/master/man3/SSL_CTX_load_verify_locations/). A file named there that
-is missing is passed over in silence. Other programs' variables have no effect.
+The proxy trusts only UPSTREAM_CA_FILE if it is set, else what OpenSSL trusts: SSL_CERT_FILE and SSL_CERT_DIR if they are
+set, else the system's files (https://docs.openssl.org/master/man3/SSL_CTX_load_verify_locations/). OpenSSL silently ignores
+a missing file. Variables of other programs have no effect.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ OTHERS = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "GIT_SS
 
 
 def trust_fix(ca_file: Path | None, environ: Mapping[str, str]) -> str:
-    """What to do about an authority that is not trusted."""
+    """Say what to do about an authority that is not trusted."""
     if ca_file is not None:
-        return f"UPSTREAM_CA_FILE={ca_file} does not hold its authority: add that there, or unset it to trust the system's."
+        return f"UPSTREAM_CA_FILE={ca_file} lacks its authority: add it there, or unset it to trust the system's."
     stated = [name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if environ.get(name)]
     if stated:
         named = " and ".join(f"{name}={environ[name]} ({held(name, environ[name])})" for name in stated)
@@ -32,7 +32,7 @@ def trust_fix(ca_file: Path | None, environ: Mapping[str, str]) -> str:
 
 
 def held(name: str, value: str) -> str:
-    """What is at the place that a variable names, in a few words."""
+    """Describe in a few words what is at the path in a variable."""
     place = Path(value)
     if name == "SSL_CERT_DIR":
         return "a folder" if place.is_dir() else "no such folder"

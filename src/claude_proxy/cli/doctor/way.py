@@ -1,4 +1,4 @@
-"""The way to the upstream: name, connection, TLS, an answer, the clock, the credential. Each step needs the one before."""
+"""Checks the path to the upstream: name, connection, TLS, an answer, the clock, the credential. Each step needs the last."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from claude_proxy.protocol.usage import read_answer
 from claude_proxy.settings import Settings
 from claude_proxy.upstream.dial import Origin, parse_origin, tls_context
 
-CLOCK_LIMIT = 60.0  # seconds off that are worth a word
+CLOCK_LIMIT = 60.0  # a larger clock difference (seconds) is reported
 EXPIRY_NOTICE = 14 * 86_400.0
 MODELS = "/v1/models?limit=1"
 COUNT_TOKENS = "/v1/messages/count_tokens"  # answered without being billed
-EMPTY: dict[str, Any] = {}  # asked of /v1/messages: refused by every API, so never billed
+EMPTY: dict[str, Any] = {}  # a body for /v1/messages that every API refuses, so never billed
 MESSAGES = "/v1/messages"
 QUESTION = {"model": "claude-sonnet-5", "messages": [{"role": "user", "content": "hi"}]}
 REFUSED = (401, 403)
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A credential to try: the header it goes in, and whose it is."""
+    """A credential to try: its header, and whose it is."""
 
     header: tuple[str, str]
     owner: str
@@ -46,19 +46,19 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """Where the upstream is and how to get there; each request takes a connection of its own."""
+    """The upstream's address and how to reach it; each request uses a new connection."""
 
     origin: Origin
     tls: ssl.SSLContext | None
     base_url: str
 
     def ask(self, path: str, headers: Mapping[str, str], body: Any) -> Answer:
-        """Raises OSError or http.client.HTTPException where there is no answer."""
+        """Make one request. Raises OSError or http.client.HTTPException if there is no answer."""
         return ask(connect(self.origin, self.tls), self.origin, path, headers, body)
 
 
 def upstream(settings: Settings, environ: Mapping[str, str] = os.environ) -> Checks:
-    """Go the way to the upstream as far as it leads."""
+    """Check the path to the upstream step by step, until one fails."""
     if settings.port and same_place(settings.base_url, proxy_url(settings)):
         yield fail("upstream", f"BASE_URL={settings.base_url} is this proxy itself", "Set BASE_URL to the API behind it.")
         return
@@ -78,7 +78,7 @@ def upstream(settings: Settings, environ: Mapping[str, str] = os.environ) -> Che
 
 
 def steps(origin: Origin, tls: ssl.SSLContext | None, connected: list[socket.socket], untrusted: Callable[[], str]) -> Checks:
-    """Name, connection, tunnel, TLS; the ready socket is put into `connected`.
+    """Check name, connection, tunnel and TLS; append the ready socket to `connected`.
 
     Args:
         untrusted: what to do about a certificate of an unknown authority.
@@ -94,8 +94,8 @@ def steps(origin: Origin, tls: ssl.SSLContext | None, connected: list[socket.soc
     try:
         sock, spent = timed(lambda: reach(addresses))
     except OSError as error:
-        fix = "Check that it is up, and whether a firewall is between; a company network may need HTTPS_PROXY."
-        yield fail("connect", f"{what}{host}:{port} takes no connection ({words(error)})", fix)
+        fix = "Check that it is up and that no firewall blocks it; a company network may need HTTPS_PROXY."
+        yield fail("connect", f"{what}{host}:{port} does not accept connections ({words(error)})", fix)
         return
     yield ok("connect", f"{what}{host}:{port} ({spent})")
     yield from secure(origin, tls, sock, connected, untrusted)
@@ -104,7 +104,7 @@ def steps(origin: Origin, tls: ssl.SSLContext | None, connected: list[socket.soc
 def secure(
     origin: Origin, tls: ssl.SSLContext | None, sock: socket.socket, connected: list[socket.socket], untrusted: Callable[[], str]
 ) -> Checks:
-    """The tunnel through an outbound proxy and the TLS handshake, where they are needed."""
+    """Check the tunnel through an outbound proxy and the TLS handshake, if needed."""
     try:
         if origin.proxy is not None and origin.tls:
             tunnel(sock, origin)
@@ -127,9 +127,9 @@ def secure(
 
 
 def tls_failure(origin: Origin, error: OSError, untrusted: Callable[[], str]) -> Check:
-    """Why a handshake failed, and how to fix it."""
+    """Say why a handshake failed, and how to fix it."""
     if not isinstance(error, ssl.SSLCertVerificationError):
-        fix = "Check BASE_URL: is the port right, and is it https there?"
+        fix = "Check BASE_URL: is the port right, and does it speak https?"
         return fail("tls", f"no TLS with {origin.host}:{origin.port} ({words(error)})", fix)
     said = error.verify_message.rstrip(".")
     if "expired" in said or "not yet valid" in said:
@@ -142,19 +142,19 @@ def tls_failure(origin: Origin, error: OSError, untrusted: Callable[[], str]) ->
 
 
 def certificate(sock: ssl.SSLSocket, spent: str) -> Check:
-    """What the handshake agreed on, and how long the certificate is good for."""
+    """Report the TLS version, and how long the certificate is valid."""
     found: Any = sock.getpeercert() or {}
     until = str(found.get("notAfter", ""))
-    detail = f"{sock.version()}, certificate good until {until or 'unknown'} ({spent})"
+    detail = f"{sock.version()}, certificate valid until {until or 'unknown'} ({spent})"
     if until and ssl.cert_time_to_seconds(until) - time.time() < EXPIRY_NOTICE:
-        return warn("tls", detail, "It ends soon: the upstream has to renew it.")
+        return warn("tls", detail, "It expires soon: the upstream has to renew it.")
     return ok("tls", detail)
 
 
 def answers(way: Way, sock: socket.socket, shown: Credential | None) -> Checks:
-    """Whether an Anthropic API answers there and is in order, its clock, and whether it takes the credential.
+    """Check whether a working Anthropic API answers, its clock, and whether it accepts the credential.
 
-    The credential goes only to what was recognised as an API.
+    The credential is only sent to what was recognised as an API.
     """
     try:
         first, spent = timed(lambda: ask(sock, way.origin, MODELS, {}))
@@ -170,7 +170,7 @@ def answers(way: Way, sock: socket.socket, shown: Credential | None) -> Checks:
 
 
 def judged(way: Way, first: Answer, spent: str) -> Check:
-    """What answers without a credential say of the upstream; a second one is asked for where the first says nothing."""
+    """Judge the upstream by answers without a credential; make a second request if the first is inconclusive."""
     found = recognised(first, way.base_url, spent)
     if found is not None:
         return found
@@ -196,10 +196,10 @@ def clock(answer: Answer) -> Checks:
 
 
 def credential(settings: Settings, environ: Mapping[str, str]) -> Credential | None:
-    """The credential that would go upstream: the held one, else the client's of this shell.
+    """Return the credential that would be sent upstream: the held one, else the one in this shell.
 
-    The client's is only tried when this shell's ANTHROPIC_BASE_URL leads to the proxy: a key that is meant for somebody
-    else is never sent here.
+    The shell's is only tried if its ANTHROPIC_BASE_URL leads to the proxy, because it may otherwise be meant for somebody
+    else.
     """
     if settings.upstream_api_key is not None:
         value = settings.upstream_api_key.get_secret_value()
@@ -218,9 +218,9 @@ def credential(settings: Settings, environ: Mapping[str, str]) -> Credential | N
 def accepted(
     send: Callable[[str, Mapping[str, str], Any], Answer], first: Answer, shown: Credential | None, provider: Provider
 ) -> Check:
-    """Whether the upstream takes the credential, told from requests that are not billed.
+    """Check whether the upstream accepts the credential, with requests that are not billed.
 
-    An answer proves it only where the same request without a credential is refused.
+    An answer proves it only if the same request without a credential is refused.
     """
     if shown is None:
         return ok("credential", "the proxy holds none: each client sends its own")
@@ -238,7 +238,7 @@ def accepted(
 
 
 def compared(without: Answer, answer: Answer, owner: str, provider: Provider) -> Check | None:
-    """Judge `answer`, which had the credential, beside the same request `without` it; None where they prove nothing."""
+    """Compare `answer`, to a request with the credential, to the one `without` it; None if they prove nothing."""
     failure = judge(answer.status, read_answer(answer.body).error, provider=provider, credential_held=True)
     if failure is not None and failure.side == "proxy":
         fix = f"Check {owner}: is it complete, of this provider, and still valid?"
@@ -251,19 +251,19 @@ def compared(without: Answer, answer: Answer, owner: str, provider: Provider) ->
 
 
 def dns_fix(origin: Origin) -> str:
-    """What to do about a name without an address."""
+    """Say what to do about a name without an address."""
     return "Check HTTPS_PROXY." if origin.proxy else "Check the name in BASE_URL, and this machine's network and name servers."
 
 
 def timed(step: Callable[[], T]) -> tuple[T, str]:
-    """The step's result, and how long it took, as text."""
+    """Return the step's result, and how long it took, as text."""
     started = time.perf_counter()
     result = step()
     return result, f"{(time.perf_counter() - started) * 1000:.0f} ms"
 
 
 def words(error: Exception) -> str:
-    """An error in a few words; for TLS its reason."""
+    """Describe an error in a few words; for TLS its reason."""
     if isinstance(error, ssl.SSLError) and error.reason:
         return error.reason.replace("_", " ").lower()
     return reason(error)

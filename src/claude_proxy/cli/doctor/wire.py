@@ -1,4 +1,4 @@
-"""One connection to the upstream, step by step, with blocking sockets: the doctor wants to know which step fails."""
+"""Connects to the upstream step by step, with blocking sockets, so that the doctor can tell which step fails."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_HEAD = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer: status, headers (case-insensitive) and the first 64 KiB of its body."""
+    """An HTTP response: status, headers (case-insensitive) and the first 64 KiB of its body."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -30,7 +30,7 @@ class Answer:
 
 
 def resolve(host: str, port: int) -> list[tuple[int, tuple[Any, ...]]]:
-    """Family and address for each of the host's addresses, at most three.
+    """Return the family and address of at most three of the host's addresses.
 
     Raises:
         OSError: there is none.
@@ -40,10 +40,10 @@ def resolve(host: str, port: int) -> list[tuple[int, tuple[Any, ...]]]:
 
 
 def reach(addresses: list[tuple[int, tuple[Any, ...]]]) -> socket.socket:
-    """A connection to the first address that takes one.
+    """Return a connection to the first address that accepts one.
 
     Raises:
-        OSError: of the last address, when none does.
+        OSError: of the last address, if none does.
     """
     last: OSError = OSError("no address")
     for family, address in addresses:
@@ -60,10 +60,10 @@ def reach(addresses: list[tuple[int, tuple[Any, ...]]]) -> socket.socket:
 
 
 def tunnel(sock: socket.socket, origin: Origin) -> None:
-    """Have the outbound proxy open a tunnel (RFC 9110 section 9.3.6).
+    """Ask the outbound proxy for a tunnel (RFC 9110 section 9.3.6).
 
     Raises:
-        OSError: it refuses, or answers something else.
+        OSError: it refuses, or its answer is not valid.
     """
     authority = f"{bracketed(origin.host)}:{origin.port}".encode()
     proof = origin.proxy.authorization if origin.proxy else None
@@ -71,7 +71,7 @@ def tunnel(sock: socket.socket, origin: Origin) -> None:
     sock.sendall(b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (authority, authority, field))
     head = b""
     while not head.endswith(b"\r\n\r\n") and len(head) < MAX_HEAD:
-        byte = sock.recv(1)  # one at a time: what follows the head belongs to TLS
+        byte = sock.recv(1)  # one byte at a time: what follows the head belongs to TLS
         if not byte:
             break
         head += byte
@@ -87,10 +87,10 @@ class Prepared(http.client.HTTPConnection):
 
 
 def connect(origin: Origin, tls: ssl.SSLContext | None) -> socket.socket:
-    """All steps at once.
+    """Do all steps.
 
     Raises:
-        OSError: any of them failed (ssl.SSLError is one too).
+        OSError: a step failed (ssl.SSLError is an OSError too).
     """
     host, port = (origin.proxy.host, origin.proxy.port) if origin.proxy else (origin.host, origin.port)
     sock = reach(resolve(host, port))
@@ -104,10 +104,10 @@ def connect(origin: Origin, tls: ssl.SSLContext | None) -> socket.socket:
 
 
 def ask(sock: socket.socket, origin: Origin, path: str, headers: Mapping[str, str], body: Any = None) -> Answer:
-    """One request on `sock`, which is closed then; a POST if there is a (JSON) `body`.
+    """Make one request on `sock` and close it; a POST if there is a (JSON) `body`.
 
     Raises:
-        OSError, http.client.HTTPException: no answer, or not one in HTTP.
+        OSError, http.client.HTTPException: no response, or not an HTTP response.
     """
     connection = Prepared(origin.host, origin.port)
     connection.sock = sock

@@ -2,7 +2,7 @@
   "use strict";
   const target = document.getElementById("docs");
   const page = target.dataset.page;
-  // The address bar knows the prefix even where a front proxy did not tell the server.
+  // The address bar has the prefix even if a front proxy did not tell the server.
   const here = location.origin + location.pathname.slice(0, location.pathname.lastIndexOf(`/${page}`));
   for (const link of document.querySelectorAll(".home a")) link.href = `${here}/${link.dataset.to}`;
 

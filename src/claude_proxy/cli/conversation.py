@@ -1,0 +1,270 @@
+"""Prints a captured conversation: readably, as the request's JSON, or as a curl command.
+
+Everything in it was written by others: it is redacted once more after JSON has been decoded, and no control character of it
+reaches the terminal.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from claude_proxy import ids
+from claude_proxy.cleaning import is_unseen, visible
+from claude_proxy.cli.output import say
+from claude_proxy.ledger.answers import rfc3339
+from claude_proxy.ledger.capture.images import image_type
+from claude_proxy.ledger.capture.preparing import ANSWER, WHOLE
+from claude_proxy.ledger.capture.reading import Block, Conversations, NoConversations, Transcript
+from claude_proxy.ledger.capture.redacting import Redactor
+
+FOLDED = 100  # characters of a system block that are shown
+DEFAULT_URL = "http://127.0.0.1:3000/api/anthropic"
+_redact = Redactor().text
+
+
+def print_conversation(exchange: str | int, data_dir: Path, *, raw: bool = False, curl: bool = False) -> None:
+    """Print the conversation that an exchange sent and what it was answered.
+
+    Args:
+        exchange: its id, as people type it or as a number.
+        data_dir: where the proxy keeps its files.
+        raw: print the request's JSON instead, so that `jq` can read it.
+        curl: print a curl command instead that sends the request again; the credential is left to the environment.
+
+    Raises:
+        typer.Exit: with 1, after a sentence that says why there is nothing to print.
+    """
+    try:
+        number = ids.decode(exchange) if isinstance(exchange, str) else exchange
+        with Conversations.open(data_dir) as conversations:
+            found = conversations.transcript(number)
+    except (ValueError, NoConversations) as error:
+        say(str(error), err=True)
+        raise typer.Exit(1) from None
+    if found is None:
+        say(f"No conversation of {ids.encode(number)} is kept: CAPTURE was off for it, or it has been deleted since.", err=True)
+        raise typer.Exit(1)
+    if raw or curl:
+        _print_request(found, curl=curl)
+        return
+    for line in lines(found):
+        say(line)
+
+
+def _print_request(found: Transcript, *, curl: bool) -> None:
+    request = found.request
+    if request is None:
+        say("The request's body could not be read: it had a content coding that is not known here.", err=True)
+        raise typer.Exit(1)
+    text = _redact(request.decode("utf-8", "replace"))
+    typer.echo(curl_command(found, text) if curl else json_visible(text))
+
+
+# -- readably
+
+
+def lines(found: Transcript) -> Iterator[str]:
+    """The conversation for a person to read."""
+    yield from _head(found)
+    yield from _folded("Tools", found.of("tool"), _tool)
+    yield from _folded("System", found.of("system"), _system)
+    for block in found.of("whole", "beginning"):
+        what = "The request (no JSON that could be cut)" if block.kind == WHOLE else "The beginning of the request"
+        yield from ("", f"── {what}, {size(block.size)} ──", _text(block.data.decode("utf-8", "replace")))
+    messages = [block.value() for block in found.of("message")]
+    answers = [block for block in found.answer if block.kind == ANSWER]
+    values = [*messages, *(block.value() for block in answers)]
+    yield from _Messages(values, answered=len(answers), complete=found.note.complete).lines()
+    for block in found.answer:
+        if block.kind != ANSWER:
+            yield from ("", f"── {block.kind}, {size(block.size)} ──", _text(block.data.decode("utf-8", "replace")))
+    if not found.answer:
+        yield from ("", "── no answer came ──")
+
+
+def _head(found: Transcript) -> Iterator[str]:
+    note = found.note
+    parts = [found.id, rfc3339(ids.milliseconds(found.number)), note.model, str(note.status or "no status"), note.outcome]
+    yield _text("  ".join(part for part in parts if part))
+    if note.failure:
+        yield _text(f"failed: {note.failure}")
+    if not found.sound:
+        yield "What is kept of it is damaged: parts may be missing or wrong."
+
+
+def _folded(title: str, blocks: tuple[Block, ...], describe: Any) -> Iterator[str]:
+    if not blocks:
+        return
+    yield from ("", f"── {title}: {len(blocks)}, {size(sum(block.size for block in blocks))} ──")
+    for block in blocks:
+        yield f"  {_text(describe(block.value()))} ({size(block.size)})"
+
+
+def _tool(value: Any) -> str:
+    return str(value.get("name") or value.get("type") or "?") if isinstance(value, dict) else "?"
+
+
+def _system(value: Any) -> str:
+    text = value.get("text") if isinstance(value, dict) else value
+    text = " ".join(str(text).split())
+    return text if len(text) <= FOLDED else text[:FOLDED] + "…"
+
+
+class _Messages:
+    """Prints messages; the result of a tool stands under its call.
+
+    Args:
+        values: the messages in order, the answer last.
+        answered: how many of them are answers.
+        complete: whether the answer came whole.
+    """
+
+    def __init__(self, values: list[Any], *, answered: int, complete: bool) -> None:
+        self._values = values
+        self._first_answer = len(values) - answered
+        self._complete = complete
+        self._results: dict[str, Any] = {}
+        self._calls: set[str] = set()
+        for value in values:
+            for block in _blocks(value):
+                if block.get("type") == "tool_result" and isinstance(block.get("tool_use_id"), str):
+                    self._results.setdefault(block["tool_use_id"], block)
+                elif isinstance(block.get("id"), str):
+                    self._calls.add(block["id"])
+
+    def lines(self) -> Iterator[str]:
+        for index, value in enumerate(self._values):
+            body = [line for block in _blocks(value) for line in self._block(block)]
+            role = value.get("role") if isinstance(value, dict) else None
+            if index >= self._first_answer:
+                role = "answer" if self._complete else "answer, not complete"
+            elif not body:
+                continue  # nothing but results that stand under their calls
+            yield from ("", f"── {_text(str(role or '?'))} ──", *(body or ["(empty)"]))
+            if index >= self._first_answer and isinstance(value, dict) and value.get("stop_reason"):
+                yield _text(f"[{value['stop_reason']}]")
+
+    def _block(self, block: dict[str, Any]) -> Iterator[str]:
+        kind = block.get("type")
+        if kind == "text":
+            yield _text(str(block.get("text", "")))
+        elif kind == "thinking":
+            yield _indented("thinking: ", str(block.get("thinking", "")))
+        elif kind in ("tool_use", "server_tool_use", "mcp_tool_use"):
+            yield _indented(f"→ {block.get('name')} ", _compact(block.get("input")))
+            result = self._results.get(str(block.get("id")))
+            if result is not None:
+                yield from self._result(result)
+        elif kind == "tool_result":
+            if block.get("tool_use_id") not in self._calls:
+                yield from self._result(block)
+        else:
+            yield f"[{_text(str(kind or 'block'))}{_described(block)}]"
+
+    def _result(self, block: dict[str, Any]) -> Iterator[str]:
+        mark = "← error: " if block.get("is_error") else "← "
+        inner = [line for part in _blocks(block) for line in self._plain(part)]
+        yield _indented(mark, "\n".join(inner), clean=True)
+
+    def _plain(self, block: dict[str, Any]) -> Iterator[str]:
+        """A block in a result: it may hold no calls."""
+        if block.get("type") == "text":
+            yield _text(str(block.get("text", "")))
+        else:
+            yield f"[{_text(str(block.get('type') or 'block'))}{_described(block)}]"
+
+
+def _blocks(value: Any) -> list[dict[str, Any]]:
+    """The content of a message or a result as blocks; a string is one text block."""
+    content = value.get("content") if isinstance(value, dict) else value
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    if not isinstance(content, list):
+        return []
+    return [block if isinstance(block, dict) else {"type": "text", "text": str(block)} for block in content]
+
+
+def _described(block: dict[str, Any]) -> str:
+    """What a block that is not printed is and how large: an image by what it really is."""
+    source = block.get("source")
+    if not isinstance(source, dict):
+        return f", {size(len(json.dumps(block)))}"
+    data = source.get("data")
+    if not isinstance(data, str):
+        return f" from {_text(str(source.get('url') or source.get('file_id') or source.get('type')))}"
+    known = _image_type(data) if source.get("type") == "base64" else None
+    return f" {known or _text(str(source.get('media_type')))}, {size(len(data) * 3 // 4)}"
+
+
+def _image_type(data: str) -> str | None:
+    try:
+        return image_type(base64.b64decode(data[:32], validate=True))
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _indented(mark: str, text: str, *, clean: bool = False) -> str:
+    inner = text if clean else _text(text)
+    return _text(mark) + inner.replace("\n", "\n    ")
+
+
+def _compact(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _text(text: str) -> str:
+    return visible(_redact(text), keep="\n\t")
+
+
+def size(count: int) -> str:
+    """Bytes as people read them."""
+    if count < 1000:
+        return f"{count} B"
+    return f"{count / 1000:.1f} kB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"
+
+
+# -- as JSON and as a command
+
+
+def json_visible(text: str) -> str:
+    """JSON whose unseen characters are escaped as JSON does it: its meaning stays, a terminal is not moved."""
+    if text.isprintable():
+        return text
+    return "".join(_escaped(char) if char not in "\n\t" and is_unseen(char) else char for char in text)
+
+
+def _escaped(char: str) -> str:
+    return "".join(f"\\u{unit:04x}" for unit in _utf16(char))
+
+
+def _utf16(char: str) -> Iterable[int]:
+    data = char.encode("utf-16-be", "surrogatepass")
+    return (int.from_bytes(data[at : at + 2]) for at in range(0, len(data), 2))
+
+
+def curl_command(found: Transcript, body: str) -> str:
+    """A command for a shell that sends the request again. The body is its input: it may be too long for an argument."""
+    bearer = found.note.credential == "authorization"
+    credential = "authorization: Bearer $ANTHROPIC_AUTH_TOKEN" if bearer else "x-api-key: $ANTHROPIC_API_KEY"
+    mark = "BODY"
+    while mark in body:
+        mark += "_"
+    options = [f'-H "{credential}"', *(f"-H {_quoted(f'{name}: {value}')}" for name, value in found.note.headers)]
+    command = [f'curl -N "${{ANTHROPIC_BASE_URL:-{DEFAULT_URL}}}/v1/messages"', *options, f"--data-binary @- <<'{mark}'"]
+    return " \\\n  ".join(command) + f"\n{json_visible(body)}\n{mark}"
+
+
+def _quoted(text: str) -> str:
+    return "'" + visible(_redact(text)).replace("'", "'\\''") + "'"
+
+
+if __name__ == "__main__":
+    print_conversation(sys.argv[1], Path(sys.argv[2]), raw="--raw" in sys.argv, curl="--curl" in sys.argv)

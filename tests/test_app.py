@@ -23,6 +23,7 @@ from claude_proxy.app import (
     facts,
     lifespan,
     make_notifier,
+    make_quota_poll,
     make_upstream,
     readiness,
     unrepeat_root_path,
@@ -193,6 +194,38 @@ def test_the_room_of_notices_is_not_imported_without_a_topic() -> None:
         env=os.environ | {"PYTHONPATH": "src"},
     )
     assert done.stdout == "False\n"
+
+
+class Books:
+    """Where samples would go."""
+
+    class writer:  # noqa: N801
+        put_sample = print
+
+
+@pytest.mark.parametrize(
+    ("values", "asked"),
+    [
+        ({}, True),
+        ({"base_url": "https://open.bigmodel.cn/api/anthropic"}, True),
+        ({"base_url": "https://api.anthropic.com"}, False),
+        ({"base_url": "https://gateway.example/api/anthropic"}, False),
+        ({"quota_poll": False}, False),
+    ],
+)
+def test_only_a_provider_that_tells_its_quota_is_asked(values: dict[str, Any], asked: bool) -> None:
+    settings = Settings(**values)
+    upstream = make_upstream(settings)
+    assert (make_quota_poll(settings, (upstream,), Books()) is not None) is asked  # type: ignore[arg-type]
+    assert make_quota_poll(settings, (upstream,), None) is None
+
+
+def test_the_proxys_own_key_is_known_and_never_asked_with() -> None:
+    settings = Settings(proxy_api_key="sk-own")  # type: ignore[arg-type]
+    poll = make_quota_poll(settings, (make_upstream(settings),), Books())  # type: ignore[arg-type]
+    assert poll is not None
+    assert poll._is_own_key(b"sk-own")
+    assert not poll._is_own_key(b"sk-client")
 
 
 def test_the_facts_say_what_the_settings_mean_and_no_secret() -> None:

@@ -44,6 +44,8 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "ledger_keep": ("30", "30", 30),
     "ledger_max_bytes": ("1GiB", '"1GiB"', 1024 * MIB),
     "database_url": ("postgresql://u:p@db/books", '"postgresql://u:p@db/books"', SecretStr("postgresql://u:p@db/books")),
+    "quota_poll": ("off", "false", False),
+    "timezone": ("Asia/Kathmandu", '"Asia/Kathmandu"', "Asia/Kathmandu"),
     "connect_timeout": ("2.5", "2.5", 2.5),
     "write_timeout": ("3", "3", 3.0),
     "response_head_timeout": ("4", "4", 4.0),
@@ -643,3 +645,28 @@ def test_the_data_directory_is_asked_for_only_where_none_is_set(monkeypatch: pyt
     monkeypatch.setenv("XDG_DATA_HOME", "/somewhere")
     assert default_data_dir() == Path("/somewhere/claude-proxy")
     assert load({}).settings.data_dir == Path("/somewhere/claude-proxy")
+
+
+@pytest.mark.parametrize(
+    ("tz", "expected"),
+    [
+        ("Asia/Seoul", "Asia/Seoul"),
+        (":Asia/Kathmandu", "Asia/Kathmandu"),
+        ("", "UTC"),
+        ("utc", "UTC"),
+        ("Mars/Base", "UTC"),
+        ("../../etc/passwd", "UTC"),
+        ("<+09>-9", "UTC"),
+        ("/etc/localtime", "UTC"),
+    ],
+)
+def test_the_time_zone_is_that_of_tz_where_none_is_set(monkeypatch: pytest.MonkeyPatch, tz: str, expected: str) -> None:
+    monkeypatch.setenv("TZ", tz)
+    assert load({}).settings.timezone == expected
+    assert load({"TIMEZONE": "America/New_York"}).settings.timezone == "America/New_York"
+
+
+@pytest.mark.parametrize("zone", ["Mars", "UTC+9", "../../etc/passwd", "/etc/localtime", "Asia", "Asia/Seoul/x", "\u0661"])
+def test_a_time_zone_has_to_exist(zone: str) -> None:
+    with pytest.raises(SettingsError, match="expected the IANA name of a time zone, such as Asia/Seoul or UTC"):
+        load({"TIMEZONE": zone})

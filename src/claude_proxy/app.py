@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import structlog
 from fastapi import FastAPI
@@ -20,34 +19,39 @@ from claude_proxy.access.origin import OriginRules, cors_headers, preflight_head
 from claude_proxy.errors import ProxyError, render
 from claude_proxy.exchange import Listener, Listeners
 from claude_proxy.ids import Ids
-from claude_proxy.ledger import Ledger, Options, prices
+from claude_proxy.ledger import Ledger
 from claude_proxy.ledger.charging import Charging
-from claude_proxy.ledger.options import Say, Store
-from claude_proxy.ledger.prices import Prices
 from claude_proxy.observe.cache import CacheObserver
 from claude_proxy.observe.line import ExchangeLog
+from claude_proxy.observe.live import Live
 from claude_proxy.observe.metrics import Metrics
-from claude_proxy.observe.session_sums import Booked, SessionSums
+from claude_proxy.observe.quota import QuotaPoll
 from claude_proxy.observe.sessions import Sessions
 from claude_proxy.observe.sources import Sources
-from claude_proxy.observe.status import StatusSource
-from claude_proxy.protocol.providers import find_at
+from claude_proxy.parts import (
+    make_capture,
+    make_charging,
+    make_ledger,
+    make_notifier,
+    make_quota_poll,
+    make_reader,
+    make_status,
+    make_upstream,
+)
 from claude_proxy.proxy.client import Message, Receive, Scope, Send
-from claude_proxy.proxy.config import Config, Upstream
+from claude_proxy.proxy.config import Config
 from claude_proxy.proxy.forward import Forward
 from claude_proxy.proxy.target import PREFIX, below_prefix
-from claude_proxy.settings import SECRETS, Settings, load, unread_sentence
+from claude_proxy.settings import Settings, load, unread_sentence
 from claude_proxy.signals import on_stop_signal
-from claude_proxy.upstream.dial import parse_origin
-from claude_proxy.upstream.pool import Pool
 from claude_proxy.web import Door, PageFacts, install
 from claude_proxy.web import Upstream as UpstreamFacts
 from claude_proxy.web.admin import require_admin
+from claude_proxy.web.api import Sources as ApiSources
+from claude_proxy.web.api import install_api, items
 from claude_proxy.web.metrics import metrics
 
 if TYPE_CHECKING:
-    from claude_proxy.ledger.database import Connect
-    from claude_proxy.ledger.queries import Books
     from claude_proxy.notify import Notifier
 
 log = structlog.get_logger("app")
@@ -113,15 +117,49 @@ def create_app(
         SettingsError: with a sentence for each setting that cannot be used.
     """
     name, unread = "default", None
+    origins: Mapping[str, str] = {}
     if settings is None:
         defaults = {} if default_base_url is None else {"base_url": default_base_url}
         loaded = load(defaults=defaults, beside=None if beside is None else Path(beside))
-        settings, name, unread = loaded.settings, loaded.upstream_name, loaded.unread
+        settings, name, unread, origins = loaded.settings, loaded.upstream_name, loaded.unread, loaded.sources
     told = structlog.is_configured()  # by serve or gunicorn_conf.py, which have said it once for all workers
     logs.configure(settings.log_level, settings.log_format)
     if unread is not None and not told:
         log.warning("option", note=unread_sentence(unread))
-    app = App(
+    app = bare_app()
+    state: dict[str, Any] = {"settings": settings, "draining": False, "ids": Ids()}
+    app.state = State(state)
+    upstream = make_upstream(settings, name)
+    charging = make_charging({name: settings.base_url})
+    ledger = app.state.ledger = make_ledger(settings, charging, app.state.ids)
+    app.state.reader = make_reader(settings, ledger)
+    app.state.live = live = Live()
+    quota = make_quota_poll(settings, (upstream,), ledger)
+    notifier = make_notifier(settings)
+    app.state.capture = make_capture(settings)
+    counted = Metrics(sources(app, notifier, charging, quota), data_dir=settings.data_dir)
+    sessions = Sessions(projects=settings.project_names)
+    watch = None if ledger is None else CacheObserver()
+    # `sessions` comes first: it names the project that the others record.
+    found = (sessions, ExchangeLog(), counted, live, *listeners, watch, ledger, app.state.capture, quota, notifier)
+    app.state.listeners = Listeners([listener for listener in found if listener is not None], on_listener_error)
+    app.published_under = settings.root_path
+    app.origins = OriginRules(settings.allowed_hosts, settings.allowed_origins)
+    gate = Gate(settings, app.origins, lambda: bool(state["draining"]))
+    app.forward = Forward(Config(settings, gate, (upstream,)), app.state.listeners, app.state.ids)
+    windows = quota.windows if quota is not None else tuple
+    status = make_status(settings, sessions, ledger, charging, {name: settings.base_url}, windows)
+    app.state.status = status
+    install(app, lambda: facts(settings, name), lambda: readiness(app), (status, Door(settings, sessions)))
+    admin = require_admin(settings.admin_token)
+    app.include_router(metrics(counted.text, admin))
+    install_api(app, api_sources(app, settings, notifier, origins), admin)
+    return app
+
+
+def bare_app() -> App:
+    """FastAPI as we use it, without a route."""
+    return App(
         title="claude-proxy",
         version=__version__,
         summary="A self-hosted proxy for the Anthropic API.",
@@ -130,29 +168,9 @@ def create_app(
         redirect_slashes=False,
         lifespan=lifespan,
     )
-    state: dict[str, Any] = {"settings": settings, "draining": False, "ids": Ids()}
-    app.state = State(state)
-    charging = make_charging({name: settings.base_url})
-    app.state.ledger = make_ledger(settings, charging, app.state.ids)
-    app.state.capture = make_capture(settings)
-    notifier = make_notifier(settings)
-    counted = Metrics(sources(app, notifier, charging), data_dir=settings.data_dir)
-    sessions = Sessions(projects=settings.project_names)
-    watch = None if app.state.ledger is None else CacheObserver()
-    # `sessions` comes first: it names the project that the others record.
-    found = (sessions, ExchangeLog(), counted, *listeners, watch, app.state.ledger, app.state.capture, notifier)
-    app.state.listeners = Listeners([listener for listener in found if listener is not None], on_listener_error)
-    app.published_under = settings.root_path
-    app.origins = OriginRules(settings.allowed_hosts, settings.allowed_origins)
-    gate = Gate(settings, app.origins, lambda: bool(state["draining"]))
-    app.forward = Forward(Config(settings, gate, (make_upstream(settings, name),)), app.state.listeners, app.state.ids)
-    app.state.status = status = make_status(settings, sessions, app.state.ledger, charging, {name: settings.base_url})
-    install(app, lambda: facts(settings, name), lambda: readiness(app), (status, Door(settings, sessions)))
-    app.include_router(metrics(counted.text, require_admin(settings.admin_token)))
-    return app
 
 
-def sources(app: App, notifier: Notifier | None, charging: Charging) -> Sources:
+def sources(app: App, notifier: Notifier | None, charging: Charging, quota: QuotaPoll | None) -> Sources:
     """What the metrics take from the other rooms."""
     ledger: Ledger | None = app.state.ledger
     return Sources(
@@ -161,6 +179,7 @@ def sources(app: App, notifier: Notifier | None, charging: Charging) -> Sources:
         listener_errors=lambda: app.state.listeners.errors,
         log_lines_lost=logs.lines_lost,
         notices=lambda: {} if notifier is None else {"sent": notifier.publisher.sent, "lost": notifier.publisher.lost},
+        quota=lambda: () if quota is None else quota.windows(),
         price=charging.cost_of,
         credits=charging.credits_of,
         ledger_lost=lambda: 0 if ledger is None else ledger.writer.lost,
@@ -168,123 +187,20 @@ def sources(app: App, notifier: Notifier | None, charging: Charging) -> Sources:
     )
 
 
-def make_upstream(settings: Settings, name: str = "default") -> Upstream:
-    """The upstream, from BASE_URL, UPSTREAM_API_KEY and UPSTREAM_AUTH or its `[[upstream]]`."""
-    origin = parse_origin(settings.base_url)
-    pool = Pool(
-        origin,
-        settings.upstream_ca_file,
-        connect_timeout=settings.connect_timeout,
-        expiry=settings.keepalive_expiry,
-        limit=settings.max_connections,
-    )
-    key = settings.upstream_api_key
-    provider = find_at(settings.base_url)
-    credential = None
-    if key is not None:
-        secret = key.get_secret_value().encode()
-        bearer = (settings.upstream_auth or provider.auth) == "bearer"
-        credential = (b"authorization", b"Bearer " + secret) if bearer else (b"x-api-key", secret)
-    return Upstream(name, pool, credential, base_url=settings.base_url, provider=provider, memory=settings.count_tokens_memory)
-
-
-def make_charging(upstreams: Mapping[str, str]) -> Charging:
-    """What prices exchanges; it reads the price lists when it is first asked.
+def api_sources(app: App, settings: Settings, notifier: Notifier | None, origins: Mapping[str, str]) -> ApiSources:
+    """What the API takes from the other rooms.
 
     Args:
-        upstreams: base URL by name.
+        origins: where each setting comes from.
     """
-
-    def load_prices() -> Prices:
-        loaded = prices.load(prices.user_file())
-        if loaded.problem is not None:
-            log.warning("prices", problem=loaded.problem)
-        return loaded.prices
-
-    return Charging(load_prices, {name: urlsplit(base_url).hostname or "" for name, base_url in upstreams.items()})
-
-
-def make_ledger(settings: Settings, charging: Charging, make_id: Ids) -> Ledger | None:
-    """What keeps the books; the database's modules are imported by its thread.
-
-    Args:
-        charging: prices what is recorded.
-        make_id: gets the worker number that the database leases.
-    """
-    if not settings.ledger:
-        return None
-    options = ledger_options(settings)
-
-    def opener(say: Say) -> Callable[[], Store]:
-        from claude_proxy.ledger.opening import Opener
-
-        charging.ready()
-        return Opener(options, make_id, say)
-
-    return Ledger(opener, price=charging)
-
-
-def make_capture(settings: Settings) -> Listener | None:
-    """What stores bodies, if asked to; otherwise it only expires what an earlier start has stored."""
-    if settings.capture == "off" and not (settings.data_dir / "capture.db").exists():
-        return None
-    from claude_proxy.ledger.capture import Capture, CaptureOptions
-
-    values = [getattr(settings, name) for name in SECRETS if hasattr(settings, name)]
-    return Capture(
-        CaptureOptions(
-            data_dir=settings.data_dir,
-            mode=settings.capture,
-            max_bytes=settings.capture_max_bytes,
-            keep_days=settings.capture_keep,
-            secrets=tuple(value.get_secret_value().encode() for value in values if value is not None),
-        )
+    return ApiSources(
+        reader=app.state.reader,
+        live=app.state.live,
+        timezone=settings.timezone,
+        upstreams=lambda: [items.upstream(one, app.state.live) for one in app.forward.config.upstreams],
+        incidents=lambda: [] if notifier is None else notifier.incidents(),
+        settings=lambda: [items.setting(settings, field, origins) for field in Settings.model_fields],
     )
-
-
-def ledger_options(settings: Settings) -> Options:
-    """Where the books are, and how long they keep."""
-    return Options(
-        data_dir=settings.data_dir,
-        database_url=None if settings.database_url is None else settings.database_url.get_secret_value(),
-        keep_days=settings.ledger_keep,
-        max_bytes=settings.ledger_max_bytes,
-        version=__version__,
-    )
-
-
-def make_status(
-    settings: Settings, sessions: Sessions, ledger: Ledger | None, charging: Charging, upstreams: Mapping[str, str]
-) -> StatusSource:
-    """What the status line says; it asks the ledger in a thread, and the database's modules come with the first question.
-
-    Args:
-        upstreams: base URL by name.
-    """
-    hosts = {name: urlsplit(base_url).hostname or name for name, base_url in upstreams.items()}
-    if ledger is None:
-        return StatusSource(sessions, hosts=hosts)
-    options = ledger_options(settings)
-    opened: dict[Connect | None, Books] = {}  # by the way to a ledger in memory: there may be one later
-
-    def booked(session: str, ended: Sequence[str]) -> Booked:
-        from claude_proxy.ledger.queries import Books
-
-        in_memory = ledger.in_memory
-        if in_memory not in opened:
-            opened[in_memory] = Books.open(options, in_memory)
-        return Booked(*opened[in_memory].session_sums(session, ended))
-
-    return StatusSource(sessions, SessionSums(sessions, booked, charging), hosts=hosts)
-
-
-def make_notifier(settings: Settings) -> Notifier | None:
-    """The ntfy listener if a topic is set; its room is not even imported otherwise."""
-    if settings.ntfy_topic is None:
-        return None
-    from claude_proxy.notify import Notifier
-
-    return Notifier(settings)
 
 
 @asynccontextmanager
@@ -293,7 +209,13 @@ async def lifespan(app: App) -> AsyncIterator[None]:
     await app.state.listeners.start()
     gc.freeze()  # what is there now stays: the collector need not walk it again and again
     logs.gather(asyncio.get_running_loop())
-    restore = on_stop_signal(lambda: setattr(app.state, "draining", True))
+    loop = asyncio.get_running_loop()
+
+    def stopping() -> None:
+        app.state.draining = True
+        loop.call_soon_threadsafe(app.state.live.end)  # a signal's handler may run in the middle of anything
+
+    restore = on_stop_signal(stopping)
     log.info(
         "ready", version=__version__, upstream=app.state.settings.base_url, notices=app.state.settings.ntfy_topic is not None
     )

@@ -16,7 +16,8 @@ ProxyError
 │   ├── UpstreamTimeout      504 timeout_error  (connect, write, response head)
 │   ├── UpstreamRedirect     502 api_error      (BASE_URL leads elsewhere)
 │   └── UpstreamIsSelf       508 api_error
-└── Unavailable       503    our own side: draining, full, or out of descriptors, memory or threads
+├── Unavailable       503    our own side: draining, full, or out of descriptors, memory or threads
+└── NoBooks           503    the ledger cannot be read: off, locked, not there yet, or the question takes too long
 
 The types and the envelope are Anthropic's (https://docs.anthropic.com/en/api/errors), so a client shows our message
 as it would show theirs. `x-claude-proxy-error` marks it as ours.
@@ -172,6 +173,14 @@ class Unavailable(ProxyError):
     type = "overloaded_error"
     code = "unavailable"
     retry_after = 1
+
+
+class NoBooks(ProxyError):
+    """503: the ledger cannot answer; asking the same again at once changes nothing."""
+
+    status = 503
+    code = "ledger_unreadable"
+    should_retry = False
 
 
 _CHALLENGE = (b"www-authenticate", b'Bearer realm="claude-proxy"')

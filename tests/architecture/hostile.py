@@ -12,6 +12,8 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC
+from types import SimpleNamespace
 from typing import Any
 
 import brotli
@@ -30,6 +32,8 @@ from claude_proxy.ledger.capture.assembling import Answer, events
 from claude_proxy.ledger.capture.redacting import Redactor
 from claude_proxy.ledger.prices import table
 from claude_proxy.ledger.prices.quota import QuotaUnreadable, parse
+from claude_proxy.ledger.samples import window_of
+from claude_proxy.ledger.when import moment
 from claude_proxy.notify import answer as ntfy
 from claude_proxy.notify import command, notice
 from claude_proxy.protocol import sse
@@ -271,6 +275,16 @@ COMPRESSED: dict[bytes, tuple[Hostile, ...]] = {
 }
 SYSTEM = '{"messages":[{"role":"system","content":"'
 PROJECTS = ("\\n", " ", "\\n ", " - ", "-", "*", "/", "\\\\", "Primary working directory: ", "\\nPrimary working directory:")
+
+
+def asked_time(text: str) -> None:
+    """A `since` or `until` of the API."""
+    with contextlib.suppress(ValueError):
+        moment(text, UTC, 1_790_000_000.0, end=True)
+
+
+NO_AMOUNTS = SimpleNamespace(limit_micro=None, used_micro=None, used_ppm=None, resets_at=None)
+
 CASES = (
     *(
         Case(f"events split, {size} bytes at a time", split(size), EVENTS, ("protocol/sse.py:_BOUNDARY",))
@@ -405,6 +419,21 @@ CASES = (
     ),
     Case("what the ntfy command says", command.failed, REPLIES),
     Case("what an ntfy server says", lambda data: ntfy.judge(429, {}, data), (*REPLIES, *JSON)),
+    Case(
+        "a time in a query",
+        asked_time,
+        ("7", "7d", " ", "2026-", ("2026-11-01T10:00", " 09", ""), (" ", "1", "d"), ("2026-11-01T", "0", " 09:00"), "d"),
+        ("ledger/when.py:_AGO", "ledger/when.py:_MONTH", "ledger/when.py:_UNQUOTED_PLUS"),
+        most=HEAD,
+        text=True,
+    ),
+    Case(
+        "a kept quota window",
+        lambda text: window_of(text, NO_AMOUNTS),
+        (" (", " (credits)", ("5h (", "tokens", ""), "(", " ", "5", ("", "5", "h"), (" (tool-calls", ")", "")),
+        ("ledger/samples.py:_LABEL", "ledger/samples.py:_HOURS"),
+        text=True,
+    ),
     Case("a Retry-After", lambda text: ntfy.judge(429, {"retry-after": text}, b""), FIELD, most=HEAD, text=True),
     Case(
         "numbers of a failed dial",

@@ -36,7 +36,7 @@ PROVIDERS = (
 """
 READERS = """
 import asyncio, json
-from claude_proxy.app import make_upstream
+from claude_proxy.parts import make_upstream
 from claude_proxy.cli.client_env import variables
 from claude_proxy.cli.doctor.way import credential
 from claude_proxy.exchange import Exchange, Outcome

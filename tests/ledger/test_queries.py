@@ -396,7 +396,7 @@ def test_an_empty_ledger_has_empty_sums(place: Place, books: Books) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"by": "minute"}, "'minute' is nothing to group or filter by: expected one of hour, day, week, month, session"),
+        ({"by": "minute"}, "'minute' is nothing to group or filter by: expected one of hour, day, week, month, window, session"),
         ({"filters": {"day": "x"}}, "'day' is nothing to group or filter by: expected one of session, project"),
         ({"timezone": "Mars/Olympus"}, "is not a time zone known here"),
     ],
@@ -460,3 +460,32 @@ def test_times_are_written_in_utc(place: Place, books: Books) -> None:
     fill(place, [entry(at("2026-09-21T23:59:59.999"))])
     assert books.exchanges()["items"][0]["started_at"] == "2026-09-21T23:59:59.999Z"
     assert datetime.fromisoformat(books.exchanges()["items"][0]["started_at"]).tzinfo is UTC
+
+
+# -- by time
+
+
+def test_exchanges_of_a_time(place: Place, books: Books) -> None:
+    made = fill(place, [entry(NOW + number * 1000) for number in range(5)])
+    found = books.exchanges(since=WALL + 1, until=WALL + 4)
+    assert [item["id"] for item in found["items"]] == made[3:0:-1]
+    assert books.exchanges(since=WALL + 5)["items"] == []
+    assert books.exchanges(until=WALL)["items"] == []
+
+
+def test_exchanges_are_found_by_their_end_in_its_order(place: Place, books: Books) -> None:
+    """The first began before the others and ended after them; the last took longer than anything is looked for."""
+    made = fill(
+        place,
+        [
+            entry(NOW - 3_600_000, started=0.0, ended=3_650.0),
+            entry(NOW, started=0.0, ended=2.0),
+            entry(NOW + 1000, started=0.0, ended=0.5),
+            entry(NOW - 60_000, started=0.0, ended=1.0),
+            entry(NOW - 8 * 3_600_000, started=0.0, ended=8 * 3600 + 60.0),
+        ],
+    )
+    assert [item["id"] for item in books.ended_since(WALL)] == [made[2], made[1], made[0]]
+    assert [item["id"] for item in books.ended_since(WALL + 1.9)] == [made[1], made[0]]
+    assert [item["id"] for item in books.ended_since(WALL, 2)] == [made[1], made[0]], "the latest"
+    assert books.ended_since(WALL + 100) == []

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from claude_proxy.ledger.options import Entry, LedgerOff, Trouble
+from claude_proxy.ledger.options import Entry, LedgerOff, Sample, Trouble
 from claude_proxy.ledger.record import UNKNOWN, Charge, Record
 from claude_proxy.ledger.writer import State, Writer
 from tests.ledger.books import Log, records
@@ -31,6 +31,7 @@ class FakeStore:
         self.chore = 60.0
         self.chores_done = 0
         self.closed: list[int | None] = []
+        self.samples: list[Sample] = []
 
     def open(self) -> "FakeStore":
         self._note("opened")
@@ -45,6 +46,14 @@ class FakeStore:
             raise self.trouble
         with self.changed:
             self.batches.append(list(batch))
+            self.changed.notify_all()
+
+    def sample(self, taken: Sample) -> None:
+        self._note("tries")
+        if self.trouble is not None:
+            raise self.trouble
+        with self.changed:
+            self.samples.append(taken)
             self.changed.notify_all()
 
     def chores(self) -> float:
@@ -414,3 +423,55 @@ def test_a_writer_that_never_started_stops() -> None:
     with running(store, log, start=False) as writer:
         assert writer.waiting == 0
     assert store.opened == 0
+
+
+# -- quota samples
+
+
+def sample(at: int) -> Sample:
+    return Sample(at, "default", None, ())
+
+
+def test_a_sample_is_written_without_any_exchange(store: FakeStore, log: Log) -> None:
+    with running(store, log) as writer:
+        store.until(lambda: store.chores_done == 1)
+        writer.put_sample(sample(1))
+        store.until(lambda: len(store.samples) == 1)
+        writer.put_sample(sample(2))
+        store.until(lambda: len(store.samples) == 2)
+    assert [taken.at for taken in store.samples] == [1, 2]
+
+
+def test_a_sample_waits_for_a_database_that_is_locked(store: FakeStore, log: Log) -> None:
+    store.trouble = Trouble("locked")
+    with running(store, log) as writer:
+        writer.put_sample(sample(1))
+        store.until(lambda: store.tries >= 3)
+        assert writer.state is State.FAILING
+        store.trouble = None
+        store.until(lambda: len(store.samples) == 1)
+        writer.put_sample(sample(2))
+        store.until(lambda: len(store.samples) == 2)
+        assert writer.state is State.WRITING
+    assert log.said("the ledger is written again")
+
+
+def test_a_sample_that_is_refused_is_dropped_and_rows_go_on(store: FakeStore, log: Log) -> None:
+    store.trouble = Trouble("no such column", hopeless=True, reopen=True)
+    with running(store, log) as writer:
+        writer.put_sample(sample(1))
+        store.until(lambda: store.tries >= 1 and store.opened >= 1 and bool(store.closed))
+        store.trouble = None
+        for record in records(3):
+            writer.put(record)
+        store.until(lambda: len(store.written) == 3)
+    assert store.samples == []
+
+
+def test_without_a_ledger_no_sample_is_kept(store: FakeStore, log: Log) -> None:
+    store.opening = LedgerOff("newer")
+    with running(store, log) as writer:
+        store.until(lambda: store.opened == 1)
+        writer.join(PATIENCE)
+        writer.put_sample(sample(1))
+        assert not writer._samples

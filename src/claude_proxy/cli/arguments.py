@@ -31,6 +31,19 @@ AppFile = Annotated[
         help="The proxy.py to serve; its BASE_URL and a claude-proxy.toml next to it are used.",
     ),
 ]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        metavar="FOLDER",
+        exists=True,
+        file_okay=False,
+        help="The proxy's DATA_DIR, with its ledger.db; overrides DATABASE_URL.",
+    ),
+]
+TimeZone = Annotated[
+    str | None, typer.Option("--timezone", metavar="ZONE", help="Whose days and clock to use, such as Asia/Seoul.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 

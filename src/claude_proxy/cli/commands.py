@@ -75,6 +75,36 @@ COMMANDS = {
         "See it stream; no key, no upstream needed.",
         ("claude-proxy demo", "claude-proxy demo --keep"),
     ),
+    "stats": Entry(
+        "claude_proxy.cli.stats:stats",
+        "Tokens and cost: by day, model, session, project ...",
+        (
+            "claude-proxy stats",
+            "claude-proxy stats --since 7d --breakdown",
+            "claude-proxy stats --by session --project my-app --since yesterday",
+            "claude-proxy stats --by month --format json | jq .totals.cost_usd",
+        ),
+    ),
+    "sessions": Entry(
+        "claude_proxy.cli.sessions:sessions",
+        "List sessions with their tokens and cost.",
+        ("claude-proxy sessions", "claude-proxy sessions --project my-app --limit 100 --json"),
+    ),
+    "show": Entry(
+        "claude_proxy.cli.show:show",
+        "Tell all that is known of one exchange.",
+        ("claude-proxy show cp_6h28x52yemr00", "claude-proxy show 6H28X52YEMROO --json | jq .attempts"),
+    ),
+    "tail": Entry(
+        "claude_proxy.cli.tail:tail",
+        "Watch exchanges as they end.",
+        ("claude-proxy tail", "claude-proxy tail --status failed", "claude-proxy tail --json | jq -r .cost_usd"),
+    ),
+    "reprice": Entry(
+        "claude_proxy.cli.reprice:reprice",
+        "Compute recorded costs again with the current prices.",
+        ("claude-proxy reprice --since 30d --dry-run", "claude-proxy reprice --since 2026-11-01 --yes"),
+    ),
     "config": Entry(
         "claude_proxy.cli.config:app",
         "Show the settings and where each value comes from.",

@@ -13,8 +13,8 @@ from claude_proxy.cleaning import visible
 from claude_proxy.cli.arguments import AppFile, AsJson, ConfigFile
 from claude_proxy.cli.output import console, say, write_json
 from claude_proxy.cli.project import user_settings
-from claude_proxy.cli.values import shown, text
-from claude_proxy.settings import SECRETS, Loaded, Settings
+from claude_proxy.cli.values import text
+from claude_proxy.settings import SECRETS, Loaded, Settings, shown
 from claude_proxy.settings.places import Place, look, user_file
 
 app = typer.Typer(

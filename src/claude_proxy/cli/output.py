@@ -7,6 +7,7 @@ clipboard (OSC 52) or reverse text (bidirectional overrides). So everything a co
 from __future__ import annotations
 
 import json
+import os
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +34,19 @@ def _json_escaped(char: str) -> str:
     return json.dumps(char)[1:-1] if ord(char) > 0x7F else f"\\u{ord(char):04x}"
 
 
-def console(*, stderr: bool = False) -> Console:
-    """Return a rich console: colours only on a terminal and without NO_COLOR, no markup, all text `visible`."""
-    return _screen()(stderr=stderr, highlight=False, markup=False, emoji=False)
+def console(*, stderr: bool = False, width: int | None = None) -> Console:
+    """Return a rich console: colours only on a terminal and without NO_COLOR, no markup, all text `visible`.
+
+    Args:
+        width: columns; by default the terminal's.
+    """
+    return _screen()(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+
+
+def wide_console() -> Console:
+    """Return a console for tables: as wide as the terminal, and 160 columns without one unless COLUMNS is set."""
+    screen = console()
+    return screen if screen.is_terminal or "COLUMNS" in os.environ else console(width=160)
 
 
 @cache

@@ -76,13 +76,16 @@ def read_settings(
     return load(os.environ if environ is None else environ, config=config, beside=app, defaults=defaults, **given)
 
 
-def user_settings(config: Path | None = None, app: Path | None = None) -> Loaded:
+def user_settings(config: Path | None = None, app: Path | None = None, **given: Any) -> Loaded:
     """Like `read_settings`, but warn on standard error about a settings file in the working directory, which is not read.
+
+    Args:
+        given: values of settings from the command line; None means not given.
 
     Raises:
         SettingsError: as in `read_settings`.
     """
-    loaded = read_settings(config, app)
+    loaded = read_settings(config, app, **given)
     if loaded.unread is not None:
         say(f"Note: {unread_sentence(loaded.unread)}", err=True)
     return loaded

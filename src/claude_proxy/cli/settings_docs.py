@@ -7,8 +7,8 @@ from typing import Any, Literal, get_args, get_origin
 import typer
 from pydantic import BaseModel
 
-from claude_proxy.cli.values import shown, text
-from claude_proxy.settings import MIB, SECRETS, GunicornSettings, ProxySettings, Settings
+from claude_proxy.cli.values import text
+from claude_proxy.settings import MIB, SECRETS, GunicornSettings, ProxySettings, Settings, shown
 
 HEAD = """\
 # Settings
@@ -103,6 +103,7 @@ does), `auth` (`bearer` or `x-api-key`) |
 """
 NO_DEFAULT = {
     "data_dir": "the platform's folder for user data",
+    "timezone": "`TZ`, else `UTC`",
     "upstream_auth": "by the upstream's host",
     "web_concurrency": "`1`",
     "pre_start_path": "`/app/prestart.sh`, if it is there",

@@ -11,7 +11,7 @@ import structlog
 from claude_proxy.exchange import Exchange, Listener
 from claude_proxy.ledger.options import Entry, Say, Store
 from claude_proxy.ledger.record import UNKNOWN, Charge, Record, record
-from claude_proxy.ledger.writer import Writer
+from claude_proxy.ledger.writer import State, Writer
 
 CLOSE_TIMEOUT = 1.5  # seconds to write what waits at a stop
 
@@ -42,11 +42,6 @@ class Ledger(Listener):
         self._loop: asyncio.AbstractEventLoop | None = None
         self.writer = Writer(self._open_store, say=self._say, price=price, on_loss=self._lost, on_batch=on_batch)
 
-    @property
-    def in_memory(self) -> Callable[[], Any] | None:
-        """How readers in this process reach a ledger that is kept in memory; None for one that is in a file or a server."""
-        return getattr(self._open, "reading", None)
-
     async def start(self) -> None:
         """Start the thread. What ended before is written now."""
         self._loop = asyncio.get_running_loop()
@@ -59,6 +54,21 @@ class Ledger(Listener):
         await asyncio.sleep(0)  # what the thread had to say comes as calls to this loop
         if not ended:
             log.error("the ledger did not stop in time", waiting=self.writer.waiting, reason=self.writer.reason)
+
+    @property
+    def place(self) -> Any:
+        """How readers in this process reach a ledger that is kept in memory; None for one in a file or at a server."""
+        return getattr(self._open, "reading", None)
+
+    @property
+    def shut(self) -> str | None:
+        """Why the ledger cannot be read in this process; None if it can."""
+        state = self.writer.state
+        if state is State.OFF:
+            return f"The ledger is off: {self.writer.reason}"
+        if state is State.STARTING and self._open is None:
+            return "The ledger is not open yet. Try again in a second."
+        return None
 
     def on_exchange_end(self, exchange: Exchange) -> None:
         if self.writer.accepting:

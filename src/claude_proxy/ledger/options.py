@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 
+from claude_proxy.ledger.prices.quota import Window
 from claude_proxy.ledger.record import Charge, Record
 
 FILE = "ledger.db"
@@ -47,8 +48,30 @@ class Entry(msgspec.Struct):
     charge: Charge
 
 
+class NotReadable(Exception):
+    """The books cannot be read now; the text is a sentence on why."""
+
+
+class TooSlow(NotReadable):
+    """The question took longer than it may; the text says what helps."""
+
+
 class LedgerOff(Exception):
     """There will be no ledger in this process; the text says why and what to do."""
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """What a provider's quota endpoint said.
+
+    Attributes:
+        at: Unix milliseconds.
+        account: at the upstream; None where there is only one, or it is the client's.
+    """
+
+    at: int
+    upstream: str
+    account: str | None
+    windows: tuple[Window, ...]
 
 
 class Trouble(Exception):
@@ -81,6 +104,9 @@ class Store(Protocol):
 
     def write(self, batch: Sequence[Entry], lost: int) -> None:
         """Keep all of a batch or nothing, and note how many rows this process has lost. Raises Trouble."""
+
+    def sample(self, taken: Sample) -> None:
+        """Keep a quota sample. Raises Trouble."""
 
     def chores(self) -> float:
         """Do one short piece of what is due beside writing; returns seconds until there is more. Raises Trouble."""

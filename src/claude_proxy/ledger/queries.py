@@ -16,23 +16,19 @@ from claude_proxy.ledger import periods
 from claude_proxy.ledger import tables as t
 from claude_proxy.ledger.answers import amounts, attempt_item, exchange_item, rfc3339
 from claude_proxy.ledger.database import Connect, file_connect, postgres_engine, sqlite_engine, trouble
-from claude_proxy.ledger.options import FILE, Options
+from claude_proxy.ledger.options import FILE, NotReadable, Options, TooSlow
+from claude_proxy.ledger.quotas import quota
 from claude_proxy.ledger.schema import HEAD, version_of
 from claude_proxy.ledger.usage import BY, DIMENSIONS, By, Dimension, bounds, text_id, texts_of, totals_of, usage
 
+__all__ = ["MAX_LIMIT", "Books", "NotReadable", "TooSlow"]
+
 MAX_LIMIT = 1000
 TIMEOUT = 1.0
+_LONGEST = 6 * 3600.0  # seconds that an exchange may take and still be found by its end
 _INSTRUCTIONS = 20_000  # of SQLite's machine between two looks at the clock
 _EXCHANGE_TEXTS = tuple(t.kinds(t.exchange))
 _ATTEMPT_TEXTS = tuple(t.kinds(t.attempt))
-
-
-class NotReadable(Exception):
-    """The books cannot be read now; the text says why."""
-
-
-class TooSlow(NotReadable):
-    """The question took longer than it may; the text says what helps."""
 
 
 class Books:
@@ -68,6 +64,8 @@ class Books:
         session: str | None = None,
         model: str | None = None,
         status: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
     ) -> dict[str, Any]:
         """The last exchanges, newest first.
 
@@ -76,6 +74,7 @@ class Books:
             before: the `next` of the page before: an exchange's id.
             session, model: as the client named them.
             status: a number such as "429", a class such as "5xx", or "failed".
+            since, until: Unix seconds between which they began.
 
         Returns:
             {"items": [...], "next": cursor or None}.
@@ -86,6 +85,7 @@ class Books:
         """
         _check_limit(limit)
         condition = and_(true() if before is None else t.exchange.c.id < ids.decode(before), _of_status(status))
+        condition = and_(condition, *_between(since, until))
         with self._reading() as connection:
             for kind, wanted in (("session", session), ("model", model)):
                 if wanted is not None:
@@ -98,6 +98,21 @@ class Books:
             texts = texts_of(connection, _ids_in(found, _EXCHANGE_TEXTS))
         items = [exchange_item(row._asdict(), texts) for row in found[:limit]]
         return {"items": items, "next": items[-1]["id"] if len(found) > limit else None}
+
+    def ended_since(self, ended: float, limit: int = MAX_LIMIT) -> list[dict[str, Any]]:
+        """The exchanges that ended at a Unix time or later, in the order of their ends; those that took less than six hours.
+
+        Args:
+            limit: if there are more, the latest.
+        """
+        c = t.exchange.c
+        began = ids.first_of(int((ended - _LONGEST) * 1000))
+        end = c.id.bitwise_rshift(22) + c.duration_ms
+        wanted = select(t.exchange).where(c.id >= began, end >= int(ended * 1000)).order_by(end.desc(), c.id.desc()).limit(limit)
+        with self._reading() as connection:
+            found = connection.execute(wanted).all()
+            texts = texts_of(connection, _ids_in(found, _EXCHANGE_TEXTS))
+        return [exchange_item(row._asdict(), texts) for row in reversed(found)]
 
     def exchange(self, number: str) -> dict[str, Any] | None:
         """One exchange with its attempts; None if it is not there. Raises as `exchanges` does."""
@@ -204,9 +219,9 @@ class Books:
         """Sums over a time, in groups.
 
         Args:
-            by: hour, day, week (from Monday) or month of the time zone; or session, project, model, agent, class, client,
-                upstream, account. Groups of a time are in its order, without those that are empty; others by cost, the dearest
-                first.
+            by: hour, day, week (from Monday) or month of the time zone; or a plan's window of five hours (see `windows`); or
+                session, project, model, agent, class, client, upstream, account. Groups of a time are in its order, without
+                those that are empty; others by cost, the dearest first.
             since, until: Unix seconds, taken to the quarter hour around them; by default all there is.
             timezone: an IANA name.
             filters: only what has this session, project, ...; an empty text means "none".
@@ -229,6 +244,13 @@ class Books:
             start = first if since is None else periods.quarter(since)
             end = max(last, periods.quarter_after(self._wall())) if until is None else periods.quarter_after(until)
             return usage(connection, by, since=start, until=end, where=where, filters=filters, breakdown=breakdown)
+
+    # -- the plan
+
+    def quota(self) -> dict[str, Any]:
+        """The windows of each plan as its provider told last, with what we counted in them; see `quotas`. Raises NotReadable."""
+        with self._reading() as connection:
+            return {"items": quota(connection, self._wall())}
 
     # -- the way there
 
@@ -286,6 +308,13 @@ def _of_status(status: str | None) -> ColumnElement[bool]:
     if len(status) == 3 and status.isascii() and status.isdigit():
         return c.status == int(status)
     raise ValueError(f"status={status[:20]!r}: expected a number such as 429, a class such as 5xx, or failed.")
+
+
+def _between(since: float | None, until: float | None) -> Iterator[ColumnElement[bool]]:
+    if since is not None:
+        yield t.exchange.c.id >= ids.first_of(int(since * 1000))
+    if until is not None:
+        yield t.exchange.c.id < ids.first_of(int(until * 1000))
 
 
 def _before(cursor: str | None) -> ColumnElement[bool]:

@@ -15,10 +15,11 @@ from sqlalchemy import Connection, Engine, select
 from claude_proxy import ids
 from claude_proxy.ledger.database import is_damaged, trouble
 from claude_proxy.ledger.names import Names
-from claude_proxy.ledger.options import Entry, Options, Say, Trouble
+from claude_proxy.ledger.options import Entry, Options, Sample, Say, Trouble
 from claude_proxy.ledger.retention import Retention
 from claude_proxy.ledger.rows import Rows, texts
 from claude_proxy.ledger.runs import HEARTBEAT_MS, Run, Unclean
+from claude_proxy.ledger.samples import keep
 from claude_proxy.ledger.statements import compile_for
 from claude_proxy.ledger.tables import DAY_MS, exchange
 
@@ -84,6 +85,12 @@ class SqlStore:
         self._names.commit()
         if not alive:
             self._begin_run()
+
+    def sample(self, taken: Sample) -> None:
+        """Keep a quota sample; of those of a quarter hour the last stays."""
+        self._check_file()
+        self._guarded(lambda connection, now: keep(connection, self._names, taken, now // DAY_MS))
+        self._names.commit()
 
     def chores(self) -> float:
         """The sign of life that is due each minute, and one step of retention."""

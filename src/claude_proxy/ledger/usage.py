@@ -6,7 +6,7 @@ import operator
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -23,15 +23,13 @@ from sqlalchemy import (
     values,
 )
 
-from claude_proxy.ledger import periods
+from claude_proxy.ledger import periods, windows
 from claude_proxy.ledger.answers import amounts
-from claude_proxy.ledger.periods import Period, Span
+from claude_proxy.ledger.groups import BY, DIMENSIONS, TIMES, By, Dimension
+from claude_proxy.ledger.periods import Span
 from claude_proxy.ledger.tables import BUCKET_MS, ROLLUP_SUMS, name, rollup, session
 
-Dimension: TypeAlias = Literal["session", "project", "model", "agent", "class", "client", "upstream", "account"]
-By: TypeAlias = Period | Dimension
-DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
-BY: tuple[By, ...] = (*periods.PERIODS, *DIMENSIONS)
+__all__ = ["BY", "DIMENSIONS", "By", "Dimension", "bounds", "text_id", "texts_of", "totals_of", "usage"]
 
 _c = rollup.c
 _sums = [func.sum(_c[key]).label(key) for key in ROLLUP_SUMS]
@@ -52,22 +50,28 @@ def usage(
     rows: Sequence[Any] = []
     keys: dict[int, str] = {}
     if chosen is not None and since < until:
-        if by in periods.PERIODS:
-            found = periods.spans(by, since, until, where)
+        if by in TIMES:
+            found = _spans(connection, by, since, until, where)
             keys = {number: span.key for number, span in enumerate(found)}
-            rows = connection.execute(_per_span(found, chosen)).all()
+            rows = connection.execute(_per_span(found, chosen)).all() if found else ()
         else:
             rows = connection.execute(_per_dimension(by, since, until, chosen)).all()
     models = texts_of(connection, {row.model for row in rows})
-    if by not in periods.PERIODS:
+    if by not in TIMES:
         keys = texts_of(connection, {row.key for row in rows})
     return {
         "from": _iso(since, where),
         "to": _iso(until, where),
         "timezone": str(where),
         "by": by,
-        **_added_up(rows, keys, models, in_time=by in periods.PERIODS, breakdown=breakdown),
+        **_added_up(rows, keys, models, in_time=by in TIMES, breakdown=breakdown),
     }
+
+
+def _spans(connection: Connection, by: By, since: int, until: int, where: tzinfo) -> list[Span]:
+    if by in periods.PERIODS:
+        return periods.spans(by, since, until, where)
+    return windows.spans(connection, since, until, where)
 
 
 def bounds(connection: Connection) -> tuple[int, int] | None:

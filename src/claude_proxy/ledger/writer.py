@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from claude_proxy.ledger.options import Entry, LedgerOff, Say, Store, Trouble
+from claude_proxy.ledger.options import Entry, LedgerOff, Sample, Say, Store, Trouble
 from claude_proxy.ledger.record import UNKNOWN, Charge, Record
 
 QUEUE = 10_000
@@ -23,6 +23,7 @@ DELAY = 1.0  # seconds that the first row of a batch waits for others
 IDLE = 60.0
 RETRY = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)  # seconds after the first failure, the second ...
 RETRY_AT_STOP = 0.05
+SAMPLES = 100  # quota samples that wait: beyond, the oldest is dropped
 HOPELESS = 3  # tries of a batch that the database refuses for what is in it
 _NEVER = 2**62
 
@@ -76,6 +77,7 @@ class Writer:
         self._delay = delay
         self._retry = retry
         self._queue: deque[Record] = deque()
+        self._samples: deque[Sample] = deque(maxlen=SAMPLES)
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._wanted = _NEVER  # rows at which the thread wants to be woken
         self._batch: list[Entry] = []
@@ -114,6 +116,12 @@ class Writer:
         rows.append(record)
         if len(rows) >= self._wanted:
             self._wanted = _NEVER
+            self._wake.put(None)
+
+    def put_sample(self, sample: Sample) -> None:
+        """Take a quota sample. Never waits."""
+        if self.state not in (State.OFF, State.STOPPED):
+            self._samples.append(sample)
             self._wake.put(None)
 
     def start(self) -> None:
@@ -160,6 +168,7 @@ class Writer:
             if self._store is None:
                 self._open()
             self._write_next()
+            self._write_samples()
             if time.monotonic() >= self._chores_at and self._store is not None:
                 self._chores_at = time.monotonic() + self._store.chores()
         except LedgerOff:
@@ -185,9 +194,21 @@ class Writer:
             self._refused = 0
             self._recovered()
 
+    def _write_samples(self) -> None:
+        while self._samples and self._store is not None:
+            sample = self._samples.popleft()
+            try:
+                self._store.sample(sample)
+            except Trouble as error:
+                if not error.hopeless:
+                    self._samples.appendleft(sample)
+                raise
+            self._recovered()
+
     def _collect(self) -> None:
-        """Take the next batch, once it is full or has waited long enough; none if a chore is due first."""
-        if not self._sleep(until=1, seconds=max(0.0, min(IDLE, self._chores_at - time.monotonic()))):
+        """Take the next batch, once it is full or has waited long enough; none if a chore or a sample is due first."""
+        patience = 0.0 if self._samples else max(0.0, min(IDLE, self._chores_at - time.monotonic()))
+        if not self._sleep(until=1, seconds=patience):
             return
         self._sleep(until=self._size, seconds=self._delay)
         take = min(self._size, len(self._queue))

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 from claude_proxy.exchange import Exchange, Listener
 from claude_proxy.notify.command import Command
+from claude_proxy.notify.incident import Incident
 from claude_proxy.notify.notice import Notice, plain
 from claude_proxy.notify.ntfy import Http
 from claude_proxy.notify.publisher import Publisher, Send
@@ -78,6 +81,12 @@ class Notifier(Listener):
         self._push(self._rules.state(upstream, state, self._now(), self._wall()))
         self._arm()
 
+    def incidents(self) -> list[dict[str, Any]]:
+        """The incidents as the API shows them, the last failure first."""
+        ahead = self._wall() - self._now()
+        found = sorted(self._rules.incidents, key=lambda incident: incident.failed_at, reverse=True)
+        return [shown(incident, ahead, self._secrets) for incident in found]
+
     def tick(self) -> None:
         """Send what is due; called by a timer."""
         self._timer = None
@@ -109,6 +118,31 @@ class Notifier(Listener):
         """Return a short name for an upstream: the provider's, or the user's own name for it."""
         is_name = upstream not in ("", "default") and not {".", "/"} & set(upstream)
         return plain(upstream) if is_name else self._provider(upstream).label
+
+
+def shown(incident: Incident, ahead: float, secrets: list[str]) -> dict[str, Any]:
+    """An incident as the API shows it.
+
+    Args:
+        ahead: what Unix time is ahead of the event loop's.
+        secrets: what must not stand in it.
+    """
+    fault = incident.last
+    return {
+        "upstream": fault.upstream,
+        "code": fault.word,
+        "meaning": fault.about.name.en,
+        "message": Notice("", fault.message, 3, (), "").scrubbed(secrets).message,
+        "fix": fault.about.do.en,
+        "failing": incident.failing,
+        "opened_at": _rfc3339(incident.opened + ahead),
+        "last_failed_at": _rfc3339(incident.failed_at + ahead),
+        "failures": incident.total,
+    }
+
+
+def _rfc3339(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def sender(settings: Settings) -> Send:

@@ -45,6 +45,11 @@ class Rules:
         self._provider = provider
         self._incidents: dict[tuple[str, str], Incident] = {}
 
+    @property
+    def incidents(self) -> tuple[Incident, ...]:
+        """Those that are open, or were until lately."""
+        return tuple(self._incidents.values())
+
     def ended(self, exchange: Exchange, now: float) -> list[Notice]:
         """An exchange is over.
 

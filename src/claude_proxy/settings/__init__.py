@@ -10,6 +10,7 @@ from claude_proxy.settings.definition import ENVIRONMENT_ONLY, SECRETS, AuthSche
 from claude_proxy.settings.kinds import DEFAULT_NTFY, MIB, default_data_dir
 from claude_proxy.settings.loading import Loaded, load
 from claude_proxy.settings.places import CONFIG_FILE, CONFIG_VARIABLE, Place, unread_sentence, user_file
+from claude_proxy.settings.showing import shown
 from claude_proxy.settings.tables import AccountTable, RouteMatch, RouteTable, Tables, UpstreamTable
 from claude_proxy.settings.urls import DEFAULT_BASE_URL
 
@@ -35,6 +36,7 @@ __all__ = [
     "clean",
     "default_data_dir",
     "load",
+    "shown",
     "unread_sentence",
     "user_file",
     "visible",

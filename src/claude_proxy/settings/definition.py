@@ -36,11 +36,13 @@ from claude_proxy.settings.kinds import (
     Seconds,
     Secret,
     Size,
+    TimeZone,
     Topic,
     WholeSeconds,
     Words,
     Workers,
     default_data_dir,
+    default_timezone,
     listen_hosts,
     parse_bind,
     parse_level,
@@ -138,6 +140,13 @@ class ProxySettings(BaseModel):
     )
     admin_token: Secret | None = Field(
         None, description="Token for the page, the API and /metrics from other machines. Also ADMIN_TOKEN_FILE."
+    )
+    quota_poll: Flag = Field(
+        True,
+        description="Ask the upstream's quota endpoint (Z.ai's plans), at most once a minute and only while requests go there.",
+    )
+    timezone: TimeZone = Field(
+        default_factory=default_timezone, description="Time zone whose days `stats` and notices mean, such as Asia/Seoul."
     )
     capture: Annotated[Literal["off", "errors", "all"], _Word] = Field(
         "off",

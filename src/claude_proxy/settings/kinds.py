@@ -28,6 +28,7 @@ _SIZE = "expected a number of bytes, 1 or more, such as 67108864 or 64MiB"
 _KEY = "expected one line of printable ASCII without spaces around it, such as sk-4f1c9b27"
 _DATABASE = "expected an address such as postgresql://user:password@host:5432/database"
 _SCRIPT = "expected the absolute path of a script, such as /app/prestart.sh"
+_ZONE = "expected the IANA name of a time zone, such as Asia/Seoul or UTC"
 _BIND = "expected host:port or unix:path, such as 0.0.0.0:80 or unix:/run/claude-proxy.sock"
 
 
@@ -186,6 +187,27 @@ def default_data_dir() -> Path:
     return Path(platformdirs.user_data_dir("claude-proxy", appauthor=False))
 
 
+def check_timezone(name: str) -> str:
+    """An IANA time zone that this machine knows."""
+    import zoneinfo  # only where the setting is used
+
+    if name.upper() == "UTC":
+        return "UTC"
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(_ZONE) from None
+    return name
+
+
+def default_timezone() -> str:
+    """The zone that TZ names (POSIX.1-2017 section 8.3, as `:Asia/Seoul` or `Asia/Seoul`); UTC where it names none."""
+    try:
+        return check_timezone(os.environ.get("TZ", "").removeprefix(":") or "UTC")
+    except ValueError:
+        return "UTC"
+
+
 _LIST = expecting('expected names separated by commas, or in TOML a list such as ["one", "two"]')
 _LISTEN = "expected an address or host name, such as 127.0.0.1, or 0.0.0.0 for every interface; or several, separated by commas"
 _SECONDS = "expected a number of seconds above 0, 86400 at most, such as 2.5 or 60"
@@ -223,6 +245,7 @@ CaFile = Annotated[
 AppModule = Annotated[str, Field(pattern=r"^[^:\s]+:[^:\s]+$"), expecting("expected module:name, such as proxy:app")]
 Identifier = Annotated[str, Field(pattern=r"^[^:\s]+$"), expecting("expected a name, such as proxy")]
 Words = Annotated[str, Field(min_length=1), expecting("expected a text")]
+TimeZone = Annotated[str, AfterValidator(check_timezone), expecting(_ZONE)]
 Topic = Annotated[
     str,
     Field(pattern=r"^[-_A-Za-z0-9]{1,64}$"),

@@ -22,6 +22,11 @@ _TAGS = [
         "headers unchanged; the answer comes back as the upstream streams it. What the paths mean is in "
         "[Anthropic's API reference](https://docs.anthropic.com/en/api/overview).",
     },
+    {
+        "name": "Books and status",
+        "description": "What was recorded and what runs now (docs/api.md). Answered to this machine, to others with ADMIN_TOKEN "
+        "as bearer. Costs are API list prices, not a bill.",
+    },
     {"name": TAG, "description": "Answered here; nothing of it reaches the upstream."},
 ]
 _SECURITY = {
@@ -66,7 +71,8 @@ def _extend(schema: dict[str, Any], facts: PageFacts) -> None:
     components = schema.setdefault("components", {})
     components.setdefault("schemas", {})["Error"] = _ERROR
     components["securitySchemes"] = _SECURITY
-    schema["tags"] = _TAGS
+    used = {tag for path in schema["paths"].values() for operation in path.values() for tag in operation["tags"]}
+    schema["tags"] = [tag for tag in _TAGS if tag["name"] in used | {_PROXIED}]
     schema["paths"] = {**_proxied_paths(facts), **schema["paths"]}
 
 

@@ -23,6 +23,7 @@ from claude_proxy.ledger.prices.rates import ONE, Factor, Price, Rates, Schedule
 from claude_proxy.ledger.prices.table import Key, Prices, Provider, Rows, newest_first
 
 PACKAGED = Path(__file__).parents[1] / "prices.toml"
+OWN_PREFIX = "own:"  # of the ids of a user's prices
 _MAX_FILE = 1024 * 1024
 _Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 _DAYS: tuple[_Day, ...] = get_args(_Day)
@@ -118,7 +119,7 @@ def load(override: Path | None = None) -> Loaded:
     if override is None:
         return Loaded(Prices(packaged), None)
     try:
-        own = parse(_read(override), prefix="own:", base=packaged)
+        own = parse(_read(override), prefix=OWN_PREFIX, base=packaged)
     except FileNotFoundError:
         return Loaded(Prices(packaged), None)
     except (OSError, ValueError) as error:

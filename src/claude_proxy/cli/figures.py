@@ -1,0 +1,75 @@
+"""Numbers and times as a person reads them. What is not known is said, never shown as zero."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, tzinfo
+from typing import Any
+
+UNPRICED = "unpriced"
+LIST_PRICES = "Costs are API list prices, not a bill."
+
+
+def count(number: int | float | None) -> str:
+    """A number with thousands separators; `-` where none is known."""
+    if number is None:
+        return "-"
+    return f"{number:,}" if isinstance(number, int) else f"{number:,.1f}"
+
+
+def exchanges(number: int) -> str:
+    """So many exchanges."""
+    return f"{number:,} exchange{'' if number == 1 else 's'}"
+
+
+def dollars(amount: float) -> str:
+    """An amount to the cent, below a cent to its first two digits that count."""
+    if amount == 0 or abs(amount) >= 0.01:
+        return f"${amount:,.2f}"
+    return f"${amount:.4f}" if abs(amount) >= 0.0001 else f"${amount:.2g}"
+
+
+def cost(sums: Mapping[str, Any]) -> str:
+    """The cost of sums or of one exchange. Where some exchanges have no price, it is at least so much."""
+    amount = sums["cost_usd"]
+    if amount is None:
+        return UNPRICED
+    return f"≥ {dollars(amount)}" if sums.get("unpriced_exchanges") else dollars(amount)
+
+
+def tokens(sums: Mapping[str, Any]) -> int:
+    """All tokens together."""
+    kinds = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+    return sum(sums[kind] or 0 for kind in kinds)
+
+
+def seconds(ms: int | None) -> str:
+    """A duration, from milliseconds to hours."""
+    if ms is None:
+        return "-"
+    if ms < 1000:
+        return f"{ms} ms"
+    if ms < 60_000:
+        return f"{ms / 1000:.1f} s"
+    minutes, rest = divmod(round(ms / 1000), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def size(number: int) -> str:
+    """Bytes."""
+    amount, unit = float(number), "bytes"
+    for larger in ("KiB", "MiB", "GiB"):
+        if amount < 1024:
+            break
+        amount, unit = amount / 1024, larger
+    return f"{number} bytes" if unit == "bytes" else f"{amount:.1f} {unit}"
+
+
+def clock(stamp: str, where: tzinfo, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """An RFC 3339 time by the clock of a zone."""
+    return datetime.fromisoformat(stamp).astimezone(where).strftime(form)
+
+
+def named(text: str | None) -> str:
+    """A name, or that there is none."""
+    return "(none)" if text is None else text

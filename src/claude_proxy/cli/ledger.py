@@ -1,0 +1,88 @@
+"""How commands reach the ledger: the proxy's own file or database, read-only, whether it runs or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import tzinfo
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from claude_proxy.cleaning import visible
+from claude_proxy.cli.output import say
+from claude_proxy.cli.project import user_settings
+from claude_proxy.ledger.options import FILE, LedgerOff, NotReadable, Options
+from claude_proxy.ledger.periods import zone
+from claude_proxy.settings import Loaded
+
+if TYPE_CHECKING:
+    from claude_proxy.ledger.queries import Books
+
+TIMEOUT = 20.0  # seconds: nobody else waits for a command
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the ledger is, and whose clock counts."""
+
+    options: Options
+    loaded: Loaded
+    timezone: str
+
+    @property
+    def where(self) -> tzinfo:
+        """The time zone."""
+        return zone(self.timezone)
+
+
+def place(config: Path | None, data_dir: Path | None, timezone: str | None = None) -> Place:
+    """The ledger that the settings name, or that of a folder.
+
+    Raises:
+        SettingsError: a bad value.
+        ValueError: there is no such time zone.
+    """
+    loaded = user_settings(config, data_dir=data_dir, timezone=timezone)
+    settings = loaded.settings
+    url = settings.database_url if data_dir is None else None
+    options = Options(settings.data_dir, None if url is None else url.get_secret_value())
+    return Place(options, loaded, settings.timezone)
+
+
+@contextmanager
+def opened(at: Place) -> Iterator[Books]:
+    """The books, with a sentence and an exit code for what a user can cause: 1 if they cannot be read, 2 for a wrong option."""
+    from claude_proxy.ledger.queries import Books
+
+    with told(at):
+        need_file(at.options)
+        yield Books.open(at.options, timeout=TIMEOUT)
+
+
+@contextmanager
+def told(at: Place) -> Iterator[None]:
+    """Turns what may go wrong with a ledger into a sentence and an exit code."""
+    try:
+        yield
+    except ValueError as error:
+        say(str(error), err=True)
+        raise typer.Exit(2) from None
+    except (NotReadable, LedgerOff) as error:
+        say(f"{error} ({'PostgreSQL' if at.options.database_url else at.options.data_dir / FILE})", err=True)
+        raise typer.Exit(1) from None
+
+
+def need_file(options: Options) -> None:
+    """See that there is a file, if the ledger is one.
+
+    Raises:
+        NotReadable: there is none.
+    """
+    if options.database_url is None and not (options.data_dir / FILE).is_file():
+        raise NotReadable(
+            f"There is no {FILE} in {visible(options.data_dir)}: no proxy has kept books there. Name the proxy's DATA_DIR with "
+            "--data-dir, or run this where the proxy runs, as in: docker compose exec claude-proxy claude-proxy stats"
+        )

@@ -1,0 +1,127 @@
+"""`claude-proxy reprice`: computes recorded costs again, after a change of the price table."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, TypeVar
+from urllib.parse import urlsplit
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from claude_proxy.cli.arguments import AsJson, ConfigFile, DataDir, TimeZone
+from claude_proxy.cli.figures import UNPRICED, count, dollars, exchanges, named
+from claude_proxy.cli.ledger import Place, need_file, place, told
+from claude_proxy.cli.output import say, wide_console, write_json
+from claude_proxy.ledger import prices, when
+from claude_proxy.ledger.options import FILE, NotReadable
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from claude_proxy.ledger.repricing import Change, Repricing, Sums
+
+NANO = 10**9
+T = TypeVar("T")
+
+
+def reprice(
+    since: Annotated[str, typer.Option(metavar="WHEN", help="Exchanges from here on: 30d, 2026-11-01, 2026-11 ...")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    timezone: TimeZone = None,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Compute the costs and plan credits of recorded exchanges again with the current price table, including your own prices.
+
+    Each exchange gets the price that was valid when it was sent. The command first prints what changes, and asks on a terminal;
+    without one it needs --yes. Sums and exchanges change together, and the proxy may be running.
+    """
+    at = place(config, data_dir, timezone)
+    with told(at):
+        need_file(at.options)
+        work, engine = _prepared(at, since)
+        changes = _guarded(lambda: work.changes(engine))
+        _say_changes(changes, work.looked_at, as_json)
+        if not changes or dry_run or not _agreed(yes, as_json):
+            return
+        changed = _guarded(lambda: work.apply(engine))
+    if not as_json:
+        say(f"Done: {exchanges(changed)} changed.")
+
+
+def _prepared(at: Place, since: str) -> tuple[Repricing, Engine]:
+    from claude_proxy.ledger.database import file_connect, postgres_engine, sqlite_engine
+    from claude_proxy.ledger.repricing import Repricing
+
+    now = time.time()
+    loaded = prices.load(prices.user_file())
+    if loaded.problem is not None:
+        say(loaded.problem, err=True)
+    hosts = {at.loaded.upstream_name: urlsplit(at.loaded.settings.base_url).hostname or ""}
+    work = Repricing(loaded.prices, hosts, since=when.moment(since, at.where, now), until=now)
+    if at.options.database_url is not None:
+        return work, postgres_engine(at.options.database_url)
+    return work, sqlite_engine(file_connect(at.options.data_dir / FILE, make=False))
+
+
+def _guarded(work: Callable[[], T]) -> T:
+    """Do it; a fault of the database becomes a sentence."""
+    from sqlalchemy.exc import DBAPIError
+
+    from claude_proxy.ledger.database import trouble
+
+    try:
+        return work()
+    except DBAPIError as error:
+        raise NotReadable(f"The ledger cannot be used: {trouble(error).reason}.") from None
+
+
+def _agreed(yes: bool, as_json: bool) -> bool:
+    if yes:
+        return True
+    if sys.stdin.isatty() and sys.stdout.isatty() and not as_json:
+        return typer.confirm("Change them?")
+    say("Nothing was changed: say --yes to do it.", err=True)
+    return False
+
+
+def _say_changes(changes: Mapping[Change, Sums], looked_at: int, as_json: bool) -> None:
+    if as_json:
+        write_json({"looked_at": looked_at, "changes": [_item(change, sums) for change, sums in changes.items()]})
+        return
+    if not changes:
+        say(f"Nothing to change in {exchanges(looked_at)} of that time: they have the prices that are in force.")
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for title in ("Model", "Price before", "Price after"):
+        table.add_column(title, overflow="fold")
+    for title in ("Exchanges", "Cost before", "Cost after"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for change, sums in sorted(changes.items(), key=lambda pair: -pair[1].exchanges):
+        old, new = _cost(change.old_price, sums.old_nano), _cost(change.new_price, sums.new_nano)
+        prices_ = (change.old_price or UNPRICED, change.new_price or UNPRICED)
+        table.add_row(named(change.model), *prices_, count(sums.exchanges), old, new)
+    wide_console().print(table)
+    total = sum(sums.exchanges for sums in changes.values())
+    say(f"{count(total)} of {exchanges(looked_at)} would change.")
+
+
+def _cost(price: str | None, nano: int) -> str:
+    return UNPRICED if price is None else dollars(nano / NANO)
+
+
+def _item(change: Change, sums: Sums) -> dict[str, object]:
+    return {
+        "model": change.model,
+        "old_price": change.old_price,
+        "new_price": change.new_price,
+        "exchanges": sums.exchanges,
+        "old_cost_usd": None if change.old_price is None else sums.old_nano / NANO,
+        "new_cost_usd": None if change.new_price is None else sums.new_nano / NANO,
+    }

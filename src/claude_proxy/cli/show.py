@@ -1,0 +1,158 @@
+"""`claude-proxy show ID`: everything that the ledger knows of one exchange, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import tzinfo
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from claude_proxy.cleaning import visible
+from claude_proxy.cli.arguments import AsJson, ConfigFile, DataDir, TimeZone
+from claude_proxy.cli.figures import UNPRICED, clock, count, dollars, seconds, size
+from claude_proxy.cli.ledger import opened, place
+from claude_proxy.cli.output import say, wide_console, write_json
+
+_SIDES = {"client": "the client's side", "upstream": "the upstream's side", "proxy": "this proxy's side"}
+_KINDS = (
+    ("input_tokens", "in"),
+    ("output_tokens", "out"),
+    ("cache_read_input_tokens", "read from the cache"),
+    ("cache_creation_input_tokens", "written to it"),
+)
+Row = tuple[str, str]
+
+
+def show(
+    id: Annotated[
+        str, typer.Argument(metavar="ID", help="As the log, an error or `tail` shows it; O for 0 and I for 1 will do.")
+    ],
+    timezone: TimeZone = None,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Tell all that is known of one exchange: who asked for what, how it went, tokens, cost, and its attempts one by one."""
+    at = place(config, data_dir, timezone)
+    with opened(at) as books:
+        item = books.exchange(id)
+    if item is None:
+        say(f"No exchange {visible(id)} is in the ledger: it may not have ended yet, or be older than what is kept.", err=True)
+        raise typer.Exit(1)
+    if as_json:
+        write_json(item)
+        return
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, words in told(item, at.where, at.timezone):
+        table.add_row(name, words)
+    screen = wide_console()
+    screen.print(Text.assemble((item["id"], "bold"), "  ", (ending(item), "red" if item["failed"] else "green")))
+    screen.print(table)
+
+
+def ending(item: Mapping[str, Any]) -> str:
+    """How it ended, in a few words."""
+    return f"{item['outcome'] or 'unknown'}, status {item['status']}"
+
+
+def told(item: Mapping[str, Any], where: tzinfo, timezone: str) -> Iterator[Row]:
+    """What is known, a line each; what is not known is left out."""
+    yield "asked", f"{clock(item['started_at'], where)} ({timezone}), {item['kind']}{', streamed' if item['stream'] else ''}"
+    yield from _who(item)
+    yield from _failure(item)
+    yield "time", ", ".join(_times(item))
+    yield "bytes", f"{size(item['bytes_in'])} in, {size(item['bytes_out'])} out"
+    yield from _used(item)
+    yield from _cache(item)
+    yield from ladder(item)
+
+
+def _who(item: Mapping[str, Any]) -> Iterator[Row]:
+    client = ", ".join(text for text in (item["client"], item["user_agent"]) if text)
+    yield "client", client or "-"
+    model, served = item["model"], item["model_served"]
+    if model:
+        yield "model", f"{model}, answered by {served}" if served and served != model else model
+    if item["upstream"]:
+        parts = [item["upstream"]]
+        parts += [f"account {item['account']}"] if item["account"] else []
+        parts += [f"request {item['upstream_request_id']}"] if item["upstream_request_id"] else []
+        yield "upstream", ", ".join(parts)
+    for name, key in (("class", "class"), ("session", "session"), ("project", "project"), ("agent", "agent")):
+        if item[key]:
+            yield name, item[key]
+    if item["parent_agent"]:
+        yield "called by", item["parent_agent"]
+    if item["stop_reason"]:
+        yield "stopped", item["stop_reason"]
+
+
+def _failure(item: Mapping[str, Any]) -> Iterator[Row]:
+    if item["failure"] is not None:
+        yield "failure", failed(item["failure"])
+
+
+def failed(failure: Mapping[str, Any]) -> str:
+    """A failure: kind, whose side, the provider's code, and the sentence."""
+    words = [str(failure["kind"])]
+    words += [_SIDES.get(failure["side"], failure["side"])] if failure["side"] else []
+    words += [f"code {failure['provider_code']}"] if failure["provider_code"] else []
+    return f"{', '.join(words)}: {failure['message']}" if failure["message"] else ", ".join(words)
+
+
+def _times(item: Mapping[str, Any]) -> Iterator[str]:
+    if item["queue_ms"]:
+        yield f"{seconds(item['queue_ms'])} in the queue"
+    if item["first_byte_ms"] is not None:
+        yield f"first byte after {seconds(item['first_byte_ms'])}"
+    yield f"all of it {seconds(item['duration_ms'])}"
+    if item["stream"] and item["silence_ms"]:
+        yield f"longest silence {seconds(item['silence_ms'])}"
+
+
+def _used(item: Mapping[str, Any]) -> Iterator[Row]:
+    usage = item["usage"]
+    parts = [f"{count(usage[key])} {word}" for key, word in _KINDS if usage[key] is not None]
+    if not parts:
+        yield "tokens", "none were reported"
+        return
+    searches = [f"{count(usage['web_searches'])} web searches"] if usage["web_searches"] else []
+    yield "tokens", ", ".join([*parts, *searches])
+    if item["cost_usd"] is None:
+        yield "cost", f"{UNPRICED}: no price is known for this model here"
+    else:
+        yield "cost", f"{dollars(item['cost_usd'])} at API list price {item['price'] or ''}".rstrip()
+    if item["credits"] is not None:
+        yield "credits", f"{item['credits']:,.2f} of the plan"
+
+
+def _cache(item: Mapping[str, Any]) -> Iterator[Row]:
+    cache = item["cache"]
+    if cache is None:
+        return
+    words = cache["verdict"]
+    places = [cache["area"], *(f"{name} {cache[name]}" for name in ("message", "block") if cache[name] is not None)]
+    if any(places):
+        words += f" in {', '.join(place for place in places if place)}"
+    if cache["lost_tokens"]:
+        lost = f", about {dollars(cache['lost_usd'])}" if cache["lost_usd"] is not None else ""
+        words += f": ~{count(cache['lost_tokens'])} tokens lost{lost}"
+    yield "cache", words
+
+
+def ladder(item: Mapping[str, Any]) -> Iterator[Row]:
+    """The attempts, one rung each."""
+    for attempt in item["attempts"]:
+        again = " on a kept connection" if attempt["reused_connection"] else ""
+        words = f"{seconds(attempt['sent_ms'])}: to {attempt['upstream'] or '-'}{again}"
+        if attempt["status"] is not None:
+            took = None if attempt["head_ms"] is None else attempt["head_ms"] - attempt["sent_ms"]
+            words += f", status {attempt['status']} after {seconds(took)}"
+        if attempt["failure"] is not None:
+            words += f", {failed(attempt['failure'])}"
+        yield f"attempt {attempt['number']}", words

@@ -1,0 +1,88 @@
+"""`claude-proxy stats`: tokens and cost over a time, in groups."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from claude_proxy.cli.arguments import AsJson, ConfigFile, DataDir, TimeZone
+from claude_proxy.cli.ledger import Place, opened, place
+from claude_proxy.cli.output import say, write_json
+from claude_proxy.cli.stats_table import print_table
+from claude_proxy.ledger import csv, when
+from claude_proxy.ledger.groups import TIMES, By
+from claude_proxy.ledger.periods import PERIODS
+
+if TYPE_CHECKING:
+    from claude_proxy.ledger.queries import Books
+
+
+def _filter(name: str) -> Any:
+    return typer.Option(f"--{name}", metavar="NAME", help=f"Only what has this {name}; '' for what has none.")
+
+
+def stats(
+    by: Annotated[By, typer.Option("--by", help="What the rows are.")] = "day",
+    since: Annotated[str | None, typer.Option(metavar="WHEN", help="7d, 24h, yesterday, 2026-11-28, 2026-11 ...")] = None,
+    until: Annotated[str | None, typer.Option(metavar="WHEN", help="The same; a day or month is included.")] = None,
+    last: Annotated[int | None, typer.Option(min=1, metavar="N", help="The last N days, weeks ...; or the N dearest.")] = None,
+    session: Annotated[str | None, _filter("session")] = None,
+    project: Annotated[str | None, _filter("project")] = None,
+    model: Annotated[str | None, _filter("model")] = None,
+    agent: Annotated[str | None, _filter("agent")] = None,
+    class_: Annotated[str | None, _filter("class")] = None,
+    client: Annotated[str | None, _filter("client")] = None,
+    upstream: Annotated[str | None, _filter("upstream")] = None,
+    timezone: TimeZone = None,
+    breakdown: Annotated[bool, typer.Option("--breakdown", help="A row for each model below each group.")] = False,
+    no_cost: Annotated[bool, typer.Option("--no-cost", help="Leave costs out of the table.")] = False,
+    form: Annotated[Literal["table", "json", "csv"], typer.Option("--format", help="How to print it.")] = "table",
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Add up what was recorded: tokens as the upstream reported them, costs at API list price.
+
+    Filters scope the numbers: `--model X --by session` sums what sessions used of X, not their whole lifetime. Reads the ledger
+    of the proxy that these settings describe, whether it runs or not.
+    """
+    given = {"session": session, "project": project, "model": model, "agent": agent, "class": class_, "client": client}
+    given |= {"upstream": upstream}
+    filters = {name: text for name, text in given.items() if text is not None}
+    at = place(config, data_dir, timezone)
+    with opened(at) as books:
+        report = reported(books, at, by, since, until, last, filters=filters, breakdown=breakdown)
+    if as_json or form == "json":
+        write_json(report)
+    elif form == "csv":
+        say(csv.usage(report, breakdown=breakdown).decode().replace("\r\n", "\n").rstrip())
+    else:
+        print_table(report, breakdown=breakdown, costs=not no_cost, top=last)
+
+
+def reported(
+    books: Books, at: Place, by: By, since: str | None, until: str | None, last: int | None, **more: Any
+) -> dict[str, Any]:
+    """The sums, of the last groups alone if they are groups of time. As `GET /api/v1/usage` gives them.
+
+    Args:
+        more: for `Books.usage`.
+
+    Raises:
+        ValueError: an option says nothing usable.
+        NotReadable: the ledger cannot be read.
+    """
+    now = time.time()
+    start = None if since is None else when.moment(since, at.where, now)
+    end = None if until is None else when.moment(until, at.where, now, end=True)
+    if last is not None and by in PERIODS:
+        start = max(start or 0.0, when.last(by, last, at.where, now if end is None else min(end - 1, now)))
+    report = books.usage(by, since=start, until=end, timezone=at.timezone, **more)
+    if last is None or by in PERIODS or len(report["groups"]) <= last:
+        return report
+    if by not in TIMES:
+        return report | {"groups": report["groups"][:last]}
+    first = when.moment(report["groups"][-last]["key"].lstrip("~"), at.where, now)
+    return books.usage(by, since=first, until=end, timezone=at.timezone, **more)

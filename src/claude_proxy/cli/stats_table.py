@@ -1,0 +1,78 @@
+"""The table of `stats`: all columns where there is room, four below 100 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from claude_proxy.cli.figures import LIST_PRICES, cost, count, exchanges, named, tokens
+from claude_proxy.cli.output import say, wide_console
+
+ROOM = 100  # columns of a terminal below which the table is compact
+_TITLES = {"day": "Date", "window": "Window", "hour": "Hour", "week": "Week from", "month": "Month"}
+_ESTIMATED = "~ marks windows that are worked out from your own requests, as no reset was known."
+
+
+def print_table(report: Mapping[str, Any], *, breakdown: bool, costs: bool, top: int | None) -> None:
+    """Print a report of `Books.usage`.
+
+    Args:
+        breakdown: a row for each model below each group.
+        costs: whether costs are shown.
+        top: groups were cut to so many.
+    """
+    screen = wide_console()
+    if not report["groups"]:
+        say(f"Nothing was recorded from {report['from']} to {report['to']}.")
+        return
+    wide = screen.width >= ROOM
+    screen.print(made(report, wide=wide, breakdown=breakdown, costs=costs))
+    for line in notes(report, costs=costs, top=top):
+        screen.print(Text(line, "dim"))
+
+
+def made(report: Mapping[str, Any], *, wide: bool, breakdown: bool, costs: bool) -> Table:
+    """The table; compact unless it is `wide`."""
+    table = Table(box=SIMPLE_HEAD, show_footer=False, pad_edge=False)
+    by = report["by"]
+    table.add_column(_TITLES.get(by, by.capitalize()), overflow="fold")
+    table.add_column("Models", overflow="fold")
+    for title in ("Input", "Output", *(("Cache Create", "Cache Read", "Total") if wide else ()), *(("Cost",) if costs else ())):
+        table.add_column(title, justify="right", no_wrap=True)
+    for group in report["groups"]:
+        models = "" if breakdown else "\n".join(group["models"])
+        table.add_row(named(group["key"]), models, *_figures(group, wide=wide, costs=costs))
+        for part in group.get("breakdown", ()):
+            table.add_row("", f"└ {named(part['model'])}", *_figures(part, wide=wide, costs=costs), style="dim")
+    table.add_section()
+    table.add_row("Total", "", *_figures(report["totals"], wide=wide, costs=costs), style="bold")
+    return table
+
+
+def _figures(sums: Mapping[str, Any], *, wide: bool, costs: bool) -> list[str]:
+    found = [count(sums["input_tokens"]), count(sums["output_tokens"])]
+    if wide:
+        found += [count(sums["cache_creation_input_tokens"]), count(sums["cache_read_input_tokens"]), count(tokens(sums))]
+    return [*found, cost(sums)] if costs else found
+
+
+def notes(report: Mapping[str, Any], *, costs: bool, top: int | None) -> Sequence[str]:
+    """What has to be said once below the table."""
+    totals = report["totals"]
+    calls = f"{exchanges(totals['exchanges'])} ({count(totals['failed'])} failed, {count(totals['cancelled'])} cancelled)"
+    found = [f"{calls} from {report['from']} to {report['to']}, {report['timezone']}."]
+    if totals["credits"] is not None:
+        found.append(f"Plan credits: {count(totals['credits'])}.")
+    if costs:
+        found.append(LIST_PRICES)
+    if costs and totals["unpriced_exchanges"]:
+        found.append(f"No price is known for {exchanges(totals['unpriced_exchanges'])}: not included in the costs.")
+    if top is not None and sum(group["exchanges"] for group in report["groups"]) != totals["exchanges"]:
+        found.append("The total is of all, shown or not.")
+    if any(str(group["key"]).startswith("~") for group in report["groups"]):
+        found.append(_ESTIMATED)
+    return found

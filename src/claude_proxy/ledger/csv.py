@@ -1,0 +1,69 @@
+"""Exchanges and sums as CSV (RFC 4180) for spreadsheets. A text that a spreadsheet would take for a formula is made harmless."""
+
+from __future__ import annotations
+
+import csv as _csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from claude_proxy.cleaning import clean
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # OWASP, "CSV Injection"
+_SUMS = (
+    *("exchanges", "failed", "cancelled", "input_tokens", "output_tokens", "cache_read_input_tokens"),
+    *("cache_creation_input_tokens", "cost_usd", "unpriced_exchanges", "credits"),
+)
+_EXCHANGE = (
+    *("id", "started_at", "session", "agent", "parent_agent", "class", "client", "upstream", "account", "model", "model_served"),
+    *("kind", "stream", "status", "outcome", "failed", "stop_reason", "upstream_request_id", "cost_usd", "price", "credits"),
+    *("queue_ms", "first_byte_ms", "duration_ms", "silence_ms", "bytes_in", "bytes_out"),
+)
+_USAGE = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "web_searches")
+_FAILURE = ("side", "kind", "provider_code", "message")
+
+
+def cell(value: Any) -> Any:
+    """A value as it may stand in a cell: nothing for None, and no text that is a formula."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str):
+        return value
+    text = clean(value, 1000) or ""
+    return f"'{text}" if text.startswith(_FORMULA) or value.startswith(_FORMULA) else text
+
+
+def exchanges(items: Iterable[Mapping[str, Any]]) -> bytes:
+    """A line for each exchange, in the order of `EXCHANGE_HEAD`."""
+    return _lines(
+        (
+            *(item[key] for key in _EXCHANGE),
+            *(item["usage"][key] for key in _USAGE),
+            *((item["failure"] or {}).get(key) for key in _FAILURE),
+        )
+        for item in items
+    )
+
+
+def usage(report: Mapping[str, Any], *, breakdown: bool = False) -> bytes:
+    """A line for each group of `Books.usage`, none for the totals: a spreadsheet adds up by itself.
+
+    Args:
+        breakdown: a line for each model of a group instead; the report has to have them.
+    """
+    by = report["by"]
+    if not breakdown:
+        return _lines([(by, *_SUMS), *((group["key"], *(group[key] for key in _SUMS)) for group in report["groups"])])
+    parts = ((group["key"], part) for group in report["groups"] for part in group["breakdown"])
+    return _lines([(by, "model", *_SUMS), *((key, part["model"], *(part[name] for name in _SUMS)) for key, part in parts)])
+
+
+def _lines(rows: Iterable[Sequence[Any]]) -> bytes:
+    file = io.StringIO(newline="")
+    _csv.writer(file).writerows([cell(value) for value in row] for row in rows)
+    return file.getvalue().encode()
+
+
+EXCHANGE_HEAD = _lines([(*_EXCHANGE, *_USAGE, *(f"failure_{key}" for key in _FAILURE))])

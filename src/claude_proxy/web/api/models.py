@@ -1,0 +1,311 @@
+"""The answers of `/api/v1` as OpenAPI describes them. Nothing runs through these models: tests hold the answers against them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+ID = "cp_6h28x52yemr00"
+AT = "2026-11-28T09:31:07.214Z"
+
+
+class Answer(BaseModel):
+    """All fields are always there; null means not known."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=True)
+
+
+class FourCounts(Answer):
+    """Tokens as the upstream reported them; input does not include what was read from or written to the cache."""
+
+    input_tokens: int | None = Field(examples=[1204])
+    output_tokens: int | None = Field(examples=[381])
+    cache_read_input_tokens: int | None = Field(examples=[52480])
+    cache_creation_input_tokens: int | None = Field(examples=[640])
+
+
+class Usage(FourCounts):
+    """The same, with what else the upstream may report."""
+
+    cache_creation_5m_input_tokens: int | None = None
+    cache_creation_1h_input_tokens: int | None = None
+    web_searches: int | None = None
+    service_tier: str | None = None
+    speed: str | None = None
+    inference_geo: str | None = None
+
+
+class Failure(Answer):
+    """Why it went wrong."""
+
+    side: Literal["client", "upstream", "proxy"] | None = Field(description="Who has to act.", examples=["upstream"])
+    kind: str | None = Field(examples=["rate_limit_error"])
+    message: str | None = Field(examples=["Too many requests"])
+    provider_code: str | None = Field(examples=["429-1"])
+
+
+class Cache(Answer):
+    """What became of the prompt cache."""
+
+    verdict: str = Field(examples=["changed"])
+    area: str | None = Field(description="Where the first changed block is.", examples=["tools"])
+    block: int | None = Field(description="The first block that changed.")
+    message: int | None = Field(description="In which message, if it is in one.")
+    lost_tokens: int | None
+    lost_usd: float | None
+
+
+class Exchange(Answer):
+    """One finished call."""
+
+    id: str = Field(examples=[ID])
+    started_at: str = Field(examples=[AT], description="RFC 3339, UTC.")
+    session: str | None
+    agent: str | None
+    parent_agent: str | None
+    class_: str | None = Field(alias="class", description="What Claude Code asked it for.", examples=["main"])
+    client: str | None = Field(description="The client key's name, else the client's address.")
+    user_agent: str | None
+    upstream: str | None = Field(examples=["default"])
+    account: str | None
+    model: str | None = Field(description="As the client named it.", examples=["glm-5.3"])
+    model_served: str | None = Field(description="As the answer names it.")
+    kind: Literal["messages", "count_tokens", "batches", "other"]
+    stream: bool
+    status: int = Field(examples=[200])
+    outcome: str | None = Field(examples=["completed"])
+    failed: bool
+    failure: Failure | None
+    stop_reason: str | None = Field(examples=["end_turn"])
+    upstream_request_id: str | None
+    usage: Usage
+    cost_usd: float | None = Field(description="API list price; null where none is known, which is not 0.", examples=[0.0213])
+    price: str | None = Field(description="Which price it was computed with.")
+    credits: float | None = Field(description="Plan credits, where the upstream meters them.")
+    queue_ms: int | None
+    first_byte_ms: int | None = Field(examples=[812])
+    duration_ms: int = Field(examples=[9120])
+    silence_ms: int = Field(description="Longest time without a byte from the upstream.")
+    bytes_in: int
+    bytes_out: int
+    cache: Cache | None
+    transcript: int | None = Field(description="The captured conversation's last node, where capture was on.")
+
+
+class Attempt(Answer):
+    """One try at one upstream; times count from the exchange's start."""
+
+    number: int
+    upstream: str | None
+    account: str | None
+    status: int | None
+    reused_connection: bool
+    sent_ms: int
+    head_ms: int | None
+    failure: Failure | None
+
+
+class WholeExchange(Exchange):
+    """One exchange and its attempts; none are listed where the only one went well."""
+
+    project: str | None
+    attempts: list[Attempt]
+
+
+class Sums(Answer):
+    """Sums over Messages calls; docs/books.md says what each number means."""
+
+    exchanges: int = Field(examples=[412])
+    failed: int
+    cancelled: int
+    input_tokens: int
+    output_tokens: int
+    cache_read_input_tokens: int
+    cache_creation_input_tokens: int
+    cost_usd: float | None = Field(description="API list price of the priced exchanges; null where none of those has a price.")
+    unpriced_exchanges: int = Field(description="Used, but missing from cost_usd: no price is known.")
+    credits: float | None
+    web_searches: int
+    count_tokens_calls: int
+    other_calls: int
+
+
+class OfModel(Sums):
+    """The part of one model."""
+
+    model: str | None
+
+
+class Group(Sums):
+    """One group; `key` is null for what has none."""
+
+    key: str | None = Field(examples=["2026-11-28"])
+    models: list[str]
+    breakdown: list[OfModel] | None = Field(None, description="Only where it was asked for.")
+
+
+class UsageReport(Answer):
+    """Sums over a time, in groups."""
+
+    from_: str = Field(alias="from", examples=["2026-11-22T00:00:00+09:00"])
+    to: str = Field(examples=["2026-11-28T18:45:00+09:00"])
+    timezone: str = Field(examples=["Asia/Seoul"])
+    by: str = Field(examples=["day"])
+    totals: Sums
+    groups: list[Group]
+
+
+class OfAgent(Sums):
+    """The part of one agent; null is the main conversation."""
+
+    agent: str | None
+
+
+class Session(Sums):
+    """One session of Claude Code."""
+
+    session: str | None
+    project: str | None
+    first_seen: str = Field(examples=[AT])
+    last_seen: str = Field(examples=[AT])
+    models: list[str]
+    agents: list[OfAgent]
+
+
+class Exchanges(Answer):
+    """A page, newest first."""
+
+    items: list[Exchange]
+    next: str | None = Field(description="Send it as `before` for the next page; null on the last one.", examples=[ID])
+
+
+class Sessions(Answer):
+    """A page, the session that was active last first."""
+
+    items: list[Session]
+    next: str | None
+
+
+class Window(Answer):
+    """One window of a plan. After its reset nothing of the sample is known any more."""
+
+    window: str = Field(examples=["5h"])
+    meter: str = Field(description="credits, tokens, tool-calls or other.", examples=["credits"])
+    used_ratio: float | None = Field(description="Used share by the provider's count; 1 is all of it.", examples=[0.1198])
+    used: float | None
+    allowance: float | None = Field(examples=[12000.0])
+    left: float | None
+    resets_at: str | None = Field(examples=[AT])
+    computed_credits: float | None = Field(description="What this proxy counted in the window, up to the sample.")
+    spent_outside: float | None = Field(description="The difference: what was spent outside this proxy.")
+
+
+class TimeToEmpty(Answer):
+    """The window that is used up first at the present rate, before its reset."""
+
+    window: str
+    at: str = Field(examples=[AT])
+    seconds: int
+
+
+class Plan(Answer):
+    """One upstream's plan, by the provider's last word."""
+
+    upstream: str | None
+    account: str | None
+    sampled_at: str = Field(examples=[AT])
+    windows: list[Window]
+    burn_rate: float | None = Field(description="Credits per hour, from the last 30 minutes (an estimate).")
+    time_to_empty: TimeToEmpty | None = Field(description="An estimate; null where every window resets before it is empty.")
+
+
+class Quotas(Answer):
+    """Empty where no upstream has a quota endpoint, or none was asked yet."""
+
+    items: list[Plan]
+
+
+class LiveExchange(Answer):
+    """An exchange that runs, as far as it has come; or, in an event, one that has just ended."""
+
+    id: str = Field(examples=[ID])
+    started_at: str = Field(examples=[AT])
+    state: Literal["reading", "waiting", "sent", "answering", "ended"]
+    kind: str
+    session: str | None
+    agent: str | None
+    class_: str | None = Field(alias="class")
+    client: str | None
+    upstream: str | None
+    model: str | None
+    stream: bool
+    status: int | None
+    outcome: str | None
+    attempts: int
+    bytes_in: int
+    bytes_out: int
+    usage: FourCounts
+    first_byte_ms: int | None
+    duration_ms: int
+    silent_ms: int | None = Field(description="Since the upstream's answer last brought something.")
+
+
+class Running(Answer):
+    """What this process is doing."""
+
+    items: list[LiveExchange]
+
+
+class Upstream(Answer):
+    """One configured upstream."""
+
+    name: str = Field(examples=["default"])
+    base_url: str = Field(examples=["https://api.example/anthropic"])
+    provider: str = Field(examples=["Anthropic"])
+    state: str = Field(description="up, or what was said of it last, such as ejected.", examples=["up"])
+    credential: Literal["held", "client"] = Field(description="Whose credential goes there.")
+    running: int
+    connections: int
+
+
+class Upstreams(Answer):
+    """In the order of their preference."""
+
+    items: list[Upstream]
+
+
+class Incident(Answer):
+    """One error class of one upstream, from its first failure on."""
+
+    upstream: str
+    code: str = Field(examples=["rate_limit_error"])
+    meaning: str
+    message: str
+    fix: str
+    failing: bool
+    opened_at: str = Field(examples=[AT])
+    last_failed_at: str = Field(examples=[AT])
+    failures: int
+
+
+class Incidents(Answer):
+    """Those that are open or were lately, the last failure first. Empty while no notices are configured."""
+
+    items: list[Incident]
+
+
+class Setting(Answer):
+    """One setting; a secret's value is the word `set`."""
+
+    name: str = Field(examples=["PORT"])
+    value: Any
+    source: str | None = Field(description="`env PORT`, a file's path, `default` ...; null where the app was given it.")
+    secret: bool
+    description: str
+
+
+class SettingsList(Answer):
+    """All settings in force, in the order of docs/settings.md."""
+
+    items: list[Setting]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from claude_proxy.exchange import Attempt, Exchange, Header, Listener, Listeners, Outcome, Tap, overrides
+from claude_proxy.exchange import Attempt, CacheVerdict, Exchange, Header, Listener, Listeners, Outcome, Tap, overrides
 
 HOOKS = ["on_exchange_start", "on_attempt", "on_response_start", "on_exchange_end", "on_upstream_state"]
 
@@ -260,3 +260,45 @@ def test_outcomes_are_words_for_a_log() -> None:
     """They are searched for and become labels of metrics: lower-case words with hyphens, as the names say them."""
     assert {outcome.value for outcome in Outcome} == {outcome.name.lower().replace("_", "-") for outcome in Outcome}
     assert f"{Outcome.CLIENT_STALLED}" == "client-stalled"
+
+
+class OffersQuietTap(Listener):
+    """Offers a tap that does not want the answer's bytes."""
+
+    def __init__(self) -> None:
+        self.ended = 0
+
+    def tap(self, exchange: Exchange) -> Tap | None:
+        return QuietTap(self)
+
+
+class QuietTap(Tap):
+    def __init__(self, listener: OffersQuietTap) -> None:
+        self.listener = listener
+
+    def on_end(self, exchange: Exchange) -> None:
+        self.listener.ended += 1
+
+
+def test_the_relay_is_told_whether_anybody_wants_the_answers_bytes() -> None:
+    calls: list[tuple[str, ...]] = []
+    quiet = OffersQuietTap()
+    for listeners, wanted in ([quiet], False), ([quiet, Told("a", calls)], True), ([OffersBrokenTap()], True):
+        tap = Listeners(listeners).tap(exchange())
+        assert tap is not None
+        assert tap.wants_data is wanted
+        see_all(tap)
+    assert quiet.ended == 2
+    assert ("a", "data", "answer") in calls
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        (CacheVerdict("grew"), "grew"),
+        (CacheVerdict("changed", "model", lost=5), "changed: model"),
+        (CacheVerdict("changed", "message", 12, 3, 5), "changed at block 12 (message 3)"),
+    ],
+)
+def test_a_cache_verdict_in_words(verdict: CacheVerdict, words: str) -> None:
+    assert str(verdict) == words

@@ -67,6 +67,7 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "accel_buffering": ("0", "false", False),
     "count_tokens_memory": ("60", "60", 60.0),
     "rewrite_results_url": ("no", "false", False),
+    "project_names": ("OFF", "false", False),
     "graceful_timeout": ("1", "1", 1.0),
     "capture": ("Errors", '"errors"', "errors"),
     "capture_max_bytes": ("2GiB", '"2GiB"', 2048 * MIB),

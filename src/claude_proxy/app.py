@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from starlette.datastructures import State
 
 from claude_proxy import __version__, logs
 from claude_proxy.access.gate import Gate
-from claude_proxy.access.origin import OriginRules, cors_headers, preflight_headers
+from claude_proxy.access.origin import OriginRules, preflight_headers
 from claude_proxy.errors import ProxyError, render
 from claude_proxy.exchange import Listener, Listeners
 from claude_proxy.ids import Ids
@@ -25,13 +25,17 @@ from claude_proxy.ledger.charging import Charging
 from claude_proxy.ledger.options import Say, Store
 from claude_proxy.ledger.prices import Prices
 from claude_proxy.ledger.reader import Reader
+from claude_proxy.observe.cache import CacheObserver
 from claude_proxy.observe.line import ExchangeLog
 from claude_proxy.observe.live import Live
 from claude_proxy.observe.metrics import Metrics
 from claude_proxy.observe.quota import QuotaPoll, Watched
+from claude_proxy.observe.session_sums import Booked, SessionSums
+from claude_proxy.observe.sessions import Sessions
 from claude_proxy.observe.sources import Sources
+from claude_proxy.observe.status import StatusSource
 from claude_proxy.protocol.providers import find_at
-from claude_proxy.proxy.client import Message, Receive, Scope, Send
+from claude_proxy.proxy.client import Receive, Scope, Send
 from claude_proxy.proxy.config import Config, Upstream
 from claude_proxy.proxy.forward import Forward
 from claude_proxy.proxy.target import PREFIX, below_prefix
@@ -39,11 +43,12 @@ from claude_proxy.settings import SECRETS, Settings, load, unread_sentence
 from claude_proxy.signals import on_stop_signal
 from claude_proxy.upstream.dial import parse_origin
 from claude_proxy.upstream.pool import Pool
-from claude_proxy.web import PageFacts, install
+from claude_proxy.web import Door, PageFacts, install
 from claude_proxy.web import Upstream as UpstreamFacts
 from claude_proxy.web.admin import require_admin, shows
 from claude_proxy.web.api import Sources as ApiSources
 from claude_proxy.web.api import install_api, items
+from claude_proxy.web.asgi import answer, refuse_websocket, with_cors
 from claude_proxy.web.metrics import metrics
 
 if TYPE_CHECKING:
@@ -134,13 +139,17 @@ def create_app(
     notifier = make_notifier(settings)
     app.state.capture = make_capture(settings)
     counted = Metrics(sources(app, notifier, charging, quota), data_dir=settings.data_dir)
-    found = (ExchangeLog(), counted, live, *listeners, ledger, app.state.capture, quota, notifier)
+    sessions = Sessions(projects=settings.project_names)
+    watch = None if ledger is None else CacheObserver()
+    # `sessions` comes first: it names the project that the others record.
+    found = (sessions, ExchangeLog(), counted, live, *listeners, watch, ledger, app.state.capture, quota, notifier)
     app.state.listeners = Listeners([listener for listener in found if listener is not None], on_listener_error)
     app.published_under = settings.root_path
     app.origins = OriginRules(settings.allowed_hosts, settings.allowed_origins)
     gate = Gate(settings, app.origins, lambda: bool(state["draining"]))
     app.forward = Forward(Config(settings, gate, (upstream,)), app.state.listeners, app.state.ids)
-    install(app, lambda: facts(settings, name), lambda: readiness(app))
+    app.state.status = status = make_status(app.state.reader, sessions, ledger, charging, {name: settings.base_url})
+    install(app, lambda: facts(settings, name), lambda: readiness(app), (status, Door(settings, sessions)))
     admin = require_admin(settings.admin_token)
     app.include_router(metrics(counted.text, admin))
     install_api(app, api_sources(app, settings, notifier, origins), admin)
@@ -249,28 +258,17 @@ def make_ledger(settings: Settings, charging: Charging, make_id: Ids) -> Ledger 
     return Ledger(opener, price=charging)
 
 
-def ledger_options(settings: Settings) -> Options:
-    """Where the ledger is, and how long it keeps."""
-    return Options(
-        data_dir=settings.data_dir,
-        database_url=None if settings.database_url is None else settings.database_url.get_secret_value(),
-        keep_days=settings.ledger_keep,
-        max_bytes=settings.ledger_max_bytes,
-        version=__version__,
-    )
-
-
 def make_reader(settings: Settings, ledger: Ledger | None) -> Reader:
     """What asks the books; a database's modules are imported in the thread of the first question."""
 
     def open_books() -> Books:
         from claude_proxy.ledger.queries import Books
 
-        return Books.open(ledger_options(settings), None if ledger is None else ledger.place)
+        return Books.open(ledger_options(settings), None if ledger is None else ledger.in_memory)
 
     if ledger is None:
         return Reader(open_books, shut=lambda: "No books are kept here: LEDGER is off.")
-    return Reader(open_books, place=lambda: ledger.place, shut=lambda: ledger.shut)
+    return Reader(open_books, place=lambda: ledger.in_memory, shut=lambda: ledger.shut)
 
 
 def make_quota_poll(settings: Settings, upstreams: Iterable[Upstream], ledger: Ledger | None) -> QuotaPoll | None:
@@ -303,6 +301,35 @@ def make_capture(settings: Settings) -> Listener | None:
             secrets=tuple(value.get_secret_value().encode() for value in values if value is not None),
         )
     )
+
+
+def ledger_options(settings: Settings) -> Options:
+    """Where the books are, and how long they keep."""
+    return Options(
+        data_dir=settings.data_dir,
+        database_url=None if settings.database_url is None else settings.database_url.get_secret_value(),
+        keep_days=settings.ledger_keep,
+        max_bytes=settings.ledger_max_bytes,
+        version=__version__,
+    )
+
+
+def make_status(
+    reader: Reader, sessions: Sessions, ledger: Ledger | None, charging: Charging, upstreams: Mapping[str, str]
+) -> StatusSource:
+    """What the status line says; it asks the ledger in a thread, and the database's modules come with the first question.
+
+    Args:
+        upstreams: base URL by name.
+    """
+    hosts = {name: urlsplit(base_url).hostname or name for name, base_url in upstreams.items()}
+    if ledger is None:
+        return StatusSource(sessions, hosts=hosts)
+
+    def booked(session: str, ended: Sequence[str]) -> Booked:
+        return Booked(*reader.books().session_sums(session, ended))
+
+    return StatusSource(sessions, SessionSums(sessions, booked, charging), hosts=hosts)
 
 
 def make_notifier(settings: Settings) -> Notifier | None:
@@ -367,27 +394,3 @@ def unrepeat_root_path(scope: Scope) -> None:
     root = scope.get("root_path", "").rstrip("/")
     while root and scope["path"].startswith(root * 2 + "/"):
         scope["path"] = scope["path"][len(root) :]
-
-
-def with_cors(send: Send, origin: bytes) -> Send:
-    """Let a page of `origin` read the answer; the upstream's own CORS fields give way."""
-
-    async def wrapped(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            kept = [pair for pair in message.get("headers", []) if not pair[0].startswith(b"access-control-")]
-            message["headers"] = [*kept, *cors_headers(origin)]
-        await send(message)
-
-    return wrapped
-
-
-async def answer(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-    """A whole response."""
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
-
-
-async def refuse_websocket(receive: Receive, send: Send) -> None:
-    """Neither the API nor the pages have websockets: close the handshake (ASGI turns that into a 403)."""
-    await receive()
-    await send({"type": "websocket.close", "code": 1008})

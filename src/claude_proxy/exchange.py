@@ -88,6 +88,31 @@ class Failure:
     provider: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class CacheVerdict:
+    """What became of the prompt cache, as determined by `protocol.cache_verdict`.
+
+    Attributes:
+        kind: "first", "grew", "changed", "expired" or "provider".
+        area: of a change: "tools", "system", "message", "model" or "settings"; None for the other kinds.
+        block: the first changed block, counted from 0 over tools, system and messages; None if no block is to blame.
+        message: index in `messages`, for a change in the area "message".
+        lost: tokens of the prompt that were in the cache before and were not read from it.
+    """
+
+    kind: str
+    area: str | None = None
+    block: int | None = None
+    message: int | None = None
+    lost: int = 0
+
+    def __str__(self) -> str:
+        if self.area is None:
+            return self.kind
+        place = self.area if self.message is None else f"{self.area} {self.message}"
+        return f"{self.kind}: {place}" if self.block is None else f"{self.kind} at block {self.block} ({place})"
+
+
 @dataclass(slots=True)
 class Attempt:
     """One try at one upstream. Times are event-loop seconds."""
@@ -119,6 +144,7 @@ class Exchange:
     upstream: str = ""
     key: str | None = None  # name of the client key that was shown
     session: str | None = None
+    project: str | None = None  # name of the folder that the session works in
     agent: str | None = None
     parent_agent: str | None = None
     request_class: str | None = None
@@ -130,6 +156,7 @@ class Exchange:
     upstream_request_id: str | None = None
     attempts: list[Attempt] = field(default_factory=list)
     usage: Usage | None = None
+    cache: CacheVerdict | None = None
     stop_reason: str | None = None
     bytes_in: int = 0
     bytes_out: int = 0
@@ -163,6 +190,11 @@ class Tap:
     """
 
     at_once = True
+
+    @property
+    def wants_data(self) -> bool:
+        """Whether it needs the response's bytes. If no tap does, the relay does not have to look at each chunk."""
+        return type(self).on_data is not Tap.on_data
 
     def on_request(self, headers: Sequence[Header], body: bytes, *, whole: bool) -> None:
         """The request has gone to the upstream; `body` is what was kept of it, all of it if `whole`. Once per attempt."""
@@ -290,8 +322,13 @@ class _Taps(Tap):
 
     def __init__(self, taps: list[Tap], call: Callable[..., None]) -> None:
         self._taps = taps
+        self._readers = [tap for tap in taps if tap.wants_data]
         self._call = call
         self.at_once = any(tap.at_once for tap in taps)
+
+    @property
+    def wants_data(self) -> bool:
+        return bool(self._readers)
 
     def on_request(self, headers: Sequence[Header], body: bytes, *, whole: bool) -> None:
         for tap in self._taps:
@@ -302,7 +339,7 @@ class _Taps(Tap):
             self._call("tap.on_response", tap.on_response, status, headers)
 
     def on_data(self, data: bytes) -> None:
-        for tap in self._taps:
+        for tap in self._readers:
             self._call("tap.on_data", tap.on_data, data)
 
     def on_end(self, exchange: Exchange) -> None:

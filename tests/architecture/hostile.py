@@ -41,7 +41,9 @@ from claude_proxy.protocol.blocks import cut
 from claude_proxy.protocol.decoding import decompressor
 from claude_proxy.protocol.judge import judge
 from claude_proxy.protocol.peek import peek, peek_prefix
+from claude_proxy.protocol.project import folder_name, project_in
 from claude_proxy.protocol.providers import GENERIC, PROVIDERS, Provider
+from claude_proxy.protocol.status_line import MAX_INPUT, Status, read_client, render
 from claude_proxy.protocol.usage import ErrorBody, StreamReader, read_answer
 from claude_proxy.proxy import headers, results_url, target
 from claude_proxy.proxy.count_tokens import looks_missing
@@ -281,6 +283,8 @@ def asked_time(text: str) -> None:
 
 NO_AMOUNTS = SimpleNamespace(limit_micro=None, used_micro=None, used_ppm=None, resets_at=None)
 
+SYSTEM = '{"messages":[{"role":"system","content":"'
+PROJECTS = ("\\n", " ", "\\n ", " - ", "-", "*", "/", "\\\\", "Primary working directory: ", "\\nPrimary working directory:")
 CASES = (
     *(
         Case(f"events split, {size} bytes at a time", split(size), EVENTS, ("protocol/sse.py:_BOUNDARY",))
@@ -321,6 +325,26 @@ CASES = (
     ),
     Case("a request cut into slices", cutting.cut, (*BLOCKS, ('{"messages":[{},', "0,", "0]}"), ('{"', 'a":0,"', 'a":0}'))),
     Case("a streamed answer put together", assembled, STREAMED),
+    Case(
+        "a project's name",
+        project_in,
+        tuple((f"{SYSTEM}Primary working directory: ", unit, '"}]}') for unit in PROJECTS),
+        ("protocol/project.py:_LINE", "protocol/project.py:_WINDOWS"),
+    ),
+    Case("a path's last part", folder_name, ("/", "\\", "a/", " ", ("C:", "\\", ""), "\u202e"), text=True),
+    Case(
+        "a status line",
+        lambda data: render(Status(model=read_client(data).model), 80),
+        (
+            "{",
+            "[",
+            '"',
+            '{"model":',
+            ('{"model": {"display_name": "', "\\u1100", '"}}'),
+            ('{"cost": {"total_cost_usd": ', "9", "}}"),
+        ),
+        most=MAX_INPUT,
+    ),
     Case("a model's price", lambda text: table._DATED.sub("", text), MODELS, ("ledger/prices/table.py:_DATED",), text=True),
     Case("a quota", parse, QUOTA, most=256 * 1024),
     Case("an answer read", read_answer, JSON),

@@ -73,7 +73,7 @@ async def test_claude_gets_the_environment_and_its_arguments(claude: Path, progr
 
 async def test_a_double_dash_ends_our_options(claude: Path, program: Program) -> None:
     async with listening(answering(HEALTHY)) as server:
-        await run(program, server, "--models", "none", "--", "--models", "x", "--help")
+        await run(program, server, "--models", "none", "--no-statusline", "--", "--models", "x", "--help")
     assert seen()["args"] == ["--models", "x", "--help"]
     assert "ANTHROPIC_DEFAULT_OPUS_MODEL" not in seen()["env"]
 
@@ -94,6 +94,23 @@ async def test_settings_that_the_user_gives_stay_the_only_ones(claude: Path, pro
 
 
 async def test_other_models_need_no_settings(claude: Path, program: Program) -> None:
+    async with listening(answering(HEALTHY)) as server:
+        await run(program, server, "--no-statusline", "-p", "hi", BASE_URL="https://api.anthropic.com")
+    assert seen()["args"] == ["-p", "hi"]
+
+
+async def test_claude_gets_a_status_line(claude: Path, program: Program) -> None:
+    async with listening(answering(HEALTHY)) as server:
+        await run(program, server, BASE_URL="https://api.anthropic.com")
+    option, settings = seen()["args"]
+    assert option == "--settings"
+    assert json.loads(settings)["statusLine"]["command"].endswith("-m claude_proxy statusline")
+
+
+@pytest.mark.parametrize("file", [".claude/settings.json", ".claude/settings.local.json"])
+async def test_a_status_line_of_the_users_own_is_left_in_force(claude: Path, program: Program, home: Path, file: str) -> None:
+    (home / ".claude").mkdir()
+    (home / file).write_text('{"statusLine": {"type": "command", "command": "mine"}}', encoding="utf-8")
     async with listening(answering(HEALTHY)) as server:
         await run(program, server, "-p", "hi", BASE_URL="https://api.anthropic.com")
     assert seen()["args"] == ["-p", "hi"]

@@ -142,10 +142,17 @@ def test_settings_are_a_file_for_claude_code(invoke: Invoke) -> None:
 
 def test_settings_for_claudes_own_models_need_no_picker(invoke: Invoke) -> None:
     found = json.loads(invoke("env", "--settings", BASE_URL="https://api.anthropic.com").stdout)
-    assert found.keys() == {"env"}
+    assert found.keys() == {"env", "statusLine"}
     left = invoke("env", "--settings", BASE_URL="https://api.anthropic.com", ANTHROPIC_DEFAULT_OPUS_MODEL="glm-5.3").stdout
     assert "glm" not in left
     assert "null" not in left
+
+
+def test_settings_have_a_status_line_that_also_runs_in_silence(invoke: Invoke) -> None:
+    line = json.loads(invoke("env", "--settings").stdout)["statusLine"]
+    assert (line["type"], line["refreshInterval"]) == ("command", 2)
+    assert shlex.split(line["command"]) == [sys.executable, "-P", "-E", "-m", "claude_proxy", "statusline"]
+    assert "statusLine" not in json.loads(invoke("env", "--settings", "--no-statusline").stdout)
 
 
 @pytest.mark.parametrize("other", ["--unset", "--json"])

@@ -2,11 +2,10 @@
 
 import pytest
 
-from claude_proxy.exchange import Usage
+from claude_proxy.exchange import CacheVerdict, Usage
 from claude_proxy.ledger.charging import Charging, usage_of
 from claude_proxy.ledger.prices import load
 from claude_proxy.ledger.record import UNKNOWN, record
-from claude_proxy.protocol.cache_verdict import Area, Kind, Verdict
 from tests.ledger.books import WALL, exchange_of
 from tests.ledger.test_record import later
 
@@ -50,9 +49,7 @@ def test_without_usage_there_is_no_charge() -> None:
 
 
 def test_what_a_broken_cache_cost_is_charged_too() -> None:
-    broken = later(
-        upstream="claude", model="claude-opus-5-5", usage=USAGE, cache_verdict=Verdict(Kind.CHANGED, Area.TOOLS, 0, None, 5000)
-    )
+    broken = later(upstream="claude", model="claude-opus-5-5", usage=USAGE, cache=CacheVerdict("changed", "tools", 0, None, 5000))
     found = CHARGING(record(broken))
     assert found.lost_nano == PRICES.lost(5000, USAGE, "anthropic", "claude-opus-5-5", WALL)
     assert found.lost_nano

@@ -210,6 +210,23 @@ def test_a_cursor_that_is_none_is_a_sentence(books: Books, cursor: str) -> None:
         books.sessions(before=cursor)
 
 
+def test_a_sessions_sums_say_which_exchanges_are_in_them(place: Place, books: Books) -> None:
+    mine = fill(place, [entry(NOW + number * QUARTER, session="mine", charge=Charge(7)) for number in range(3)])
+    fill(place, [entry(NOW, session="another")])
+    missing = ids.encode(ids.first_of(NOW))
+    sums, present = books.session_sums("mine", [*mine[1:], missing])
+    assert present == frozenset(mine[1:])
+    assert [sums[key] for key in ("exchanges", "input", "output", "cache_read", "cache_write_5m")] == [3, 300, 60, 9000, 120]
+    assert (sums["cost_nano"], sums["priced"], sums["unpriced"]) == (21, 3, 0)
+    assert books.session_sums("mine", []) == (sums, frozenset())
+
+
+def test_a_session_that_is_not_there_has_no_sums(books: Books) -> None:
+    sums, present = books.session_sums("nobody", [ids.encode(ids.first_of(NOW))])
+    assert set(sums.values()) == {0}
+    assert present == frozenset()
+
+
 # -- sums
 
 

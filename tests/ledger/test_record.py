@@ -7,10 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_proxy import ids
-from claude_proxy.exchange import Attempt, Exchange, Failure, Kind, Outcome, Usage
+from claude_proxy.exchange import Attempt, CacheVerdict, Exchange, Failure, Kind, Outcome, Usage
 from claude_proxy.ledger.record import MAX_COUNT, MAX_MS, Record, record
-from claude_proxy.protocol.cache_verdict import Area, Verdict
-from claude_proxy.protocol.cache_verdict import Kind as CacheKind
 from tests.ledger.books import WALL, exchange_of
 
 
@@ -57,7 +55,7 @@ def test_every_field_is_in_its_place() -> None:
         model_served="served",
         kind=Kind.MESSAGES,
         queue_wait=0.026,
-        cache_verdict=Verdict(CacheKind.CHANGED, Area.TOOLS, 27, 29, 28),
+        cache=CacheVerdict("changed", "tools", 27, 29, 28),
         transcript=31,
     )
     found = record(made)

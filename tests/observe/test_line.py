@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from claude_proxy import logs
-from claude_proxy.exchange import Attempt, Exchange, Failure, Outcome, Usage
+from claude_proxy.exchange import Attempt, CacheVerdict, Exchange, Failure, Outcome, Usage
 from claude_proxy.observe.line import ExchangeLog, fields
 
 
@@ -122,3 +122,13 @@ def test_one_line_and_a_warning_where_somebody_has_to_act(
     ExchangeLog().on_exchange_end(exchange(outcome=outcome, failure=failure))
     (line,) = lines()
     assert (line["event"], line["level"], line["outcome"]) == ("exchange", level, outcome.value)
+
+
+@pytest.mark.parametrize("verdict", ["first", "grew"])
+def test_a_cache_that_is_as_it_should_be_is_not_worth_a_field(verdict: str) -> None:
+    assert fields(exchange(cache=CacheVerdict(verdict))) == BARE
+
+
+def test_the_line_says_what_broke_the_cache() -> None:
+    assert fields(exchange(cache=CacheVerdict("changed", "system", 3, None, 900)))["cache"] == "changed at block 3 (system)"
+    assert fields(exchange(cache=CacheVerdict("expired")))["cache"] == "expired"

@@ -1,5 +1,21 @@
 """The command line: `claude-proxy`. One module per command, imported only when it is called (`commands.py`)."""
 
-from claude_proxy.cli.commands import main
+import sys
 
 __all__ = ["main"]
+
+
+def main() -> None:
+    """Entry point of the `claude-proxy` command.
+
+    `statusline` runs every two seconds beside each Claude Code, so it does without Typer, which takes four times as long to
+    load as it does to run. With arguments, such as `--help`, it is a command like the others.
+    """
+    if sys.argv[1:] == ["statusline"]:
+        from claude_proxy.cli.statusline import statusline
+
+        statusline()
+    else:
+        from claude_proxy.cli.commands import main as run
+
+        run()

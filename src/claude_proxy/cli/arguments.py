@@ -52,7 +52,9 @@ class PassOnCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Insert `--` after our options, so that later options of the same name are not parsed as ours."""
-        takes_value = {name: not getattr(p, "is_flag", False) for p in self.get_params(ctx) for name in p.opts}
+        takes_value = {
+            name: not getattr(p, "is_flag", False) for p in self.get_params(ctx) for name in (*p.opts, *p.secondary_opts)
+        }
         own, rest = split_own(args, takes_value)
         return super().parse_args(ctx, [*own, "--", *rest])
 

@@ -7,13 +7,19 @@ The `env` block of a settings file overrides the shell's environment (https://co
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from claude_proxy.protocol.claude_code import EFFORT, MODEL_NAMES, picker_rows
+from claude_proxy.safepath import PYTHON
 from claude_proxy.settings import visible
+
+REFRESH = 2  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,24 @@ def beside_environment(environ: Mapping[str, str], folder: Path) -> dict[str, An
     if not any("effortLevel" in content or "modelSettings" in content for content in (user, *project)):
         result["effortLevel"] = EFFORT
     return result
+
+
+def status_line(environ: Mapping[str, str], folder: Path) -> dict[str, Any]:
+    """The setting that shows `claude-proxy statusline` below Claude Code's prompt; `{}` if the user or the project has one.
+
+    It runs every two seconds, because otherwise Claude Code runs it only after an answer, and a silent upstream would not be
+    visible. Python must not import modules from the folder that Claude Code works in, which may be an untrusted checkout: `-P`
+    keeps the working directory off the path, `-E` ignores PYTHONPATH, where an empty part means that directory.
+
+    Args:
+        environ: the environment that Claude Code will have.
+        folder: where it will be started.
+    """
+    if any("statusLine" in read(file) for file in settings_files(environ, folder)):
+        return {}
+    words = (*PYTHON, "-E", "-m", "claude_proxy", "statusline")
+    command = subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+    return {"statusLine": {"type": "command", "command": command, "refreshInterval": REFRESH}}
 
 
 def overruled(environ: Mapping[str, str], folder: Path, wanted: Mapping[str, str]) -> list[Overruled]:

@@ -14,9 +14,9 @@ import typer
 from claude_proxy.cleaning import visible
 from claude_proxy.cli.address import probe, proxy_url
 from claude_proxy.cli.arguments import AppFile, ConfigFile
-from claude_proxy.cli.claude_settings import beside_environment, overruled
+from claude_proxy.cli.claude_settings import beside_environment, overruled, status_line
 from claude_proxy.cli.client_env import applied, missing_credential, variables
-from claude_proxy.cli.env import ModelNames, Url
+from claude_proxy.cli.env import ModelNames, StatusLine, Url
 from claude_proxy.cli.output import say
 from claude_proxy.cli.project import user_settings
 from claude_proxy.proxy.target import PREFIX
@@ -30,6 +30,7 @@ def code(
     start: Annotated[bool, typer.Option("--start", help="Run a proxy for as long as Claude Code runs.")] = False,
     models: ModelNames = None,
     url: Url = None,
+    with_status_line: StatusLine = True,
     config: ConfigFile = None,
     app: AppFile = None,
 ) -> None:
@@ -47,7 +48,8 @@ def code(
     environ = applied(os.environ, variables(settings, os.environ, address, models))
     for sentence in warnings(missing_credential(settings, os.environ), environ, address):
         say(sentence, err=True)
-    command = [claude, *settings_option(environ, arguments or []), *(arguments or [])]
+    option = settings_option(environ, arguments or [], with_status_line=with_status_line)
+    command = [claude, *option, *(arguments or [])]
     health = probe(address)
     if health.version is None and start and not health.listening:
         from claude_proxy.cli.companion import run_with_proxy
@@ -58,11 +60,13 @@ def code(
     os.execve(claude, command, environ)  # noqa: S606 - the user's own program; signals and exit code become its own
 
 
-def settings_option(environ: Mapping[str, str], arguments: Sequence[str]) -> list[str]:
+def settings_option(environ: Mapping[str, str], arguments: Sequence[str], *, with_status_line: bool = True) -> list[str]:
     """Return settings without a variable as Claude Code's option; nothing if the user gives one (Claude Code uses the last)."""
     if any(word.partition("=")[0] == "--settings" for word in arguments):
         return []
     settings = beside_environment(environ, Path.cwd())
+    if with_status_line:
+        settings |= status_line(environ, Path.cwd())
     return ["--settings", json.dumps(settings)] if settings else []
 
 

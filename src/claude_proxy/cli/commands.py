@@ -60,6 +60,11 @@ COMMANDS = {
             'eval "$(claude-proxy env --unset)"',
         ),
     ),
+    "statusline": Entry(
+        "claude_proxy.cli.statusline:statusline",
+        "Print the line for Claude Code's status line.",
+        ("claude-proxy statusline",),
+    ),
     "doctor": Entry(
         "claude_proxy.cli.doctor:doctor",
         "Check settings, network and credential, with fixes.",

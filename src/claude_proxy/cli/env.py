@@ -15,7 +15,7 @@ import typer
 
 from claude_proxy.cli.address import proxy_url
 from claude_proxy.cli.arguments import AppFile, AsJson, ConfigFile
-from claude_proxy.cli.claude_settings import beside_environment
+from claude_proxy.cli.claude_settings import beside_environment, status_line
 from claude_proxy.cli.client_env import Models, applied, missing_credential, removals, variables
 from claude_proxy.cli.output import say, write_json
 from claude_proxy.cli.project import user_settings
@@ -26,6 +26,9 @@ Shell = Literal["bash", "zsh", "fish", "powershell"]
 Url = Annotated[
     str | None,
     typer.Option("--url", metavar="URL", help="Address of a proxy elsewhere. Default: this machine's, from HOST and PORT."),
+]
+StatusLine = Annotated[
+    bool, typer.Option("--statusline/--no-statusline", help="Set up the status line, unless there is one already.")
 ]
 ModelNames = Annotated[
     Models | None,
@@ -46,6 +49,7 @@ def env(
     as_settings: Annotated[
         bool, typer.Option("--settings", help="Print it for Claude Code's settings.json; silences its model warning too.")
     ] = False,
+    with_status_line: StatusLine = True,
     config: ConfigFile = None,
     app: AppFile = None,
 ) -> None:
@@ -58,7 +62,8 @@ def env(
     settings = user_settings(config, app).settings
     changes = removals(settings, os.environ) if unset else variables(settings, os.environ, proxy_url(settings, url), models)
     if as_settings:
-        write_json(settings_file(changes, os.environ, Path.cwd()))
+        found = settings_file(changes, os.environ, Path.cwd())
+        write_json(found | status_line(os.environ, Path.cwd()) if with_status_line else found)
     elif as_json:
         write_json({change.name: change.value for change in changes})
     else:

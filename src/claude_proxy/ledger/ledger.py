@@ -42,6 +42,11 @@ class Ledger(Listener):
         self._loop: asyncio.AbstractEventLoop | None = None
         self.writer = Writer(self._open_store, say=self._say, price=price, on_loss=self._lost, on_batch=on_batch)
 
+    @property
+    def in_memory(self) -> Callable[[], Any] | None:
+        """How readers in this process reach a ledger that is kept in memory; None for one that is in a file or a server."""
+        return getattr(self._open, "reading", None)
+
     async def start(self) -> None:
         """Start the thread. What ended before is written now."""
         self._loop = asyncio.get_running_loop()
@@ -54,11 +59,6 @@ class Ledger(Listener):
         await asyncio.sleep(0)  # what the thread had to say comes as calls to this loop
         if not ended:
             log.error("the ledger did not stop in time", waiting=self.writer.waiting, reason=self.writer.reason)
-
-    @property
-    def place(self) -> Any:
-        """How readers in this process reach a ledger that is kept in memory; None for one in a file or at a server."""
-        return getattr(self._open, "reading", None)
 
     @property
     def shut(self) -> str | None:

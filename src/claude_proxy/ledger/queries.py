@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -157,6 +157,33 @@ class Books:
             found = connection.execute(select(t.session).where(t.session.c.id == number)).all() if number else []
             items = self._with_sums(connection, found)
         return items[0] if items else None
+
+    def session_sums(self, session: str, ended: Sequence[str]) -> tuple[dict[str, int], frozenset[str]]:
+        """A session's sums, and which of some exchanges are in them, at one point in time.
+
+        Args:
+            session: as the client names it.
+            ended: ids of exchanges of this session that the ledger may not have yet.
+
+        Returns:
+            Sums by the names of ROLLUP_SUMS, all 0 for a session that is not there; and of `ended` those that are.
+
+        Raises:
+            NotReadable: as `exchanges`.
+        """
+        c, numbers = t.rollup.c, {ids.decode(one): one for one in ended}
+        present = select(t.exchange.c.id).where(t.exchange.c.id.in_(numbers))
+        with self._reading() as connection:
+            there = connection.execute(present).scalars().all() if ended else []
+            number = text_id(connection, "session", session) or 0
+            found = connection.execute(select(t.session).where(t.session.c.id == number)).first() if number else None
+            parts: Any = ()
+            if found is not None:
+                first, last = found.first_seen // t.BUCKET_MS, found.last_seen // t.BUCKET_MS
+                sums = [func.coalesce(func.sum(c[key]), 0).label(key) for key in t.ROLLUP_SUMS]
+                within = and_(c.bucket >= first, c.bucket <= last, c.session == number)
+                parts = connection.execute(select(*sums).where(within)).all()
+        return totals_of(parts), frozenset(numbers[one] for one in there)
 
     def _with_sums(self, connection: Connection, sessions: list[Row[Any]] | Any) -> list[dict[str, Any]]:
         if not sessions:

@@ -10,8 +10,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from claude_proxy import ids
-from claude_proxy.exchange import Attempt, Exchange, Outcome, Usage
-from claude_proxy.protocol.cache_verdict import Verdict
+from claude_proxy.exchange import Attempt, CacheVerdict, Exchange, Outcome, Usage
 
 MAX_TEXT = 200  # characters of an interned text
 MAX_FAILURE = 300  # characters of a failure's sentence, as `Failure` promises
@@ -141,7 +140,7 @@ def record(exchange: Exchange) -> Record:
         not cancelled and (failure is not None or outcome is not Outcome.COMPLETED or exchange.status >= 400),
         cancelled,
         _text(exchange.session),
-        _other(exchange, "project"),
+        _text(exchange.project),
         _text(exchange.agent),
         _text(exchange.parent_agent),
         _text(exchange.request_class),
@@ -175,7 +174,7 @@ def record(exchange: Exchange) -> Record:
         _text(usage.service_tier),
         _text(usage.speed),
         _text(usage.inference_geo),
-        *_verdict(getattr(exchange, "cache_verdict", None)),
+        *_verdict(exchange.cache),
         getattr(exchange, "transcript", None),
         _attempts(exchange),
     )
@@ -205,11 +204,10 @@ def _cache_writes(usage: Usage) -> tuple[int | None, int | None]:
     return total - long, long
 
 
-def _verdict(verdict: Verdict | None) -> tuple[str | None, str | None, int | None, int | None, int | None]:
+def _verdict(verdict: CacheVerdict | None) -> tuple[str | None, str | None, int | None, int | None, int | None]:
     if verdict is None:
         return None, None, None, None, None
-    area = None if verdict.area is None else verdict.area.value
-    return verdict.kind.value, area, verdict.block, verdict.message, _count(verdict.lost)
+    return verdict.kind, verdict.area, verdict.block, verdict.message, _count(verdict.lost)
 
 
 def _attempts(exchange: Exchange) -> tuple[Attempted, ...]:

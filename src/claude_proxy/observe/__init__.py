@@ -1,1 +1,1 @@
-"""What operators see: the log line of each exchange."""
+"""What operators see of exchanges: the log line, metrics, the cache verdict, running sessions and their status."""

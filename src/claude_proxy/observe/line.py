@@ -8,6 +8,7 @@ from claude_proxy import logs
 from claude_proxy.exchange import Exchange, Failure, Listener, Outcome, Usage
 
 _QUIET = frozenset((Outcome.COMPLETED, Outcome.CANCELLED))
+_AS_IT_SHOULD_BE = frozenset(("first", "grew"))
 
 
 class ExchangeLog(Listener):
@@ -43,6 +44,8 @@ def fields(exchange: Exchange) -> dict[str, Any]:
         line["attempts"] = len(exchange.attempts)
     if exchange.usage is not None:
         _add_usage(line, exchange.usage)
+    if exchange.cache is not None and exchange.cache.kind not in _AS_IT_SHOULD_BE:
+        line["cache"] = str(exchange.cache)
     if exchange.failure is not None:
         _add_failure(line, exchange.failure)
     return line

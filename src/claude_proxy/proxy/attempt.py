@@ -88,7 +88,8 @@ async def _open_answer(call: Call, response: Connection) -> Result:
     Raises:
         BadResponse: it cannot be parsed, and nothing of it has gone to the client.
     """
-    answer = Answer(call.request.target, response.status, response.fields, call.tap, call.listeners.contain)
+    reader = call.tap if call.tap is not None and call.tap.wants_data else None
+    answer = Answer(call.request.target, response.status, response.fields, reader, call.listeners.contain)
     first, broken = response.take(), None
     if not response.finished:
         first = await opening(call, response, answer, first)

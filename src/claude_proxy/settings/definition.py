@@ -157,6 +157,9 @@ class ProxySettings(BaseModel):
         1024 * MIB, description="Largest size of capture.db (1GiB); deletes the oldest exchanges first."
     )
     capture_keep: Count = Field(7, description="Days to keep captured bodies.")
+    project_names: Flag = Field(
+        True, description="Read the name of a session's folder (not its path) from what Claude Code sends; off reads none."
+    )
     ntfy_topic: Topic | None = Field(None, description="ntfy topic for notices; none are sent without it.")
     ntfy_server: NtfyUrl = Field(DEFAULT_NTFY, description="ntfy server.")
     ntfy_token: Secret | None = Field(None, description="ntfy access token. Also NTFY_TOKEN_FILE.")

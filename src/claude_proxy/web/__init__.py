@@ -16,25 +16,36 @@ from claude_proxy.web.facts import PageFacts, Upstream
 from claude_proxy.web.missing import not_found, wrong_method
 from claude_proxy.web.probes import probes
 from claude_proxy.web.start import start
+from claude_proxy.web.statusline import Door, statusline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastapi import FastAPI
 
-__all__ = ["PageFacts", "Upstream", "install", "not_found"]
+    from claude_proxy.observe.status import StatusSource
+
+__all__ = ["Door", "PageFacts", "Upstream", "install", "not_found"]
 
 
-def install(app: FastAPI, facts: Callable[[], PageFacts], ready: Callable[[], tuple[bool, str]]) -> None:
-    """Add `/`, `/health`, `/ready`, `/docs`, `/redoc`, `/static` and the answers for everything else to `app`.
+def install(
+    app: FastAPI,
+    facts: Callable[[], PageFacts],
+    ready: Callable[[], tuple[bool, str]],
+    status: tuple[StatusSource, Door] | None = None,
+) -> None:
+    """Add `/`, `/health`, `/ready`, `/docs`, `/redoc`, `/static`, the API and the answers for everything else to `app`.
 
     Args:
         app: with `docs_url=None`, `redoc_url=None` and its `/openapi.json` left on.
         facts: returns what the pages show; called for each page.
         ready: returns whether new requests are accepted, and if not, a sentence saying why.
+        status: builds the status line, and decides who may ask for it.
     """
     app.include_router(start(facts, ready))
     app.include_router(probes(facts, ready))
+    if status is not None:
+        app.include_router(statusline(*status))
     app.router.routes.extend(docs())
     describe(app, facts)
 

@@ -34,6 +34,12 @@ def no_settings_of_the_developers_own(tmp_path_factory: pytest.TempPathFactory, 
 
 
 @pytest.fixture(autouse=True)
+def no_width_of_the_developers_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pytest-xdist hands its terminal's width on to its workers, and tables would be made for it."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
     """An application made in one test must not set the level of the next one's log."""
     yield

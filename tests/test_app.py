@@ -22,14 +22,12 @@ from claude_proxy.app import (
     create_app,
     facts,
     lifespan,
-    make_notifier,
-    make_quota_poll,
-    make_upstream,
     readiness,
     unrepeat_root_path,
 )
 from claude_proxy.errors import SettingsError
 from claude_proxy.exchange import Exchange, Listener, Outcome
+from claude_proxy.parts import make_notifier, make_quota_poll, make_upstream
 from claude_proxy.settings import Settings
 from claude_proxy.simulator import Simulator
 

@@ -15,7 +15,7 @@ from starlette.datastructures import State
 
 from claude_proxy import __version__, logs
 from claude_proxy.access.gate import Gate
-from claude_proxy.access.origin import OriginRules, cors_headers, preflight_headers
+from claude_proxy.access.origin import OriginRules, preflight_headers
 from claude_proxy.errors import ProxyError, render
 from claude_proxy.exchange import Listener, Listeners
 from claude_proxy.ids import Ids
@@ -38,7 +38,7 @@ from claude_proxy.parts import (
     make_status,
     make_upstream,
 )
-from claude_proxy.proxy.client import Message, Receive, Scope, Send
+from claude_proxy.proxy.client import Receive, Scope, Send
 from claude_proxy.proxy.config import Config
 from claude_proxy.proxy.forward import Forward
 from claude_proxy.proxy.target import PREFIX, below_prefix
@@ -49,6 +49,7 @@ from claude_proxy.web import Upstream as UpstreamFacts
 from claude_proxy.web.admin import require_admin
 from claude_proxy.web.api import Sources as ApiSources
 from claude_proxy.web.api import install_api, items
+from claude_proxy.web.asgi import answer, refuse_websocket, with_cors
 from claude_proxy.web.metrics import metrics
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def create_app(
     gate = Gate(settings, app.origins, lambda: bool(state["draining"]))
     app.forward = Forward(Config(settings, gate, (upstream,)), app.state.listeners, app.state.ids)
     windows = quota.windows if quota is not None else tuple
-    status = make_status(settings, sessions, ledger, charging, {name: settings.base_url}, windows)
+    status = make_status(app.state.reader, sessions, ledger, charging, {name: settings.base_url}, windows)
     app.state.status = status
     install(app, lambda: facts(settings, name), lambda: readiness(app), (status, Door(settings, sessions)))
     admin = require_admin(settings.admin_token)
@@ -256,27 +257,3 @@ def unrepeat_root_path(scope: Scope) -> None:
     root = scope.get("root_path", "").rstrip("/")
     while root and scope["path"].startswith(root * 2 + "/"):
         scope["path"] = scope["path"][len(root) :]
-
-
-def with_cors(send: Send, origin: bytes) -> Send:
-    """Let a page of `origin` read the answer; the upstream's own CORS fields give way."""
-
-    async def wrapped(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            kept = [pair for pair in message.get("headers", []) if not pair[0].startswith(b"access-control-")]
-            message["headers"] = [*kept, *cors_headers(origin)]
-        await send(message)
-
-    return wrapped
-
-
-async def answer(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-    """A whole response."""
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
-
-
-async def refuse_websocket(receive: Receive, send: Send) -> None:
-    """Neither the API nor the pages have websockets: close the handshake (ASGI turns that into a 403)."""
-    await receive()
-    await send({"type": "websocket.close", "code": 1008})

@@ -29,7 +29,6 @@ from claude_proxy.upstream.pool import Pool
 from claude_proxy.web.admin import shows
 
 if TYPE_CHECKING:
-    from claude_proxy.ledger.database import Connect
     from claude_proxy.ledger.queries import Books
     from claude_proxy.notify import Notifier
 
@@ -109,11 +108,11 @@ def make_reader(settings: Settings, ledger: Ledger | None) -> Reader:
     def open_books() -> Books:
         from claude_proxy.ledger.queries import Books
 
-        return Books.open(ledger_options(settings), None if ledger is None else ledger.place)
+        return Books.open(ledger_options(settings), None if ledger is None else ledger.in_memory)
 
     if ledger is None:
         return Reader(open_books, shut=lambda: "No books are kept here: LEDGER is off.")
-    return Reader(open_books, place=lambda: ledger.place, shut=lambda: ledger.shut)
+    return Reader(open_books, place=lambda: ledger.in_memory, shut=lambda: ledger.shut)
 
 
 def make_quota_poll(settings: Settings, upstreams: Iterable[Upstream], ledger: Ledger | None) -> QuotaPoll | None:
@@ -149,7 +148,7 @@ def make_capture(settings: Settings) -> Listener | None:
 
 
 def make_status(
-    settings: Settings,
+    reader: Reader,
     sessions: Sessions,
     ledger: Ledger | None,
     charging: Charging,
@@ -165,16 +164,9 @@ def make_status(
     hosts = {name: urlsplit(base_url).hostname or name for name, base_url in upstreams.items()}
     if ledger is None:
         return StatusSource(sessions, hosts=hosts, quota=quota)
-    options = ledger_options(settings)
-    opened: dict[Connect | None, Books] = {}  # by the way to a ledger in memory: there may be one later
 
     def booked(session: str, ended: Sequence[str]) -> Booked:
-        from claude_proxy.ledger.queries import Books
-
-        place = ledger.place
-        if place not in opened:
-            opened[place] = Books.open(options, place)
-        return Booked(*opened[place].session_sums(session, ended))
+        return Booked(*reader.books().session_sums(session, ended))
 
     return StatusSource(sessions, SessionSums(sessions, booked, charging), hosts=hosts, quota=quota)
 

@@ -273,8 +273,6 @@ COMPRESSED: dict[bytes, tuple[Hostile, ...]] = {
         b"zstd": zstd.compress,
     }.items()
 }
-SYSTEM = '{"messages":[{"role":"system","content":"'
-PROJECTS = ("\\n", " ", "\\n ", " - ", "-", "*", "/", "\\\\", "Primary working directory: ", "\\nPrimary working directory:")
 
 
 def asked_time(text: str) -> None:
@@ -285,6 +283,8 @@ def asked_time(text: str) -> None:
 
 NO_AMOUNTS = SimpleNamespace(limit_micro=None, used_micro=None, used_ppm=None, resets_at=None)
 
+SYSTEM = '{"messages":[{"role":"system","content":"'
+PROJECTS = ("\\n", " ", "\\n ", " - ", "-", "*", "/", "\\\\", "Primary working directory: ", "\\nPrimary working directory:")
 CASES = (
     *(
         Case(f"events split, {size} bytes at a time", split(size), EVENTS, ("protocol/sse.py:_BOUNDARY",))

@@ -11,7 +11,7 @@ import grimp
 from tests.architecture.source import ROOT, SRC, TESTS, imported, inside_functions, modules
 
 # Lazy starts: a command imports its rooms when it is called, the wiring an optional room when it is switched on.
-MAY_IMPORT_LATE = ("cli/", "app.py")
+MAY_IMPORT_LATE = ("cli/", "app.py", "parts.py")
 MOCKS = {"mock", "unittest.mock", "pytest_mock", "asynctest", "respx", "responses", "pytest_httpx", "pytest_httpserver", "vcr"}
 
 

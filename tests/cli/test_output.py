@@ -152,7 +152,7 @@ async def test_the_simulator_prints_none_of_a_client() -> None:
 
 def test_only_exports_for_a_shell_are_printed_as_they_are() -> None:
     """Everything else goes through this room; what is named here prints words of our own."""
-    ours = {"output.py", "env.py", "settings_docs.py", "commands.py", "config.py", "service.py", "simulate.py"}
+    ours = {"output.py", "env.py", "settings_docs.py", "commands.py", "config.py", "service.py", "simulate.py", "conversation.py"}
     found = {
         file.name
         for file in (SOURCE / "claude_proxy/cli").rglob("*.py")

@@ -56,8 +56,8 @@ class Ledger(Listener):
             log.error("the ledger did not stop in time", waiting=self.writer.waiting, reason=self.writer.reason)
 
     @property
-    def place(self) -> Any:
-        """How readers in this process reach a ledger that is kept in memory; None for one in a file or at a server."""
+    def in_memory(self) -> Callable[[], Any] | None:
+        """How readers in this process reach a ledger that is kept in memory; None for one that is in a file or a server."""
         return getattr(self._open, "reading", None)
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, func, or_, select, true
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, func, literal_column, or_, select, true
 from sqlalchemy.exc import DBAPIError
 
 from claude_proxy import ids
@@ -107,7 +107,7 @@ class Books:
         """
         c = t.exchange.c
         began = ids.first_of(int((ended - _LONGEST) * 1000))
-        end = c.id.bitwise_rshift(22) + c.duration_ms
+        end = c.id.bitwise_rshift(literal_column("22")) + c.duration_ms  # PostgreSQL shifts a bigint by an int only
         wanted = select(t.exchange).where(c.id >= began, end >= int(ended * 1000)).order_by(end.desc(), c.id.desc()).limit(limit)
         with self._reading() as connection:
             found = connection.execute(wanted).all()

@@ -54,11 +54,12 @@ class Reader:
         self._asking += 1
         try:
             async with self._turns:
-                return await asyncio.to_thread(lambda: question(self._current()))
+                return await asyncio.to_thread(lambda: question(self.books()))
         finally:
             self._asking -= 1
 
-    def _current(self) -> Books:
+    def books(self) -> Books:
+        """The books where they are now; opened here if need be, so call it in a thread."""
         with self._lock:
             place = self._place()
             if self._books is None or place is not self._opened:

@@ -101,3 +101,10 @@ def test_control_characters_are_not_printed(invoke: Invoke, tmp_path: Path) -> N
     output = invoke("show", number, "--data-dir", str(tmp_path)).stdout
     assert not set(output) & {"\x1b", "\x07", "\u202e"}
     assert "evil\\x1b[2J\\u202e" in output
+
+
+@pytest.mark.parametrize("option", ["--conversation", "--raw", "--curl"])
+def test_a_conversation_that_was_not_captured_is_said(invoke: Invoke, tmp_path: Path, made: list[str], option: str) -> None:
+    result = invoke("show", made[1], "--data-dir", str(tmp_path), option)
+    assert result.exit_code == 1
+    assert "CAPTURE" in result.output

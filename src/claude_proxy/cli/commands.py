@@ -93,7 +93,11 @@ COMMANDS = {
     "show": Entry(
         "claude_proxy.cli.show:show",
         "Tell all that is known of one exchange.",
-        ("claude-proxy show cp_6h28x52yemr00", "claude-proxy show 6H28X52YEMROO --json | jq .attempts"),
+        (
+            "claude-proxy show cp_6h28x52yemr00",
+            "claude-proxy show cp_6h28x52yemr00 --conversation",
+            "claude-proxy show 6H28X52YEMROO --json | jq .attempts",
+        ),
     ),
     "tail": Entry(
         "claude_proxy.cli.tail:tail",

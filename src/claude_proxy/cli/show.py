@@ -12,6 +12,7 @@ from rich.text import Text
 
 from claude_proxy.cleaning import visible
 from claude_proxy.cli.arguments import AsJson, ConfigFile, DataDir, TimeZone
+from claude_proxy.cli.conversation import print_conversation
 from claude_proxy.cli.figures import UNPRICED, clock, count, dollars, seconds, size
 from claude_proxy.cli.ledger import opened, place
 from claude_proxy.cli.output import say, wide_console, write_json
@@ -30,6 +31,9 @@ def show(
     id: Annotated[
         str, typer.Argument(metavar="ID", help="As the log, an error or `tail` shows it; O for 0 and I for 1 will do.")
     ],
+    conversation: Annotated[bool, typer.Option("--conversation", help="Print what was said, if CAPTURE kept it.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Print the captured request as JSON.")] = False,
+    curl: Annotated[bool, typer.Option("--curl", help="Print a curl command that sends the captured request again.")] = False,
     timezone: TimeZone = None,
     as_json: AsJson = False,
     data_dir: DataDir = None,
@@ -37,6 +41,9 @@ def show(
 ) -> None:
     """Tell all that is known of one exchange: who asked for what, how it went, tokens, cost, and its attempts one by one."""
     at = place(config, data_dir, timezone)
+    if conversation or raw or curl:
+        print_conversation(id, at.options.data_dir, raw=raw, curl=curl)
+        return
     with opened(at) as books:
         item = books.exchange(id)
     if item is None:

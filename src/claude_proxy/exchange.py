@@ -270,21 +270,35 @@ class Listeners:
             except Exception as error:  # the next one has something to write down too
                 self.contain("aclose", error)
 
+    # Each of these runs for each exchange: the containment stands in place, since a call around it would cost as much as a hook.
+
     def exchange_start(self, exchange: Exchange) -> None:
         for hook in self._start:
-            self._call("on_exchange_start", hook, exchange)
+            try:
+                hook(exchange)
+            except Exception as error:  # a listener must never break an exchange
+                self.contain("on_exchange_start", error)
 
     def attempt(self, exchange: Exchange, attempt: Attempt) -> None:
         for hook in self._attempt:
-            self._call("on_attempt", hook, exchange, attempt)
+            try:
+                hook(exchange, attempt)
+            except Exception as error:  # as above
+                self.contain("on_attempt", error)
 
     def response_start(self, exchange: Exchange) -> None:
         for hook in self._response:
-            self._call("on_response_start", hook, exchange)
+            try:
+                hook(exchange)
+            except Exception as error:  # as above
+                self.contain("on_response_start", error)
 
     def exchange_end(self, exchange: Exchange) -> None:
         for hook in self._end:
-            self._call("on_exchange_end", hook, exchange)
+            try:
+                hook(exchange)
+            except Exception as error:  # as above
+                self.contain("on_exchange_end", error)
 
     def upstream_state(self, upstream: str, state: str) -> None:
         for hook in self._state:

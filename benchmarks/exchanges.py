@@ -61,7 +61,7 @@ MIX = (
     Kind("cut", 1, BROKEN),
     Kind("cut-mid-event", 1, BROKEN),
     Kind("cut-head", 1, BROKEN, streamed=False),
-    Kind("no-stop", 1, BROKEN),
+    Kind("no-stop", 1),
     Kind("bad-chunk", 1, BROKEN),
     Kind("refuse", 1, BROKEN),
     Kind("slow", 1, leaves=True),

@@ -59,9 +59,12 @@ async def test_a_block_is_chosen_and_copied(browser: Chromium, address: str) -> 
     ]
     await tab.run("document.querySelector('.tabs .copy').click()")
     await tab.until(f"document.querySelector('.tabs .copy').textContent === '{ENGLISH.copied}'")
-    assert await tab.run("copied") == [
-        f'set -gx ANTHROPIC_BASE_URL "{address}/api/anthropic"\nset -gx ANTHROPIC_AUTH_TOKEN "<your key>"\nclaude'
-    ]
+    [copied] = await tab.run("copied")
+    assert copied == await tab.run("document.querySelector('#fish code').textContent.trim()")
+    lines = copied.splitlines()
+    assert lines[0] == f'set -gx ANTHROPIC_BASE_URL "{address}/api/anthropic"'
+    assert 'set -gx ANTHROPIC_AUTH_TOKEN "<your key>"' in lines
+    assert lines[-1] == "claude"
 
 
 async def test_tabs_are_walked_by_keyboard(browser: Chromium, address: str) -> None:

@@ -29,7 +29,7 @@ run: $(VENV)/.run ## start the proxy on 127.0.0.1:3000
 demo: $(VENV)/.run ## see it stream: no key or upstream needed
 	@exec $(BIN)/claude-proxy demo $(ARGS)
 
-# The tests wait for sockets more than they compute: two workers per core, and one more, finish a third sooner.
+# The tests often wait for sockets: more workers than cores.
 test: WORKERS ?= $$((2 * $$($(BIN)/python -c 'import os; print(os.cpu_count() or 1)') + 1))
 test: $(VENV)/.dev ## run the tests that need only Python (ARGS="-k stream")
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)

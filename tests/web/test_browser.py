@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -62,8 +63,11 @@ async def test_a_block_is_chosen_and_copied(browser: Chromium, address: str) -> 
     [copied] = await tab.run("copied")
     assert copied == await tab.run("document.querySelector('#fish code').textContent.trim()")
     lines = copied.splitlines()
-    assert lines[0] == f'set -gx ANTHROPIC_BASE_URL "{address}/api/anthropic"'
-    assert 'set -gx ANTHROPIC_AUTH_TOKEN "<your key>"' in lines
+    assert lines[:2] == [
+        f'set -gx ANTHROPIC_BASE_URL "{address}/api/anthropic"',
+        'set -gx ANTHROPIC_AUTH_TOKEN "<your key>"',
+    ]
+    assert all(re.fullmatch(r'set -gx [A-Z_]+ "[^"]*"', line) for line in lines[2:-1])
     assert lines[-1] == "claude"
 
 

@@ -171,15 +171,14 @@ def _ask_in_turn(probes: list[Probe], count: int) -> None:
 def measure_life(bench: Bench, contender: Contender) -> Samples:
     """A fresh start: time to the first answered request, memory when all is loaded, and with many streams open."""
     with running(contender, bench.upstream_port, core=bench.proxy_core) as server:
-        samples = {"start": server.started_in} | asyncio.run(_measure_memory(server, bench.scale.held))
-    return samples
+        return {"start": server.started_in} | asyncio.run(_measure_memory(server, bench.scale.held))
 
 
 async def _measure_memory(server: Running, count: int) -> Samples:
     """Idle memory, and kilobytes (1024) that each of `count` open streams adds to the tree's proportional set size.
 
-    A few streams come first and the figures are taken once they stand still: what a server loads behind its first answer (our ledger opens
-    its database in a thread) belongs to the idle memory, not to the streams.
+    A few streams come first and the figures are taken once they stand still: what a server loads behind its first answer
+    (our ledger opens its database in a thread) belongs to the idle memory, not to the streams.
     """
     request, pid = payload.request("hold", server.port), server.process.pid
     async with load.held_streams(server.port, request, 10):

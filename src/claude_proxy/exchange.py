@@ -169,6 +169,7 @@ class Exchange:
     failure: Failure | None = None
     transcript: int | None = None  # under which capture keeps its bodies, if it does
     live: Callable[[], None] | None = None  # brings the fields up to date while the answer is relayed
+    number: int = 0  # the id as the number that the ledger keeps (`ids`); 0 if it was not made here
 
     @property
     def duration(self) -> float:
@@ -234,7 +235,7 @@ class Listener:
         """An upstream was ejected or came back."""
 
     def tap(self, exchange: Exchange) -> Tap | None:
-        """A tap that sees this exchange's bytes, or None. Called when the exchange opens."""
+        """A tap that sees this exchange's bytes, or None. Called once the request has been read, as far as it is kept."""
         return None
 
 

@@ -18,7 +18,8 @@ from claude_proxy.ledger.options import Entry, LedgerOff, Sample, Say, Store, Tr
 from claude_proxy.ledger.record import UNKNOWN, Charge, Record
 
 QUEUE = 10_000
-BATCH = 200
+BATCH = 200  # rows that are worth a transaction
+MAX_BATCH = 1000  # of one transaction, if more wait
 DELAY = 1.0  # seconds that the first row of a batch waits for others
 IDLE = 60.0
 RETRY = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)  # seconds after the first failure, the second ...
@@ -211,7 +212,7 @@ class Writer:
         if not self._sleep(until=1, seconds=patience):
             return
         self._sleep(until=self._size, seconds=self._delay)
-        take = min(self._size, len(self._queue))
+        take = min(max(self._size, MAX_BATCH), len(self._queue))
         self._batch = [self._entry(self._queue.popleft()) for _ in range(take)]
         if self._on_batch is not None and self._batch:
             try:

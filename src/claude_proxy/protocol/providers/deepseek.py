@@ -11,7 +11,7 @@ PROVIDERS = (
         name="deepseek",
         label="DeepSeek",
         domains=("deepseek.com",),
-        # Errors are told apart by their HTTP status, as at Anthropic; but a 402 is labelled with a type that says nothing.
+        # The HTTP status identifies errors, as at Anthropic, but the type of a 402 says nothing.
         codes={"insufficient_balance": Code(Class.ACCOUNT, Text("balance used up", "잔액 소진"), TOP_UP, urgent=True)},
         patterns=((re.compile(r"(?i)insufficient balance"), "insufficient_balance"),),
         peak=Peak(((1, 4), (6, 10))),

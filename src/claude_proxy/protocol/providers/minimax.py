@@ -1,7 +1,7 @@
 """MiniMax. Facts and sources: docs/facts.md, "Providers".
 
-Its numbers overlap with z.ai's and mean other things (1002 is a rate limit here and a wrong key there), so they are only ever
-read at MiniMax's own hosts.
+Its numbers overlap with z.ai's but mean something else (1002 is a rate limit here and a wrong key there), so they are read only
+at MiniMax's own hosts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _USED_UP = Code(Class.STOP_UNTIL, Text("usage window used up", "사용량 한도
 
 CODES = {
     "1000": Code(Class.SERVER, Text("unknown error", "알 수 없는 오류"), WAIT),
-    "1001": Code(Class.SERVER, Text("time-out at the provider", "제공자 시간 초과"), WAIT),
+    "1001": Code(Class.SERVER, Text("timeout at the provider", "제공자 시간 초과"), WAIT),
     "1002": Code(Class.RATE, Text("rate limit", "요청 한도"), SLOWER + WAIT),
     "1004": _KEY,
     "1008": Code(Class.ACCOUNT, Text("balance used up", "잔액 소진"), TOP_UP, urgent=True),

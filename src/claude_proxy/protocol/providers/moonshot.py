@@ -1,6 +1,6 @@
 """Moonshot (pay as you go) and Kimi Code (plans). Facts and sources: docs/facts.md, "Providers".
 
-Both tell errors apart by type on their own API; on the Anthropic path the type is often Anthropic's and only the sentence tells.
+The error type identifies errors on their own API; on the Anthropic path it is often Anthropic's, and only the message tells.
 """
 
 from __future__ import annotations

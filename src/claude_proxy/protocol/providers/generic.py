@@ -7,7 +7,8 @@ at MiniMax.
 
 from __future__ import annotations
 
-from claude_proxy.protocol.providers.base import CHECK_KEY, CORRECT, OTHER_MODEL, WAIT, Class, Code, Provider, Text
+from claude_proxy.protocol.providers.base import CORRECT, OTHER_MODEL, WAIT, Class, Code, Provider, Text
+from claude_proxy.protocol.providers.codes import KEY_REFUSED, OVERLOADED, TIMED_OUT
 
 GENERIC = Provider(name="generic", label="upstream", relays=True)
 PROVIDERS = (GENERIC,)
@@ -17,7 +18,7 @@ TYPES = {
     "not_found_error": Code(Class.CLIENT, Text("not found", "찾을 수 없음"), OTHER_MODEL),
     "request_too_large": Code(Class.CLIENT, Text("request too large", "너무 큰 요청"), CORRECT),
     "conflict_error": Code(Class.CLIENT, Text("conflict", "충돌"), CORRECT),
-    "authentication_error": Code(Class.AUTH, Text("API key refused", "API 키 거부"), CHECK_KEY),
+    "authentication_error": KEY_REFUSED,
     "permission_error": Code(
         Class.AUTH,
         Text("not permitted", "권한 없음"),
@@ -35,9 +36,9 @@ TYPES = {
     "rate_limit_error": Code(
         Class.RATE, Text("rate limit", "요청 한도"), Text("Send fewer at once.", "동시 요청을 줄이면 나아집니다.") + WAIT
     ),
-    "overloaded_error": Code(Class.OVERLOAD, Text("overloaded", "과부하"), WAIT),
+    "overloaded_error": OVERLOADED,
     "api_error": Code(Class.SERVER, Text("server error", "서버 오류"), WAIT),
-    "timeout_error": Code(Class.SERVER, Text("timeout at the provider", "제공자 시간 초과"), WAIT),
+    "timeout_error": TIMED_OUT,
 }
 STATUSES = {  # the error type for each status of the Messages API
     400: "invalid_request_error",

@@ -10,7 +10,6 @@ from dataclasses import replace
 from datetime import date
 
 from claude_proxy.protocol.providers.base import (
-    AWAIT_RESET,
     CHECK_ACCOUNT,
     CHECK_KEY,
     CORRECT,
@@ -31,6 +30,7 @@ from claude_proxy.protocol.providers.base import (
     Text,
     hours,
 )
+from claude_proxy.protocol.providers.codes import NOT_IN_PLAN, WINDOW_USED_UP
 
 BEIJING = hours(8)
 KEY = CHECK_KEY + Text(
@@ -96,7 +96,7 @@ CODES = {
             "한 클라이언트에서만 매번 일어난다면 제공자가 그 클라이언트의 시스템 프롬프트를 거부하는 것일 수 있습니다.",
         ),
     ),
-    "1308": Code(Class.STOP_UNTIL, Text("usage window used up", "사용량 한도 소진"), AWAIT_RESET),
+    "1308": WINDOW_USED_UP,
     "1309": Code(
         Class.ACCOUNT, Text("plan expired", "플랜 만료"), Text("Renew the coding plan.", "코딩 플랜을 갱신하세요."), urgent=True
     ),
@@ -105,12 +105,7 @@ CODES = {
         Text("weekly or monthly quota used up", "주간 또는 월간 한도 소진"),
         Text("Wait for the reset, or use a larger plan.", "초기화될 때까지 기다리거나 더 큰 플랜을 쓰세요."),
     ),
-    "1311": Code(
-        Class.ACCOUNT,
-        Text("model not in the plan", "플랜에 없는 모델"),
-        Text("Choose a model that the plan includes, or a larger plan.", "플랜에 포함된 모델이나 더 큰 플랜을 고르세요."),
-        scope="model",
-    ),
+    "1311": NOT_IN_PLAN,
     "1312": Code(
         Class.OVERLOAD,
         Text("model busy", "모델 혼잡"),

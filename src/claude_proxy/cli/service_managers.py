@@ -219,7 +219,7 @@ class Launchd:
         self._call("bootout", self.target)
         limit = time.monotonic() + PATIENCE
         while self.state().enabled and time.monotonic() < limit:
-            time.sleep(PAUSE)
+            time.sleep(PAUSE)  # launchctl has no command that waits
 
     def forget(self) -> None:
         """Do nothing: launchd forgets what is unloaded."""

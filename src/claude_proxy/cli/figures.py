@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, tzinfo
+from decimal import Decimal
 from typing import Any
 
 UNPRICED = "unpriced"
@@ -26,7 +27,7 @@ def dollars(amount: float) -> str:
     """An amount rounded to the cent; below a cent, to two significant digits."""
     if amount == 0 or abs(amount) >= 0.01:
         return f"${amount:,.2f}"
-    return f"${amount:.4f}" if abs(amount) >= 0.0001 else f"${amount:.2g}"
+    return f"${amount:.4f}" if abs(amount) >= 0.0001 else f"${Decimal(f'{amount:.2g}'):f}"
 
 
 def cost(sums: Mapping[str, Any]) -> str:

@@ -10,10 +10,13 @@ import contextlib
 import enum
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from claude_proxy.errors import Side
 
 Header = tuple[bytes, bytes]
+CacheKind = Literal["first", "grew", "changed", "expired", "provider"]
+CacheArea = Literal["tools", "system", "message", "model", "settings"]
 
 
 class Outcome(enum.StrEnum):
@@ -94,15 +97,15 @@ class CacheVerdict:
     """What became of the prompt cache, as determined by `protocol.cache_verdict`.
 
     Attributes:
-        kind: "first", "grew", "changed", "expired" or "provider".
-        area: where the change is: "tools", "system", "message", "model" or "settings"; None for the other kinds.
+        kind: whether the prompt was cached, and if not, why.
+        area: the part of the request that changed; None for the other kinds.
         block: the first changed block, counted from 0 over tools, system and messages; None if the cause is not a block.
         message: index in `messages`, for a change in the area "message".
         lost: tokens of the prompt that had been cached and were not read from the cache now.
     """
 
-    kind: str
-    area: str | None = None
+    kind: CacheKind
+    area: CacheArea | None = None
     block: int | None = None
     message: int | None = None
     lost: int = 0

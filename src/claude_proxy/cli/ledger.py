@@ -25,7 +25,7 @@ TIMEOUT = 20.0  # seconds; longer than for the API, because only the user waits
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LedgerPlace:
     """Where the ledger is, and which time zone to use."""
 
     options: Options
@@ -38,7 +38,7 @@ class Place:
         return zone(self.timezone)
 
 
-def place(config: Path | None, data_dir: Path | None, timezone: str | None = None) -> Place:
+def place(config: Path | None, data_dir: Path | None, timezone: str | None = None) -> LedgerPlace:
     """Return the ledger that the settings name, or the one in `data_dir`.
 
     Raises:
@@ -49,11 +49,11 @@ def place(config: Path | None, data_dir: Path | None, timezone: str | None = Non
     settings = loaded.settings
     url = settings.database_url if data_dir is None else None
     options = Options(settings.data_dir, None if url is None else url.get_secret_value())
-    return Place(options, loaded, settings.timezone)
+    return LedgerPlace(options, loaded, settings.timezone)
 
 
 @contextmanager
-def opened(at: Place) -> Iterator[Books]:
+def opened(at: LedgerPlace) -> Iterator[Books]:
     """Open the ledger. Prints errors and exits: with 1 if it cannot be read, with 2 after an invalid option."""
     from claude_proxy.ledger.queries import Books
 
@@ -63,7 +63,7 @@ def opened(at: Place) -> Iterator[Books]:
 
 
 @contextmanager
-def reporting_errors(at: Place) -> Iterator[None]:
+def reporting_errors(at: LedgerPlace) -> Iterator[None]:
     """Print an error of the ledger or of an option, and exit with its code."""
     try:
         yield

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from claude_proxy.cli.arguments import AsJson, ConfigFile, DataDir, TimeZone
 from claude_proxy.cli.figures import UNPRICED, count, dollars, exchanges, named
-from claude_proxy.cli.ledger import Place, need_file, place, reporting_errors
+from claude_proxy.cli.ledger import LedgerPlace, need_file, place, reporting_errors
 from claude_proxy.cli.output import say, wide_console, write_json
 from claude_proxy.ledger import prices, when
 from claude_proxy.ledger.options import FILE, NotReadable
@@ -55,7 +55,7 @@ def reprice(
         say(f"Done: {exchanges(changed)} changed.")
 
 
-def _prepared(at: Place, since: str) -> tuple[Repricing, Engine]:
+def _prepared(at: LedgerPlace, since: str) -> tuple[Repricing, Engine]:
     from claude_proxy.ledger.database import file_connect, postgres_engine, sqlite_engine
     from claude_proxy.ledger.repricing import Repricing
 

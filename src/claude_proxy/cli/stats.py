@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from claude_proxy.cli.arguments import AsJson, ConfigFile, DataDir, TimeZone
-from claude_proxy.cli.ledger import Place, opened, place
+from claude_proxy.cli.ledger import LedgerPlace, opened, place
 from claude_proxy.cli.output import say, write_json
 from claude_proxy.cli.stats_table import print_table
 from claude_proxy.ledger import csv, when
@@ -66,7 +66,7 @@ def stats(
 
 
 def reported(
-    books: Books, at: Place, by: By, since: str | None, until: str | None, last: int | None, **more: Any
+    books: Books, at: LedgerPlace, by: By, since: str | None, until: str | None, last: int | None, **more: Any
 ) -> dict[str, Any]:
     """Return the sums in the form of `GET /api/v1/usage`, limited to the `last` groups.
 

@@ -20,61 +20,16 @@ most the size of this prompt. If the upstream never reported a cache read or wri
 
 from __future__ import annotations
 
-import enum
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from claude_proxy.exchange import Usage
+from claude_proxy.exchange import CacheVerdict, Usage
 from claude_proxy.protocol.blocks import HASH, Prompt
 
 MIN_CACHED = 4096
 """Tokens of a prompt that is long enough for every Anthropic model to cache it."""
 _PER_CONVERSATION = 6  # prompts: the main thread, its forks, and side requests such as titles
-
-
-class Kind(enum.StrEnum):
-    """Whether the prompt was cached, and if not, why."""
-
-    FIRST = "first"
-    GREW = "grew"
-    CHANGED = "changed"
-    EXPIRED = "expired"
-    PROVIDER = "provider"
-
-
-class Area(enum.StrEnum):
-    """The part of a request that changed."""
-
-    TOOLS = "tools"
-    SYSTEM = "system"
-    MESSAGE = "message"
-    MODEL = "model"
-    SETTINGS = "settings"
-
-
-class Verdict(NamedTuple):
-    """The verdict on one exchange. Blocks and messages are counted from 0, as the API does in its errors (`messages.3`).
-
-    Attributes:
-        area: where the change is; None for the other kinds.
-        block: the first changed block, counted over tools, system and messages; None if the cause is not a block.
-        message: index in `messages`, for a change in the area MESSAGE.
-        lost: tokens of this prompt that had been cached and were not read from the cache now.
-    """
-
-    kind: Kind
-    area: Area | None = None
-    block: int | None = None
-    message: int | None = None
-    lost: int = 0
-
-    def __str__(self) -> str:
-        if self.area is None:
-            return self.kind.value
-        place = self.area if self.message is None else f"{self.area} {self.message}"
-        return f"{self.kind}: {place}" if self.block is None else f"{self.kind} at block {self.block} ({place})"
 
 
 @dataclass(slots=True)
@@ -153,7 +108,7 @@ class CacheWatch:
         best, same = _closest(conversation.sent, prompt)
         return Comparison(key, prompt, now, best, same)
 
-    def settle(self, compared: Comparison, usage: Usage | None) -> Verdict | None:
+    def settle(self, compared: Comparison, usage: Usage | None) -> CacheVerdict | None:
         """Return the verdict, once the answer's usage is known.
 
         Args:
@@ -243,28 +198,28 @@ def common(one: bytes, other: bytes) -> int:
     return low
 
 
-def _verdict(compared: Comparison, usage: Usage) -> Verdict:
+def _verdict(compared: Comparison, usage: Usage) -> CacheVerdict:
     before, prompt = compared.before, compared.prompt
     if before is None:
-        return Verdict(Kind.FIRST)
+        return CacheVerdict("first")
     read = usage.cache_read or 0
     on_offer = _on_offer(before, usage)
     missed = 2 * read < on_offer
     lost = max(0, on_offer - read)
     intact = compared.same == min(len(before.prompt), len(prompt))
     if compared.at - before.at > before.prompt.ttl and (missed or (not read and before.prompt.marked)):
-        return Verdict(Kind.EXPIRED, lost=lost)
+        return CacheVerdict("expired", lost=lost)
     if not intact:
         lost = max(0, min(on_offer, _carried(compared, before, usage)) - read)
     if missed and before.prompt.model != prompt.model:
-        return Verdict(Kind.CHANGED, Area.MODEL, lost=lost)
+        return CacheVerdict("changed", "model", lost=lost)
     if not intact:
         return _changed(compared, before, lost)
     if not missed:
-        return Verdict(Kind.GREW)
+        return CacheVerdict("grew")
     if before.prompt.settings != prompt.settings:
-        return Verdict(Kind.CHANGED, Area.SETTINGS, lost=lost)
-    return Verdict(Kind.PROVIDER, lost=lost)
+        return CacheVerdict("changed", "settings", lost=lost)
+    return CacheVerdict("provider", lost=lost)
 
 
 def _on_offer(before: _Sent, usage: Usage) -> int:
@@ -287,10 +242,10 @@ def _carried(compared: Comparison, before: _Sent, usage: Usage) -> int:
     return _size(usage) * carried // sum(lengths)
 
 
-def _changed(compared: Comparison, before: _Sent, lost: int) -> Verdict:
+def _changed(compared: Comparison, before: _Sent, lost: int) -> CacheVerdict:
     prompt, block = compared.prompt, compared.same
     if block < max(prompt.tools, before.prompt.tools):
-        return Verdict(Kind.CHANGED, Area.TOOLS, block, None, lost)
+        return CacheVerdict("changed", "tools", block, None, lost)
     if block < max(prompt.tools + prompt.system, before.prompt.tools + before.prompt.system):
-        return Verdict(Kind.CHANGED, Area.SYSTEM, block, None, lost)
-    return Verdict(Kind.CHANGED, Area.MESSAGE, block, prompt.message_of(block), lost)
+        return CacheVerdict("changed", "system", block, None, lost)
+    return CacheVerdict("changed", "message", block, prompt.message_of(block), lost)

@@ -1,4 +1,4 @@
-"""The only wiring: settings in, application out. Importing this, and `create_app` itself, open nothing."""
+"""Builds the application from the settings, the only place that connects its parts. Opens nothing before the lifespan starts."""
 
 from __future__ import annotations
 
@@ -59,20 +59,20 @@ log = structlog.get_logger("app")
 
 
 class App(FastAPI):
-    """FastAPI for the pages; what is below the prefix goes straight to `forward`, past FastAPI's stack."""
+    """FastAPI serves the pages; requests below the prefix go straight to `forward`, past its middleware and routing."""
 
     forward: Forward
     origins: OriginRules
     published_under: str = ""  # ROOT_PATH
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The ASGI entry."""
+        """The ASGI entry point."""
         kind = scope["type"]
         if kind == "lifespan":
             await super().__call__(scope, receive, send)
             return
         if self.published_under and not scope.get("root_path"):
-            scope["root_path"] = self.published_under  # for servers that cannot be told
+            scope["root_path"] = self.published_under  # for servers without an option for it
         if kind == "websocket":
             await refuse_websocket(receive, send)
             return
@@ -81,7 +81,7 @@ class App(FastAPI):
                 await answer(send, 204, preflight_headers(scope, origin), b"")
                 return
             send = with_cors(send, origin)
-            scope["extensions"] = {}  # no way past `send`
+            scope["extensions"] = {}  # the extension would bypass this `send`
         path = below_prefix(scope)
         if path is None:
             await self._page(scope, receive, send)
@@ -109,13 +109,13 @@ def create_app(
     """Build the application.
 
     Args:
-        settings: by default read from the environment and the one file of settings (settings/places.py).
-        default_base_url: what BASE_URL is where neither says it (proxy.py).
-        beside: the named proxy.py (its `__file__`); a claude-proxy.toml beside it is read if no other file is.
-        listeners: told of exchanges besides our own.
+        settings: by default read from the environment and the settings file (settings/places.py).
+        default_base_url: the BASE_URL to use if neither of them sets it (proxy.py).
+        beside: `__file__` of the proxy.py that is served; a claude-proxy.toml next to it is read if no other settings file is.
+        listeners: additional observers of exchanges.
 
     Raises:
-        SettingsError: with a sentence for each setting that cannot be used.
+        SettingsError: with a sentence for each invalid setting.
     """
     name, unread = "default", None
     origins: Mapping[str, str] = {}
@@ -123,7 +123,7 @@ def create_app(
         defaults = {} if default_base_url is None else {"base_url": default_base_url}
         loaded = load(defaults=defaults, beside=None if beside is None else Path(beside))
         settings, name, unread, origins = loaded.settings, loaded.upstream_name, loaded.unread, loaded.sources
-    told = structlog.is_configured()  # by serve or gunicorn_conf.py, which have said it once for all workers
+    told = structlog.is_configured()  # by serve or gunicorn_conf.py, which have logged this once for all workers
     logs.configure(settings.log_level, settings.log_format)
     if unread is not None and not told:
         log.warning("option", note=unread_sentence(unread))
@@ -159,7 +159,7 @@ def create_app(
 
 
 def bare_app() -> App:
-    """FastAPI as we use it, without a route."""
+    """Our FastAPI application, without routes."""
     return App(
         title="claude-proxy",
         version=__version__,
@@ -172,7 +172,7 @@ def bare_app() -> App:
 
 
 def sources(app: App, notifier: Notifier | None, charging: Charging, quota: QuotaPoll | None) -> Sources:
-    """What the metrics take from the other rooms."""
+    """Where the metrics read the state of the other components."""
     ledger: Ledger | None = app.state.ledger
     return Sources(
         upstreams=lambda: [upstream.name for upstream in app.forward.config.upstreams],
@@ -189,7 +189,7 @@ def sources(app: App, notifier: Notifier | None, charging: Charging, quota: Quot
 
 
 def api_sources(app: App, settings: Settings, notifier: Notifier | None, origins: Mapping[str, str]) -> ApiSources:
-    """What the API takes from the other rooms.
+    """Where the API reads the state of the other components.
 
     Args:
         origins: where each setting comes from.
@@ -206,15 +206,15 @@ def api_sources(app: App, settings: Settings, notifier: Notifier | None, origins
 
 @asynccontextmanager
 async def lifespan(app: App) -> AsyncIterator[None]:
-    """What needs a running loop: listeners started, at the end closed, and the connections with them."""
+    """Start the listeners; at the end close them and the upstream connections."""
     await app.state.listeners.start()
-    gc.freeze()  # what is there now stays: the collector need not walk it again and again
+    gc.freeze()  # what exists now lives as long as the process, so the garbage collector need not traverse it
     logs.gather(asyncio.get_running_loop())
     loop = asyncio.get_running_loop()
 
     def stopping() -> None:
         app.state.draining = True
-        loop.call_soon_threadsafe(app.state.live.end)  # a signal's handler may run in the middle of anything
+        loop.call_soon_threadsafe(app.state.live.end)  # a signal handler may interrupt anything
 
     restore = on_stop_signal(stopping)
     log.info(
@@ -231,7 +231,7 @@ async def lifespan(app: App) -> AsyncIterator[None]:
 
 
 def facts(settings: Settings, name: str = "default") -> PageFacts:
-    """What the pages may say about this proxy."""
+    """What the pages may show about this proxy."""
     return PageFacts(
         version=__version__,
         prefix=PREFIX,
@@ -243,17 +243,17 @@ def facts(settings: Settings, name: str = "default") -> PageFacts:
 
 
 def readiness(app: App) -> tuple[bool, str]:
-    """Whether new requests are welcome, and why not."""
+    """Whether this process accepts new requests, and if not, why."""
     return (False, "draining") if app.state.draining else (True, "")
 
 
 def on_listener_error(hook: str, error: Exception) -> None:
-    """A listener failed; the exchange did not notice."""
+    """Log an exception of a listener. The exchange is not affected."""
     log.error("listener failed", hook=hook, exc_info=error)
 
 
 def unrepeat_root_path(scope: Scope) -> None:
-    """Behind a front that does not strip, uvicorn's root path stands before the path twice (docs/facts.md, "ASGI servers")."""
+    """Undo uvicorn's repetition of a root path that the front did not strip (docs/facts.md, "ASGI servers")."""
     root = scope.get("root_path", "").rstrip("/")
     while root and scope["path"].startswith(root * 2 + "/"):
         scope["path"] = scope["path"][len(root) :]

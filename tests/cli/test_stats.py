@@ -239,7 +239,15 @@ def test_sessions_as_json_are_the_apis_page(invoke: Invoke, ledger: Path) -> Non
 
 @pytest.mark.parametrize(
     ("amount", "text"),
-    [(0, "$0.00"), (1234.5, "$1,234.50"), (0.01, "$0.01"), (0.0042, "$0.0042"), (0.00001234, "$1.2e-05"), (1.005, "$1.00")],
+    [
+        (0, "$0.00"),
+        (1234.5, "$1,234.50"),
+        (0.01, "$0.01"),
+        (0.0042, "$0.0042"),
+        (0.00001234, "$0.000012"),
+        (1.5e-9, "$0.0000000015"),
+        (1.005, "$1.00"),
+    ],
 )
 def test_money(amount: float, text: str) -> None:
     assert dollars(amount) == text

@@ -77,7 +77,7 @@ COMMANDS = {
     ),
     "stats": Entry(
         "claude_proxy.cli.stats:stats",
-        "Tokens and cost: by day, model, session, project ...",
+        "Sum tokens and cost by day, model, session, project ...",
         (
             "claude-proxy stats",
             "claude-proxy stats --since 7d --breakdown",
@@ -92,7 +92,7 @@ COMMANDS = {
     ),
     "show": Entry(
         "claude_proxy.cli.show:show",
-        "Tell all that is known of one exchange.",
+        "Show all that is recorded about one exchange.",
         (
             "claude-proxy show cp_6h28x52yemr00",
             "claude-proxy show cp_6h28x52yemr00 --conversation",

@@ -1,4 +1,4 @@
-"""The table of `stats`: all columns where there is room, four below 100 columns."""
+"""The table of `stats`: all columns, or four if the terminal has less than 100 columns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from claude_proxy.cli.output import say, wide_console
 
 ROOM = 100  # columns of a terminal below which the table is compact
 _TITLES = {"day": "Date", "window": "Window", "hour": "Hour", "week": "Week from", "month": "Month"}
-_ESTIMATED = "~ marks windows that are worked out from your own requests, as no reset was known."
+_ESTIMATED = "~ marks windows that are estimated from your own requests, because the provider gave no reset time."
 
 
 def print_table(report: Mapping[str, Any], *, breakdown: bool, costs: bool, top: int | None) -> None:
@@ -23,7 +23,7 @@ def print_table(report: Mapping[str, Any], *, breakdown: bool, costs: bool, top:
     Args:
         breakdown: a row for each model below each group.
         costs: whether costs are shown.
-        top: groups were cut to so many.
+        top: most groups to show; None for all.
     """
     screen = wide_console()
     if not report["groups"]:
@@ -36,7 +36,7 @@ def print_table(report: Mapping[str, Any], *, breakdown: bool, costs: bool, top:
 
 
 def made(report: Mapping[str, Any], *, wide: bool, breakdown: bool, costs: bool) -> Table:
-    """The table; compact unless it is `wide`."""
+    """Build the table; compact unless `wide`."""
     table = Table(box=SIMPLE_HEAD, show_footer=False, pad_edge=False)
     by = report["by"]
     table.add_column(_TITLES.get(by, by.capitalize()), overflow="fold")
@@ -61,7 +61,7 @@ def _figures(sums: Mapping[str, Any], *, wide: bool, costs: bool) -> list[str]:
 
 
 def notes(report: Mapping[str, Any], *, costs: bool, top: int | None) -> Sequence[str]:
-    """What has to be said once below the table."""
+    """Return the lines below the table."""
     totals = report["totals"]
     calls = f"{exchanges(totals['exchanges'])} ({count(totals['failed'])} failed, {count(totals['cancelled'])} cancelled)"
     found = [f"{calls} from {report['from']} to {report['to']}, {report['timezone']}."]
@@ -72,7 +72,7 @@ def notes(report: Mapping[str, Any], *, costs: bool, top: int | None) -> Sequenc
     if costs and totals["unpriced_exchanges"]:
         found.append(f"No price is known for {exchanges(totals['unpriced_exchanges'])}: not included in the costs.")
     if top is not None and sum(group["exchanges"] for group in report["groups"]) != totals["exchanges"]:
-        found.append("The total is of all, shown or not.")
+        found.append("The total includes groups that are not shown.")
     if any(str(group["key"]).startswith("~") for group in report["groups"]):
         found.append(_ESTIMATED)
     return found

@@ -1,4 +1,4 @@
-"""What an upstream's error means: which of a provider's codes it is, whose side has to act, whether trying again can help."""
+"""Interprets an upstream's error: which provider code it is, which side has to act, and whether a retry can help."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from claude_proxy.protocol.providers.generic import STATUSES, TYPES
 from claude_proxy.protocol.usage import ErrorBody
 
 MAX_MESSAGE = 300  # characters of a failure's message
-MAX_READ = 64 * 1024  # characters of an error that are looked at; what a person is to read comes first
+MAX_READ = 64 * 1024  # characters of an error that are read; the readable part comes first
 _SECRET = re.compile(r"(?i)\b(?:sk-[\w-]{6,}|tk_\w{6,}|bearer\s+\S+|[0-9a-f]{32}\.\w{8,})")
-_DISTINCT = {p.form: p for p in reversed(PROVIDERS) if p.form is not None and p.form.distinct}  # the first that writes so
+# If several providers have the same form, the first one.
+_DISTINCT = {p.form: p for p in reversed(PROVIDERS) if p.form is not None and p.form.distinct}
 
 
 def code_of(error: ErrorBody, provider: Provider = GENERIC) -> str | None:
-    """The provider's number in an error, from `code`, `type` or the message; None if it has none."""
+    """Return the provider's number in an error, from the message, `code` or `type`; None if there is none."""
     return next((word for word, _ in _words(error, provider) if _is_number(word)), None)
 
 
 def text_of(error: ErrorBody, secrets: Iterable[str] = (), provider: Provider = GENERIC) -> str:
-    """The error's own words, without its code, control characters, secrets (`secrets`, and what looks like one) and excess."""
+    """Return the error's message without code, control characters, `secrets` and what looks like one, truncated."""
     message = error.message[:MAX_READ]
     found = next((match for _, match in _matches(message, provider)), None)
     text = " ".join((clean(found["text"] if found else message, MAX_READ) or "").split())
     if len(error.message) > MAX_READ:
-        text = text.rpartition(" ")[0]  # the last word may be the beginning of a secret, and would not be known as one
+        text = text.rpartition(" ")[0]  # the last word may be the truncated beginning of a secret, which would not be recognised
     for secret in secrets:
         text = text.replace(secret, "[redacted]")
     return _SECRET.sub("[redacted]", text)[:MAX_MESSAGE]
@@ -44,13 +45,13 @@ def judge(
     credential_held: bool,
     secrets: Iterable[str] = (),
 ) -> Failure | None:
-    """Whose side an upstream's error is, in a `Failure`; None if the answer is no error.
+    """Describe an upstream's error as a `Failure`; None if the answer is not an error.
 
     Args:
-        status: the answer's HTTP status. A 200 whose stream carries an error is one too.
-        provider: whose codes to read; GENERIC understands only what is unmistakable (see `providers/generic.py`).
-        credential_held: with the proxy's own credential, a refused one is not for the client to fix.
-        secrets: what must not be in the failure's message, should the upstream quote it.
+        status: the answer's HTTP status; 200 for an error in a stream.
+        provider: whose codes to use; GENERIC uses only unambiguous ones (see `providers/generic.py`).
+        credential_held: whether the proxy sent its own credential, so that a refused one is not the client's fault.
+        secrets: strings to remove from the failure's message, in case the upstream quotes them.
     """
     if error is None:
         if status < 400:
@@ -66,20 +67,20 @@ def judge(
 
 
 def explain(failure: Failure | None) -> Code | None:
-    """What the provider's table says of a failure; None for our own failures and for codes that nobody documents."""
+    """Return the provider table's entry for a failure; None for our own failures and for unknown codes."""
     if failure is None or failure.provider is None:
         return None
     return by_name(failure.provider).codes.get(failure.provider_code or failure.kind)
 
 
 def retry_hint(failure: Failure | None) -> bool | None:
-    """Whether a client should try again, where the provider's code tells; None where we do not know."""
+    """Return False if a retry cannot help according to the provider's table; None if it may, or if we do not know."""
     code = explain(failure)
     return None if code is None or code.retry else False
 
 
 def _identify(error: ErrorBody, provider: Provider) -> tuple[str | None, Provider, Code | None]:
-    """The word that stands for an error, whose table it belongs to, and its entry: a known one rather than any number."""
+    """Return the error's code, the provider whose table has it, and the entry. Known codes are preferred to unknown numbers."""
     words = list(_words(error, provider))
     for word, speaker in words:
         if word in speaker.codes:
@@ -88,7 +89,7 @@ def _identify(error: ErrorBody, provider: Provider) -> tuple[str | None, Provide
 
 
 def _words(error: ErrorBody, provider: Provider) -> Iterator[tuple[str, Provider]]:
-    """What may be the code of an error, each with the provider whose table explains it: the surest first."""
+    """Yield the possible codes of an error, each with the provider whose table explains it, the most reliable first."""
     message = error.message[:MAX_READ]
     for speaker, match in _matches(message, provider):
         yield match["code"], speaker
@@ -105,7 +106,7 @@ def _words(error: ErrorBody, provider: Provider) -> Iterator[tuple[str, Provider
 
 
 def _matches(message: str, provider: Provider) -> Iterator[tuple[Provider, re.Match[str]]]:
-    """The forms that a message has, each with the provider that writes so."""
+    """Yield each provider whose form the message has, and the match."""
     speakers = (provider, *_DISTINCT.values()) if provider.relays else (provider,)
     for speaker in speakers:
         if speaker.form is not None and (match := speaker.form.pattern.match(message)):

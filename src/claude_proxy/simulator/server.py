@@ -21,15 +21,15 @@ Chooser = Callable[[Recorded], Scenario | None]
 PREFIX = "/api/anthropic"
 
 
-class Gate(asyncio.Event):
-    """An event that can also be called."""
+class CallableEvent(asyncio.Event):
+    """An event that calls a function when it is itself called."""
 
     def __init__(self, on_call: Callable[[], None]) -> None:
         super().__init__()
         self._on_call = on_call
 
     def __call__(self) -> None:
-        """Open the gate."""
+        """Call that function."""
         self._on_call()
 
 
@@ -69,8 +69,8 @@ class Simulator:
         """Why bytes on a connection were not a valid request."""
         self.reported = Usage()
         """The sum of what all ended answers have reported."""
-        self.release = Gate(self._open_gate)
-        self.hold = Gate(self._close_gate)
+        self.release = CallableEvent(self._open_gate)
+        self.hold = CallableEvent(self._close_gate)
         self.connections = 0
         """TCP connections accepted so far."""
         self._open: set[Connection] = set()

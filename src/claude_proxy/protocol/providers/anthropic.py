@@ -6,7 +6,7 @@ import re
 
 from claude_proxy.protocol.providers.base import Class, Code, Provider, ResetForm, Text
 
-CODES = {  # both come as a 400 invalid_request_error, which without its sentence would be the client's fault
+CODES = {  # both are a 400 invalid_request_error; only the message shows that the client is not at fault
     "credit_balance": Code(
         Class.ACCOUNT,
         Text("credit balance too low", "크레딧 잔액 부족"),

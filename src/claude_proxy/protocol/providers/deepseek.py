@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 
-from claude_proxy.protocol.providers.base import TOP_UP, Class, Code, Peak, Provider, Text
+from claude_proxy.protocol.providers.base import Peak, Provider
+from claude_proxy.protocol.providers.codes import BALANCE_USED_UP
 
 PROVIDERS = (
     Provider(
         name="deepseek",
         label="DeepSeek",
         domains=("deepseek.com",),
-        # Errors are told apart by their HTTP status, as at Anthropic; but a 402 is labelled with a type that says nothing.
-        codes={"insufficient_balance": Code(Class.ACCOUNT, Text("balance used up", "잔액 소진"), TOP_UP, urgent=True)},
+        # The HTTP status identifies errors, as at Anthropic, but the type of a 402 says nothing.
+        codes={"insufficient_balance": BALANCE_USED_UP},
         patterns=((re.compile(r"(?i)insufficient balance"), "insufficient_balance"),),
         peak=Peak(((1, 4), (6, 10))),
         models={

@@ -1,6 +1,6 @@
-"""Servers on this machine, told by the port that each listens on by default. Facts and sources: docs/facts.md, "Providers".
+"""Servers on this machine, recognised by their default ports. Facts and sources: docs/facts.md, "Providers".
 
-A port is a guess: only words depend on it, and the label names no program.
+The port is only a hint, so nothing but advice depends on it, and the label does not name a program.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1", "host.docker.internal")
 
 def _server(name: str, program: str, port: int, source: str) -> Provider:
     fix = Text(
-        f"Nothing listens at BASE_URL. Port {port} is {program}'s by default: start it, or correct the port.",
+        f"Nothing listens at BASE_URL. {port} is the default port of {program}: start it, or correct the port.",
         f"BASE_URL에서 응답하는 프로그램이 없습니다. 포트 {port}번은 {program}의 기본 포트입니다. 시작하거나 포트를 고치세요.",
     )
     return Provider(

@@ -1,6 +1,6 @@
 """Moonshot (pay as you go) and Kimi Code (plans). Facts and sources: docs/facts.md, "Providers".
 
-Both tell errors apart by type on their own API; on the Anthropic path the type is often Anthropic's and only the sentence tells.
+The error type identifies errors on their own API; on the Anthropic path it is often Anthropic's, and only the message tells.
 """
 
 from __future__ import annotations
@@ -14,21 +14,20 @@ from claude_proxy.protocol.providers.base import (
     CORRECT,
     FEWER,
     OTHER_MODEL,
-    SLOWER,
-    TOP_UP,
     WAIT,
     Class,
     Code,
     Provider,
     Text,
 )
+from claude_proxy.protocol.providers.codes import BALANCE_USED_UP, KEY_REFUSED, OVERLOADED, RATE_LIMITED
 
 CODES = {
-    "invalid_authentication_error": Code(Class.AUTH, Text("API key refused", "API 키 거부"), CHECK_KEY),
+    "invalid_authentication_error": KEY_REFUSED,
     "permission_denied_error": Code(Class.AUTH, Text("not permitted", "권한 없음"), CHECK_KEY),
-    "exceeded_current_quota_error": Code(Class.ACCOUNT, Text("balance used up", "잔액 소진"), TOP_UP, urgent=True),
-    "engine_overloaded_error": Code(Class.OVERLOAD, Text("overloaded", "과부하"), WAIT),
-    "rate_limit_reached_error": Code(Class.RATE, Text("rate limit", "요청 한도"), SLOWER + WAIT),
+    "exceeded_current_quota_error": BALANCE_USED_UP,
+    "engine_overloaded_error": OVERLOADED,
+    "rate_limit_reached_error": RATE_LIMITED,
     "resource_not_found_error": Code(Class.CLIENT, Text("unknown model", "알 수 없는 모델"), OTHER_MODEL),
     "content_filter": Code(Class.CLIENT, Text("refused by the content filter", "콘텐츠 필터가 거부"), CORRECT),
 }

@@ -12,6 +12,7 @@ from claude_proxy.settings.loading import Loaded, load
 from claude_proxy.settings.places import CONFIG_FILE, CONFIG_VARIABLE, Place, unread_sentence, user_file
 from claude_proxy.settings.showing import shown
 from claude_proxy.settings.tables import AccountTable, RouteMatch, RouteTable, Tables, UpstreamTable
+from claude_proxy.settings.upstreams import AccountSettings, UpstreamSettings, default_upstream
 from claude_proxy.settings.urls import DEFAULT_BASE_URL
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "ENVIRONMENT_ONLY",
     "MIB",
     "SECRETS",
+    "AccountSettings",
     "AccountTable",
     "AuthScheme",
     "GunicornSettings",
@@ -32,9 +34,11 @@ __all__ = [
     "RouteTable",
     "Settings",
     "Tables",
+    "UpstreamSettings",
     "UpstreamTable",
     "clean",
     "default_data_dir",
+    "default_upstream",
     "load",
     "shown",
     "unread_sentence",

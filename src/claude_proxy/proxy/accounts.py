@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -35,10 +35,11 @@ class Account:
         id: `upstream/name`, the same after a restart and a reload.
         withheld: the client's header fields that are not sent to the upstream.
         removed: whether a reload has removed it: it finishes what it has, and gets nothing new.
-        state: what the queue keeps about it. A reload carries it over to the account of the same name and credential.
+        carried: what others keep about it (its queue and limit). A reload hands the same dict on to the account of the same
+            name and credential, so that what the old configuration's exchanges change there counts for the new one.
     """
 
-    __slots__ = ("__weakref__", "credential", "id", "max_concurrency", "name", "removed", "state", "upstream", "withheld")
+    __slots__ = ("__weakref__", "carried", "credential", "id", "max_concurrency", "name", "removed", "upstream", "withheld")
 
     def __init__(
         self, upstream: Upstream, name: str, credential: Header | None = None, *, max_concurrency: int | None = None
@@ -50,7 +51,7 @@ class Account:
         self.withheld = _NONE if credential is None else _WITHHELD
         self.max_concurrency = max_concurrency
         self.removed = False
-        self.state: Any = None
+        self.carried: dict[str, Any] = {}
 
     def __repr__(self) -> str:
         return f"Account({self.id})"
@@ -78,7 +79,8 @@ class Upstream:
         served: what routes know about it; by default it serves every model.
         model_map: pairs of a pattern and the model to send instead; the first match is used.
         memory: seconds to remember that it has no count_tokens (COUNT_TOKENS_MEMORY).
-        client_secret: returns the key of the marks by which clients' credentials are told apart.
+        client_secret: returns the key of the hash by which clients' credentials are told apart.
+        made_from: the settings that it was made from, by which a reload tells whether it has changed.
     """
 
     def __init__(
@@ -93,8 +95,10 @@ class Upstream:
         model_map: tuple[tuple[str, str], ...] = (),
         memory: float = 0.0,
         client_secret: Callable[[], bytes] | None = None,
+        made_from: tuple[object, ...] | None = None,
     ) -> None:
         self.name = name
+        self.made_from = made_from
         self.pool = pool
         self.base_url = base_url
         self.provider = provider
@@ -138,8 +142,8 @@ class Upstream:
 class ClientAccounts:
     """The accounts of clients that send their own credentials, each known by a keyed hash (HMAC-SHA256) of its credential.
 
-    A client's account belongs to the one upstream that its credential is sent to. The most recently used 1,000 are remembered; one
-    that is still in use beyond that stays the same account.
+    A client's account belongs to the one upstream that its credential is sent to. The 1,000 most recently used are remembered;
+    one that is in use stays the same account even if it is no longer among them.
 
     Args:
         secret: returns the key of the hash; by default a random one of this process.
@@ -155,6 +159,9 @@ class ClientAccounts:
 
     def __len__(self) -> int:
         return len(self._by_fields)
+
+    def __iter__(self) -> Iterator[Account]:
+        return iter(self._by_name.values())
 
     def find(self, fields: Mapping[bytes, bytes], withheld: frozenset[bytes] = _NONE) -> Account:
         """Return the account of the credential in a request's header fields.
@@ -176,9 +183,9 @@ class ClientAccounts:
         return account
 
     def carry(self, old: ClientAccounts) -> None:
-        """Take over the states of the accounts that `old` knows. For a reload that leaves the upstream's address as it is."""
+        """Take over what is carried of the accounts that `old` knows, for a reload that does not change the address."""
         for shown, before in old._by_fields.items():
-            self._add(shown).state = before.state
+            self._add(shown).carried = before.carried
 
     def _add(self, shown: tuple[bytes | None, bytes | None]) -> Account:
         name = self._name(shown)

@@ -6,7 +6,15 @@ secret), the settings file (`base_url`), the default. `places` says which file i
 
 from claude_proxy.cleaning import visible
 from claude_proxy.settings.cleaning import clean
-from claude_proxy.settings.definition import ENVIRONMENT_ONLY, SECRETS, AuthScheme, GunicornSettings, ProxySettings, Settings
+from claude_proxy.settings.definition import (
+    ENVIRONMENT_ONLY,
+    RELOADED,
+    SECRETS,
+    AuthScheme,
+    GunicornSettings,
+    ProxySettings,
+    Settings,
+)
 from claude_proxy.settings.kinds import DEFAULT_NTFY, MIB, default_data_dir
 from claude_proxy.settings.loading import Loaded, load
 from claude_proxy.settings.places import CONFIG_FILE, CONFIG_VARIABLE, Place, unread_sentence, user_file
@@ -22,6 +30,7 @@ __all__ = [
     "DEFAULT_NTFY",
     "ENVIRONMENT_ONLY",
     "MIB",
+    "RELOADED",
     "SECRETS",
     "AccountSettings",
     "AccountTable",

@@ -35,6 +35,7 @@ class Loaded:
         unread: a claude-proxy.toml in the working directory that was not read.
         tables: `[[upstream]]` and `[[route]]` of the file.
         upstreams: the upstreams in force with their keys, in the file's order; without a table the one of BASE_URL.
+        key_files: the files that hold the keys of upstreams.
     """
 
     settings: Settings
@@ -43,6 +44,17 @@ class Loaded:
     unread: Path | None = None
     tables: Tables = NO_TABLES
     upstreams: tuple[UpstreamSettings, ...] = ()
+    key_files: tuple[Path, ...] = ()
+
+    @classmethod
+    def of(cls, settings: Settings) -> Loaded:
+        """Return settings that were not read from anywhere, with the upstream that they describe."""
+        return cls(settings, {}, upstreams=(default_upstream(settings),))
+
+    @property
+    def watched(self) -> tuple[Path, ...]:
+        """The files whose change calls for a reload; some of them may be missing."""
+        return (*(place.path for place in self.places), *self.key_files)
 
     @property
     def file(self) -> Path | None:
@@ -98,7 +110,15 @@ def load(
     settings = _checked(definition, merged)
     sources = {name: merged[name][1] if name in merged else "default" for name in definition.model_fields}
     upstreams = upstreams or (default_upstream(settings, source=sources["upstream_api_key"]),)
-    return Loaded(settings, sources, places, unread(places), tables, upstreams)
+    return Loaded(settings, sources, places, unread(places), tables, upstreams, _key_files(tables, file, environ))
+
+
+def _key_files(tables: Tables, file: Path | None, environ: Mapping[str, str]) -> tuple[Path, ...]:
+    accounts = [account for upstream in tables.upstreams for account in upstream.account]
+    found = [file.parent / account.key_file for account in accounts if file is not None and account.key_file is not None]
+    if not accounts and (path := clean(environ.get("UPSTREAM_API_KEY_FILE", ""))):
+        found.append(Path(path))
+    return tuple(found)
 
 
 def _of_first(upstream: UpstreamSettings, file: Path) -> Layer:

@@ -140,5 +140,5 @@ def _shared_keys(upstreams: Sequence[UpstreamSettings]) -> list[str]:
             name = f'"{account.name}" of "{upstream.name}"'
             first = seen.setdefault((upstream.base_url, account.key.get_secret_value()), name)
             if first != name:
-                faults.append(f"{upstream.where}, [[upstream.account]]: {first} and {name} have the same key. Remove one of them.")
+                faults.append(f"{upstream.where}: the accounts {first} and {name} have the same key. Remove one of them.")
     return faults

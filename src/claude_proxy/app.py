@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 from fastapi import FastAPI
@@ -124,8 +124,7 @@ def create_app(
         SettingsError: with a sentence for each setting that cannot be used.
     """
     if settings is None:
-        read = read or reader_of(default_base_url, beside)
-        settings = read()
+        settings = (read := read or reader_of(default_base_url, beside))()
     loaded = settings if isinstance(settings, Loaded) else Loaded.of(settings)
     settings, origins = loaded.settings, loaded.sources
     told = structlog.is_configured()  # by serve or gunicorn_conf.py, which have said it once for all workers
@@ -133,8 +132,7 @@ def create_app(
     if loaded.unread is not None and not told:
         log.warning("option", note=unread_sentence(loaded.unread))
     app = bare_app()
-    state: dict[str, Any] = {"settings": settings, "draining": False, "ids": Ids()}
-    app.state = State(state)
+    app.state = State({"settings": settings, "draining": False, "ids": Ids()})
     secret = app.state.client_secret = ClientSecret(settings.data_dir)
     routes = make_routes(loaded.tables.routes)
     upstreams = make_upstreams(loaded.upstreams, routes, settings, client_secret=secret)

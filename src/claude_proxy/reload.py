@@ -85,10 +85,14 @@ class Reloader:
             self._wake.clear()
             if self._stopped.is_set():
                 return
-            now = state_of(self._seen)
-            if asked or now != self._seen:
-                self._seen = self._settled(now)
-                self._load(loop)
+            self.look(loop, asked=asked)
+
+    def look(self, loop: asyncio.AbstractEventLoop, *, asked: bool = False) -> None:
+        """Reload if a file has changed, or if `asked`; return when that is done. Not to be called on the event loop."""
+        now = state_of(self._seen)
+        if asked or now != self._seen:
+            self._seen = self._settled(now)
+            self._load(loop)
 
     def _settled(self, now: State) -> State:
         """Wait until the files stop changing: an editor may be in the middle of writing one."""

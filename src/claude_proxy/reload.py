@@ -142,6 +142,9 @@ class Reloader:
 
         def swap() -> None:
             adopt(upstreams, current.upstreams)
+            pools = [*current.retired, *(upstream.pool for upstream in current.upstreams)]
+            in_use = [upstream.pool for upstream in upstreams]
+            config.retired = tuple(pool for pool in pools if pool not in in_use and len(pool))
             self._forward.config = config
             self._changed(config)
             log.info("settings_reloaded", **summary(config, current), **({"at_next_start": later} if later else {}))

@@ -134,7 +134,7 @@ async def test_each_upstream_has_its_own_connections(simulator: Simulator, other
 MAPPED = '{ "claude-haiku-*" = "glm-5.3-flash", "claude-*" = "glm-5.3" }'
 ODD = (
     b'{ "model" : "claude-opus-5","stream":false , "metadata":{"model":"claude-opus-5"},"max_tokens":9,'
-    b'\t"m\\u006fdel":"claude-sonnet-5","messages":[{"role":"user","content":"\\ud83d"}]}\n'
+    b'\t"m\\u006fdel":"claude-sonnet-5","messages":[{"role":"user","content":"\\u00e9"}]}\n'
 )
 
 

@@ -99,7 +99,7 @@ async def test_a_file_that_is_gone_is_refused_and_one_that_is_back_is_read(
 
 
 async def test_a_removed_account_finishes_its_stream(simulator: Simulator, other: Simulator, tmp_path: Path) -> None:
-    simulator.scenario = Scenario(fault=faults.stall("events", 3, until="released"))
+    simulator.scenario = Scenario(fault=faults.stall("events", 3, until="release"))
     async with proxy_with(tmp_path, table("zai", simulator.base_url, "ONE")) as proxy, connect(proxy.port) as wire:
         (account,) = proxy.app.forward.config.accounts
         wire.send(head("POST", MESSAGES, JSON, length(len(body()))) + body())

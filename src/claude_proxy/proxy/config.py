@@ -1,4 +1,4 @@
-"""What the path is told: one immutable value, taken once per exchange, so that a reload swaps it for the next ones."""
+"""What the path is told: one value, taken once per exchange, so that a reload swaps it for the next ones."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from claude_proxy.proxy.accounts import Account, ClientAccounts, Upstream
 from claude_proxy.proxy.client import Scope
 from claude_proxy.routing.routes import Candidate, Route, Routes
 from claude_proxy.settings import Settings
+from claude_proxy.upstream.pool import Pool
 
 if TYPE_CHECKING:
     from claude_proxy.proxy.call import Call
@@ -31,21 +32,25 @@ class Gate(Protocol):
 
 
 class Config:
-    """The settings in force, who may pass, and where requests go. Nothing in it changes; a reload makes another.
+    """The settings in force, who may pass, and where requests go. A reload makes another one.
 
     Args:
         settings: those that the path reads.
         gate: who may pass.
         upstreams: in the file's order; at least one.
         routes: `[[route]]`, in the file's order.
+
+    Attributes:
+        retired: pools that a reload has put out of use, while exchanges that began before it still use them.
     """
 
-    __slots__ = ("_by_name", "_only", "_routes", "gate", "settings", "upstreams")
+    __slots__ = ("_by_name", "_only", "_routes", "gate", "retired", "settings", "upstreams")
 
     def __init__(self, settings: Settings, gate: Gate, upstreams: Sequence[Upstream], routes: Iterable[Route] = ()) -> None:
         self.settings = settings
         self.gate = gate
         self.upstreams = tuple(upstreams)
+        self.retired: tuple[Pool, ...] = ()
         self._by_name = {upstream.name: upstream for upstream in upstreams}
         self._routes = Routes([upstream.served for upstream in upstreams], tuple(routes))
         only = self.upstreams[0]
@@ -107,8 +112,8 @@ class Config:
 
     def close(self) -> None:
         """Close the upstream connections."""
-        for upstream in self.upstreams:
-            upstream.pool.close()
+        for pool in (*(upstream.pool for upstream in self.upstreams), *self.retired):
+            pool.close()
 
 
 def _not_served(model: str | None, upstreams: Iterable[Upstream]) -> NotFound:

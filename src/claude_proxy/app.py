@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 from fastapi import FastAPI
@@ -16,6 +17,7 @@ from starlette.datastructures import State
 from claude_proxy import __version__, logs
 from claude_proxy.access.gate import Gate
 from claude_proxy.access.origin import OriginRules, preflight_headers
+from claude_proxy.accounts import ClientSecret, load_in_time, make_routes, make_upstreams
 from claude_proxy.errors import ProxyError, render
 from claude_proxy.exchange import Listener, Listeners
 from claude_proxy.ids import Ids
@@ -29,6 +31,7 @@ from claude_proxy.observe.quota import QuotaPoll
 from claude_proxy.observe.sessions import Sessions
 from claude_proxy.observe.sources import Sources
 from claude_proxy.parts import (
+    hosts_of,
     make_capture,
     make_charging,
     make_ledger,
@@ -36,14 +39,15 @@ from claude_proxy.parts import (
     make_quota_poll,
     make_reader,
     make_status,
-    make_upstream,
+    watched_quotas,
 )
 from claude_proxy.proxy.client import Receive, Scope, Send
 from claude_proxy.proxy.config import Config
 from claude_proxy.proxy.forward import Forward
 from claude_proxy.proxy.target import PREFIX, below_prefix
-from claude_proxy.settings import Settings, load, unread_sentence
-from claude_proxy.signals import on_stop_signal
+from claude_proxy.reload import Reloader
+from claude_proxy.settings import Loaded, Settings, load, unread_sentence
+from claude_proxy.signals import on_hangup, on_stop_signal
 from claude_proxy.web import Door, PageFacts, install
 from claude_proxy.web import Upstream as UpstreamFacts
 from claude_proxy.web.admin import require_admin
@@ -100,11 +104,12 @@ class App(FastAPI):
 
 
 def create_app(
-    settings: Settings | None = None,
+    settings: Settings | Loaded | None = None,
     *,
     default_base_url: str | None = None,
     beside: str | Path | None = None,
     listeners: Iterable[Listener] = (),
+    read: Callable[[], Loaded] | None = None,
 ) -> App:
     """Build the application.
 
@@ -113,31 +118,32 @@ def create_app(
         default_base_url: the BASE_URL to use if neither of them sets it (proxy.py).
         beside: `__file__` of the proxy.py that is served; a claude-proxy.toml next to it is read if no other settings file is.
         listeners: additional observers of exchanges.
+        read: reads the settings again for a reload; by default from where they came, and never if `settings` are given.
 
     Raises:
         SettingsError: with a sentence for each invalid setting.
     """
-    name, unread = "default", None
-    origins: Mapping[str, str] = {}
     if settings is None:
-        defaults = {} if default_base_url is None else {"base_url": default_base_url}
-        loaded = load(defaults=defaults, beside=None if beside is None else Path(beside))
-        settings, name, unread, origins = loaded.settings, loaded.upstream_name, loaded.unread, loaded.sources
-    told = structlog.is_configured()  # by serve or gunicorn_conf.py, which have logged this once for all workers
+        settings = (read := read or reader_of(default_base_url, beside))()
+    loaded = settings if isinstance(settings, Loaded) else Loaded.of(settings)
+    settings, origins = loaded.settings, loaded.sources
+    told = structlog.is_configured()  # by serve or gunicorn_conf.py, which have logged it once for all workers
     logs.configure(settings.log_level, settings.log_format)
-    if unread is not None and not told:
-        log.warning("option", note=unread_sentence(unread))
+    if loaded.unread is not None and not told:
+        log.warning("option", note=unread_sentence(loaded.unread))
     app = bare_app()
-    state: dict[str, Any] = {"settings": settings, "draining": False, "ids": Ids()}
-    app.state = State(state)
-    upstream = make_upstream(settings, name)
-    charging = make_charging({name: settings.base_url})
+    app.state = State({"settings": settings, "draining": False, "ids": Ids()})
+    secret = app.state.client_secret = ClientSecret(settings.data_dir)
+    routes = make_routes(loaded.tables.routes)
+    upstreams = make_upstreams(loaded.upstreams, routes, settings, client_secret=secret)
+    hosts = hosts_of(upstreams)
+    charging = make_charging(hosts)
     ledger = app.state.ledger = make_ledger(settings, charging, app.state.ids)
     app.state.reader = make_reader(settings, ledger)
     app.state.live = live = Live()
-    quota = make_quota_poll(settings, (upstream,), ledger)
+    quota = make_quota_poll(settings, upstreams, ledger)
     notifier = make_notifier(settings)
-    app.state.capture = make_capture(settings)
+    app.state.capture = make_capture(settings, loaded.upstreams)
     counted = Metrics(sources(app, notifier, charging, quota), data_dir=settings.data_dir)
     sessions = Sessions(projects=settings.project_names)
     watch = None if ledger is None else CacheObserver()
@@ -146,16 +152,48 @@ def create_app(
     app.state.listeners = Listeners([listener for listener in found if listener is not None], on_listener_error)
     app.published_under = settings.root_path
     app.origins = OriginRules(settings.allowed_hosts, settings.allowed_origins)
-    gate = Gate(settings, app.origins, lambda: bool(state["draining"]))
-    app.forward = Forward(Config(settings, gate, (upstream,)), app.state.listeners, app.state.ids)
+    config = Config(settings, make_gate(app, settings), upstreams, routes)
+    app.forward = Forward(config, app.state.listeners, app.state.ids)
     windows = quota.windows if quota is not None else tuple
-    status = make_status(app.state.reader, sessions, ledger, charging, {name: settings.base_url}, windows)
-    app.state.status = status
-    install(app, lambda: facts(settings, name), lambda: readiness(app), (status, Door(settings, sessions)))
+    status = app.state.status = make_status(app.state.reader, sessions, ledger, charging, hosts, windows)
+    door = Door(settings, sessions)
+    app.state.reloader = None if read is None else make_reloader(app, loaded, read, Followers(hosts, door, quota))
+    install(app, lambda: facts(app.forward.config), lambda: readiness(app), (status, door))
     admin = require_admin(settings.admin_token)
     app.include_router(metrics(counted.text, admin))
     install_api(app, api_sources(app, settings, notifier, origins), admin)
     return app
+
+
+def reader_of(default_base_url: str | None, beside: str | Path | None) -> Callable[[], Loaded]:
+    """What reads the settings, at the start and in each reload; the arguments are those of `create_app`."""
+    defaults = {} if default_base_url is None else {"base_url": default_base_url}
+    return partial(load, defaults=defaults, beside=None if beside is None else Path(beside))
+
+
+def make_gate(app: App, settings: Settings) -> Gate:
+    """Who may pass under these settings."""
+    return Gate(settings, app.origins, lambda: bool(app.state.draining))
+
+
+class Followers(NamedTuple):
+    """What has to learn of a reload besides the path."""
+
+    hosts: dict[str, str]
+    door: Door
+    quota: QuotaPoll | None
+
+    def follow(self, config: Config) -> None:
+        """A new configuration is in force."""
+        self.hosts.update(hosts_of(config.upstreams))  # those of removed upstreams stay: their last exchanges are still priced
+        self.door.follow(config.settings)
+        if self.quota is not None:
+            self.quota.follow(watched_quotas(config.upstreams))
+
+
+def make_reloader(app: App, loaded: Loaded, read: Callable[[], Loaded], followers: Followers) -> Reloader:
+    """What brings changed settings into force; it begins with the lifespan."""
+    return Reloader(loaded, read, app.forward, partial(make_gate, app), app.state.client_secret, changed=followers.follow)
 
 
 def bare_app() -> App:
@@ -200,7 +238,7 @@ def api_sources(app: App, settings: Settings, notifier: Notifier | None, origins
         timezone=settings.timezone,
         upstreams=lambda: [items.upstream(one, app.state.live) for one in app.forward.config.upstreams],
         incidents=lambda: [] if notifier is None else notifier.incidents(),
-        settings=lambda: [items.setting(settings, field, origins) for field in Settings.model_fields],
+        settings=lambda: [items.setting(app.forward.config.settings, field, origins) for field in Settings.model_fields],
     )
 
 
@@ -217,12 +255,25 @@ async def lifespan(app: App) -> AsyncIterator[None]:
         loop.call_soon_threadsafe(app.state.live.end)  # a signal handler may interrupt anything
 
     restore = on_stop_signal(stopping)
+    config = app.forward.config
+    if not config.accounts:
+        await load_in_time(app.state.client_secret)
     log.info(
-        "ready", version=__version__, upstream=app.state.settings.base_url, notices=app.state.settings.ntfy_topic is not None
+        "ready",
+        version=__version__,
+        upstream=",".join(upstream.base_url for upstream in config.upstreams),
+        notices=config.settings.ntfy_topic is not None,
     )
+    reloader: Reloader | None = app.state.reloader
+    forget = on_hangup(reloader.reload) if reloader is not None else lambda: None
+    if reloader is not None:
+        reloader.start(loop)
     try:
         yield
     finally:
+        forget()
+        if reloader is not None:
+            reloader.stop()
         restore()
         await app.state.listeners.aclose()
         app.forward.close()
@@ -230,12 +281,13 @@ async def lifespan(app: App) -> AsyncIterator[None]:
         logs.gather(None)
 
 
-def facts(settings: Settings, name: str = "default") -> PageFacts:
+def facts(config: Config) -> PageFacts:
     """What the pages may show about this proxy."""
+    settings = config.settings
     return PageFacts(
         version=__version__,
         prefix=PREFIX,
-        upstreams=(UpstreamFacts(name, settings.base_url),),
+        upstreams=tuple(UpstreamFacts(upstream.name, upstream.base_url) for upstream in config.upstreams),
         holds_credential=settings.upstream_api_key is not None,
         needs_key=settings.proxy_api_key is not None,
         notices=settings.ntfy_topic is not None,

@@ -123,6 +123,7 @@ class Attempt:
 
     upstream: str
     started: float
+    account: str | None = None  # name of the account at the upstream
     reused: bool = False  # sent on a pooled connection
     head_at: float | None = None
     status: int | None = None
@@ -147,6 +148,7 @@ class Exchange:
     state: State = State.READING
     kind: Kind = Kind.OTHER
     upstream: str = ""
+    account: str | None = None  # name of the account at the upstream; never its credential
     key: str | None = None  # name of the client key that was sent
     session: str | None = None
     project: str | None = None  # name of the folder that the session works in
@@ -155,6 +157,7 @@ class Exchange:
     request_class: str | None = None
     user_agent: str | None = None
     model: str | None = None  # as the client asked for it
+    model_sent: str | None = None  # what the upstream's map put in its place
     model_served: str | None = None  # as the upstream's answer names it
     stream: bool = False
     status: int = 0

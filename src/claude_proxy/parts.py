@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from claude_proxy import __version__
+from claude_proxy.accounts import make_upstreams
 from claude_proxy.exchange import Listener
 from claude_proxy.ids import Ids
 from claude_proxy.ledger import Ledger, Options, prices
@@ -21,11 +22,8 @@ from claude_proxy.observe.session_sums import Booked, SessionSums
 from claude_proxy.observe.sessions import Sessions
 from claude_proxy.observe.sources import QuotaWindow
 from claude_proxy.observe.status import StatusSource
-from claude_proxy.protocol.providers import find_at
 from claude_proxy.proxy.config import Upstream
-from claude_proxy.settings import SECRETS, Settings
-from claude_proxy.upstream.dial import parse_origin
-from claude_proxy.upstream.pool import Pool
+from claude_proxy.settings import SECRETS, Settings, UpstreamSettings, default_upstream
 from claude_proxy.web.admin import shows
 
 if TYPE_CHECKING:
@@ -36,30 +34,16 @@ log = structlog.get_logger("app")
 
 
 def make_upstream(settings: Settings, name: str = "default") -> Upstream:
-    """The upstream, from BASE_URL, UPSTREAM_API_KEY and UPSTREAM_AUTH or its `[[upstream]]`."""
-    origin = parse_origin(settings.base_url)
-    pool = Pool(
-        origin,
-        settings.upstream_ca_file,
-        connect_timeout=settings.connect_timeout,
-        expiry=settings.keepalive_expiry,
-        limit=settings.max_connections,
-    )
-    key = settings.upstream_api_key
-    provider = find_at(settings.base_url)
-    credential = None
-    if key is not None:
-        secret = key.get_secret_value().encode()
-        bearer = (settings.upstream_auth or provider.auth) == "bearer"
-        credential = (b"authorization", b"Bearer " + secret) if bearer else (b"x-api-key", secret)
-    return Upstream(name, pool, credential, base_url=settings.base_url, provider=provider, memory=settings.count_tokens_memory)
+    """The upstream of BASE_URL, UPSTREAM_API_KEY and UPSTREAM_AUTH."""
+    (upstream,) = make_upstreams((default_upstream(settings, name),), (), settings)
+    return upstream
 
 
 def make_charging(upstreams: Mapping[str, str]) -> Charging:
     """What prices exchanges; it reads the price lists when it is first asked.
 
     Args:
-        upstreams: base URL by name.
+        upstreams: host name by upstream; looked up for each price.
     """
 
     def load_prices() -> Prices:
@@ -68,7 +52,12 @@ def make_charging(upstreams: Mapping[str, str]) -> Charging:
             log.warning("prices", problem=loaded.problem)
         return loaded.prices
 
-    return Charging(load_prices, {name: urlsplit(base_url).hostname or "" for name, base_url in upstreams.items()})
+    return Charging(load_prices, upstreams)
+
+
+def hosts_of(upstreams: Iterable[Upstream]) -> dict[str, str]:
+    """The host name of each upstream, by the upstream's name."""
+    return {one.name: urlsplit(one.base_url).hostname or "" for one in upstreams}
 
 
 def make_ledger(settings: Settings, charging: Charging, make_id: Ids) -> Ledger | None:
@@ -117,8 +106,7 @@ def make_reader(settings: Settings, ledger: Ledger | None) -> Reader:
 
 def make_quota_poll(settings: Settings, upstreams: Iterable[Upstream], ledger: Ledger | None) -> QuotaPoll | None:
     """What asks the providers' quota endpoints, if there are any and their answers can be kept."""
-    quotas = [(one, one.provider.quota) for one in upstreams]
-    watched = [Watched(one.name, quota, one.pool, one.credential) for one, quota in quotas if quota is not None]
+    watched = watched_quotas(upstreams)
     if ledger is None or not watched or not settings.quota_poll:
         return None
     key = settings.proxy_api_key
@@ -129,13 +117,24 @@ def make_quota_poll(settings: Settings, upstreams: Iterable[Upstream], ledger: L
     return QuotaPoll(watched, ledger.writer.put_sample, is_own_key=is_own_key)
 
 
-def make_capture(settings: Settings) -> Listener | None:
-    """What stores bodies, if asked to; otherwise it only expires what an earlier start has stored."""
+def watched_quotas(upstreams: Iterable[Upstream]) -> list[Watched]:
+    """The upstreams that tell their quota."""
+    quotas = [(one, one.provider.quota) for one in upstreams]
+    return [Watched(one.name, quota, one.pool, one.credential) for one, quota in quotas if quota is not None]
+
+
+def make_capture(settings: Settings, upstreams: Iterable[UpstreamSettings] = ()) -> Listener | None:
+    """What stores bodies, if asked to; otherwise it only expires what an earlier start has stored.
+
+    Args:
+        upstreams: their keys are redacted.
+    """
     if settings.capture == "off" and not (settings.data_dir / "capture.db").exists():
         return None
     from claude_proxy.ledger.capture import Capture, CaptureOptions
 
     values = [getattr(settings, name) for name in SECRETS if hasattr(settings, name)]
+    values += [account.key for upstream in upstreams for account in upstream.accounts]
     return Capture(
         CaptureOptions(
             data_dir=settings.data_dir,
@@ -158,17 +157,16 @@ def make_status(
     """What the status line says; it asks the ledger in a thread, and the database's modules come with the first question.
 
     Args:
-        upstreams: base URL by name.
+        upstreams: host name by upstream.
         quota: the plan's windows.
     """
-    hosts = {name: urlsplit(base_url).hostname or name for name, base_url in upstreams.items()}
     if ledger is None:
-        return StatusSource(sessions, hosts=hosts, quota=quota)
+        return StatusSource(sessions, hosts=upstreams, quota=quota)
 
     def booked(session: str, ended: Sequence[str]) -> Booked:
         return Booked(*reader.books().session_sums(session, ended))
 
-    return StatusSource(sessions, SessionSums(sessions, booked, charging), hosts=hosts, quota=quota)
+    return StatusSource(sessions, SessionSums(sessions, booked, charging), hosts=upstreams, quota=quota)
 
 
 def make_notifier(settings: Settings) -> Notifier | None:

@@ -40,6 +40,7 @@ from claude_proxy.protocol import sse
 from claude_proxy.protocol.blocks import cut
 from claude_proxy.protocol.decoding import decompressor
 from claude_proxy.protocol.judge import judge
+from claude_proxy.protocol.model_map import remap
 from claude_proxy.protocol.peek import peek, peek_prefix
 from claude_proxy.protocol.project import folder_name, project_in
 from claude_proxy.protocol.providers import GENERIC, PROVIDERS, Provider
@@ -64,8 +65,10 @@ OWN = {
     "settings/cleaning.py:_PLACEHOLDER": "settings",
     "settings/kinds.py:_HOST_NAME": "settings",
     "settings/kinds.py:_ORIGIN": "settings",
+    "settings/kinds.py:_PATTERN": "settings",
     "settings/kinds.py:_USUAL_PORT": "settings",
     "settings/problems.py:_CREDENTIALS": "settings",
+    "settings/tables.py:_MODEL_NAME": "settings",
     "settings/urls.py:_SEVERAL": "settings",
     "settings/urls.py:_DOUBLED": "settings",
     "settings/urls.py:_HOST": "settings",
@@ -297,6 +300,22 @@ CASES = (
     Case("events parsed", lambda data: list(sse.parse(data)), EVENTS, ("protocol/sse.py:_END_OF_LINE",)),
     Case("events sought", lambda data: list(sse.holding(data, (b"message_", b"error", b'"code"'))), EVENTS),
     Case("a request peeked at", peek, JSON),
+    Case(
+        "a request whose model is replaced",
+        lambda data: remap(data, "glm-5.3"),
+        (
+            *JSON,
+            ('{"', '\\"', '":1,"model":1}'),
+            ('{"', "\\u0041", '":1,"model":1}'),
+            ("{", " ", '"model":1}'),
+            ('{"model":', " ", "1}"),
+            ("{", '"a":0,', '"model":1}'),
+            ('{"a":[', "[],", '0],"model":1}'),
+            ('{"model":[', "{},", "0]}"),
+        ),
+        ("protocol/model_map.py:_STRING", "protocol/model_map.py:_SPACE"),
+        most=8 * MIB,
+    ),
     Case(
         "the beginning of a request",
         peek_prefix,

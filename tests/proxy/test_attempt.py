@@ -140,7 +140,8 @@ async def tried(pool: FakePool) -> tuple[Any, Call, Told]:
     call = Call(config_with(pool), Listeners([told]), exchange, scope(), nothing, nothing, Timers(), Shelf(1 << 20))
     call.request.target = parse("POST", b"/v1/messages", b"")
     call.request.keep(call.client.took(b"{}", done=True))
-    call.upstream = call.config.choose(call)
+    call.account = call.config.choose(call)
+    call.upstream = call.account.upstream
     try:
         return await attempt(call), call, told
     finally:

@@ -63,7 +63,7 @@ def _prepared(at: LedgerPlace, since: str) -> tuple[Repricing, Engine]:
     loaded = prices.load(prices.user_file())
     if loaded.problem is not None:
         say(loaded.problem, err=True)
-    hosts = {at.loaded.upstream_name: urlsplit(at.loaded.settings.base_url).hostname or ""}
+    hosts = {one.name: urlsplit(one.base_url).hostname or "" for one in at.loaded.upstreams}
     work = Repricing(loaded.prices, hosts, since=when.moment(since, at.where, now), until=now)
     if at.options.database_url is not None:
         return work, postgres_engine(at.options.database_url)

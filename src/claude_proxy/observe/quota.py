@@ -90,6 +90,15 @@ class QuotaPoll(Listener):
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
+    def follow(self, watched: Sequence[Watched]) -> None:
+        """Watch other upstreams from now on. What is known of one whose pool and credential stay the same is kept."""
+        old = self._watched
+        self._watched = {one.name: one for one in watched}
+        for name, one in old.items():
+            new = self._watched.get(name)
+            if new is not None and (new.pool, new.credential) == (one.pool, one.credential):
+                self._watched[name] = one
+
     def tap(self, exchange: Exchange) -> Tap | None:
         """Look at the request of an exchange only where its credential is wanted now."""
         del exchange

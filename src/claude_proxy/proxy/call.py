@@ -12,7 +12,7 @@ from claude_proxy.errors import BodyTimeout, UpstreamError, UpstreamTimeout
 from claude_proxy.exchange import Exchange, Listeners, Tap
 from claude_proxy.proxy.answer import Answer
 from claude_proxy.proxy.client import Client, ClientGone, ClientStalled, Receive, Scope, Send
-from claude_proxy.proxy.config import Config, Upstream
+from claude_proxy.proxy.config import Account, Config, Upstream
 from claude_proxy.proxy.deadline import Deadline, Timers
 from claude_proxy.proxy.direct import direct_of
 from claude_proxy.proxy.reply import Reply
@@ -32,17 +32,19 @@ class Call:
         client: its body and its leaving.
         request, reply: what it asked, and the way back to it.
         deadline: the one wait that is running.
-        upstream: where the request goes, once chosen; `connection` is the running attempt's.
+        account, upstream: where the request goes, once chosen; `connection` is the running attempt's.
         answer: what is known of the response, once there is one.
         tap: who looks at the bytes, if anybody does.
         upload: the task that sends the rest of a body; `uploaded` once it has sent all of it.
     """
 
     __slots__ = (
-        "_direct", "_lasts_timer", "_live", "_reason", "_task", "_unsent", "_watch", "answer", "client", "config", "connection",
-        "deadline", "exchange", "listeners", "loop", "reply", "request", "scope", "tap", "upload", "uploaded", "upstream",
+        "_direct", "_lasts_timer", "_live", "_reason", "_task", "_unsent", "_watch", "account", "answer", "client", "config",
+        "connection", "deadline", "exchange", "listeners", "loop", "reply", "request", "scope", "tap", "upload", "uploaded",
+        "upstream",
     )  # fmt: skip
 
+    account: Account
     upstream: Upstream
 
     def __init__(

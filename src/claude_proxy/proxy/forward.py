@@ -80,7 +80,8 @@ class Forward:
         await self._read(call)
         self._peek(call)
         call.tap = self._listeners.tap(call.exchange)
-        call.upstream = call.config.choose(call)
+        call.account = account = call.config.choose(call)
+        call.upstream = account.upstream
         if call.request.target.kind is Kind.COUNT_TOKENS:
             result = await edits.counted(call, self._attempts)
         else:
@@ -172,7 +173,7 @@ class Forward:
         exchange = call.exchange
         while True:
             exchange.state = State.WAITING
-            exchange.upstream = call.upstream.name
+            exchange.upstream, exchange.account = call.upstream.name, call.account.name
             result = await attempt(call)
             can_resend = call.request.kept == call.client.size
             verdict = decide(result.kind, stale=result.stale, tries=len(exchange.attempts), can_resend=can_resend)
@@ -277,7 +278,7 @@ class Forward:
                 exchange.status,
                 error,
                 provider=call.upstream.provider,
-                credential_held=call.upstream.credential is not None,
+                credential_held=call.account.held,
                 secrets=secrets(call),
             )
 
@@ -285,8 +286,8 @@ class Forward:
 def secrets(call: Call) -> list[str]:
     """The credentials of an exchange: an upstream that refuses one may quote it."""
     values = [call.request.fields[name] for name in h.CREDENTIALS if name in call.request.fields]
-    if call.upstream.credential is not None:
-        values.append(call.upstream.credential[1])
+    if call.account.credential is not None:
+        values.append(call.account.credential[1])
     words = [value.rpartition(b" ")[2].decode("latin-1") for value in values]
     return [word for word in words if len(word) >= 6]  # shorter ones occur by chance
 

@@ -231,6 +231,17 @@ class GunicornSettings(Settings):
 
 SECRETS = frozenset(name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation))
 PATHS = frozenset(name for name, field in Settings.model_fields.items() if "Path" in str(field.annotation))
+# What a reload brings into force at once (docs/accounts.md); every other setting is read at the start only.
+RELOADED = frozenset(
+    {
+        *("base_url", "upstream_api_key", "upstream_auth", "upstream_redirects", "upstream_ca_file"),
+        *("connect_timeout", "write_timeout", "response_head_timeout", "stream_idle_timeout"),
+        *("client_write_timeout", "client_read_timeout", "first_event_wait", "ping_interval"),
+        *("stream_cut", "stream_unfinished", "keepalive_expiry", "max_connections"),
+        *("max_body", "max_body_batches", "max_body_files"),
+        *("retry_hints", "accel_buffering", "count_tokens_memory", "rewrite_results_url"),
+    }
+)
 # The settings file cannot name code to run, and gunicorn's own settings have no effect under any other server.
 ENVIRONMENT_ONLY = frozenset(
     {"app_module", "module_name", "variable_name", *(GunicornSettings.model_fields.keys() - Settings.model_fields.keys())}

@@ -23,6 +23,7 @@ _LEVELS = {"warn": "warning", "err": "error", "fatal": "error", "critical": "err
 _LEVELS |= {"trace": "debug", "verbose": "debug", "notice": "info", "information": "info"}
 _HOST_NAME = re.compile(r"\*|(\*\.)?[^\s/*@?#]+")
 _ORIGIN = re.compile(r"(?ai)\*|null|[a-z][a-z0-9+.-]*://([\w.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?/?")  # null: a page from a file
+_PATTERN = re.compile(r"[A-Za-z0-9._:/@+*-]+")
 _USUAL_PORT = re.compile(r"(?i)(?<=^http://)(.*):80$|(?<=^https://)(.*):443$")
 _SIZE = "expected a number of bytes, 1 or more, such as 67108864 or 64MiB"
 _KEY = "expected one line of printable ASCII without spaces around it, such as sk-4f1c9b27"
@@ -153,6 +154,14 @@ def listen_hosts(text: str) -> tuple[str, ...]:
     return tuple(clean(part).removeprefix("[").removesuffix("]") for part in text.split(","))
 
 
+def check_patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """Check patterns of names: one that holds a character which no such name has would match nothing."""
+    for pattern in patterns:
+        if not _PATTERN.fullmatch(pattern):
+            raise ValueError(f"expected names, with * for any text, such as glm-5.3 or claude-*; {pattern!r} can match nothing")
+    return patterns
+
+
 def check_listen_hosts(text: str) -> str:
     """Check addresses or host names to listen on: none may be empty or followed by anything else."""
     if not all(re.fullmatch(r"[^\s/@?#]+", host) for host in listen_hosts(text)):
@@ -216,6 +225,7 @@ Size = Annotated[int, BeforeValidator(parse_size), Field(ge=1), expecting(_SIZE)
 Hosts = Annotated[tuple[str, ...], BeforeValidator(parse_list), AfterValidator(check_hosts), _LIST]
 Origins = Annotated[tuple[str, ...], BeforeValidator(parse_list), AfterValidator(check_origins), _LIST]
 Names = Annotated[tuple[str, ...], BeforeValidator(parse_list), _LIST]
+Patterns = Annotated[tuple[str, ...], BeforeValidator(parse_list), AfterValidator(check_patterns), _LIST]
 Listed = Annotated[str, BeforeValidator(join_list), expecting("expected addresses or networks separated by commas, or *")]
 BaseUrl = Annotated[str, AfterValidator(check_base_url), expecting(f"expected a URL such as {DEFAULT_BASE_URL}")]
 NtfyUrl = Annotated[

@@ -8,7 +8,7 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -57,8 +57,19 @@ class Way:
         return ask(connect(self.origin, self.tls), self.origin, path, headers, body)
 
 
-def upstream(settings: Settings, environ: Mapping[str, str] = os.environ) -> Checks:
-    """Check the path to the upstream step by step, until one fails."""
+def upstream(
+    settings: Settings,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    held: Sequence[Credential] = (),
+    provider: Provider | None = None,
+) -> Checks:
+    """Check the path to the upstream step by step, until one fails.
+
+    Args:
+        held: the credentials of its accounts; by default the one that would be sent there.
+        provider: whose API it is; by default derived from the host.
+    """
     if settings.port and same_place(settings.base_url, proxy_url(settings)):
         yield fail("upstream", f"BASE_URL={settings.base_url} is this proxy itself", "Set BASE_URL to the API behind it.")
         return
@@ -74,7 +85,8 @@ def upstream(settings: Settings, environ: Mapping[str, str] = os.environ) -> Che
     yield from steps(origin, tls, connected, lambda: trust_fix(settings.upstream_ca_file, environ))
     if connected:
         way = Way(origin, tls, settings.base_url)
-        yield from answers(way, connected[0], credential(settings, environ))
+        tried = held or (credential(settings, environ),)
+        yield from answers(way, connected[0], tried, provider or find(origin.host, origin.port))
 
 
 def steps(origin: Origin, tls: ssl.SSLContext | None, connected: list[socket.socket], untrusted: Callable[[], str]) -> Checks:
@@ -151,10 +163,10 @@ def certificate(sock: ssl.SSLSocket, spent: str) -> Check:
     return ok("tls", detail)
 
 
-def answers(way: Way, sock: socket.socket, shown: Credential | None) -> Checks:
-    """Check whether a working Anthropic API answers, its clock, and whether it accepts the credential.
+def answers(way: Way, sock: socket.socket, tried: Sequence[Credential | None], provider: Provider) -> Checks:
+    """Check whether a working Anthropic API answers, its clock, and whether it accepts each credential.
 
-    The credential is only sent to what was recognised as an API.
+    A credential is only sent to what was recognised as an API.
     """
     try:
         first, spent = timed(lambda: ask(sock, way.origin, MODELS, {}))
@@ -166,7 +178,8 @@ def answers(way: Way, sock: socket.socket, shown: Credential | None) -> Checks:
     yield found
     yield from clock(first)
     if found.state == "ok" or (found.state == "warn" and speaks_as_api(first)):
-        yield accepted(way.ask, first, shown, find(way.origin.host, way.origin.port))
+        for shown in tried:
+            yield accepted(way.ask, first, shown, provider)
 
 
 def judged(way: Way, first: HttpResponse, spent: str) -> Check:

@@ -16,6 +16,7 @@ from starlette.datastructures import State
 from claude_proxy import __version__, logs
 from claude_proxy.access.gate import Gate
 from claude_proxy.access.origin import OriginRules, preflight_headers
+from claude_proxy.access.viewers import Viewers
 from claude_proxy.errors import ProxyError, render
 from claude_proxy.exchange import Listener, Listeners
 from claude_proxy.ids import Ids
@@ -33,10 +34,12 @@ from claude_proxy.parts import (
     make_charging,
     make_ledger,
     make_notifier,
+    make_origins,
     make_quota_poll,
     make_reader,
     make_status,
     make_upstream,
+    make_viewers,
 )
 from claude_proxy.proxy.client import Receive, Scope, Send
 from claude_proxy.proxy.config import Config
@@ -46,10 +49,11 @@ from claude_proxy.settings import Settings, load, unread_sentence
 from claude_proxy.signals import on_stop_signal
 from claude_proxy.web import Door, PageFacts, install
 from claude_proxy.web import Upstream as UpstreamFacts
-from claude_proxy.web.admin import require_admin
+from claude_proxy.web.admin import require_viewer
 from claude_proxy.web.api import Sources as ApiSources
 from claude_proxy.web.api import install_api, items
 from claude_proxy.web.asgi import answer, refuse_websocket, with_cors
+from claude_proxy.web.login_start import LoginStart
 from claude_proxy.web.metrics import metrics
 
 if TYPE_CHECKING:
@@ -91,7 +95,7 @@ class App(FastAPI):
     async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
         unrepeat_root_path(scope)
         try:
-            self.origins.check(scope)
+            self.origins.check_page(scope)
         except ProxyError as error:
             refusal = render(error)
             await answer(send, refusal.status, refusal.headers, refusal.body)
@@ -145,16 +149,18 @@ def create_app(
     found = (sessions, ExchangeLog(), counted, live, *listeners, watch, ledger, app.state.capture, quota, notifier)
     app.state.listeners = Listeners([listener for listener in found if listener is not None], on_listener_error)
     app.published_under = settings.root_path
-    app.origins = OriginRules(settings.allowed_hosts, settings.allowed_origins)
+    app.origins = make_origins(settings)
     gate = Gate(settings, app.origins, lambda: bool(state["draining"]))
     app.forward = Forward(Config(settings, gate, (upstream,)), app.state.listeners, app.state.ids)
     windows = quota.windows if quota is not None else tuple
     status = make_status(app.state.reader, sessions, ledger, charging, {name: settings.base_url}, windows)
     app.state.status = status
-    install(app, lambda: facts(settings, name), lambda: readiness(app), (status, Door(settings, sessions)))
-    admin = require_admin(settings.admin_token)
+    viewers: Viewers = make_viewers(settings)
+    app.state.viewers = viewers
+    install(app, lambda: facts(settings, name), lambda: readiness(app), (status, Door(settings, sessions)), viewers)
+    admin = require_viewer(viewers)
     app.include_router(metrics(counted.text, admin))
-    install_api(app, api_sources(app, settings, notifier, origins), admin)
+    install_api(app, api_sources(app, settings, notifier, origins), admin, viewers.logins)
     return app
 
 
@@ -208,6 +214,8 @@ def api_sources(app: App, settings: Settings, notifier: Notifier | None, origins
 async def lifespan(app: App) -> AsyncIterator[None]:
     """What needs a running loop: listeners started, at the end closed, and the connections with them."""
     await app.state.listeners.start()
+    opening = LoginStart(app.state.settings, app.state.viewers.logins)
+    await opening.start()
     gc.freeze()  # what is there now stays: the collector need not walk it again and again
     logs.gather(asyncio.get_running_loop())
     loop = asyncio.get_running_loop()
@@ -225,6 +233,7 @@ async def lifespan(app: App) -> AsyncIterator[None]:
     finally:
         restore()
         await app.state.listeners.aclose()
+        opening.close()
         app.forward.close()
         log.info("stopped", running=app.forward.running)
         logs.gather(None)

@@ -126,9 +126,11 @@ class TooManyTries(RequestError):
     status = 429
     type = "rate_limit_error"
     code = "too_many_tries"
+    should_retry = None
+    retry_after = 30
 
-    def __init__(self, message: str, *, retry_after: int) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, code: str | None = None, retry_after: int = 30) -> None:
+        super().__init__(message, code=code)
         self.retry_after = retry_after
 
 

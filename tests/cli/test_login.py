@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from claude_proxy.access.login_store import FileStore
 from claude_proxy.access.logins import Kept, Logins
 from claude_proxy.cli.commands import app
 
@@ -68,10 +68,13 @@ def test_where_no_proxy_has_run_it_says_so_and_makes_nothing(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_where_it_may_not_write_it_says_as_whom_to_run_it(tmp_path: Path, logins: Logins) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("root may write anywhere")
-    (tmp_path / "logins").chmod(0o500)
+def test_where_it_may_not_write_it_says_as_whom_to_run_it(
+    tmp_path: Path, logins: Logins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(self: FileStore) -> None:  # what another user gets; root may write anywhere
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(FileStore, "open", refused)
     done = runner.invoke(app, ["login", "--data-dir", str(tmp_path)])
     assert done.exit_code == 1
-    assert "run this as the user that runs the proxy" in done.stderr
+    assert "cannot be written (permission denied): run this as the user that runs the proxy" in done.stderr

@@ -73,7 +73,7 @@ COMMANDS = {
     "login": Entry(
         "claude_proxy.cli.login:login",
         "Print a link that logs a browser in to the page.",
-        ("claude-proxy login", "docker exec claude-proxy claude-proxy login"),
+        ("claude-proxy login", "claude-proxy login --url http://nas:3001"),
     ),
     "demo": Entry(
         "claude_proxy.cli.demo:demo",

@@ -17,6 +17,7 @@ from starlette.datastructures import State
 from claude_proxy import __version__, logs
 from claude_proxy.access.gate import Gate
 from claude_proxy.access.origin import OriginRules, preflight_headers
+from claude_proxy.access.viewers import Viewers
 from claude_proxy.accounts import ClientSecret, load_in_time, make_routes, make_upstreams
 from claude_proxy.errors import ProxyError, render
 from claude_proxy.exchange import Listener, Listeners
@@ -36,9 +37,11 @@ from claude_proxy.parts import (
     make_charging,
     make_ledger,
     make_notifier,
+    make_origins,
     make_quota_poll,
     make_reader,
     make_status,
+    make_viewers,
     watched_quotas,
 )
 from claude_proxy.proxy.client import Receive, Scope, Send
@@ -50,10 +53,11 @@ from claude_proxy.settings import Loaded, Settings, load, unread_sentence
 from claude_proxy.signals import on_hangup, on_stop_signal
 from claude_proxy.web import Door, PageFacts, install
 from claude_proxy.web import Upstream as UpstreamFacts
-from claude_proxy.web.admin import require_admin
+from claude_proxy.web.admin import require_viewer
 from claude_proxy.web.api import Sources as ApiSources
 from claude_proxy.web.api import install_api, items
 from claude_proxy.web.asgi import answer, refuse_websocket, with_cors
+from claude_proxy.web.login_start import LoginStart
 from claude_proxy.web.metrics import metrics
 
 if TYPE_CHECKING:
@@ -95,7 +99,7 @@ class App(FastAPI):
     async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
         unrepeat_root_path(scope)
         try:
-            self.origins.check(scope)
+            self.origins.check_page(scope)
         except ProxyError as error:
             refusal = render(error)
             await answer(send, refusal.status, refusal.headers, refusal.body)
@@ -151,17 +155,19 @@ def create_app(
     found = (sessions, ExchangeLog(), counted, live, *listeners, watch, ledger, app.state.capture, quota, notifier)
     app.state.listeners = Listeners([listener for listener in found if listener is not None], on_listener_error)
     app.published_under = settings.root_path
-    app.origins = OriginRules(settings.allowed_hosts, settings.allowed_origins)
+    app.origins = make_origins(settings)
     config = Config(settings, make_gate(app, settings), upstreams, routes)
     app.forward = Forward(config, app.state.listeners, app.state.ids)
     windows = quota.windows if quota is not None else tuple
     status = app.state.status = make_status(app.state.reader, sessions, ledger, charging, hosts, windows)
     door = Door(settings, sessions)
     app.state.reloader = None if read is None else make_reloader(app, loaded, read, Followers(hosts, door, quota))
-    install(app, lambda: facts(app.forward.config), lambda: readiness(app), (status, door))
-    admin = require_admin(settings.admin_token)
+    viewers: Viewers = make_viewers(settings)
+    app.state.viewers = viewers
+    install(app, lambda: facts(app.forward.config), lambda: readiness(app), (status, door), viewers)
+    admin = require_viewer(viewers)
     app.include_router(metrics(counted.text, admin))
-    install_api(app, api_sources(app, settings, notifier, origins), admin)
+    install_api(app, api_sources(app, settings, notifier, origins), admin, viewers.logins)
     return app
 
 
@@ -246,6 +252,8 @@ def api_sources(app: App, settings: Settings, notifier: Notifier | None, origins
 async def lifespan(app: App) -> AsyncIterator[None]:
     """Start the listeners; at the end close them and the upstream connections."""
     await app.state.listeners.start()
+    opening = LoginStart(app.state.settings, app.state.viewers.logins)
+    await opening.start()
     gc.freeze()  # what exists now lives as long as the process, so the garbage collector need not traverse it
     logs.gather(asyncio.get_running_loop())
     loop = asyncio.get_running_loop()
@@ -276,6 +284,7 @@ async def lifespan(app: App) -> AsyncIterator[None]:
             reloader.stop()
         restore()
         await app.state.listeners.aclose()
+        opening.close()
         app.forward.close()
         log.info("stopped", running=app.forward.running)
         logs.gather(None)

@@ -9,6 +9,9 @@ from urllib.parse import urlsplit
 import structlog
 
 from claude_proxy import __version__
+from claude_proxy.access.logins import Logins
+from claude_proxy.access.origin import OriginRules
+from claude_proxy.access.viewers import Viewers, shows
 from claude_proxy.accounts import make_upstreams
 from claude_proxy.exchange import Listener
 from claude_proxy.ids import Ids
@@ -24,7 +27,6 @@ from claude_proxy.observe.sources import QuotaWindow
 from claude_proxy.observe.status import StatusSource
 from claude_proxy.proxy.config import Upstream
 from claude_proxy.settings import SECRETS, Settings, UpstreamSettings, default_upstream
-from claude_proxy.web.admin import shows
 
 if TYPE_CHECKING:
     from claude_proxy.ledger.queries import Books
@@ -167,6 +169,17 @@ def make_status(
         return Booked(*reader.books().session_sums(session, ended))
 
     return StatusSource(sessions, SessionSums(sessions, booked, charging), hosts=upstreams, quota=quota)
+
+
+def make_origins(settings: Settings) -> OriginRules:
+    """The hosts and origins that are allowed: those of the settings, and the host of PUBLIC_URL."""
+    public = urlsplit(settings.public_url or "").hostname
+    return OriginRules((*settings.allowed_hosts, *([public] if public else [])), settings.allowed_origins)
+
+
+def make_viewers(settings: Settings) -> Viewers:
+    """What decides who may look at the page."""
+    return Viewers(settings.admin_token, Logins(settings.data_dir))
 
 
 def make_notifier(settings: Settings) -> Notifier | None:

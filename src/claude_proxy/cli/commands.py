@@ -70,6 +70,11 @@ COMMANDS = {
         "Check settings, network and credential, with fixes.",
         ("claude-proxy doctor", "claude-proxy doctor --json | jq '.checks[] | select(.state != \"ok\")'"),
     ),
+    "login": Entry(
+        "claude_proxy.cli.login:login",
+        "Print a link that logs a browser in to the page.",
+        ("claude-proxy login", "claude-proxy login --url http://nas:3001"),
+    ),
     "demo": Entry(
         "claude_proxy.cli.demo:demo",
         "See it stream; no key, no upstream needed.",

@@ -125,6 +125,6 @@ def error(description: str) -> dict[str, Any]:
 
 COMMON: Responses = {
     400: error("A parameter cannot be used; the message says which"),
-    401: error("From another machine, without ADMIN_TOKEN"),
+    401: error("Without a login or ADMIN_TOKEN, from another machine or where ADMIN_TOKEN is set"),
 }
 BOOKS: Responses = {503: error("The books cannot answer: off, locked, not there yet, or it takes over a second")}

@@ -33,9 +33,7 @@ def rehearse(
     speed: Annotated[
         float, typer.Option(min=1, max=MAX_SPEED, metavar="N", help="Play N minutes of the script in one. 1 is real time.")
     ] = 10,
-    model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Model that the clients ask for. Default: one that fits.")
-    ] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="Model to ask for. Default: one of the upstream.")] = None,
     list_only: Annotated[bool, typer.Option("--list", help="List the shipped scripts and exit.")] = False,
     as_json: AsJson = False,
     config: ConfigFile = None,
@@ -99,10 +97,9 @@ def introduce(screen: Console, script: Script, adapted: Adapted, speed: float) -
     lasts = f"{real:.0f} s" if real < 2 * MINUTE else f"{real / MINUTE:.0f} minutes"
     screen.print(f"Rehearsal: {script.title} ({script.length:g} minutes at {speed:g}x, about {lasts})", soft_wrap=True)
     for upstream in adapted.upstreams:
-        held = f"{len(upstream.keys)} account{'s' * (len(upstream.keys) != 1)}, with a made-up key each" if upstream.keys else ""
-        screen.print(
-            f"  upstream {upstream.name} ({upstream.provider}), simulated; {held or 'clients send their own keys'}", style="dim"
-        )
+        count = len(upstream.keys)
+        keys = f"{count} account{'s' * (count != 1)} with a made-up key each" if count else "clients send their own keys"
+        screen.print(f"  upstream {upstream.name} ({upstream.provider}), simulated; {keys}", style="dim", soft_wrap=True)
     screen.print()
 
 

@@ -1,6 +1,6 @@
 """The user's own settings, changed so that nothing leaves this machine: simulated upstreams, made-up keys, no real ntfy.
 
-What is not in the way stays as it is: routes, priorities, limits, queue, the rules of notices. The settings file is written anew
+What is not in the way stays as it is: routes, priorities, limits, queue, the rules of notices. The settings file is rewritten
 with the tables that the user has, so keys of tables that this module does not know are kept too.
 """
 
@@ -176,12 +176,17 @@ def _is_table(value: Any) -> bool:
 
 
 def _key(name: str) -> str:
-    return json.dumps(name, ensure_ascii=False)
+    return _quoted(name)
+
+
+def _quoted(text: str) -> str:
+    """A basic string of TOML, which is one of JSON but for a control character that JSON leaves alone."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_value, value))}]"
-    if isinstance(value, bool | int | float | str):
-        return json.dumps(value, ensure_ascii=False)
-    return value.isoformat() if hasattr(value, "isoformat") else json.dumps(str(value))
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    return value.isoformat() if hasattr(value, "isoformat") else _quoted(str(value))

@@ -28,6 +28,7 @@ class Habit(NamedTuple):
     Attributes:
         classes: the two headers with which Claude Code says what a request is for.
         rest: between two calls, while tools run.
+        return_: after a call that was given up, until the user, or a new subagent, tries again.
     """
 
     answer: tuple[float, float]
@@ -35,6 +36,7 @@ class Habit(NamedTuple):
     classes: tuple[str, str]
     stream: bool = True
     timeout: int = patience.API_TIMEOUT
+    return_: tuple[float, float] = (60, 180)
 
 
 HABITS: Mapping[Role, Habit] = {
@@ -101,12 +103,14 @@ class Cast:
         """Call, let the tools run, call again, until the script is over."""
         await self._clock.until(begin)
         while self._clock.minute < length:
-            await self._call(caller)
-            if caller.role == "main" and self._clients.classifier and self._clock.minute < length:
+            good = await self._call(caller)
+            if good and caller.role == "main" and self._clients.classifier and self._clock.minute < length:
                 await self._call(Caller(caller.who.replace("main", "classifier"), "classifier", caller.session))
-            await self._clock.sleep(self._random.uniform(*HABITS[caller.role].rest))
+            habit = HABITS[caller.role]
+            await self._clock.sleep(self._random.uniform(*(habit.rest if good else habit.return_)))
 
-    async def _call(self, caller: Caller) -> None:
+    async def _call(self, caller: Caller) -> bool:
+        """Make a call, with all its attempts; whether it got a good answer."""
         made = Call(caller.who, caller.role)
         self._journal.calls.append(made)
         try:
@@ -114,6 +118,7 @@ class Cast:
         except asyncio.CancelledError:
             made.end = "over"
             raise
+        return made.end == "answered"
 
     async def _persist(self, caller: Caller, made: Call) -> None:
         """Try as often, and after such pauses, as Claude Code does."""

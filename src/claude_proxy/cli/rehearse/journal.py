@@ -11,6 +11,8 @@ from claude_proxy.cleaning import visible
 from claude_proxy.cli.rehearse.clock import MINUTE, Clock
 from claude_proxy.cli.rehearse.patience import Role, Seen
 from claude_proxy.cli.rehearse.stand_in import Push
+from claude_proxy.protocol.judge import code_of, text_of
+from claude_proxy.protocol.usage import ErrorBody
 from claude_proxy.simulator import Recorded
 
 ID = "x-rehearsal-id"  # names an attempt of a client; the proxy passes unknown headers on, so the upstream sees it too
@@ -101,8 +103,7 @@ class Journal:
         more = {like: count - 1 for like, count in self._told.items() if count > 1}
         self._told.clear()
         for like, count in more.items():
-            kind, _, text = like.partition(": ")
-            self._show(Line(self._clock.minute, "note", f"{kind}, {count} more like it: {text}", ""))
+            self._show(Line(self._clock.minute, "note", f"{count} more: {like.partition(': ')[2]}", ""))
 
     def upstream_ended(self, name: str, recorded: Recorded) -> None:
         """An upstream is done with a request."""
@@ -156,7 +157,9 @@ class Journal:
 
 def worded(seen: Seen) -> str:
     """What a client saw, in a few words."""
-    words = f"{seen.kind}: {seen.message}"[:WORDS] if seen.message else seen.kind
+    error = ErrorBody(seen.kind, seen.message)
+    code, said = code_of(error), text_of(error)[:WORDS]
+    words = f"{seen.kind}{f' ({code})' if code else ''}{f': {said}' if said else ''}"
     return {
         "error": f"{seen.status} {words}{' (by the proxy)' * seen.ours}",
         "error-event": f"an error in the stream, {words}",

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,7 @@ async def play(script: Script, adapted: Adapted, speed: float, model: str, show:
     journal = Journal(clock, show)
     with tempfile.TemporaryDirectory(prefix="claude-proxy-rehearsal-") as folder:
         async with StandIn(lambda: clock.minute, journal.pushed) as ntfy, simulated(script, adapted, clock, journal) as upstreams:
-            file = Path(folder, CONFIG_FILE)
-            file.write_text(adapted.toml([one.base_url for one in upstreams], ntfy.url, Path(folder, "data")), encoding="utf-8")
+            file = written(Path(folder), adapted.toml([one.base_url for one in upstreams], ntfy.url, Path(folder, "data")))
             async with serving(file, adapted.environ()) as url:
                 cast = Cast(script.clients, url, keys_of(script, adapted), model, clock, journal, script.seed)
                 clock.start()
@@ -54,6 +54,13 @@ async def play(script: Script, adapted: Adapted, speed: float, model: str, show:
             journal.repeats()
             reported = sum((one.reported for one in upstreams), Usage())
             return Result(script, speed, adapted, journal, tuple(ntfy.pushes), reported, books(Path(folder, "data")))
+
+
+def written(folder: Path, text: str) -> Path:
+    """Write the settings file."""
+    file = folder / CONFIG_FILE
+    file.write_text(text, encoding="utf-8")
+    return file
 
 
 @contextlib.asynccontextmanager
@@ -89,8 +96,6 @@ def staged(script: Script, upstream: SimulatedUpstream, number: int, clock: Cloc
 
 def _hurried(phase: Phase, speed: float) -> Phase:
     """A phase whose answers pass as fast as the script."""
-    from dataclasses import replace
-
     if phase.answer is None:
         return phase
     return replace(phase, answer=phase.answer.but(delay=phase.answer.delay / speed, pace=phase.answer.pace / speed))

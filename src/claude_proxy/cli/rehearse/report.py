@@ -67,6 +67,7 @@ class Result:
         smooth = sum(call.end == "answered" and len(call.attempts) == 1 for call in calls)
         return {
             "calls": len(calls),
+            "attempts": sum(len(call.attempts) for call in calls),
             "answered_at_once": smooth,
             "answered_after_own_retries": ends["answered"] - smooth,
             "failed": ends["gave up"] + ends["denied"],
@@ -145,4 +146,4 @@ def _books(result: Result) -> Iterator[str]:
     tokens = {name: value for name, value in told.items() if isinstance(value, int | float) and not isinstance(value, bool)}
     yield f"Books              {', '.join(f'{value:,} {name}' for name, value in tokens.items() if value)}"
     reported = result.reported
-    yield f"                   the upstreams reported {reported.input_tokens:,} input and {reported.output_tokens:,} output tokens"
+    yield f"{'':<19}the upstreams reported {reported.input_tokens:,} input and {reported.output_tokens:,} output tokens"

@@ -54,7 +54,7 @@ def reloaded(found: Adapted, folder: Path) -> Loaded:
 
 
 def test_addresses_and_keys_are_replaced_and_the_rest_stays(tmp_path: Path) -> None:
-    environ = {"MY_KEY": SECRET, "PING_INTERVAL": "20", "CAPTURE": "off", "PATH": "/bin"}
+    environ = {"MY_KEY": SECRET, "PING_INTERVAL": "20", "CAPTURE": "off", "NTFY_MIN_PRIORITY": "4", "PATH": "/bin"}
     found, values = adapted(FILE, environ, tmp_path)
     (upstream,) = values["upstream"]
     assert upstream["base_url"] == "http://127.0.0.1:4000/api/anthropic"
@@ -63,7 +63,8 @@ def test_addresses_and_keys_are_replaced_and_the_rest_stays(tmp_path: Path) -> N
     assert (values["retry_hints"], values["allowed_hosts"]) == (False, ["one.example", "two.example"])
     assert (values["ntfy_topic"], values["ntfy_server"]) == ("rehearsal", "http://127.0.0.1:9")
     assert values["data_dir"] == "/tmp/rehearsal"
-    assert found.environ() == {"CAPTURE": "off", "PATH": "/bin", "REHEARSAL_KEY_1_1": "rehearsal-key-1-1"}
+    kept = {"CAPTURE": "off", "NTFY_MIN_PRIORITY": "4", "PATH": "/bin"}
+    assert found.environ() == kept | {"REHEARSAL_KEY_1_1": "rehearsal-key-1-1"}
     settings = reloaded(found, tmp_path).settings
     assert settings.upstream_api_key is not None
     assert settings.upstream_api_key.get_secret_value() == found.upstreams[0].keys[0]

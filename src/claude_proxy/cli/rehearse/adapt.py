@@ -29,7 +29,11 @@ OURS = {
     "ntfy_topic": "rehearsal",
     "ntfy_via": "http",
 }
-DROPPED = {"bind", "database_url", "pre_start_path", "upstream_ca_file", "data_dir", "ntfy_server", "base_url", "upstream_auth"}
+DROPPED = {
+    *("bind", "database_url", "pre_start_path", "data_dir"),
+    *("base_url", "upstream_auth", "upstream_ca_file"),
+    *("ntfy_server", "ntfy_user", "ntfy_password"),
+}
 CLIENT_KEY = "rehearsal-client-key"
 
 

@@ -152,10 +152,9 @@ def _stays(name: str) -> bool:
 def _is_harmless(variable: str) -> bool:
     """Whether the proxy of a rehearsal may have a variable of the user's environment."""
     name = variable.upper().removesuffix("_FILE").lower()
-    ours = _stays(name) and name not in ENVIRONMENT_ONLY
-    return (
-        ours and variable.upper() not in (*PROXIES, CONFIG_VARIABLE) and not variable.upper().startswith(("ANTHROPIC_", "NTFY_"))
-    )
+    if name.startswith("anthropic_") or name.upper() in (*PROXIES, CONFIG_VARIABLE):
+        return False
+    return _stays(name) and name not in ENVIRONMENT_ONLY
 
 
 def _absolute(name: str, value: Any, file: Path | None) -> Any:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from claude_proxy.cli.demo.proxy import NotStarted
+from claude_proxy.cli.rehearse.play import serving
 from claude_proxy.cli.rehearse.script import names
 from tests.cli.conftest import Invoke, Program, process_environ
 
@@ -109,6 +111,16 @@ def test_a_wrong_script_is_told_in_a_sentence(invoke: Invoke, words: tuple[str, 
     done = invoke("rehearse", *words)
     assert done.exit_code == 2
     assert sentence in done.stderr
+
+
+async def test_a_proxy_that_does_not_start_names_the_users_own_file(home: Path) -> None:
+    """The file that it was given is a temporary one, of which the user knows nothing."""
+    file = home / "adapted.toml"
+    file.write_text("nonsense = 1\n", encoding="utf-8")
+    with pytest.raises(NotStarted, match=r"/own\.toml: unknown setting 'nonsense'") as caught:
+        async with serving(file, process_environ(), home / "own.toml"):
+            pass
+    assert "adapted" not in str(caught.value)
 
 
 def test_wrong_settings_are_told_as_by_serve(invoke: Invoke, script: str) -> None:

@@ -59,11 +59,13 @@ class Adapted:
     Attributes:
         client_key: what clients have to send to the proxy; None if it asks for none.
         notices: whether the user's own settings send notices.
+        file: the settings file that they were read from.
     """
 
     upstreams: tuple[SimulatedUpstream, ...]
     client_key: str | None
     notices: bool
+    file: Path | None
     _document: dict[str, Any]
     _tables: tuple[dict[str, Any], ...]
     _environ: dict[str, str]
@@ -110,6 +112,7 @@ def adapt(loaded: Loaded, environ: Mapping[str, str], speed: float) -> Adapted:
         tuple(upstreams),
         CLIENT_KEY if asks else None,
         loaded.settings.ntfy_topic is not None,
+        loaded.file,
         own,
         tuple(changed),
         {name: value for name, value in environ.items() if _is_harmless(name) and name not in secret} | keys,

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from claude_proxy.cli.demo.proxy import START_LIMIT, Log, stop
+from claude_proxy.cli.demo.proxy import START_LIMIT, Log, NotStarted, stop
 from claude_proxy.cli.rehearse.adapt import CLIENT_KEY, Adapted, SimulatedUpstream
 from claude_proxy.cli.rehearse.cast import Cast, good_answer
 from claude_proxy.cli.rehearse.clock import Clock
@@ -44,7 +44,7 @@ async def play(script: Script, adapted: Adapted, speed: float, model: str, show:
     with tempfile.TemporaryDirectory(prefix="claude-proxy-rehearsal-") as folder:
         async with StandIn(lambda: clock.minute, journal.pushed) as ntfy, simulated(script, adapted, clock, journal) as upstreams:
             file = written(Path(folder), adapted.toml([one.base_url for one in upstreams], ntfy.url, Path(folder, "data")))
-            async with serving(file, adapted.environ()) as url:
+            async with serving(file, adapted.environ(), adapted.file) as url:
                 cast = Cast(script.clients, url, keys_of(script, adapted), model, clock, journal, script.seed)
                 clock.start()
                 telling = asyncio.create_task(tell(script, clock, journal))
@@ -109,8 +109,11 @@ def keys_of(script: Script, adapted: Adapted) -> tuple[str, ...]:
 
 
 @contextlib.asynccontextmanager
-async def serving(file: Path, environ: Mapping[str, str]) -> AsyncIterator[str]:
+async def serving(file: Path, environ: Mapping[str, str], original: Path | None) -> AsyncIterator[str]:
     """Run `claude-proxy serve` with a settings file and yield its URL; it ends as on SIGTERM.
+
+    Args:
+        original: the user's own file, which an error has to name instead.
 
     Raises:
         NotStarted: it exited at once, or did not listen in time.
@@ -133,6 +136,8 @@ async def serving(file: Path, environ: Mapping[str, str]) -> AsyncIterator[str]:
     reading = asyncio.create_task(log.follow())
     try:
         yield await log.address(START_LIMIT)
+    except NotStarted as error:
+        raise NotStarted(str(error).replace(str(file), str(original or "settings"))) from None
     finally:
         await stop(process, ending=log.ended)
         await reading

@@ -77,6 +77,7 @@ PROVIDERS = (
             re.compile(r"(?P<text>.*)\((?P<code>\d{4})\)\s*$", re.DOTALL)
         ),  # `usage limit exceeded, ... (2056)`, MiniMax-M2.7 issue 36
         resets=(ResetForm(re.compile(r"resets at (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)")),),
+        # It reports its quota at /v1/token_plan/remains (MiniMax-AI/cli pull request 104), in a form that we do not read.
         models={"FABLE": "MiniMax-M3", "OPUS": "MiniMax-M3", "SONNET": "MiniMax-M3", "HAIKU": "MiniMax-M2.7"},
         families=("minimax-",),
         sample_model="MiniMax-M3",

@@ -89,6 +89,7 @@ PROVIDERS = (
             (re.compile(r"only available for Coding Agents"), "client_not_allowed"),
         ),
         waits=WAITS,
+        # It reports its quota at /coding/v1/usages (steipete/CodexBar issue 1412), in a form that we do not read.
         models=dict.fromkeys(("FABLE", "OPUS", "SONNET", "HAIKU"), "kimi-for-coding"),
         families=("kimi-", "k3"),
         sample_model="kimi-for-coding",

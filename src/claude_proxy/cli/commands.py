@@ -129,6 +129,17 @@ COMMANDS = {
         "Run a scripted Anthropic API with faults on request.",
         ("claude-proxy simulate --port 4000", "claude-proxy simulate --list"),
     ),
+    "rehearse": Entry(
+        "claude_proxy.cli.rehearse:rehearse",
+        "Play a scripted outage against your own settings.",
+        (
+            "claude-proxy rehearse burst",
+            "claude-proxy rehearse night --speed 60",
+            "claude-proxy rehearse noon --speed 1",
+            "claude-proxy rehearse outage.yaml --json | jq .upstream",
+            "claude-proxy rehearse --list",
+        ),
+    ),
     "test-ntfy": Entry(
         "claude_proxy.cli.test_ntfy:test_ntfy",
         "Send one test notice with the current settings.",

@@ -50,10 +50,15 @@ class _Usage(msgspec.Struct):
     speed: str | None = None
 
 
+class _Details(msgspec.Struct):
+    error_code: str | None = None
+
+
 class _Error(msgspec.Struct):
     type: str | None = None
     message: str | None = None
     code: str | int | None = None
+    details: _Details | None = None  # Anthropic's place for a code (docs.anthropic.com/en/api/errors)
 
 
 class _Delta(msgspec.Struct):
@@ -165,7 +170,9 @@ def _error(body: _Body) -> ErrorBody:
     if not isinstance(error, _Error):
         error = _Error(message=error)
     code = error.code if error.code is not None else body.code
-    # Type and code are stored as they are, so they are cleaned here; `judge` cleans the message.
+    if code is None and error.details is not None:
+        code = error.details.error_code
+    # The type becomes a failure's kind and the code its number; `judge` cleans the message.
     return ErrorBody(clean(error.type, 100) or "api_error", error.message or "", None if code is None else clean(str(code), 64))
 
 

@@ -139,6 +139,32 @@ class ResetForm:
 
 
 @dataclass(frozen=True, slots=True)
+class ResetHeader:
+    """A response header that gives the time of a reset.
+
+    Attributes:
+        name: in lower case.
+        per_second: ticks of its Unix time per second: 1 for seconds, 1000 for milliseconds.
+    """
+
+    name: str
+    per_second: int = 1
+
+    def read(self, headers: Mapping[bytes, bytes]) -> float | None:
+        """The reset in Unix seconds; None if the header is missing or not a number."""
+        value = headers.get(self.name.encode("ascii"), b"").strip()
+        return int(value) / self.per_second if value.isdigit() and len(value) <= 15 else None
+
+
+class Mark(NamedTuple):
+    """A response header that says more than the body: if `header` has this `value`, the error is the one at `word` in `codes`."""
+
+    header: str
+    value: str
+    word: str
+
+
+@dataclass(frozen=True, slots=True)
 class Quota:
     """Where a provider reports how much of a plan is used.
 
@@ -211,14 +237,18 @@ class Provider:
         hosts: exact names; with `ports`, only at these ports.
         ports: default ports of a local program.
         auth: the header that the provider documents for its keys.
-        codes: its errors, by the provider's number, by its own error types, and by the names that `patterns` refer to.
-        patterns: for errors that only their message identifies: what to search for, and the name in `codes`.
-        form: how a message contains a code.
-        numbers: codes that no other provider here uses, so that they are recognised in answers of a relay too.
-        relays: whether it may pass on another provider's errors, so that every distinct form is recognised.
-        resets: how a message gives the time of a reset.
-        quota: where the usage of a plan can be requested.
-        concurrency: how many parallel requests to start with; None for no limit.
+        codes: by the provider's number, by its own error types, and by the words that `patterns` lead to.
+        patterns: for errors that only their sentence tells apart: what to search in the message, and the word in `codes`.
+        form: how a code stands in the message.
+        numbers: of codes; no other provider here uses them, so they are also understood behind a relay.
+        relays: it may pass on another provider's errors, so every distinct form is understood.
+        statuses: HTTP statuses that mean something special here, with their word in `codes`; for errors that nothing else tells.
+        marks: response headers that tell errors apart.
+        resets: how the time of a reset is written.
+        reset_headers: response headers with the time of a reset, the surest first.
+        waits: how a delay is written into an error: group 1 is seconds.
+        quota: where usage can be asked, if anywhere.
+        concurrency: how many requests at once to begin with; None is unlimited.
         peak: when it charges more.
         credits: how its plan counts credits.
         models: the models for Claude Code, by role (OPUS ...).
@@ -243,7 +273,11 @@ class Provider:
     form: Form | None = None
     numbers: range = range(0)
     relays: bool = False
+    statuses: Mapping[int, str] = field(default_factory=dict)
+    marks: tuple[Mark, ...] = ()
     resets: tuple[ResetForm, ...] = ()
+    reset_headers: tuple[ResetHeader, ...] = ()
+    waits: tuple[re.Pattern[str], ...] = ()
     quota: Quota | None = None
     concurrency: int | None = None
     peak: Peak | None = None
@@ -302,6 +336,7 @@ AWAIT_RESET = Text(
     "Wait for the reset, or use another plan; retrying earlier does not help.",
     "초기화될 때까지 기다리거나 다른 플랜을 쓰세요. 그 전에는 다시 시도해도 소용없습니다.",
 )
+LATER = Text("Wait for tomorrow, or use another key.", "내일까지 기다리거나 다른 키를 쓰세요.")
 CORRECT = Text("The client has to correct its request.", "클라이언트가 요청을 고쳐야 합니다.")
 OTHER_MODEL = Text(
     "Choose a model that this provider offers; the client may still have another provider's model names set.",

@@ -1,4 +1,4 @@
-"""z.ai and, for China, bigmodel.cn: GLM models, coding plans. Facts and sources: docs/facts.md, "Providers".
+"""z.ai and, for China, bigmodel.cn: GLM models, coding plans. More on the facts: docs/facts.md, "Providers".
 
 Any of it may change: an unknown code is passed on without an explanation.
 """
@@ -50,6 +50,7 @@ def _client(en: str, ko: str, fix: Text = CORRECT) -> Code:
     return Code(Class.CLIENT, Text(en, ko), fix)
 
 
+# docs.z.ai/api-reference/api-code and docs.bigmodel.cn/cn/faq/api-code, but for those with a source of their own.
 CODES = {
     "1000": _auth("authentication failed", "인증 실패"),
     "1001": _auth("no credential received", "인증 정보 없음"),
@@ -77,6 +78,7 @@ CODES = {
     "1301": _client(
         "refused by the content filter", "콘텐츠 필터가 거부", Text("Word the request differently.", "요청의 표현을 바꿔 보세요.")
     ),
+    # Comes long before the quota is used up, from two or three requests at once: zai-org/GLM-4 issue 802, GLM-5 issue 83.
     "1302": Code(Class.CONCURRENCY, Text("concurrency limit", "동시 요청 한도"), FEWER + WAIT),
     "1303": Code(Class.RATE, Text("request frequency limit", "요청 빈도 한도"), SLOWER + WAIT),
     "1304": Code(
@@ -87,6 +89,7 @@ CODES = {
             "오늘은 더 호출할 수 없습니다. 내일까지 기다리거나 다른 키를 쓰세요.",
         ),
     ),
+    # 529 on the Anthropic path, without `retry-after`: zai-org/GLM-5 issue 87. Of system prompts: repoprompt-ce issue 295.
     "1305": Code(
         Class.OVERLOAD,
         Text("overloaded", "과부하"),
@@ -112,12 +115,13 @@ CODES = {
         Text("Use another model for a while.", "잠시 다른 모델을 쓰세요.") + WAIT,
         scope="model",
     ),
+    # Lasts until the user has written to the support: zai-org/GLM-5 issues 68 and 77.
     "1313": Code(
         Class.ACCOUNT,
         Text("throttled by the fair-use policy", "공정 사용 정책에 따른 제한"),
         Text(
-            "The account is throttled for heavy use: pause, and read the plan's usage policy.",
-            "사용량이 많아 계정이 제한되었습니다. 잠시 멈추고 플랜의 사용 정책을 읽어 보세요.",
+            "The account is restricted for the way it is used. Read the plan's usage policy and ask the support to restore it.",
+            "사용 방식 때문에 계정이 제한되었습니다. 플랜의 사용 정책을 읽고 z.ai 고객 지원에 복구를 요청하세요.",
         ),
     ),
 }
@@ -129,12 +133,13 @@ ZAI = Provider(
     codes=CODES,
     # `[1302][Too many requests][request-id]`; the last part may be missing, error.code and error.type may repeat the number.
     form=Form(re.compile(r"\[(?P<code>\d{3,5})\]\s*\[(?P<text>.*?)\](?:\s*\[[^\]]*\])?\s*$", re.DOTALL), distinct=True),
-    numbers=range(1100, 1400),  # below these, other providers use the same numbers
-    # z.ai gives no time zone; users measured UTC+8.
+    numbers=range(1100, 1400),  # below them, other providers have meanings of their own
+    # Written without a zone; users measured UTC+8 (docs/facts.md).
     resets=(ResetForm(re.compile(r"reset at (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)"), BEIJING, assumed=True),),
+    # z.ai's own plugin for Claude Code.
     quota=Quota("/api/monitor/usage/quota/limit", "raw", {"Accept-Language": "en-US,en"}),
-    concurrency=2,
-    peak=Peak(((14, 18),), BEIJING),
+    concurrency=2,  # the two issues of 1302
+    peak=Peak(((14, 18),), BEIJING),  # docs.z.ai/devpack/overview
     credits=Credits(
         since=date(2026, 7, 30),
         rates={

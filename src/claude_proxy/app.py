@@ -24,9 +24,12 @@ from claude_proxy.ledger.charging import Charging
 from claude_proxy.observe.cache import CacheObserver
 from claude_proxy.observe.line import ExchangeLog
 from claude_proxy.observe.live import Live
+from claude_proxy.observe.machine import Machine
 from claude_proxy.observe.metrics import Metrics
 from claude_proxy.observe.quota import QuotaPoll
+from claude_proxy.observe.quota_sharing import QuotaSharing
 from claude_proxy.observe.sessions import Sessions
+from claude_proxy.observe.siblings import Siblings
 from claude_proxy.observe.sources import Sources
 from claude_proxy.parts import (
     make_capture,
@@ -135,14 +138,20 @@ def create_app(
     ledger = app.state.ledger = make_ledger(settings, charging, app.state.ids)
     app.state.reader = make_reader(settings, ledger)
     app.state.live = live = Live()
-    quota = make_quota_poll(settings, (upstream,), ledger)
+    siblings = Siblings(settings.data_dir)
+    quota = make_quota_poll(settings, (upstream,), ledger, QuotaSharing(siblings, lambda: counted.leads))
     notifier = make_notifier(settings)
     app.state.capture = make_capture(settings)
     counted = Metrics(sources(app, notifier, charging, quota), data_dir=settings.data_dir)
+    app.state.machine = machine = Machine(
+        live, siblings, lambda: [items.upstream(one, live) for one in app.forward.config.upstreams]
+    )
     sessions = Sessions(projects=settings.project_names)
     watch = None if ledger is None else CacheObserver()
     # `sessions` comes first: it names the project that the others record.
-    found = (sessions, ExchangeLog(), counted, live, *listeners, watch, ledger, app.state.capture, quota, notifier)
+    found = (
+        sessions, ExchangeLog(), counted, live, siblings, machine, *listeners, watch, ledger, app.state.capture, quota, notifier
+    )  # fmt: skip
     app.state.listeners = Listeners([listener for listener in found if listener is not None], on_listener_error)
     app.published_under = settings.root_path
     app.origins = OriginRules(settings.allowed_hosts, settings.allowed_origins)
@@ -197,8 +206,8 @@ def api_sources(app: App, settings: Settings, notifier: Notifier | None, origins
     return ApiSources(
         reader=app.state.reader,
         live=app.state.live,
+        machine=app.state.machine,
         timezone=settings.timezone,
-        upstreams=lambda: [items.upstream(one, app.state.live) for one in app.forward.config.upstreams],
         incidents=lambda: [] if notifier is None else notifier.incidents(),
         settings=lambda: [items.setting(settings, field, origins) for field in Settings.model_fields],
     )

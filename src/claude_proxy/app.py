@@ -137,21 +137,18 @@ def create_app(
     charging = make_charging({name: settings.base_url})
     ledger = app.state.ledger = make_ledger(settings, charging, app.state.ids)
     app.state.reader = make_reader(settings, ledger)
-    app.state.live = live = Live()
+    app.state.live = Live()
     siblings = Siblings(settings.data_dir)
     quota = make_quota_poll(settings, (upstream,), ledger, QuotaSharing(siblings, lambda: counted.leads))
     notifier = make_notifier(settings)
     app.state.capture = make_capture(settings)
     counted = Metrics(sources(app, notifier, charging, quota), data_dir=settings.data_dir)
-    app.state.machine = machine = Machine(
-        live, siblings, lambda: [items.upstream(one, live) for one in app.forward.config.upstreams]
-    )
+    app.state.machine = machine = machine_of(app, siblings)
     sessions = Sessions(projects=settings.project_names)
     watch = None if ledger is None else CacheObserver()
     # `sessions` comes first: it names the project that the others record.
-    found = (
-        sessions, ExchangeLog(), counted, live, siblings, machine, *listeners, watch, ledger, app.state.capture, quota, notifier
-    )  # fmt: skip
+    shared = (counted, app.state.live, siblings, machine)
+    found = (sessions, ExchangeLog(), *shared, *listeners, watch, ledger, app.state.capture, quota, notifier)
     app.state.listeners = Listeners([listener for listener in found if listener is not None], on_listener_error)
     app.published_under = settings.root_path
     app.origins = OriginRules(settings.allowed_hosts, settings.allowed_origins)
@@ -178,6 +175,12 @@ def bare_app() -> App:
         redirect_slashes=False,
         lifespan=lifespan,
     )
+
+
+def machine_of(app: App, siblings: Siblings) -> Machine:
+    """What this worker and the others do together."""
+    live = app.state.live
+    return Machine(live, siblings, lambda: [items.upstream(one, live) for one in app.forward.config.upstreams])
 
 
 def sources(app: App, notifier: Notifier | None, charging: Charging, quota: QuotaPoll | None) -> Sources:

@@ -1,0 +1,164 @@
+"""`kill -9` of a real proxy under load, again and again: no exchange is there twice, at most the last second is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import signal
+import sqlite3
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from claude_proxy.ledger.writer import DELAY
+from claude_proxy.simulator import Scenario, Simulator
+from claude_proxy.simulator.scenario import Usage
+from tests.deploy.process import Program, free_port, running
+from tests.integration.messages import post
+from tests.integration.served import SOURCE
+from tests.integration.wire import connect
+from tests.ledger.books import assert_books_balance, names, rows
+from tests.ledger.places import Place, cluster, database
+
+CLIENTS = 8
+SLACK = 2.0  # seconds that a busy machine may take for a write, beside the flush interval
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]  # a minute or two
+
+
+@dataclass
+class Life:
+    """One process, from its start to its kill.
+
+    Attributes:
+        sent: the numbers of its exchanges.
+        answered: when each whole answer was here, in monotonic seconds, by number.
+    """
+
+    name: str
+    sent: set[int] = field(default_factory=set)
+    answered: dict[int, float] = field(default_factory=dict)
+    killed_at: float = 0.0
+    log: str = ""
+
+    def safe(self) -> set[int]:
+        """The exchanges that ended long enough before the kill to be in the ledger."""
+        return {number for number, at in self.answered.items() if at < self.killed_at - DELAY - SLACK}
+
+
+@asynccontextmanager
+async def serving(place: Place, base_url: str, port: int) -> AsyncIterator[Program]:
+    environ = {
+        "PATH": os.environ["PATH"], "HOME": str(place.folder), "PYTHONPATH": str(SOURCE), "PYTHONDONTWRITEBYTECODE": "1",
+        "BASE_URL": base_url, "DATA_DIR": str(place.folder), "LOG_FORMAT": "json", "LOG_LEVEL": "warning",
+    } | ({} if place.url is None else {"DATABASE_URL": place.url})  # fmt: skip
+    command = [sys.executable, "-P", "-m", "claude_proxy", "serve", "--port", str(port)]
+    async with running(command, place.folder, "proxy", environ=environ, cwd=place.folder) as program:
+        await program.until_listening(port)
+        yield program
+
+
+async def lived(place: Place, base_url: str, name: str, numbers: Iterator[int], answers: int, seconds: float) -> Life:
+    """Start a proxy, send it exchanges over several connections, and kill it in the midst of them.
+
+    Args:
+        answers, seconds: what it has to live to, at least.
+    """
+    life = Life(name)
+    enough = asyncio.Event()
+    port = free_port()
+
+    async def client() -> None:
+        async with connect(port) as wire:
+            while True:
+                number = next(numbers)
+                life.sent.add(number)
+                headers = [(b"x-number", b"%d" % number), (b"x-claude-code-session-id", name.encode())]
+                wire.send(post(headers=headers, stream=bool(number % 2)))
+                if not (await wire.reply()).whole:
+                    return
+                life.answered[number] = time.monotonic()
+                if len(life.answered) >= answers and time.monotonic() - started >= seconds:
+                    enough.set()
+
+    async with serving(place, base_url, port) as program:
+        started = time.monotonic()
+        clients = [asyncio.create_task(client()) for _ in range(CLIENTS)]
+        async with asyncio.timeout(60):
+            await enough.wait()
+        life.killed_at = time.monotonic()
+        os.killpg(program.process.pid, signal.SIGKILL)
+        program.process.wait()
+        await asyncio.gather(*clients, return_exceptions=True)
+        life.log = program.output
+    return life
+
+
+def booked(engine: Engine) -> dict[str, list[int]]:
+    """The numbers of the recorded exchanges, by the life that they belong to."""
+    found: dict[str, list[int]] = {}
+    with engine.connect() as connection:
+        texts = names(connection)
+        for row in rows(connection):
+            if row["input"] is not None:  # the killed client's last one may have no usage
+                found.setdefault(texts[row["session"]], []).append(row["input"])
+    return found
+
+
+def deaths_told(log: str) -> int:
+    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    return sum("was killed" in line["event"] for line in lines)
+
+
+def numbered(asked: Any) -> Scenario:
+    """An answer whose input tokens are the number of its exchange."""
+    return Scenario("text", usage=Usage(int(asked.header("x-number")), 1, 0, 0))
+
+
+async def killed_again_and_again(simulator: Simulator, place: Place, kills: int) -> list[Life]:
+    simulator.scenario = numbered
+    numbers = itertools.count(1)
+    lives: list[Life] = []
+    for kill in range(kills):
+        # Some die with their first batch on its way, some in the middle of many.
+        answers, seconds = 1 + 37 * kill, 0.0 if kill % 4 == 1 else DELAY + SLACK + 0.23 * (kill % 5)
+        life = await lived(place, simulator.base_url, f"life-{kill}", numbers, answers, seconds)
+        assert_books_balance(place.engine())
+        found = booked(place.engine()).get(life.name, [])
+        assert len(found) == len(set(found)), "an exchange is there twice"
+        assert life.safe() <= set(found) <= life.sent
+        lives.append(life)
+    # One that was killed before its ledger was open has left no trace.
+    with place.engine().connect() as connection:
+        begun = len(rows(connection, "run"))
+    told = sum(deaths_told(life.log) for life in lives)
+    async with serving(place, simulator.base_url, free_port()) as last:
+        await last.until(lambda: told_all(last, begun - told))
+    assert deaths_told(last.output) == begun - told
+    assert begun > kills // 2
+    return lives
+
+
+async def told_all(program: Program, deaths: int) -> bool:
+    return deaths_told(program.output) >= deaths
+
+
+async def test_a_kill_costs_the_last_second_and_nothing_else(simulator: Simulator, tmp_path: Path) -> None:
+    lives = await killed_again_and_again(simulator, Place(tmp_path), 20)
+    assert any(life.safe() for life in lives)
+    with sqlite3.connect(tmp_path / "ledger.db") as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+async def test_a_kill_costs_no_more_with_postgresql(simulator: Simulator, tmp_path: Path) -> None:
+    with cluster() as server:
+        lives = await killed_again_and_again(simulator, Place(tmp_path, database(server)), 8)
+    assert any(life.safe() for life in lives)

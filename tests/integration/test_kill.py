@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import logging
 import os
 import signal
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from tests.integration.wire import connect
 from tests.ledger.books import assert_books_balance, names, rows
 from tests.ledger.places import Place, cluster, database
 
+log = logging.getLogger(__name__)
 CLIENTS = 8
 SLACK = 2.0  # seconds that a busy machine may take for a write, beside the flush interval
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]  # a minute or two
@@ -110,7 +112,7 @@ def numbered(asked: Any) -> Scenario:
     return Scenario("text", usage=Usage(int(asked.header("x-number")), 1, 0, 0))
 
 
-async def killed_again_and_again(simulator: Simulator, place: Place, kills: int, record: Callable[[str, object], None]) -> None:
+async def killed_again_and_again(simulator: Simulator, place: Place, kills: int) -> None:
     simulator.scenario = numbered
     numbers = itertools.count(1)
     lives: list[Life] = []
@@ -134,19 +136,15 @@ async def killed_again_and_again(simulator: Simulator, place: Place, kills: int,
         await last.until_said("was killed", begun - told)
     assert deaths_told(last.program.output) == begun - told
     assert begun > kills // 2
-    record("loss_seconds", max(losses))
+    log.info("lost at most %.2f s: %s", max(losses), " ".join(f"{loss:.2f}" for loss in losses))
 
 
-async def test_a_kill_costs_the_last_second_and_nothing_else(
-    simulator: Simulator, tmp_path: Path, record_property: Callable[[str, object], None]
-) -> None:
-    await killed_again_and_again(simulator, Place(tmp_path), 20, record_property)
+async def test_a_kill_costs_the_last_second_and_nothing_else(simulator: Simulator, tmp_path: Path) -> None:
+    await killed_again_and_again(simulator, Place(tmp_path), 20)
     with sqlite3.connect(tmp_path / "ledger.db") as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-async def test_a_kill_costs_no_more_with_postgresql(
-    simulator: Simulator, tmp_path: Path, record_property: Callable[[str, object], None]
-) -> None:
+async def test_a_kill_costs_no_more_with_postgresql(simulator: Simulator, tmp_path: Path) -> None:
     with cluster() as server:
-        await killed_again_and_again(simulator, Place(tmp_path, database(server)), 8, record_property)
+        await killed_again_and_again(simulator, Place(tmp_path, database(server)), 8)

@@ -27,9 +27,12 @@ from claude_proxy.ledger.charging import Charging
 from claude_proxy.observe.cache import CacheObserver
 from claude_proxy.observe.line import ExchangeLog
 from claude_proxy.observe.live import Live
+from claude_proxy.observe.machine import Machine
 from claude_proxy.observe.metrics import Metrics
 from claude_proxy.observe.quota import QuotaPoll
+from claude_proxy.observe.quota_sharing import QuotaSharing
 from claude_proxy.observe.sessions import Sessions
+from claude_proxy.observe.siblings import Siblings
 from claude_proxy.observe.sources import Sources
 from claude_proxy.parts import (
     hosts_of,
@@ -144,15 +147,18 @@ def create_app(
     charging = make_charging(hosts)
     ledger = app.state.ledger = make_ledger(settings, charging, app.state.ids)
     app.state.reader = make_reader(settings, ledger)
-    app.state.live = live = Live()
-    quota = make_quota_poll(settings, upstreams, ledger)
+    app.state.live = Live()
+    siblings = Siblings(settings.data_dir)
+    quota = make_quota_poll(settings, upstreams, ledger, QuotaSharing(siblings, lambda: counted.leads))
     notifier = make_notifier(settings)
     app.state.capture = make_capture(settings, loaded.upstreams)
     counted = Metrics(sources(app, notifier, charging, quota), data_dir=settings.data_dir)
+    app.state.machine = machine = machine_of(app, siblings)
     sessions = Sessions(projects=settings.project_names)
     watch = None if ledger is None else CacheObserver()
     # `sessions` comes first: it names the project that the others record.
-    found = (sessions, ExchangeLog(), counted, live, *listeners, watch, ledger, app.state.capture, quota, notifier)
+    shared = (counted, app.state.live, siblings, machine)
+    found = (sessions, ExchangeLog(), *shared, *listeners, watch, ledger, app.state.capture, quota, notifier)
     app.state.listeners = Listeners([listener for listener in found if listener is not None], on_listener_error)
     app.published_under = settings.root_path
     app.origins = make_origins(settings)
@@ -215,6 +221,12 @@ def bare_app() -> App:
     )
 
 
+def machine_of(app: App, siblings: Siblings) -> Machine:
+    """What this worker and the others do together."""
+    live = app.state.live
+    return Machine(live, siblings, lambda: [items.upstream(one, live) for one in app.forward.config.upstreams])
+
+
 def sources(app: App, notifier: Notifier | None, charging: Charging, quota: QuotaPoll | None) -> Sources:
     """Where the metrics read the state of the other components."""
     ledger: Ledger | None = app.state.ledger
@@ -241,8 +253,8 @@ def api_sources(app: App, settings: Settings, notifier: Notifier | None, origins
     return ApiSources(
         reader=app.state.reader,
         live=app.state.live,
+        machine=app.state.machine,
         timezone=settings.timezone,
-        upstreams=lambda: [items.upstream(one, app.state.live) for one in app.forward.config.upstreams],
         incidents=lambda: [] if notifier is None else notifier.incidents(),
         settings=lambda: [items.setting(app.forward.config.settings, field, origins) for field in Settings.model_fields],
     )

@@ -21,6 +21,7 @@ from claude_proxy.ledger.options import Say, Store
 from claude_proxy.ledger.prices import Prices
 from claude_proxy.ledger.reader import Reader
 from claude_proxy.observe.quota import QuotaPoll, Watched
+from claude_proxy.observe.quota_sharing import QuotaSharing
 from claude_proxy.observe.session_sums import Booked, SessionSums
 from claude_proxy.observe.sessions import Sessions
 from claude_proxy.observe.sources import QuotaWindow
@@ -106,7 +107,9 @@ def make_reader(settings: Settings, ledger: Ledger | None) -> Reader:
     return Reader(open_books, place=lambda: ledger.in_memory, shut=lambda: ledger.shut)
 
 
-def make_quota_poll(settings: Settings, upstreams: Iterable[Upstream], ledger: Ledger | None) -> QuotaPoll | None:
+def make_quota_poll(
+    settings: Settings, upstreams: Iterable[Upstream], ledger: Ledger | None, sharing: QuotaSharing | None = None
+) -> QuotaPoll | None:
     """What asks the providers' quota endpoints, if there are any and their answers can be kept."""
     watched = watched_quotas(upstreams)
     if ledger is None or not watched or not settings.quota_poll:
@@ -116,7 +119,7 @@ def make_quota_poll(settings: Settings, upstreams: Iterable[Upstream], ledger: L
     def is_own_key(shown_: bytes) -> bool:
         return key is not None and shows([(b"authorization", b"Bearer " + shown_)], key.get_secret_value().encode())
 
-    return QuotaPoll(watched, ledger.writer.put_sample, is_own_key=is_own_key)
+    return QuotaPoll(watched, ledger.writer.put_sample, is_own_key=is_own_key, sharing=sharing)
 
 
 def watched_quotas(upstreams: Iterable[Upstream]) -> list[Watched]:

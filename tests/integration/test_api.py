@@ -331,7 +331,7 @@ async def test_a_running_exchange_is_seen_with_its_usage_so_far(simulator: Simul
         assert (upstream["running"], upstream["state"], upstream["credential"]) == (1, "up", "client")
         wire.leave()
         await proxy.recorder.wait_for(1)
-        assert (await client.get("/live")).json() == {"items": []}
+        assert (await client.get("/live")).json() == {"items": [], "silent_workers": 0}
 
 
 async def events_of(lines: AsyncIterator[str], count: int) -> list[tuple[str, Any]]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from claude_proxy.ledger.queries import Books
     from claude_proxy.ledger.reader import Reader
     from claude_proxy.observe.live import Live
+    from claude_proxy.observe.machine import Found, Machine
     from claude_proxy.web.api.parameters import OfTime
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
@@ -38,14 +39,15 @@ class Sources:
 
     Attributes:
         timezone: whose days are meant where a request names no zone.
-        upstreams, incidents, settings: items as `models` describes them; called on the event loop.
+        machine: what all workers do; `live` has the events of all of them.
+        incidents, settings: items as `models` describes them; called on the event loop.
         wall: Unix seconds.
     """
 
     reader: Reader
     live: Live
+    machine: Machine
     timezone: str
-    upstreams: Callable[[], list[dict[str, Any]]]
     incidents: Callable[[], list[dict[str, Any]]]
     settings: Callable[[], list[dict[str, Any]]]
     wall: Callable[[], float] = time.time
@@ -92,6 +94,12 @@ async def answer(reader: Reader, question: Asked, missing: str = "") -> Response
 def listed(items: list[dict[str, Any]]) -> Response:
     """Items as JSON."""
     return Response(msgspec.json.encode({"items": items}), headers=HEADERS, media_type="application/json")
+
+
+def of_all(found: Found) -> Response:
+    """Items of all workers as JSON."""
+    body = msgspec.json.encode({"items": found.items, "silent_workers": found.silent})
+    return Response(body, headers=HEADERS, media_type="application/json")
 
 
 def span(query: OfTime, timezone: str, now: float) -> dict[str, float | None]:

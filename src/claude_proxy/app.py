@@ -51,6 +51,7 @@ from claude_proxy.web.api import Sources as ApiSources
 from claude_proxy.web.api import install_api, items
 from claude_proxy.web.asgi import answer, refuse_websocket, with_cors
 from claude_proxy.web.metrics import metrics
+from claude_proxy.web.pages import Site, install_pages
 
 if TYPE_CHECKING:
     from claude_proxy.notify import Notifier
@@ -151,10 +152,12 @@ def create_app(
     windows = quota.windows if quota is not None else tuple
     status = make_status(app.state.reader, sessions, ledger, charging, {name: settings.base_url}, windows)
     app.state.status = status
-    install(app, lambda: facts(settings, name), lambda: readiness(app), (status, Door(settings, sessions)))
     admin = require_admin(settings.admin_token)
+    known = api_sources(app, settings, notifier, origins)
+    site = Site(known, lambda: facts(settings, name), lambda: readiness(app))
+    install(app, site.facts, site.ready, (status, Door(settings, sessions)), install_pages(app, site, admin))
     app.include_router(metrics(counted.text, admin))
-    install_api(app, api_sources(app, settings, notifier, origins), admin)
+    install_api(app, known, admin)
     return app
 
 

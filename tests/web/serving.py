@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from fastapi import FastAPI
 
+from claude_proxy.ledger.reader import Reader
+from claude_proxy.observe.live import Live
 from claude_proxy.web import PageFacts, Upstream, install
+from claude_proxy.web.admin import require_admin
+from claude_proxy.web.api import Sources
+from claude_proxy.web.pages import Site, install_pages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,7 +32,21 @@ class Pages:
         self.facts = PageFacts("1.2.3", "/api/anthropic", named, holds, asks, notices=True)
         self.ready = (True, "")
         self.app = FastAPI(title="claude-proxy", version="1.2.3", docs_url=None, redoc_url=None, redirect_slashes=False)
-        install(self.app, lambda: self.facts, lambda: self.ready)
+        site = Site(without_books(), lambda: self.facts, lambda: self.ready)
+        install(self.app, site.facts, site.ready, page=install_pages(self.app, site, require_admin(None)))
+
+
+def without_books() -> Sources:
+    """What the API of a proxy reads that keeps no books."""
+
+    def none() -> Any:
+        raise AssertionError("there are no books to open")
+
+    def nothing() -> list[dict[str, Any]]:
+        return []
+
+    reader = Reader(none, shut=lambda: "No books are kept here: LEDGER is off.")
+    return Sources(reader, Live(), "UTC", upstreams=nothing, incidents=nothing, settings=nothing)
 
 
 class Front:

@@ -1,4 +1,4 @@
-"""The start page, the API docs and the probes: everything served here that is not proxied."""
+"""The page, the API, its docs and the probes: everything served here that is not proxied."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from claude_proxy.web.start import start
 from claude_proxy.web.statusline import Door, statusline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from fastapi import FastAPI
 
@@ -33,6 +33,7 @@ def install(
     facts: Callable[[], PageFacts],
     ready: Callable[[], tuple[bool, str]],
     status: tuple[StatusSource, Door] | None = None,
+    page: Callable[[Request], Awaitable[Response]] | None = None,
 ) -> None:
     """Add `/`, `/health`, `/ready`, `/docs`, `/redoc`, `/static`, the API and the answers for everything else to `app`.
 
@@ -41,8 +42,9 @@ def install(
         facts: returns what the pages show; called for each page.
         ready: returns whether new requests are accepted, and if not, a sentence saying why.
         status: builds the status line, and decides who may ask for it.
+        page: answers browsers at `/`, as `pages.install_pages` returns it.
     """
-    app.include_router(start(facts, ready))
+    app.include_router(start(facts, ready, page))
     app.include_router(probes(facts, ready))
     if status is not None:
         app.include_router(statusline(*status))

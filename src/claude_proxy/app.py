@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,11 @@ from claude_proxy.exchange import Listener, Listeners
 from claude_proxy.ids import Ids
 from claude_proxy.ledger import Ledger
 from claude_proxy.ledger.charging import Charging
+from claude_proxy.observe import seen
 from claude_proxy.observe.cache import CacheObserver
+from claude_proxy.observe.fleet import Fleet
 from claude_proxy.observe.line import ExchangeLog
-from claude_proxy.observe.live import Live
+from claude_proxy.observe.live import Live, Watcher
 from claude_proxy.observe.metrics import Metrics
 from claude_proxy.observe.quota import QuotaPoll
 from claude_proxy.observe.sessions import Sessions
@@ -51,7 +53,7 @@ from claude_proxy.web.api import Sources as ApiSources
 from claude_proxy.web.api import install_api, items
 from claude_proxy.web.asgi import answer, refuse_websocket, with_cors
 from claude_proxy.web.metrics import metrics
-from claude_proxy.web.pages import Site, install_pages
+from claude_proxy.web.pages import Site, Workers, install_pages
 
 if TYPE_CHECKING:
     from claude_proxy.notify import Notifier
@@ -140,10 +142,23 @@ def create_app(
     notifier = make_notifier(settings)
     app.state.capture = make_capture(settings)
     counted = Metrics(sources(app, notifier, charging, quota), data_dir=settings.data_dir)
+    app.state.fleet = Fleet(live, told_here(app, charging), settings.data_dir)
     sessions = Sessions(projects=settings.project_names)
     watch = None if ledger is None else CacheObserver()
     # `sessions` comes first: it names the project that the others record.
-    found = (sessions, ExchangeLog(), counted, live, *listeners, watch, ledger, app.state.capture, quota, notifier)
+    found = (
+        sessions,
+        ExchangeLog(),
+        counted,
+        live,
+        *listeners,
+        watch,
+        ledger,
+        app.state.capture,
+        quota,
+        notifier,
+        app.state.fleet,
+    )
     app.state.listeners = Listeners([listener for listener in found if listener is not None], on_listener_error)
     app.published_under = settings.root_path
     app.origins = OriginRules(settings.allowed_hosts, settings.allowed_origins)
@@ -155,7 +170,8 @@ def create_app(
     admin = require_admin(settings.admin_token)
     known = api_sources(app, settings, notifier, origins)
     site = Site(known, lambda: facts(settings, name), lambda: readiness(app))
-    install(app, site.facts, site.ready, (status, Door(settings, sessions)), install_pages(app, site, admin))
+    page = install_pages(app, site, admin, Workers(told_here(app, charging), app.state.fleet.ask, app.state.fleet.let_go))
+    install(app, site.facts, site.ready, (status, Door(settings, sessions)), page)
     app.include_router(metrics(counted.text, admin))
     install_api(app, known, admin)
     return app
@@ -205,6 +221,18 @@ def api_sources(app: App, settings: Settings, notifier: Notifier | None, origins
         incidents=lambda: [] if notifier is None else notifier.incidents(),
         settings=lambda: [items.setting(settings, field, origins) for field in Settings.model_fields],
     )
+
+
+def told_here(app: App, charging: Charging) -> Callable[[Watcher], dict[str, Any]]:
+    """What this process tells those who look at the page, of its own and of the other workers."""
+    price = charging.cost_of if app.state.ledger is not None else lambda _: None
+
+    def tell(watcher: Watcher) -> dict[str, Any]:
+        live = app.state.live
+        told = seen.told(live, watcher, price, asyncio.get_running_loop().time())
+        return told | {"upstreams": [items.upstream(one, live) for one in app.forward.config.upstreams]}
+
+    return tell
 
 
 @asynccontextmanager

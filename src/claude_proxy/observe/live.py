@@ -51,6 +51,7 @@ class Watcher:
         self._waiting: deque[tuple[What, Exchange]] = deque()
         self._lost = 0
         self._wake = asyncio.Event()
+        self._stop = asyncio.Event()
         self._ended = False
 
     def put(self, what: What, exchange: Exchange) -> None:
@@ -65,6 +66,21 @@ class Watcher:
         """The process stops: what waits is still given out, then None."""
         self._ended = True
         self._wake.set()
+        self._stop.set()
+
+    def take_ended(self) -> list[Exchange]:
+        """The exchanges that ended since the last call, for a reader that looks now and then and does not use `next`."""
+        waiting, self._waiting, self._lost = self._waiting, deque(), 0
+        return [exchange for what, exchange in waiting if what is What.ENDED]
+
+    async def rest(self, seconds: float) -> bool:
+        """Wait; returns False at once when the process stops."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+        except TimeoutError:
+            return True
+        return False
 
     async def next(self, patience: float) -> Event | None:
         """The next event; a heartbeat when there is none for `patience` seconds; None at the end."""
@@ -125,6 +141,11 @@ class Live(Listener):
         now = self._clock()
         return [item(exchange, now) for exchange in list(self._running.values())]
 
+    @property
+    def exchanges(self) -> list[Exchange]:
+        """The exchanges that run, the oldest first, as they are."""
+        return list(self._running.values())
+
     def of_upstream(self, upstream: str) -> tuple[int, str]:
         """How many exchanges run at an upstream, and the state it is in (`up` as long as nobody said otherwise)."""
         count = sum(exchange.upstream == upstream for exchange in self._running.values())
@@ -143,6 +164,10 @@ class Live(Listener):
             watcher.end()
         self._watchers.add(watcher)
         return watcher
+
+    def unwatched(self) -> Watcher:
+        """A watcher for one look, who is not told of anything."""
+        return Watcher(1, self._clock)
 
     def unwatch(self, watcher: Watcher) -> None:
         """The reader is gone."""

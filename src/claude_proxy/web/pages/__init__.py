@@ -6,44 +6,81 @@ look, language, headers, compression, errors as pages) is `answering`. `VIEWS` l
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Route
 
 from claude_proxy.web.pages import now, search, settings, upstreams
 from claude_proxy.web.pages.answering import endpoint
+from claude_proxy.web.pages.hub import Hub
+from claude_proxy.web.pages.pulse import Pulse
+from claude_proxy.web.pages.stream import stream
 from claude_proxy.web.pages.trouble import trouble
 from claude_proxy.web.pages.visit import Page, Site, View, Visit
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from fastapi import FastAPI
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from claude_proxy.observe.live import Watcher
     from claude_proxy.web.admin import Check
 
-__all__ = ["VIEWS", "Page", "Site", "View", "Visit", "install_pages"]
+__all__ = ["VIEWS", "Page", "Site", "View", "Visit", "Workers", "install_pages"]
 
 VIEWS = (
     View("upstreams", "/upstreams", upstreams.show),
     View("settings", "/settings", settings.show),
     View("", "/search", search.show),
 )
-NOW = View("now", "/", now.show)
 
 
-def install_pages(app: FastAPI, site: Site, admin: Check) -> Callable[[Request], Awaitable[Response]]:
+async def _no_others() -> list[dict[str, Any]]:
+    return []
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """What the processes of this server tell of themselves, as `observe.seen.told` makes it, with their `upstreams`.
+
+    Attributes:
+        here: this one's, to a watcher.
+        others: the others'.
+        let_go: called when nobody looks any more.
+    """
+
+    here: Callable[[Watcher], dict[str, Any]]
+    others: Callable[[], Awaitable[list[dict[str, Any]]]] = _no_others
+    let_go: Callable[[], None] = _nothing
+
+
+def install_pages(app: FastAPI, site: Site, admin: Check, workers: Workers) -> Callable[[Request], Awaitable[Response]]:
     """Add the views to `app`.
 
     Args:
         site: what they read.
         admin: refuses who may not look.
+        workers: what runs.
 
     Returns:
         what answers a browser at `/`, which is JSON for programs.
     """
+    live = site.sources.live
+    pulse = Pulse(site.sources)
+    hub = Hub(live, pulse, workers.here, workers.others, workers.let_go)
     routes = [Route(view.path, endpoint(view, site, admin), name=f"page {view.path}") for view in VIEWS]
-    app.router.routes.extend([*routes, trouble(site, admin)])
-    return endpoint(NOW, site, admin)
+    app.router.routes.extend([*routes, stream(hub, admin), trouble(site, admin)])
+
+    async def look() -> list[dict[str, Any]]:
+        found = [workers.here(live.unwatched()), *await workers.others()]
+        if not hub.readers:
+            workers.let_go()
+        return found
+
+    return endpoint(View("now", "/", now.view(pulse, look)), site, admin)

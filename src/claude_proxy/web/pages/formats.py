@@ -5,6 +5,7 @@ Times are not here: the server writes them in UTC and the browser puts them into
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from claude_proxy.web.texts import text
@@ -32,6 +33,16 @@ def compact(number: float | None, language: Language = "en") -> str:
             amount = number / step
             return f"{amount:,.0f}{unit}" if amount >= 99.95 else f"{amount:.1f}".removesuffix(".0") + unit
     return f"{number:,.0f}"
+
+
+def round_off(number: int) -> int:
+    """An estimate to two digits, so that it does not look more exact than it is."""
+    return round(number, 2 - len(str(number)))
+
+
+def short(name: str, length: int = 8) -> str:
+    """The beginning of an id; a name that is not much longer stays whole."""
+    return name if len(name) <= length * 2 else f"{name[:length]}…"
 
 
 def duration(ms: float | None, language: Language = "en") -> str:
@@ -102,3 +113,8 @@ def cached(sums: dict[str, int | None]) -> float | None:
     read = sums["cache_read_input_tokens"] or 0
     prompt = read + (sums["input_tokens"] or 0) + (sums["cache_creation_input_tokens"] or 0)
     return read / prompt if prompt else None
+
+
+def milliseconds(stamp: str) -> int:
+    """Unix milliseconds of an RFC 3339 time."""
+    return round(datetime.fromisoformat(stamp).timestamp() * 1000)

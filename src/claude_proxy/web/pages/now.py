@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from claude_proxy.errors import NoBooks
-from claude_proxy.web.pages import charts, connect
+from claude_proxy.web.pages import connect
+from claude_proxy.web.pages.board import Board
+from claude_proxy.web.pages.now_context import hour_charts, hour_tables, page_context
+from claude_proxy.web.pages.pulse import Pulse
 from claude_proxy.web.pages.visit import Page, Visit
 
-FINISHED = 20  # finished exchanges that are shown
+Look = Callable[[], Awaitable[list[dict[str, Any]]]]
 
 
-async def show(visit: Visit) -> Page:
-    """Running and finished exchanges; the connect card where there are none yet."""
-    sources = visit.site.sources
-    context: dict[str, Any] = {"running": sources.live.running(), "finished": [], "problem": None}
-    try:
-        context["finished"] = (await visit.ask(lambda books: books.exchanges(FINISHED)))["items"]
-    except NoBooks as error:
-        context["problem"] = str(error)
-    context["connect"] = None if context["finished"] or context["running"] else connect.card(visit)
-    context |= _example(visit.now())
-    return Page("now.html", visit.text("shell.now"), context)
+def view(pulse: Pulse, look: Look) -> Callable[[Visit], Awaitable[Page]]:
+    """The view.
 
+    Args:
+        pulse: what the books say.
+        look: what all workers tell of themselves.
+    """
 
-def _example(now: float) -> dict[str, Any]:
-    """The data of the two kinds of charts; `now.html` shows how they are drawn."""
-    times = [now // 60 * 60 - 60 * back for back in range(59, -1, -1)]
-    series = {
-        "requests": [float(number % 7) for number in range(60)],
-        "errors": [float(number % 11 == 0) for number in range(60)],
-    }
-    return {"chart": charts.lines(times, series), "rows": charts.table(times, series), "bars": [[5, 3], [8, None], [2, 9]]}
+    async def show(visit: Visit) -> Page:
+        """Running and finished exchanges; the connect card where there are none yet."""
+        board = Board()
+        figures = await pulse.read()
+        board.update(await look(), figures)
+        context: dict[str, Any] = page_context(board) | {"connect": None}
+        if not board.total and not board.finished:
+            context["connect"] = connect.card(visit)
+        if figures.hour is not None:
+            context |= {"charts": hour_charts(visit.language, figures.hour), **hour_tables(figures.hour)}
+        return Page("now.html", visit.text("shell.now"), context)
+
+    return show

@@ -56,7 +56,9 @@ def _made(language: Language) -> Environment:
         "count": formats.count,
         "duration": partial(formats.duration, language=language),
         "path": lambda value: quote(str(value), safe=""),
+        "round_off": formats.round_off,
         "share": formats.share,
+        "short": formats.short,
         "size": formats.size,
     }
     made.globals |= {

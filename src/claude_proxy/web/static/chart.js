@@ -29,7 +29,7 @@
         { ...axis, grid: { show: false }, size: 24, space: 70, values: (_, ticks) => ticks.map((at) => shown(at, span)) },
         { ...axis, size: 48, space: 34, values: (_, ticks) => ticks.map(write) },
       ],
-      series: [{}, ...labels.map((label, at) => ({ label, stroke: color(`--s${at}`), width: 2, points: { show: false }, fill: at === 0 ? `${color("--s0")}22` : undefined }))],
+      series: [{}, ...labels.map((label, at) => ({ label, stroke: color(`--s${at}`), width: 2, points: { size: 4 }, fill: at === 0 ? `${color("--s0")}22` : undefined }))],
       hooks: { setCursor: [(plot) => tip(place, plot, write, span)] },
     };
   }

@@ -146,19 +146,8 @@ def create_app(
     sessions = Sessions(projects=settings.project_names)
     watch = None if ledger is None else CacheObserver()
     # `sessions` comes first: it names the project that the others record.
-    found = (
-        sessions,
-        ExchangeLog(),
-        counted,
-        live,
-        *listeners,
-        watch,
-        ledger,
-        app.state.capture,
-        quota,
-        notifier,
-        app.state.fleet,
-    )
+    kept = (watch, ledger, app.state.capture, quota, notifier, app.state.fleet)
+    found = (sessions, ExchangeLog(), counted, live, *listeners, *kept)
     app.state.listeners = Listeners([listener for listener in found if listener is not None], on_listener_error)
     app.published_under = settings.root_path
     app.origins = OriginRules(settings.allowed_hosts, settings.allowed_origins)

@@ -11,11 +11,11 @@ import uvicorn
 from fastapi import FastAPI
 
 from claude_proxy.ledger.reader import Reader
-from claude_proxy.observe.live import Live
+from claude_proxy.observe.live import Live, Watcher
 from claude_proxy.web import PageFacts, Upstream, install
 from claude_proxy.web.admin import require_admin
 from claude_proxy.web.api import Sources
-from claude_proxy.web.pages import Site, install_pages
+from claude_proxy.web.pages import Site, Workers, install_pages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,7 +33,16 @@ class Pages:
         self.ready = (True, "")
         self.app = FastAPI(title="claude-proxy", version="1.2.3", docs_url=None, redoc_url=None, redirect_slashes=False)
         site = Site(without_books(), lambda: self.facts, lambda: self.ready)
-        install(self.app, site.facts, site.ready, page=install_pages(self.app, site, require_admin(None)))
+        install(self.app, site.facts, site.ready, page=install_pages(self.app, site, require_admin(None), Workers(self.told)))
+
+    def told(self, _: Watcher) -> dict[str, Any]:
+        """What this process tells of itself: nothing runs."""
+        upstreams = [
+            {"name": one.name, "base_url": one.base_url, "provider": one.provider.label, "state": "up", "credential": "client"}
+            | {"running": 0, "connections": 0}
+            for one in self.facts.upstreams
+        ]
+        return {"states": {}, "running": [], "ended": [], "upstreams": upstreams}
 
 
 def without_books() -> Sources:

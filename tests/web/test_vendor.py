@@ -5,7 +5,7 @@ from pathlib import Path
 import claude_proxy.web
 
 VENDOR = Path(claude_proxy.web.__file__).parent / "static" / "vendor"
-ROW = re.compile(r"^\| [\w-]+ \| [\d.]+ \| [\w.-]+ \| (\S+) \| ([0-9a-f]{64}) \|$", re.MULTILINE)
+ROW = re.compile(r"^\| [\w.-]+ \| [\d.]+ \| [\w.-]+ \| (\S+) \| ([0-9a-f]{64}) \|$", re.MULTILINE)
 BUNDLES = ("redoc", "swagger-ui")  # they contain further packages
 
 

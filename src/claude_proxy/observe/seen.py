@@ -27,8 +27,8 @@ def running(exchange: Exchange, now: float) -> dict[str, Any]:
         "project": exchange.project,
         "started_ms": int(exchange.started_at * 1000),
         "heard_ms": None if heard is None else int((exchange.started_at + heard) * 1000),
-        "tokens": shown["usage"]["output_tokens"] or 0,
-        "estimate": exchange.bytes_out // BYTES_PER_TOKEN if exchange.stream else None,
+        "tokens": max(shown["usage"]["output_tokens"] or 0, exchange.bytes_out // BYTES_PER_TOKEN),
+        "estimate": exchange.stream,
     }
 
 
@@ -44,7 +44,6 @@ def ended(exchange: Exchange, price: Price) -> dict[str, Any]:
     cancelled = exchange.outcome is Outcome.CANCELLED
     return shown | {
         "project": exchange.project,
-        "ended_ms": int((exchange.started_at + exchange.duration) * 1000),
         "model_served": exchange.model_served,
         "failed": not cancelled and (failure is not None or exchange.outcome is not Outcome.COMPLETED or exchange.status >= 400),
         "failure": None if failure is None else _failure(failure),

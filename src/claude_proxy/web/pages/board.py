@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from claude_proxy.ledger.answers import rfc3339
 from claude_proxy.observe.seen import SHOWN
 from claude_proxy.web.pages import formats
 from claude_proxy.web.pages.pulse import FINISHED, Figures
@@ -56,7 +57,9 @@ class Board:
         ended = [item for answer in answers for item in answer["ended"]]
         hour, self.figures = figures.hour != self.figures.hour, figures
         before, self.tiles = self.tiles, tiles(answers, figures)
-        shown = {item["id"]: item | {"look": state_of(item)} for item in running[:SHOWN]}
+        shown = {
+            item["id"]: item | {"look": state_of(item), "tokens": formats.round_off(item["tokens"])} for item in running[:SHOWN]
+        }
         gone = [number for number in self.running if number not in shown]
         self.running, changed = shown, [item for item in shown.values() if self._changed(item, _running_look(item))]
         finished = self._last(ended, figures.finished)
@@ -72,7 +75,7 @@ class Board:
 
     def _last(self, ended: Iterable[Item], booked: Iterable[Item]) -> dict[str, Item]:
         """The exchanges that finished last: what the books have of them comes after what the workers told."""
-        found = self.finished | {item["id"]: item for item in ended} | {item["id"]: with_end(item) for item in booked}
+        found = self.finished | {item["id"]: with_end(item) for item in ended} | {item["id"]: with_end(item) for item in booked}
         last = sorted(found.values(), key=lambda item: (item["ended_ms"], item["id"]), reverse=True)[:FINISHED]
         return {item["id"]: item for item in last}
 
@@ -119,10 +122,9 @@ def state_of(item: Item) -> str:
 
 
 def with_end(item: Item) -> Item:
-    """A row of the books with the time of its end."""
-    if "ended_ms" in item:
-        return item
-    return item | {"ended_ms": formats.milliseconds(item["started_at"]) + item["duration_ms"]}
+    """A finished exchange with the time of its end."""
+    ended = formats.milliseconds(item["started_at"]) + item["duration_ms"]
+    return item | {"ended_ms": ended, "ended_at": rfc3339(ended)}
 
 
 def _running_look(item: Item) -> tuple[Any, ...]:

@@ -16,8 +16,8 @@ _LAST_BLOCK = b"\x03\x00"  # an empty block that is marked as the last one
 def message(data: str, event: str = "") -> bytes:
     """One event."""
     head = f"event: {event}\n" if event else ""
-    lines = "".join(f"data: {line}\n" for line in data.splitlines() if line.strip())
-    return f"{head}{lines or 'data:'}\n".encode()
+    lines = "".join(f"data: {line}\n" for line in data.splitlines() if line.strip()) or "data:\n"
+    return f"{head}{lines}\n".encode()
 
 
 def packed(raw: bytes) -> bytes:

@@ -29,7 +29,6 @@ TEXTS = {
     "cost": ("Cost", "비용"),
     "attempt": ("attempt {n}", "{n}번째 시도"),
     "no_session": ("no session", "세션 없음"),
-    "silent_for": ("silent for", "무응답"),
     "per_minute": ("Requests per minute", "분당 요청"),
     "exchanges": ("requests", "요청"),
     "failed": ("errors", "오류"),
@@ -46,5 +45,4 @@ TEXTS = {
     "resets": ("resets", "초기화"),
     "upstreams": ("Upstream", "업스트림"),
     "idle": ("idle", "대기 상태"),
-    "books": ("Books", "장부"),
 }

@@ -59,6 +59,7 @@ TEXTS = {
     "state_silent": ("silent", "무응답"),
     # How an exchange ended
     "outcome_completed": ("completed", "완료"),
+    "outcome_error": ("error", "오류"),
     "outcome_refused": ("refused", "거부됨"),
     "outcome_failed": ("failed", "실패"),
     "outcome_unfinished": ("unfinished", "미완성"),

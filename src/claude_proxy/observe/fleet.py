@@ -43,6 +43,7 @@ class Fleet(Listener):
         answer: what this worker tells of itself, to another one's watcher; called on the event loop.
         data_dir: where the workers meet.
         group: names the workers that belong together, None for a process that works alone; called at the start.
+        name: tells this worker from the others.
     """
 
     def __init__(
@@ -52,7 +53,9 @@ class Fleet(Listener):
         data_dir: Path,
         *,
         group: Callable[[], str | None] = workers.group,
+        name: Callable[[], object] = os.getpid,
     ) -> None:
+        self._name = name
         self._live = live
         self._answer = answer
         self._folder = data_dir / "workers"
@@ -72,7 +75,7 @@ class Fleet(Listener):
             return
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._place = self._folder / f"{self._group}.{os.getpid()}{SUFFIX}"
+            self._place = self._folder / f"{self._group}.{self._name()}{SUFFIX}"
             self._place.unlink(missing_ok=True)
             self._socket = _socket_for(self._place)
             self._server = await asyncio.start_unix_server(self._serve, self._socket)

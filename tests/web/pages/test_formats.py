@@ -55,7 +55,7 @@ def test_a_size(number: int | None, shown: str) -> None:
     ("amount", "unpriced", "estimated", "shown"),
     [
         (0.0, 0, False, "$0.00"), (12.345, 0, False, "$12.35"), (1234.5, 0, False, "$1,234.50"), (0.01, 0, False, "$0.01"),
-        (0.0042, 0, False, "$0.0042"), (0.000012, 0, False, "$1.2e-05"), (2.5, 1, False, "≥ $2.50"), (2.5, 0, True, "~$2.50"),
+        (0.0042, 0, False, "$0.0042"), (0.000012, 0, False, "<$0.0001"), (2.5, 1, False, "≥ $2.50"), (2.5, 0, True, "~$2.50"),
         (None, 3, False, "unpriced"),
     ],
 )  # fmt: skip

@@ -73,7 +73,7 @@ async def answered(visit: Visit, page: Page, key: str) -> Response:
     response.headers["content-language"] = visit.language
     if encoded:
         response.headers["content-encoding"] = "gzip"
-    if visit.chosen in ("en", "ko"):
+    if visit.chosen:
         response.set_cookie(COOKIE, visit.chosen, max_age=_YEAR, httponly=True, samesite="lax")
     return response
 

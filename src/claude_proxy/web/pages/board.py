@@ -57,12 +57,11 @@ class Board:
         ended = [item for answer in answers for item in answer["ended"]]
         hour, self.figures = figures.hour != self.figures.hour, figures
         before, self.tiles = self.tiles, tiles(answers, figures)
-        shown = {
-            item["id"]: item | {"look": state_of(item), "tokens": formats.round_off(item["tokens"])} for item in running[:SHOWN]
-        }
+        finished = self._last(ended, figures.finished)
+        projects = {item["session"]: item["project"] for item in finished.values()}
+        shown = {item["id"]: _dressed(item, projects) for item in running[:SHOWN]}
         gone = [number for number in self.running if number not in shown]
         self.running, changed = shown, [item for item in shown.values() if self._changed(item, _running_look(item))]
-        finished = self._last(ended, figures.finished)
         dropped = [number for number in self.finished if number not in finished]
         self.finished, news = finished, [item for item in finished.values() if self._changed(item, _finished_look(item))]
         self._looks = {number: look for number, look in self._looks.items() if number in shown or number in finished}
@@ -125,6 +124,12 @@ def with_end(item: Item) -> Item:
     """A finished exchange with the time of its end."""
     ended = formats.milliseconds(item["started_at"]) + item["duration_ms"]
     return item | {"ended_ms": ended, "ended_at": rfc3339(ended)}
+
+
+def _dressed(item: Item, projects: Mapping[str | None, str | None]) -> Item:
+    """A running row with what it shows besides what was told; a session's project is known from its earlier exchanges."""
+    more = {"look": state_of(item), "tokens": formats.round_off(item["tokens"])}
+    return item | more | {"project": item["project"] or projects.get(item["session"])}
 
 
 def _running_look(item: Item) -> tuple[Any, ...]:

@@ -81,10 +81,10 @@ def share(ratio: float | None) -> str:
 
 
 def dollars(amount: float) -> str:
-    """An amount to the cent, below a cent to its first two digits that count."""
+    """An amount to the cent, below a cent to a hundredth of it."""
     if amount == 0 or abs(amount) >= 0.01:
         return f"${amount:,.2f}"
-    return f"${amount:.4f}" if abs(amount) >= 0.0001 else f"${amount:.2g}"
+    return f"${amount:.4f}" if abs(amount) >= 0.0001 else "<$0.0001"
 
 
 def cost(amount: float | None, unpriced: int = 0, *, estimated: bool = False, language: Language = "en") -> str:

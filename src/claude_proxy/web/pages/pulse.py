@@ -53,8 +53,8 @@ class Pulse:
         self._reading: asyncio.Task[Figures] | None = None
 
     async def read(self) -> Figures:
-        """The figures, at most FRESH seconds old."""
-        if self._clock() - self._read_at < FRESH:
+        """The figures, at most FRESH seconds old. Those of empty books are read anew: the first exchange is waited for."""
+        if self._figures.finished and self._clock() - self._read_at < FRESH:
             return self._figures
         if self._reading is None:
             self._reading = asyncio.get_running_loop().create_task(self._read(), name="pulse")

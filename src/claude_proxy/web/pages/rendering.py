@@ -95,7 +95,8 @@ def _cost(language: Language, amount: float | None, unpriced: int = 0, *, estima
 
     shown = formats.cost(amount, unpriced, estimated=estimated, language=language)
     if amount is None or unpriced:
-        return Markup('<span class="soft" title="{}">{}</span>').format(text(language, "shell.unpriced_why"), shown)
+        kind = "soft" if amount is None else "least"
+        return Markup('<span class="{}" title="{}">{}</span>').format(kind, text(language, "shell.unpriced_why"), shown)
     if estimated:
         return Markup('<span title="{}">{}</span>').format(text(language, "shell.estimate"), shown)
     return Markup("<span>{}</span>").format(shown)

@@ -79,7 +79,8 @@ class Visit:
     def __init__(self, request: Request, site: Site) -> None:
         self.request = request
         self.site = site
-        self.chosen = request.query_params.get("lang", "")
+        chosen = request.query_params.get("lang", "")
+        self.chosen = chosen if chosen in ("en", "ko") else ""
         wish = self.chosen or request.cookies.get(COOKIE, "")
         self.language: Language = language_of(request.headers.get("accept-language", ""), wish)
         self.address: Address = address_of(request)

@@ -52,6 +52,7 @@ from claude_proxy.web.admin import require_admin
 from claude_proxy.web.api import Sources as ApiSources
 from claude_proxy.web.api import install_api, items
 from claude_proxy.web.asgi import answer, refuse_websocket, with_cors
+from claude_proxy.web.examining import examination
 from claude_proxy.web.metrics import metrics
 from claude_proxy.web.pages import Site, Workers, install_pages
 
@@ -158,7 +159,8 @@ def create_app(
     app.state.status = status
     admin = require_admin(settings.admin_token)
     known = api_sources(app, settings, notifier, origins)
-    site = Site(known, lambda: facts(settings, name), lambda: readiness(app))
+    doctor = examination(() if beside is None else ("--app", str(beside)))
+    site = Site(known, lambda: facts(settings, name), lambda: readiness(app), doctor)
     page = install_pages(app, site, admin, Workers(told_here(app, charging), app.state.fleet.ask, app.state.fleet.let_go))
     install(app, site.facts, site.ready, (status, Door(settings, sessions)), page)
     app.include_router(metrics(counted.text, admin))

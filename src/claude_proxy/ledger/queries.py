@@ -16,6 +16,7 @@ from claude_proxy.ledger import periods
 from claude_proxy.ledger import tables as t
 from claude_proxy.ledger.answers import amounts, attempt_item, exchange_item, rfc3339
 from claude_proxy.ledger.database import Connect, file_connect, postgres_engine, sqlite_engine, trouble
+from claude_proxy.ledger.errors import errors, speeds
 from claude_proxy.ledger.minutes import minutes
 from claude_proxy.ledger.options import FILE, NotReadable, Options, TooSlow
 from claude_proxy.ledger.quotas import quota
@@ -266,6 +267,16 @@ class Books:
         """
         with self._reading() as connection:
             return minutes(connection, self._wall(), count)
+
+    def errors(self, since: float) -> list[dict[str, Any]]:
+        """Failed exchanges since a Unix time, by upstream and code; see `errors.errors`. Raises NotReadable."""
+        with self._reading() as connection:
+            return errors(connection, since)
+
+    def speeds(self, since: float) -> dict[str, dict[str, Any]]:
+        """Messages calls since a Unix time by upstream, with their time to the first byte. Raises NotReadable."""
+        with self._reading() as connection:
+            return speeds(connection, since)
 
     # -- the plan
 

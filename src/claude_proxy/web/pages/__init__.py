@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["VIEWS", "Page", "Site", "View", "Visit", "Workers", "install_pages"]
 
 VIEWS = (
-    View("upstreams", "/upstreams", upstreams.show),
     View("settings", "/settings", settings.show),
     View("", "/search", search.show),
 )
@@ -74,8 +73,6 @@ def install_pages(app: FastAPI, site: Site, admin: Check, workers: Workers) -> C
     live = site.sources.live
     pulse = Pulse(site.sources)
     hub = Hub(live, pulse, workers.here, workers.others, workers.let_go)
-    routes = [Route(view.path, endpoint(view, site, admin), name=f"page {view.path}") for view in VIEWS]
-    app.router.routes.extend([*routes, stream(hub, admin), trouble(site, admin)])
 
     async def look() -> list[dict[str, Any]]:
         found = [workers.here(live.unwatched()), *await workers.others()]
@@ -83,4 +80,9 @@ def install_pages(app: FastAPI, site: Site, admin: Check, workers: Workers) -> C
             workers.let_go()
         return found
 
+    live_views = (View("upstreams", "/upstreams", upstreams.view(look)),)
+    routes = [Route(view.path, endpoint(view, site, admin), name=f"page {view.path}") for view in (*VIEWS, *live_views)]
+    doctor = endpoint(View("settings", "/settings/doctor", settings.examine), site, admin)
+    routes.append(Route("/settings/doctor", doctor, methods=["POST"], name="page /settings/doctor"))
+    app.router.routes.extend([*routes, stream(hub, admin), trouble(site, admin)])
     return endpoint(View("now", "/", now.view(pulse, look)), site, admin)

@@ -27,7 +27,7 @@ POLICY = (
 HEADERS = {
     "content-security-policy": POLICY,
     "cache-control": "no-store",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",  # with no-referrer, browsers send `Origin: null` with our own forms
     "x-content-type-options": "nosniff",
     "vary": "Accept, Accept-Encoding, Accept-Language, Cookie",
 }

@@ -30,11 +30,13 @@ class Site:
         sources: what the API reads too: books, running exchanges, upstreams, incidents, settings.
         facts: what may be said about this proxy; called for each page.
         ready: whether new requests are accepted, and why not.
+        examine: what `claude-proxy doctor` finds, as its `--json` lists it.
     """
 
     sources: Sources
     facts: Callable[[], PageFacts]
     ready: Callable[[], tuple[bool, str]]
+    examine: Callable[[], Awaitable[list[dict[str, Any]]]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

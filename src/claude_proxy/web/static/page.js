@@ -49,6 +49,15 @@
     else link?.click();
   });
 
+  // A form that takes a while says so, and is sent once.
+  for (const form of all("form[data-busy]")) {
+    form.addEventListener("submit", () => {
+      const button = form.querySelector("button");
+      button.textContent = form.dataset.busy;
+      button.disabled = true;
+    });
+  }
+
   async function copy(text) {
     try {
       await navigator.clipboard.writeText(text);

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 from fastapi import FastAPI
@@ -31,10 +31,12 @@ from claude_proxy.observe.machine import Machine
 from claude_proxy.observe.metrics import Metrics
 from claude_proxy.observe.quota import QuotaPoll
 from claude_proxy.observe.quota_sharing import QuotaSharing
+from claude_proxy.observe.seen import Together
 from claude_proxy.observe.sessions import Sessions
 from claude_proxy.observe.siblings import Siblings
 from claude_proxy.observe.sources import Sources
 from claude_proxy.parts import (
+    advise,
     hosts_of,
     make_capture,
     make_charging,
@@ -60,8 +62,10 @@ from claude_proxy.web.admin import require_viewer
 from claude_proxy.web.api import Sources as ApiSources
 from claude_proxy.web.api import install_api, items
 from claude_proxy.web.asgi import answer, refuse_websocket, with_cors
+from claude_proxy.web.examining import examination
 from claude_proxy.web.login_start import LoginStart
 from claude_proxy.web.metrics import metrics
+from claude_proxy.web.pages import Site, install_pages
 
 if TYPE_CHECKING:
     from claude_proxy.notify import Notifier
@@ -170,10 +174,14 @@ def create_app(
     app.state.reloader = None if read is None else make_reloader(app, loaded, read, Followers(hosts, door, quota))
     viewers: Viewers = make_viewers(settings)
     app.state.viewers = viewers
-    install(app, lambda: facts(app.forward.config), lambda: readiness(app), (status, door), viewers)
     admin = require_viewer(viewers)
+    known = api_sources(app, settings, notifier, origins)
+    doctor = examination(() if beside is None else ("--app", str(beside)))
+    site = Site(known, lambda: facts(app.forward.config), lambda: readiness(app), advise, doctor)
+    page = install_pages(app, site, admin, together_of(app, siblings, charging))
+    install(app, site.facts, site.ready, (status, door), viewers, page)
     app.include_router(metrics(counted.text, admin))
-    install_api(app, api_sources(app, settings, notifier, origins), admin, viewers.logins)
+    install_api(app, known, admin, viewers.logins)
     return app
 
 
@@ -223,8 +231,18 @@ def bare_app() -> App:
 
 def machine_of(app: App, siblings: Siblings) -> Machine:
     """What this worker and the others do together."""
-    live = app.state.live
-    return Machine(live, siblings, lambda: [items.upstream(one, live) for one in app.forward.config.upstreams])
+    return Machine(app.state.live, siblings, lambda: upstreams_of(app))
+
+
+def upstreams_of(app: App) -> list[dict[str, Any]]:
+    """The upstreams in force, as the API shows them."""
+    return [items.upstream(one, app.state.live) for one in app.forward.config.upstreams]
+
+
+def together_of(app: App, siblings: Siblings, charging: Charging) -> Together:
+    """What the page shows of all workers."""
+    price = charging.cost_of if app.state.ledger is not None else lambda _: None
+    return Together(app.state.live, siblings, price, lambda: upstreams_of(app))
 
 
 def sources(app: App, notifier: Notifier | None, charging: Charging, quota: QuotaPoll | None) -> Sources:

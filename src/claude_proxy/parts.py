@@ -30,8 +30,11 @@ from claude_proxy.proxy.config import Upstream
 from claude_proxy.settings import SECRETS, Settings, UpstreamSettings, default_upstream
 
 if TYPE_CHECKING:
+    from claude_proxy.exchange import Failure
     from claude_proxy.ledger.queries import Books
     from claude_proxy.notify import Notifier
+    from claude_proxy.notify.advice import Advice
+    from claude_proxy.protocol.providers import Provider
 
 log = structlog.get_logger("app")
 
@@ -192,3 +195,10 @@ def make_notifier(settings: Settings) -> Notifier | None:
     from claude_proxy.notify import Notifier
 
     return Notifier(settings)
+
+
+def advise(failure: Failure, provider: Provider) -> Advice:
+    """What a failure means for a person, for the page; the notices' package is imported by the first one that is shown."""
+    from claude_proxy.notify import advice
+
+    return advice.advise(failure, provider)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from claude_proxy.web.texts import ENGLISH, KOREAN
+from claude_proxy.web.texts import text
 from tests.web.browser import Chromium, Tab, chromium
 from tests.web.serving import Pages
 
@@ -41,10 +41,10 @@ def only_from(address: str, tab: Tab) -> None:
 async def test_the_start_page_is_right_where_it_is(browser: Chromium, address: str) -> None:
     tab = await browser.tab()
     await tab.open(f"{address}/")
-    assert await tab.run("document.title") == f"claude-proxy · {ENGLISH.running}"
+    assert await tab.run("document.title") == f"{text('en', 'shell.now')} · claude-proxy"
     shown = await tab.run("[...document.querySelectorAll('[data-address]')].map((spot) => spot.textContent)")
     assert set(shown) == {f"{address}/api/anthropic"}
-    links = await tab.run("[...document.querySelectorAll('nav a')].map((link) => link.href)")
+    links = await tab.run("[...document.querySelectorAll('footer nav a')].map((link) => link.href)")
     assert links == [f"{address}/{name}" for name in ("docs", "redoc", "openapi.json", "health", "ready")]
     only_from(address, tab)
 
@@ -59,7 +59,7 @@ async def test_a_block_is_chosen_and_copied(browser: Chromium, address: str) -> 
         "python",
     ]
     await tab.run("document.querySelector('.tabs .copy').click()")
-    await tab.until(f"document.querySelector('.tabs .copy').textContent === '{ENGLISH.copied}'")
+    await tab.until(f"document.querySelector('.tabs .copy').textContent === '{text('en', 'shell.copied')}'")
     [copied] = await tab.run("copied")
     assert copied == await tab.run("document.querySelector('#fish code').textContent.trim()")
     lines = copied.splitlines()
@@ -86,7 +86,7 @@ async def test_it_fits_a_phone_and_can_be_read(browser: Chromium, address: str, 
     tab = await browser.tab(width=360, dark=dark, language="ko")
     await tab.open(f"{address}/")
     assert await tab.run("document.documentElement.scrollWidth") == 360
-    assert await tab.run("document.getElementById('state-text').textContent") == KOREAN.running
+    assert await tab.run("document.querySelector('.views [aria-current]').textContent") == text("ko", "shell.now")
     assert await tab.run(CONTRASTS) == []
 
 
@@ -122,8 +122,8 @@ async def test_the_page_notices_that_the_proxy_drains(browser: Chromium, address
     await tab.open(f"{address}/")
     pages.ready = (False, "told to stop")
     await tab.run("document.dispatchEvent(new Event('visibilitychange'))")
-    await tab.until("document.getElementById('state').dataset.state === 'draining'")
-    assert await tab.run("document.title") == f"claude-proxy · {ENGLISH.draining}"
+    await tab.until("document.documentElement.dataset.state === 'trouble'")
+    assert await tab.run("document.title") == f"● {text('en', 'shell.now')} · claude-proxy"
 
 
 async def test_the_page_notices_that_the_proxy_is_gone(browser: Chromium, address: str) -> None:
@@ -131,8 +131,9 @@ async def test_the_page_notices_that_the_proxy_is_gone(browser: Chromium, addres
     await tab.open(f"{address}/")
     await tab.call("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=-1, uploadThroughput=-1)
     await tab.run("document.dispatchEvent(new Event('visibilitychange'))")
-    await tab.until("document.getElementById('state').dataset.state === 'lost'")
-    assert await tab.run("document.getElementById('state-text').textContent") == ENGLISH.lost
+    await tab.until("!document.getElementById('banner').hidden")
+    assert await tab.run("document.getElementById('banner').textContent") == text("en", "shell.connection_lost")
+    assert (await tab.run("document.title")).startswith("● ")
 
 
 async def test_swagger_ui_shows_the_api_and_calls_it_at_this_address(browser: Chromium, address: str) -> None:

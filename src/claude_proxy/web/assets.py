@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from functools import cache
 from pathlib import Path
@@ -36,12 +35,6 @@ def text(name: str) -> str:
 def template(name: str) -> Template:
     """Return a file of `templates/` with `${name}` placeholders, whose values must already be HTML."""
     return Template(text(name))
-
-
-@cache
-def inline_hash(name: str) -> str:
-    """Return the CSP source for a file of `templates/` that is inlined in a page (CSP Level 3, hash-source)."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text(name).encode()).digest()).decode()}'"
 
 
 @cache

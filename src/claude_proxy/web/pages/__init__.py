@@ -85,4 +85,4 @@ def install_pages(app: FastAPI, site: Site, admin: Check, workers: Workers) -> C
     doctor = endpoint(View("settings", "/settings/doctor", settings.examine), site, admin)
     routes.append(Route("/settings/doctor", doctor, methods=["POST"], name="page /settings/doctor"))
     app.router.routes.extend([*routes, stream(hub, admin), trouble(site, admin)])
-    return endpoint(View("now", "/", now.view(pulse, look)), site, admin)
+    return endpoint(View("now", "/", now.view(pulse, look, lambda: hub.seen)), site, admin)

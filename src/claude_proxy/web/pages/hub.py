@@ -85,6 +85,9 @@ class Hub:
         let_go: called when nobody watches any more.
         pulse: what the books say.
         tick: seconds between two looks.
+
+    Attributes:
+        seen: whether there was any exchange while somebody watched; the books may not have it yet.
     """
 
     def __init__(
@@ -108,7 +111,7 @@ class Hub:
         self._minute = ""
         self._beaten = float("-inf")
         self._task: asyncio.Task[None] | None = None
-        self.ticks = 0
+        self.seen = False
 
     @property
     def readers(self) -> int:
@@ -160,9 +163,9 @@ class Hub:
         self._task = None
 
     async def _look(self, watcher: Watcher) -> None:
-        self.ticks += 1
         answers = [self._here(watcher), *await self._others()]
         delta = self._board.update(answers, await self._pulse.read())
+        self.seen = self.seen or bool(self._board.total or self._board.finished)
         readers = list(self._readers)
         now = time.monotonic()
         beat = now - self._beaten >= BEAT

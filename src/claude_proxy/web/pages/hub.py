@@ -97,7 +97,6 @@ class Hub:
         self._minute = ""
         self._beaten = float("-inf")
         self._task: asyncio.Task[None] | None = None
-        self.ticks = 0
 
     @property
     def readers(self) -> int:
@@ -142,7 +141,6 @@ class Hub:
         self._task = None
 
     async def _look(self) -> None:
-        self.ticks += 1
         answers = await self._news()
         delta = self._board.update(answers, await self._pulse.read())
         readers = list(self._readers)

@@ -17,7 +17,6 @@ from starlette.datastructures import State
 from claude_proxy import __version__, logs
 from claude_proxy.access.gate import Gate
 from claude_proxy.access.origin import OriginRules, preflight_headers
-from claude_proxy.access.viewers import Viewers
 from claude_proxy.accounts import ClientSecret, load_in_time, make_routes, make_upstreams
 from claude_proxy.errors import ProxyError, render
 from claude_proxy.exchange import Listener, Listeners
@@ -69,6 +68,8 @@ from claude_proxy.web.pages import Site, install_pages
 
 if TYPE_CHECKING:
     from claude_proxy.notify import Notifier
+    from claude_proxy.observe.status import StatusSource
+    from claude_proxy.web.admin import Check
 
 log = structlog.get_logger("app")
 
@@ -158,6 +159,7 @@ def create_app(
     app.state.capture = make_capture(settings, loaded.upstreams)
     counted = Metrics(sources(app, notifier, charging, quota), data_dir=settings.data_dir)
     app.state.machine = machine = machine_of(app, siblings)
+    app.state.together = together_of(app, siblings, charging)
     sessions = Sessions(projects=settings.project_names)
     watch = None if ledger is None else CacheObserver()
     # `sessions` comes first: it names the project that the others record.
@@ -172,16 +174,12 @@ def create_app(
     status = app.state.status = make_status(app.state.reader, sessions, ledger, charging, hosts, windows)
     door = Door(settings, sessions)
     app.state.reloader = None if read is None else make_reloader(app, loaded, read, Followers(hosts, door, quota))
-    viewers: Viewers = make_viewers(settings)
-    app.state.viewers = viewers
-    admin = require_viewer(viewers)
+    app.state.viewers = make_viewers(settings)
+    admin = require_viewer(app.state.viewers)
     known = api_sources(app, settings, notifier, origins)
-    doctor = examination(() if beside is None else ("--app", str(beside)))
-    site = Site(known, lambda: facts(app.forward.config), lambda: readiness(app), advise, doctor)
-    page = install_pages(app, site, admin, together_of(app, siblings, charging))
-    install(app, site.facts, site.ready, (status, door), viewers, page)
+    add_pages(app, site_of(app, known, beside), (status, door), admin)
     app.include_router(metrics(counted.text, admin))
-    install_api(app, known, admin, viewers.logins)
+    install_api(app, known, admin, app.state.viewers.logins)
     return app
 
 
@@ -276,6 +274,22 @@ def api_sources(app: App, settings: Settings, notifier: Notifier | None, origins
         incidents=lambda: [] if notifier is None else notifier.incidents(),
         settings=lambda: [items.setting(app.forward.config.settings, field, origins) for field in Settings.model_fields],
     )
+
+
+def site_of(app: App, known: ApiSources, beside: str | Path | None) -> Site:
+    """What the page takes from the other rooms, besides what the API takes.
+
+    Args:
+        beside: as in `create_app`, for the doctor.
+    """
+    doctor = examination(() if beside is None else ("--app", str(beside)))
+    return Site(known, lambda: facts(app.forward.config), lambda: readiness(app), advise, doctor)
+
+
+def add_pages(app: App, site: Site, status_line: tuple[StatusSource, Door], admin: Check) -> None:
+    """The page with its live part, and what is open to all."""
+    page = install_pages(app, site, admin, app.state.together)
+    install(app, site.facts, site.ready, status_line, app.state.viewers, page)
 
 
 @asynccontextmanager

@@ -27,12 +27,14 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;
 class Pages:
     """An application of nothing but our pages; `ready` and `facts` may be changed while it serves."""
 
-    def __init__(self, *, upstreams: tuple[str, ...] = (ZAI,), holds: bool = False, asks: bool = False) -> None:
+    def __init__(
+        self, *, upstreams: tuple[str, ...] = (ZAI,), holds: bool = False, asks: bool = False, examine: Any = None
+    ) -> None:
         named = tuple(Upstream(f"up{at}" if at else "default", url) for at, url in enumerate(upstreams))
         self.facts = PageFacts("1.2.3", "/api/anthropic", named, holds, asks, notices=True)
         self.ready = (True, "")
         self.app = FastAPI(title="claude-proxy", version="1.2.3", docs_url=None, redoc_url=None, redirect_slashes=False)
-        site = Site(without_books(), lambda: self.facts, lambda: self.ready)
+        site = Site(without_books(), lambda: self.facts, lambda: self.ready, examine)
         install(self.app, site.facts, site.ready, page=install_pages(self.app, site, require_admin(None), Workers(self.told)))
 
     def told(self, _: Watcher) -> dict[str, Any]:

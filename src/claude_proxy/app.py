@@ -58,6 +58,8 @@ from claude_proxy.web.pages import Site, Workers, install_pages
 
 if TYPE_CHECKING:
     from claude_proxy.notify import Notifier
+    from claude_proxy.observe.status import StatusSource
+    from claude_proxy.web.admin import Check
 
 log = structlog.get_logger("app")
 
@@ -159,10 +161,7 @@ def create_app(
     app.state.status = status
     admin = require_admin(settings.admin_token)
     known = api_sources(app, settings, notifier, origins)
-    doctor = examination(() if beside is None else ("--app", str(beside)))
-    site = Site(known, lambda: facts(settings, name), lambda: readiness(app), doctor)
-    page = install_pages(app, site, admin, Workers(told_here(app, charging), app.state.fleet.ask, app.state.fleet.let_go))
-    install(app, site.facts, site.ready, (status, Door(settings, sessions)), page)
+    add_pages(app, site_of(app, known, name, beside), (status, Door(settings, sessions)), admin)
     app.include_router(metrics(counted.text, admin))
     install_api(app, known, admin)
     return app
@@ -212,6 +211,24 @@ def api_sources(app: App, settings: Settings, notifier: Notifier | None, origins
         incidents=lambda: [] if notifier is None else notifier.incidents(),
         settings=lambda: [items.setting(settings, field, origins) for field in Settings.model_fields],
     )
+
+
+def site_of(app: App, known: ApiSources, name: str, beside: str | Path | None) -> Site:
+    """What the page takes from the other rooms, besides what the API takes.
+
+    Args:
+        name: of the upstream.
+        beside: as in `create_app`, for the doctor.
+    """
+    doctor = examination(() if beside is None else ("--app", str(beside)))
+    return Site(known, lambda: facts(app.state.settings, name), lambda: readiness(app), doctor)
+
+
+def add_pages(app: App, site: Site, status_line: tuple[StatusSource, Door], admin: Check) -> None:
+    """The page with its live part, and what is open to all."""
+    fleet: Fleet = app.state.fleet
+    page = install_pages(app, site, admin, Workers(fleet.answer, fleet.ask, fleet.let_go))
+    install(app, site.facts, site.ready, status_line, page)
 
 
 def told_here(app: App, charging: Charging) -> Callable[[Watcher], dict[str, Any]]:

@@ -57,7 +57,7 @@ class Fleet(Listener):
     ) -> None:
         self._name = name
         self._live = live
-        self._answer = answer
+        self.answer = answer
         self._folder = data_dir / "workers"
         self._find_group = group
         self._group: str | None = None
@@ -111,7 +111,7 @@ class Fleet(Listener):
             watcher = self._live.watch()
             while True:
                 await read_frame(reader)
-                write_frame(writer, msgspec.msgpack.encode(self._answer(watcher)))
+                write_frame(writer, msgspec.msgpack.encode(self.answer(watcher)))
                 await writer.drain()
         except (*_UNANSWERED, Full):
             return  # it has gone, or talks nonsense

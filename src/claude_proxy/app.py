@@ -139,10 +139,7 @@ def create_app(
         settings = (read := read or reader_of(default_base_url, beside))()
     loaded = settings if isinstance(settings, Loaded) else Loaded.of(settings)
     settings, origins = loaded.settings, loaded.sources
-    told = structlog.is_configured()  # by serve or gunicorn_conf.py, which have logged it once for all workers
-    logs.configure(settings.log_level, settings.log_format)
-    if loaded.unread is not None and not told:
-        log.warning("option", note=unread_sentence(loaded.unread))
+    open_log(loaded)
     app = bare_app()
     app.state = State({"settings": settings, "draining": False, "ids": Ids()})
     secret = app.state.client_secret = ClientSecret(settings.data_dir)
@@ -162,10 +159,9 @@ def create_app(
     app.state.together = together_of(app, siblings, charging)
     sessions = Sessions(projects=settings.project_names)
     watch = None if ledger is None else CacheObserver()
-    # `sessions` comes first: it names the project that the others record.
     shared = (counted, app.state.live, siblings, machine)
-    found = (sessions, ExchangeLog(), *shared, *listeners, watch, ledger, app.state.capture, quota, notifier)
-    app.state.listeners = Listeners([listener for listener in found if listener is not None], on_listener_error)
+    # `sessions` comes first: it names the project that the others record.
+    hang_on(app, sessions, ExchangeLog(), *shared, *listeners, watch, ledger, app.state.capture, quota, notifier)
     app.published_under = settings.root_path
     app.origins = make_origins(settings)
     config = Config(settings, make_gate(app, settings), upstreams, routes)
@@ -181,6 +177,19 @@ def create_app(
     app.include_router(metrics(counted.text, admin))
     install_api(app, known, admin, app.state.viewers.logins)
     return app
+
+
+def open_log(loaded: Loaded) -> None:
+    """Set up the log, and say once if there is a settings file that is not read."""
+    told = structlog.is_configured()  # by serve or gunicorn_conf.py, which have logged it once for all workers
+    logs.configure(loaded.settings.log_level, loaded.settings.log_format)
+    if loaded.unread is not None and not told:
+        log.warning("option", note=unread_sentence(loaded.unread))
+
+
+def hang_on(app: App, *listeners: Listener | None) -> None:
+    """Let listeners follow every exchange, in this order."""
+    app.state.listeners = Listeners([listener for listener in listeners if listener is not None], on_listener_error)
 
 
 def reader_of(default_base_url: str | None, beside: str | Path | None) -> Callable[[], Loaded]:

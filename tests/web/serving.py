@@ -44,6 +44,7 @@ class Pages:
         asks: bool = False,
         viewers: Viewers | None = None,
         guarded: bool = False,
+        examine: Any = None,
     ) -> None:
         named = tuple(Upstream(f"up{at}" if at else "default", url) for at, url in enumerate(upstreams))
         self.facts = PageFacts("1.2.3", "/api/anthropic", named, holds, asks, notices=True)
@@ -52,7 +53,7 @@ class Pages:
         viewers = viewers or Viewers()
         admin = require_viewer(viewers)
         live, alone = Live(), Siblings(Path("nowhere"), group=lambda: None)
-        site = Site(without_books(live, alone, self.upstreams), lambda: self.facts, lambda: self.ready, advise)
+        site = Site(without_books(live, alone, self.upstreams), lambda: self.facts, lambda: self.ready, advise, examine)
         page = install_pages(self.app, site, admin, Together(live, alone, lambda _: None, self.upstreams))
         install(self.app, site.facts, site.ready, viewers=viewers, page=page)
         if guarded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import re
 from collections.abc import AsyncIterator
@@ -11,8 +12,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from claude_proxy.errors import Unavailable
 from claude_proxy.simulator import Scenario, Simulator, faults
-from claude_proxy.web.pages import VIEWS
+from claude_proxy.simulator.scenario import error
+from claude_proxy.web.examining import examination
+from claude_proxy.web.pages import VIEWS, settings
 from claude_proxy.web.pages.answering import POLICY
 from claude_proxy.web.texts import text
 from tests.integration.booked import booked, fill, written
@@ -136,7 +140,7 @@ async def test_page_and_links_work_under_every_prefix(address: str) -> None:
         for path in PLAIN:
             page = outline((await client.get(f"{address}{path}")).text)
             for link in page.addresses:
-                if link.startswith(("#", "?")) or any(part in link for part in ("live", "sessions", "usage", "search")):
+                if link.startswith(("#", "?")) or any(part in link for part in ("live", "sessions", "usage", "search", "doctor")):
                     continue
                 answer = await client.get(httpx.URL(f"{address}{path}").join(link))
                 assert answer.status_code == 200, link
@@ -212,3 +216,96 @@ async def test_trouble_is_told_to_background_tabs(proxy: RunningProxy) -> None:
         assert (await client.get("/trouble")).json() == {"status": "ready", "trouble": True}
         page = (await client.get("/upstreams")).text
         assert '<span class="mark bad">ejected</span>' in page
+
+
+async def test_upstreams_says_what_an_error_means_and_what_to_do(simulator: Simulator, fresh: RunningProxy) -> None:
+    await call(fresh, simulator, error(429, message="[1302][High concurrency]", error_code="1302"))
+    await call(fresh, simulator, Scenario(fault=faults.status(529)))
+    await call(fresh, simulator, Scenario(fault=faults.status(529)))
+    await call(fresh, simulator)
+    await written(fresh, 4)
+    async with visitor(fresh) as english, visitor(fresh, "ko") as korean:
+        page, seite = [outline((await client.get("/upstreams")).text) for client in (english, korean)]
+    assert "overloaded" in page.text
+    assert "과부하" in seite.text
+    assert page.addresses.count("./live") == 0
+    assert len([address for address in page.addresses if address.startswith("./exchanges/cp_")]) == 2
+    assert "up" in page.texts
+
+
+async def test_upstreams_without_errors_says_what_would_be_there(fresh: RunningProxy) -> None:
+    async with visitor(fresh) as client:
+        page = outline((await client.get("/upstreams")).text).text
+    assert text("en", "upstreams.no_errors") in page
+    assert text("en", "upstreams.notices_off") in page
+
+
+async def test_settings_shows_what_was_set_and_where_and_no_secret(simulator: Simulator, tmp_path: Path) -> None:
+    secrets = {"upstream_api_key": "sk-secret-1", "admin_token": "token-secret-2-" + "x" * 20}
+    seen = {"authorization": f"Bearer {secrets['admin_token']}"}
+    async with booked(simulator, tmp_path, **secrets) as proxy, visitor(proxy, **seen) as client:
+        page = (await client.get("/settings")).text
+    assert "secret-1" not in page
+    assert "secret-2" not in page
+    assert text("en", "settings.hidden") in page
+    rows = re.findall(r"<code>([A-Z_]+)</code>", page)
+    assert {"BASE_URL", "UPSTREAM_API_KEY", "LOG_LEVEL", "LEDGER_KEEP"} <= set(rows)
+    assert len(rows) == len(set(rows)) >= 40
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(True, "on"), (False, "off"), (None, None), ("", None), ((), None), (["a", "b"], "a, b"), (7, "7"), (0, "0")],
+)
+def test_a_value_is_shown_as_it_is_set(value: object, shown: str | None) -> None:
+    assert settings.written(value) == shown
+
+
+async def test_the_doctor_looks_around_when_asked(proxy: RunningProxy) -> None:
+    async with visitor(proxy) as client:
+        answer = await client.post("/settings/doctor", headers={"origin": proxy.origin, "sec-fetch-site": "same-origin"})
+    assert answer.status_code == 200
+    page = outline(answer.text)
+    assert text("en", "settings.check_ok") in page.texts
+    assert "version" in page.texts
+    assert [address for address in page.addresses if address.startswith("./")] == [], "one folder deeper"
+
+
+@pytest.mark.parametrize("headers", [{"origin": "https://evil.example"}, {"sec-fetch-site": "cross-site"}, {"origin": "null"}])
+async def test_another_site_cannot_send_the_doctor(proxy: RunningProxy, headers: dict[str, str]) -> None:
+    async with visitor(proxy, **headers) as client:
+        answer = await client.post("/settings/doctor")
+    assert answer.status_code == 403
+
+
+async def test_the_doctor_is_sent_by_post_only_and_not_by_strangers(proxy: RunningProxy) -> None:
+    async with visitor(proxy) as client:
+        assert (await client.get("/settings/doctor")).status_code == 405
+    async with visitor(proxy, **{"x-forwarded-for": "203.0.113.9"}) as client:
+        assert (await client.post("/settings/doctor")).status_code == 401
+
+
+async def test_the_doctor_looks_once_at_a_time() -> None:
+    """Each look is a process: many clicks must not start many."""
+    inside, out = asyncio.Event(), asyncio.Event()
+
+    async def examine() -> list[dict[str, str]]:
+        inside.set()
+        await out.wait()
+        return [{"name": "version", "state": "ok", "detail": "1.2.3", "fix": ""}]
+
+    pages = Pages(examine=examine)
+    async with serving(pages.app) as origin, httpx.AsyncClient(headers={"accept": BROWSER}) as client:
+        first = asyncio.create_task(client.post(f"{origin}/settings/doctor"))
+        await inside.wait()
+        second = await client.post(f"{origin}/settings/doctor")
+        out.set()
+        assert (await first).status_code == 200
+    assert second.status_code == 503
+    assert "already looking" in second.text
+
+
+async def test_a_doctor_that_fails_is_a_sentence() -> None:
+    examine = examination(("--no-such-option",))
+    with pytest.raises(Unavailable, match="claude-proxy doctor"):
+        await examine()

@@ -53,7 +53,7 @@ class Pulse:
         self._reading: asyncio.Task[Figures] | None = None
 
     async def read(self) -> Figures:
-        """The figures, at most FRESH seconds old. Those of empty books are read anew: the first exchange is waited for."""
+        """The figures, at most FRESH seconds old. Empty books are read each time, because the first exchange is due."""
         if self._figures.finished and self._clock() - self._read_at < FRESH:
             return self._figures
         if self._reading is None:

@@ -25,16 +25,16 @@ def tree(agents: Iterable[Item], parents: Mapping[str, str | None]) -> list[Item
     for name in by_name:
         if name is not None:
             parent = parents.get(name)
-            children.setdefault(parent if parent in by_name and parent != name else None, []).append(name)
+            children.setdefault(parent if parent in by_name else None, []).append(name)
     found = [by_name[None] | {"depth": 0}] if None in by_name else []
     seen: set[str] = set()
-    waiting = [(name, 1) for name in reversed(children.get(None, []))]
-    rest = iter(by_name)
-    while waiting or (waiting := [(name, 1) for name in rest if name is not None and name not in seen][:1]):
-        name, depth = waiting.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        found.append(by_name[name] | {"depth": min(depth, DEEPEST)})
-        waiting.extend((child, depth + 1) for child in reversed(children.get(name, [])))
+    # Those that nobody here called come first; what is left after them stands in a circle.
+    for root in (*children.get(None, []), *(name for name in by_name if name is not None)):
+        waiting = [(root, 1)]
+        while waiting:
+            name, depth = waiting.pop()
+            if name not in seen:
+                seen.add(name)
+                found.append(by_name[name] | {"depth": min(depth, DEEPEST)})
+                waiting.extend((child, depth + 1) for child in reversed(children.get(name, [])))
     return found

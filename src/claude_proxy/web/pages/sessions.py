@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from claude_proxy.errors import NotFound
 from claude_proxy.ledger.queries import Books
@@ -26,7 +26,7 @@ async def show(visit: Visit) -> Page:
         "sessions": [one | {"active": one["session"] in running} for one in found["items"]],
         "next": found["next"],
         "first": before is None,
-        "here": f"?{urlencode({'q': search} if search else {})}",
+        "here": f"{visit.root}sessions{query(q=search)}",
         "search": search,
     }
     return Page("sessions.html", visit.text("shell.sessions"), context)
@@ -51,7 +51,9 @@ async def one(visit: Visit) -> Page:
         "next": page["next"],
         "first": before is None,
         "agent": agent,
-        "here": f"?{urlencode({} if agent is None else {'agent': agent})}",
+        "here": f"{visit.root}sessions/{quote(name, safe='')}",
+        "newest": query(agent=agent),
+        "older": query(agent=agent, before=page["next"]),
         "running": running.get(name, 0),
     }
     return Page("session.html", session["project"] or name, context)
@@ -62,6 +64,12 @@ def _session(books: Books, name: str, agent: str | None, before: str | None) -> 
     if session is None:
         return None
     return session, books.story(name), books.exchanges(EXCHANGES, before, session=name, agent=agent)
+
+
+def query(**values: str | None) -> str:
+    """The query of a link, without what is None; an empty search is none."""
+    given = {key: value for key, value in values.items() if value or (key == "agent" and value is not None)}
+    return f"?{urlencode(given)}" if given else ""
 
 
 async def _running(visit: Visit) -> dict[str | None, int]:

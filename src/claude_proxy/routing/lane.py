@@ -128,6 +128,10 @@ class Lane:
         self.out_reason = reason
         self.out_probe_at = now + OUT_PROBE
 
+    def may_be_asked_though_out(self, ticket: Ticket, now: float) -> bool:
+        """Whether it is time to find out if the account is back: what an upstream says of its resets is not always true."""
+        return not self.draining and self.out_probe_at <= now and self not in ticket.avoided and not self.limit.full(now)
+
     def keeps_slot(self, now: float) -> bool:
         """Whether one slot is kept for a main agent, which was or is here: subagents have taken all the others."""
         value = self.limit.value

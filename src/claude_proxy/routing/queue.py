@@ -300,11 +300,11 @@ class Queue:
         lanes = ticket.candidates.lanes
         if not all(lane.is_lost(ticket, now) for lane in lanes):
             return False
-        for lane in lanes:
-            if not lane.draining and lane.out_probe_at <= now and lane not in ticket.avoided and not lane.limit.full(now):
-                lane.out_probe_at = now + OUT_PROBE
-                actions.append(self._send(ticket, lane, now))
-                return True
+        lane = next((lane for lane in lanes if lane.may_be_asked_though_out(ticket, now)), None)
+        if lane is not None and now <= ticket.deadline:
+            lane.out_probe_at = now + OUT_PROBE
+            actions.append(self._send(ticket, lane, now))
+            return True
         until = min((lane.out_until for lane in lanes if not lane.draining), default=NEVER)
         gone = all(lane.draining for lane in lanes)
         actions.append(self.room.refuse(ticket, Reason.GONE if gone else Reason.OUT, now, None if math.isinf(until) else until))

@@ -20,7 +20,7 @@ PROBE_WAIT = 15.0  # seconds with a full limit and somebody waiting
 PROBE_WAIT_MOST = 300.0
 PROBE_NEXT = 1.0  # seconds after an accepted probe
 PROBE_RETRY = 2.0  # seconds after an inconclusive one
-PROBE_ALONE = 1.0  # seconds around its sending in which no other stream may have ended
+DECIDED = 1.0  # seconds after which a request that was not refused counts as accepted
 MOST_ENDED = 256  # ended streams that are remembered; more run at once only where there is no limit to learn
 
 
@@ -200,11 +200,13 @@ class Limit:
     # -- probes
 
     def _decide_probe(self, lease: Lease, now: float) -> None:
-        if any(abs((other.ended_at or 0.0) - lease.sent_at) <= PROBE_ALONE for other in self._ended):
-            self._probe_again(now, PROBE_RETRY)  # it may have taken the slot of the one that ended
-            return
+        """An accepted probe proves that as many can run as do run, however late slots are given back."""
         assert self.value is not None
-        self.value += 1
+        proven = 1 + sum(other.seq < lease.seq and (other.headed or other.sent_at + DECIDED <= now) for other in self.leases)
+        if proven <= self.value:  # another stream has ended meanwhile: the probe may have taken its slot
+            self._probe_again(now, PROBE_RETRY)
+            return
+        self.value = proven if self.ceiling is None else min(proven, self.ceiling)
         self._probe_wait = PROBE_WAIT
         self._probe_again(now, PROBE_NEXT)
 

@@ -320,7 +320,7 @@ class Queue:
 
     def _learn(self, lane: Lane, lease: Lease, now: float, retry_after: float | None) -> None:
         """A refusal because too many run."""
-        lane.limit.refuse(lease, now, fresh=lane.pace.is_fresh(lease))
+        lane.limit.refuse(lease, now, fresh=lane.pace.is_fresh(lease) and not lane.pace._careful)
         self._watched[lane] = None
         if not lease.probe:
             lane.pace.concurrency(lease, now, alone=not lane.limit.leases, retry_after=retry_after)

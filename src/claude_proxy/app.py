@@ -44,13 +44,16 @@ from claude_proxy.parts import (
     make_quota_poll,
     make_reader,
     make_status,
+    make_turns,
     make_viewers,
     watched_quotas,
 )
 from claude_proxy.proxy.client import Receive, Scope, Send
 from claude_proxy.proxy.config import Config
 from claude_proxy.proxy.forward import Forward
+from claude_proxy.proxy.learned import LearnedLimits
 from claude_proxy.proxy.target import PREFIX, below_prefix
+from claude_proxy.proxy.turns import Turns
 from claude_proxy.reload import Reloader
 from claude_proxy.settings import Loaded, Settings, load, unread_sentence
 from claude_proxy.signals import on_hangup, on_stop_signal
@@ -156,18 +159,20 @@ def create_app(
     app.state.machine = machine = machine_of(app, siblings)
     sessions = Sessions(projects=settings.project_names)
     watch = None if ledger is None else CacheObserver()
+    turns = make_turns(settings)
+    learned = None if turns is None else LearnedLimits(turns.queue, settings.data_dir)
     # `sessions` comes first: it names the project that the others record.
     shared = (counted, app.state.live, siblings, machine)
-    found = (sessions, ExchangeLog(), *shared, *listeners, watch, ledger, app.state.capture, quota, notifier)
+    found = (sessions, ExchangeLog(), *shared, *listeners, watch, ledger, app.state.capture, quota, notifier, learned)
     app.state.listeners = Listeners([listener for listener in found if listener is not None], on_listener_error)
     app.published_under = settings.root_path
     app.origins = make_origins(settings)
     config = Config(settings, make_gate(app, settings), upstreams, routes)
-    app.forward = Forward(config, app.state.listeners, app.state.ids)
+    app.forward = Forward(config, app.state.listeners, app.state.ids, turns)
     windows = quota.windows if quota is not None else tuple
     status = app.state.status = make_status(app.state.reader, sessions, ledger, charging, hosts, windows)
     door = Door(settings, sessions)
-    app.state.reloader = None if read is None else make_reloader(app, loaded, read, Followers(hosts, door, quota))
+    app.state.reloader = None if read is None else make_reloader(app, loaded, read, Followers(hosts, door, quota, turns))
     viewers: Viewers = make_viewers(settings)
     app.state.viewers = viewers
     install(app, lambda: facts(app.forward.config), lambda: readiness(app), (status, door), viewers)
@@ -194,6 +199,7 @@ class Followers(NamedTuple):
     hosts: dict[str, str]
     door: Door
     quota: QuotaPoll | None
+    turns: Turns | None
 
     def follow(self, config: Config) -> None:
         """A new configuration is in force."""
@@ -201,6 +207,8 @@ class Followers(NamedTuple):
         self.door.follow(config.settings)
         if self.quota is not None:
             self.quota.follow(watched_quotas(config.upstreams))
+        if self.turns is not None:
+            self.turns.follow(config, asyncio.get_running_loop())
 
 
 def make_reloader(app: App, loaded: Loaded, read: Callable[[], Loaded], followers: Followers) -> Reloader:

@@ -21,7 +21,7 @@ from claude_proxy.protocol.shape import Shape, read_shape
 from claude_proxy.protocol.usage import ErrorBody, reader_of
 from claude_proxy.proxy.accounts import Account
 from claude_proxy.proxy.refusing import no_turn
-from claude_proxy.routing.classes import Urgency, classify, patience
+from claude_proxy.routing.classes import classify, patience
 from claude_proxy.routing.lane import Lane
 from claude_proxy.routing.plan import Event
 from claude_proxy.routing.queue import Action, Candidates, Pass, Queue, Refusal, Refuse, Ticket
@@ -180,13 +180,10 @@ class Turns:
         choice = self._choice(call.config.tiers_for(call))
         fields, request = call.request.fields, call.request
         only = choice.only
-        if only is not None and only.is_easy and not only.waiting:
-            urgency = Urgency.MAIN  # nobody waits there: the body need not be read for it
-        else:
-            urgency = classify(fields, lambda: _shape(call))
+        is_easy = only is not None and only.is_easy and not only.waiting  # nobody waits there: the body need not be read
         turn = Turn(
             _session(call),
-            urgency,
+            classify(fields, lambda: None if is_easy else _shape(call)),
             choice,
             call.exchange.started + patience(fields, call.settings.queue_wait),
             can_resend=request.kept == call.client.size,

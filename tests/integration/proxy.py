@@ -111,7 +111,7 @@ async def running_proxy(
     `trusted`: peers whose forwarded headers the server believes; None for a server that reads none.
     """
     recorder = Recorder()
-    given = {"log_level": "error", "ledger": "off", **settings}
+    given = {"log_level": "error", "ledger": "off", "queue": "off", **settings}
 
     def read() -> Loaded:
         return load(environ or {}, base_url=base_url, config=config, **given)

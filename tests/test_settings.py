@@ -22,6 +22,7 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "upstream_redirects": ("pass", '"pass"', "pass"),
     "proxy_api_key": ("pk", '"pk"', SecretStr("pk")),
     "admin_token": ("at", '"at"', SecretStr("at")),
+    "public_url": ("https://proxy.example/claude/", '"https://proxy.example/claude"', "https://proxy.example/claude"),
     "host": ("0.0.0.0", '"0.0.0.0"', "0.0.0.0"),
     "port": ("8080", "8080", 8080),
     "bind": ("unix:/run/p.sock", '"unix:/run/p.sock"', "unix:/run/p.sock"),

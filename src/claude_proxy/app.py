@@ -1,4 +1,4 @@
-"""The only wiring: settings in, application out. Importing this, and `create_app` itself, open nothing."""
+"""Builds the application from the settings, the only place that connects its parts. Opens nothing before the lifespan starts."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from starlette.datastructures import State
 from claude_proxy import __version__, logs
 from claude_proxy.access.gate import Gate
 from claude_proxy.access.origin import OriginRules, preflight_headers
+from claude_proxy.access.viewers import Viewers
 from claude_proxy.accounts import ClientSecret, load_in_time, make_routes, make_upstreams
 from claude_proxy.errors import ProxyError, render
 from claude_proxy.exchange import Listener, Listeners
@@ -26,9 +27,12 @@ from claude_proxy.ledger.charging import Charging
 from claude_proxy.observe.cache import CacheObserver
 from claude_proxy.observe.line import ExchangeLog
 from claude_proxy.observe.live import Live
+from claude_proxy.observe.machine import Machine
 from claude_proxy.observe.metrics import Metrics
 from claude_proxy.observe.quota import QuotaPoll
+from claude_proxy.observe.quota_sharing import QuotaSharing
 from claude_proxy.observe.sessions import Sessions
+from claude_proxy.observe.siblings import Siblings
 from claude_proxy.observe.sources import Sources
 from claude_proxy.parts import (
     hosts_of,
@@ -36,9 +40,11 @@ from claude_proxy.parts import (
     make_charging,
     make_ledger,
     make_notifier,
+    make_origins,
     make_quota_poll,
     make_reader,
     make_status,
+    make_viewers,
     watched_quotas,
 )
 from claude_proxy.proxy.client import Receive, Scope, Send
@@ -50,10 +56,11 @@ from claude_proxy.settings import Loaded, Settings, load, unread_sentence
 from claude_proxy.signals import on_hangup, on_stop_signal
 from claude_proxy.web import Door, PageFacts, install
 from claude_proxy.web import Upstream as UpstreamFacts
-from claude_proxy.web.admin import require_admin
+from claude_proxy.web.admin import require_viewer
 from claude_proxy.web.api import Sources as ApiSources
 from claude_proxy.web.api import install_api, items
 from claude_proxy.web.asgi import answer, refuse_websocket, with_cors
+from claude_proxy.web.login_start import LoginStart
 from claude_proxy.web.metrics import metrics
 
 if TYPE_CHECKING:
@@ -63,20 +70,20 @@ log = structlog.get_logger("app")
 
 
 class App(FastAPI):
-    """FastAPI for the pages; what is below the prefix goes straight to `forward`, past FastAPI's stack."""
+    """FastAPI serves the pages; requests below the prefix go straight to `forward`, past its middleware and routing."""
 
     forward: Forward
     origins: OriginRules
     published_under: str = ""  # ROOT_PATH
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The ASGI entry."""
+        """The ASGI entry point."""
         kind = scope["type"]
         if kind == "lifespan":
             await super().__call__(scope, receive, send)
             return
         if self.published_under and not scope.get("root_path"):
-            scope["root_path"] = self.published_under  # for servers that cannot be told
+            scope["root_path"] = self.published_under  # for servers without an option for it
         if kind == "websocket":
             await refuse_websocket(receive, send)
             return
@@ -85,7 +92,7 @@ class App(FastAPI):
                 await answer(send, 204, preflight_headers(scope, origin), b"")
                 return
             send = with_cors(send, origin)
-            scope["extensions"] = {}  # no way past `send`
+            scope["extensions"] = {}  # the extension would bypass this `send`
         path = below_prefix(scope)
         if path is None:
             await self._page(scope, receive, send)
@@ -95,7 +102,7 @@ class App(FastAPI):
     async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
         unrepeat_root_path(scope)
         try:
-            self.origins.check(scope)
+            self.origins.check_page(scope)
         except ProxyError as error:
             refusal = render(error)
             await answer(send, refusal.status, refusal.headers, refusal.body)
@@ -114,23 +121,20 @@ def create_app(
     """Build the application.
 
     Args:
-        settings: by default read from the environment and the one file of settings (settings/places.py).
-        default_base_url: what BASE_URL is where neither says it (proxy.py).
-        beside: the named proxy.py (its `__file__`); a claude-proxy.toml beside it is read if no other file is.
-        listeners: told of exchanges besides our own.
+        settings: by default read from the environment and the settings file (settings/places.py).
+        default_base_url: the BASE_URL to use if neither of them sets it (proxy.py).
+        beside: `__file__` of the proxy.py that is served; a claude-proxy.toml next to it is read if no other settings file is.
+        listeners: additional observers of exchanges.
         read: reads the settings again for a reload; by default from where they came, and never if `settings` are given.
 
     Raises:
-        SettingsError: with a sentence for each setting that cannot be used.
+        SettingsError: with a sentence for each invalid setting.
     """
     if settings is None:
         settings = (read := read or reader_of(default_base_url, beside))()
     loaded = settings if isinstance(settings, Loaded) else Loaded.of(settings)
     settings, origins = loaded.settings, loaded.sources
-    told = structlog.is_configured()  # by serve or gunicorn_conf.py, which have said it once for all workers
-    logs.configure(settings.log_level, settings.log_format)
-    if loaded.unread is not None and not told:
-        log.warning("option", note=unread_sentence(loaded.unread))
+    begin_log(loaded)
     app = bare_app()
     app.state = State({"settings": settings, "draining": False, "ids": Ids()})
     secret = app.state.client_secret = ClientSecret(settings.data_dir)
@@ -140,29 +144,40 @@ def create_app(
     charging = make_charging(hosts)
     ledger = app.state.ledger = make_ledger(settings, charging, app.state.ids)
     app.state.reader = make_reader(settings, ledger)
-    app.state.live = live = Live()
-    quota = make_quota_poll(settings, upstreams, ledger)
+    app.state.live = Live()
+    siblings = Siblings(settings.data_dir)
+    quota = make_quota_poll(settings, upstreams, ledger, QuotaSharing(siblings, lambda: counted.leads))
     notifier = make_notifier(settings)
     app.state.capture = make_capture(settings, loaded.upstreams)
     counted = Metrics(sources(app, notifier, charging, quota), data_dir=settings.data_dir)
+    app.state.machine = machine = machine_of(app, siblings)
     sessions = Sessions(projects=settings.project_names)
     watch = None if ledger is None else CacheObserver()
     # `sessions` comes first: it names the project that the others record.
-    found = (sessions, ExchangeLog(), counted, live, *listeners, watch, ledger, app.state.capture, quota, notifier)
+    shared = (counted, app.state.live, siblings, machine)
+    found = (sessions, ExchangeLog(), *shared, *listeners, watch, ledger, app.state.capture, quota, notifier)
     app.state.listeners = Listeners([listener for listener in found if listener is not None], on_listener_error)
-    app.published_under = settings.root_path
-    app.origins = OriginRules(settings.allowed_hosts, settings.allowed_origins)
+    app.published_under, app.origins = settings.root_path, make_origins(settings)
     config = Config(settings, make_gate(app, settings), upstreams, routes)
     app.forward = Forward(config, app.state.listeners, app.state.ids)
-    windows = quota.windows if quota is not None else tuple
-    status = app.state.status = make_status(app.state.reader, sessions, ledger, charging, hosts, windows)
+    status = app.state.status = make_status(app.state.reader, sessions, ledger, charging, hosts, quota)
     door = Door(settings, sessions)
     app.state.reloader = None if read is None else make_reloader(app, loaded, read, Followers(hosts, door, quota))
-    install(app, lambda: facts(app.forward.config), lambda: readiness(app), (status, door))
-    admin = require_admin(settings.admin_token)
+    viewers: Viewers = make_viewers(settings)
+    app.state.viewers = viewers
+    install(app, lambda: facts(app.forward.config), lambda: readiness(app), (status, door), viewers)
+    admin = require_viewer(viewers)
     app.include_router(metrics(counted.text, admin))
-    install_api(app, api_sources(app, settings, notifier, origins), admin)
+    install_api(app, api_sources(app, settings, notifier, origins), admin, viewers.logins)
     return app
+
+
+def begin_log(loaded: Loaded) -> None:
+    """Configure logging, and say what may be unexpected about the settings."""
+    told = structlog.is_configured()  # by serve or gunicorn_conf.py, which have logged it once for all workers
+    logs.configure(loaded.settings.log_level, loaded.settings.log_format)
+    if loaded.unread is not None and not told:
+        log.warning("option", note=unread_sentence(loaded.unread))
 
 
 def reader_of(default_base_url: str | None, beside: str | Path | None) -> Callable[[], Loaded]:
@@ -197,7 +212,7 @@ def make_reloader(app: App, loaded: Loaded, read: Callable[[], Loaded], follower
 
 
 def bare_app() -> App:
-    """FastAPI as we use it, without a route."""
+    """Our FastAPI application, without routes."""
     return App(
         title="claude-proxy",
         version=__version__,
@@ -209,8 +224,14 @@ def bare_app() -> App:
     )
 
 
+def machine_of(app: App, siblings: Siblings) -> Machine:
+    """What this worker and the others do together."""
+    live = app.state.live
+    return Machine(live, siblings, lambda: [items.upstream(one, live) for one in app.forward.config.upstreams])
+
+
 def sources(app: App, notifier: Notifier | None, charging: Charging, quota: QuotaPoll | None) -> Sources:
-    """What the metrics take from the other rooms."""
+    """Where the metrics read the state of the other components."""
     ledger: Ledger | None = app.state.ledger
     return Sources(
         upstreams=lambda: [upstream.name for upstream in app.forward.config.upstreams],
@@ -227,7 +248,7 @@ def sources(app: App, notifier: Notifier | None, charging: Charging, quota: Quot
 
 
 def api_sources(app: App, settings: Settings, notifier: Notifier | None, origins: Mapping[str, str]) -> ApiSources:
-    """What the API takes from the other rooms.
+    """Where the API reads the state of the other components.
 
     Args:
         origins: where each setting comes from.
@@ -235,8 +256,8 @@ def api_sources(app: App, settings: Settings, notifier: Notifier | None, origins
     return ApiSources(
         reader=app.state.reader,
         live=app.state.live,
+        machine=app.state.machine,
         timezone=settings.timezone,
-        upstreams=lambda: [items.upstream(one, app.state.live) for one in app.forward.config.upstreams],
         incidents=lambda: [] if notifier is None else notifier.incidents(),
         settings=lambda: [items.setting(app.forward.config.settings, field, origins) for field in Settings.model_fields],
     )
@@ -244,15 +265,17 @@ def api_sources(app: App, settings: Settings, notifier: Notifier | None, origins
 
 @asynccontextmanager
 async def lifespan(app: App) -> AsyncIterator[None]:
-    """What needs a running loop: listeners started, at the end closed, and the connections with them."""
+    """Start the listeners; at the end close them and the upstream connections."""
     await app.state.listeners.start()
-    gc.freeze()  # what is there now stays: the collector need not walk it again and again
+    opening = LoginStart(app.state.settings, app.state.viewers.logins)
+    await opening.start()
+    gc.freeze()  # what exists now lives as long as the process, so the garbage collector need not traverse it
     logs.gather(asyncio.get_running_loop())
     loop = asyncio.get_running_loop()
 
     def stopping() -> None:
         app.state.draining = True
-        loop.call_soon_threadsafe(app.state.live.end)  # a signal's handler may run in the middle of anything
+        loop.call_soon_threadsafe(app.state.live.end)  # a signal handler may interrupt anything
 
     restore = on_stop_signal(stopping)
     config = app.forward.config
@@ -276,13 +299,14 @@ async def lifespan(app: App) -> AsyncIterator[None]:
             reloader.stop()
         restore()
         await app.state.listeners.aclose()
+        opening.close()
         app.forward.close()
         log.info("stopped", running=app.forward.running)
         logs.gather(None)
 
 
 def facts(config: Config) -> PageFacts:
-    """What the pages may say about this proxy."""
+    """What the pages may show about this proxy."""
     settings = config.settings
     return PageFacts(
         version=__version__,
@@ -295,17 +319,17 @@ def facts(config: Config) -> PageFacts:
 
 
 def readiness(app: App) -> tuple[bool, str]:
-    """Whether new requests are welcome, and why not."""
+    """Whether this process accepts new requests, and if not, why."""
     return (False, "draining") if app.state.draining else (True, "")
 
 
 def on_listener_error(hook: str, error: Exception) -> None:
-    """A listener failed; the exchange did not notice."""
+    """Log an exception of a listener. The exchange is not affected."""
     log.error("listener failed", hook=hook, exc_info=error)
 
 
 def unrepeat_root_path(scope: Scope) -> None:
-    """Behind a front that does not strip, uvicorn's root path stands before the path twice (docs/facts.md, "ASGI servers")."""
+    """Undo uvicorn's repetition of a root path that the front did not strip (docs/facts.md, "ASGI servers")."""
     root = scope.get("root_path", "").rstrip("/")
     while root and scope["path"].startswith(root * 2 + "/"):
         scope["path"] = scope["path"][len(root) :]

@@ -8,7 +8,8 @@ ProxyError
 │   ├── Forbidden            403 permission_error
 │   ├── NotFound             404 not_found_error
 │   ├── BodyTimeout          408 invalid_request_error
-│   └── BodyTooLarge         413 request_too_large
+│   ├── BodyTooLarge         413 request_too_large
+│   └── TooManyTries         429 rate_limit_error
 ├── UpstreamError     5xx    the upstream's side, or the network to it
 │   ├── ConnectFailed        502 api_error      (name, route, refused, TLS, tunnel)
 │   ├── ConnectionLost       502 api_error      (closed before an answer)
@@ -113,6 +114,24 @@ class BodyTooLarge(RequestError):
     status = 413
     type = "request_too_large"
     code = "body_too_large"
+
+
+class TooManyTries(RequestError):
+    """429: too many wrong codes or tokens were tried.
+
+    Args:
+        retry_after: seconds until the next try is allowed.
+    """
+
+    status = 429
+    type = "rate_limit_error"
+    code = "too_many_tries"
+    should_retry = None
+    retry_after = 30
+
+    def __init__(self, message: str, *, code: str | None = None, retry_after: int = 30) -> None:
+        super().__init__(message, code=code)
+        self.retry_after = retry_after
 
 
 class UpstreamError(ProxyError):

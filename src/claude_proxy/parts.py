@@ -9,6 +9,9 @@ from urllib.parse import urlsplit
 import structlog
 
 from claude_proxy import __version__
+from claude_proxy.access.logins import Logins
+from claude_proxy.access.origin import OriginRules
+from claude_proxy.access.viewers import Viewers, shows
 from claude_proxy.accounts import make_upstreams
 from claude_proxy.exchange import Listener
 from claude_proxy.ids import Ids
@@ -18,13 +21,12 @@ from claude_proxy.ledger.options import Say, Store
 from claude_proxy.ledger.prices import Prices
 from claude_proxy.ledger.reader import Reader
 from claude_proxy.observe.quota import QuotaPoll, Watched
+from claude_proxy.observe.quota_sharing import QuotaSharing
 from claude_proxy.observe.session_sums import Booked, SessionSums
 from claude_proxy.observe.sessions import Sessions
-from claude_proxy.observe.sources import QuotaWindow
 from claude_proxy.observe.status import StatusSource
 from claude_proxy.proxy.config import Upstream
 from claude_proxy.settings import SECRETS, Settings, UpstreamSettings, default_upstream
-from claude_proxy.web.admin import shows
 
 if TYPE_CHECKING:
     from claude_proxy.ledger.queries import Books
@@ -104,7 +106,9 @@ def make_reader(settings: Settings, ledger: Ledger | None) -> Reader:
     return Reader(open_books, place=lambda: ledger.in_memory, shut=lambda: ledger.shut)
 
 
-def make_quota_poll(settings: Settings, upstreams: Iterable[Upstream], ledger: Ledger | None) -> QuotaPoll | None:
+def make_quota_poll(
+    settings: Settings, upstreams: Iterable[Upstream], ledger: Ledger | None, sharing: QuotaSharing | None = None
+) -> QuotaPoll | None:
     """What asks the providers' quota endpoints, if there are any and their answers can be kept."""
     watched = watched_quotas(upstreams)
     if ledger is None or not watched or not settings.quota_poll:
@@ -114,7 +118,7 @@ def make_quota_poll(settings: Settings, upstreams: Iterable[Upstream], ledger: L
     def is_own_key(shown_: bytes) -> bool:
         return key is not None and shows([(b"authorization", b"Bearer " + shown_)], key.get_secret_value().encode())
 
-    return QuotaPoll(watched, ledger.writer.put_sample, is_own_key=is_own_key)
+    return QuotaPoll(watched, ledger.writer.put_sample, is_own_key=is_own_key, sharing=sharing)
 
 
 def watched_quotas(upstreams: Iterable[Upstream]) -> list[Watched]:
@@ -152,21 +156,33 @@ def make_status(
     ledger: Ledger | None,
     charging: Charging,
     upstreams: Mapping[str, str],
-    quota: Callable[[], Iterable[QuotaWindow]],
+    quota: QuotaPoll | None,
 ) -> StatusSource:
     """What the status line says; it asks the ledger in a thread, and the database's modules come with the first question.
 
     Args:
         upstreams: host name by upstream.
-        quota: the plan's windows.
+        quota: knows the plan's windows.
     """
+    windows = tuple if quota is None else quota.windows
     if ledger is None:
-        return StatusSource(sessions, hosts=upstreams, quota=quota)
+        return StatusSource(sessions, hosts=upstreams, quota=windows)
 
     def booked(session: str, ended: Sequence[str]) -> Booked:
         return Booked(*reader.books().session_sums(session, ended))
 
-    return StatusSource(sessions, SessionSums(sessions, booked, charging), hosts=upstreams, quota=quota)
+    return StatusSource(sessions, SessionSums(sessions, booked, charging), hosts=upstreams, quota=windows)
+
+
+def make_origins(settings: Settings) -> OriginRules:
+    """The hosts and origins that are allowed: those of the settings, and the host of PUBLIC_URL."""
+    public = urlsplit(settings.public_url or "").hostname
+    return OriginRules((*settings.allowed_hosts, *([public] if public else [])), settings.allowed_origins)
+
+
+def make_viewers(settings: Settings) -> Viewers:
+    """What decides who may look at the page."""
+    return Viewers(settings.admin_token, Logins(settings.data_dir))
 
 
 def make_notifier(settings: Settings) -> Notifier | None:

@@ -143,10 +143,10 @@ def test_what_waits_longer_than_a_batch_goes_in_several(store: FakeStore, log: L
     with running(store, log) as writer:
         writer.put(records(1)[0])
         store.until(lambda: store.tries >= 1)
-        put_all(writer, records(500))
+        put_all(writer, records(2500))
         store.gate.set()
-        store.until(lambda: len(store.written) == 501)
-    assert [len(batch) for batch in store.batches] == [1, 200, 200, 100]
+        store.until(lambda: len(store.written) == 2501)
+    assert [len(batch) for batch in store.batches] == [1, 1000, 1000, 500]
 
 
 def test_rows_of_several_threads_are_all_written(store: FakeStore, log: Log) -> None:

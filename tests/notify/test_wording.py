@@ -28,7 +28,7 @@ def test_a_known_code_says_what_to_do_and_what_was_said() -> None:
     assert notice.title == "z.ai: concurrency limit (1302)"
     assert notice.message.splitlines() == [
         "Too many requests at once for this plan: run fewer agents in parallel. "
-        "Clients try again by themselves; nothing to do unless it lasts.",
+        "Clients retry by themselves; nothing to do unless it lasts.",
         "z.ai said: Too many concurrent requests",
         "Upstream default, model glm-5.3, status 429, 14:15 UTC.",
     ]

@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
+from claude_proxy.access.viewers import Viewers
 from claude_proxy.web import PageFacts, Upstream, install
+from claude_proxy.web.admin import require_viewer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -20,14 +22,29 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;
 
 
 class Pages:
-    """An application of nothing but our pages; `ready` and `facts` may be changed while it serves."""
+    """An application of nothing but our pages; `ready` and `facts` may be changed while it serves.
 
-    def __init__(self, *, upstreams: tuple[str, ...] = (ZAI,), holds: bool = False, asks: bool = False) -> None:
+    `guarded`: with `/guarded`, which those may see who may look.
+    """
+
+    def __init__(
+        self,
+        *,
+        upstreams: tuple[str, ...] = (ZAI,),
+        holds: bool = False,
+        asks: bool = False,
+        viewers: Viewers | None = None,
+        guarded: bool = False,
+    ) -> None:
         named = tuple(Upstream(f"up{at}" if at else "default", url) for at, url in enumerate(upstreams))
         self.facts = PageFacts("1.2.3", "/api/anthropic", named, holds, asks, notices=True)
         self.ready = (True, "")
         self.app = FastAPI(title="claude-proxy", version="1.2.3", docs_url=None, redoc_url=None, redirect_slashes=False)
-        install(self.app, lambda: self.facts, lambda: self.ready)
+        install(self.app, lambda: self.facts, lambda: self.ready, viewers=viewers)
+        if guarded:
+            admin = Depends(require_viewer(viewers or Viewers()))
+            self.app.add_api_route("/guarded", lambda: "seen", dependencies=[admin])
+            self.app.add_api_route("/guarded/by/depth", lambda: "seen", dependencies=[admin])
 
 
 class Front:

@@ -135,7 +135,7 @@ async def test_the_language_can_be_chosen(pages: Pages) -> None:
 async def test_caches_know_what_the_answer_depends_on(client: httpx.AsyncClient) -> None:
     for accept in ("text/html", "*/*"):
         answer = await client.get("/", headers={"accept": accept})
-        assert answer.headers["vary"] == "Accept, Accept-Language"
+        assert answer.headers["vary"] == "Accept, Accept-Language, Cookie"
         assert answer.headers["cache-control"] == "no-store"
 
 

@@ -59,7 +59,7 @@ def show(
         typer.echo(render(), nl=False)
         return
     loaded = user_settings(config, app_file)
-    for line in told(loaded.places):
+    for line in looked_for(loaded.places):
         typer.echo(line, err=True)
     found = rows(loaded)
     if as_json:
@@ -71,7 +71,7 @@ def show(
             say("\t".join(visible(cell) for cell in (row.name, text(row.value), row.source, row.description)))
 
 
-def told(places: tuple[Place, ...]) -> Iterator[str]:
+def looked_for(places: tuple[Place, ...]) -> Iterator[str]:
     """Yield each settings file that was looked for, in order, and whether it was read."""
     for place in places:
         yield f"{place.state:<9} {visible(place.path)} ({place.why})"

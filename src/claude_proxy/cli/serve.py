@@ -128,7 +128,7 @@ def hand_down(loaded: Loaded, given: dict[str, Any]) -> None:
     """Put the command line's options and the settings file's path into the environment, for the app in each worker."""
     os.environ.update({name.upper(): str(value) for name, value in given.items()})
     if given.keys() & {"host", "port"}:
-        os.environ.pop("BIND", None)  # or it would go before them
+        os.environ.pop("BIND", None)  # otherwise it would override them
         os.environ.update(HOST=loaded.settings.host, PORT=str(loaded.settings.port))
     if loaded.file is not None:
         os.environ[CONFIG_VARIABLE] = str(loaded.file)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
@@ -19,8 +18,8 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
+    text,
     true,
-    values,
 )
 
 from claude_proxy.ledger import periods, windows
@@ -82,10 +81,11 @@ def bounds(connection: Connection) -> tuple[int, int] | None:
 
 def totals_of(rows: Sequence[Any]) -> dict[str, int]:
     """The sums of rows whose last columns are those of a rollup."""
-    totals = [0] * len(ROLLUP_SUMS)
-    for row in rows:
-        totals = list(map(operator.add, totals, row[-len(ROLLUP_SUMS) :]))
-    return dict(zip(ROLLUP_SUMS, map(int, totals), strict=True))  # PostgreSQL's sums are decimals
+    if not rows:
+        return dict.fromkeys(ROLLUP_SUMS, 0)
+    found = [row[-len(ROLLUP_SUMS) :] for row in rows]
+    sums = map(sum, zip(*found, strict=True)) if len(found) > 1 else found[0]  # most groups have one model
+    return dict(zip(ROLLUP_SUMS, map(int, sums), strict=True))  # PostgreSQL's sums are decimals
 
 
 def _added_up(
@@ -113,10 +113,14 @@ def _added_up(
 
 
 def _per_span(spans: Sequence[Span], chosen: ColumnElement[bool]) -> Select[Any]:
-    """One search of the rollup's key per span, instead of a group per quarter hour."""
-    columns = (column("key", Integer), column("first", Integer), column("after", Integer))
-    rows = [(number, span.first, span.end) for number, span in enumerate(spans)]
-    listed = values(*columns, name="span", literal_binds=True).data(rows).cte("span")
+    """One search of the rollup's key per span, instead of a group per quarter hour.
+
+    The spans are written as text: SQLAlchemy's own `values` takes longer for thousands of them than the database for the answer.
+    """
+    listed_as = ", ".join(f"({number}, {span.first}, {span.end})" for number, span in enumerate(spans))
+    # Both databases call the columns of VALUES so.
+    written = text(f"SELECT column1 AS key, column2 AS first, column3 AS after FROM (VALUES {listed_as}) AS listed")  # noqa: S608
+    listed = written.columns(column("key", Integer), column("first", Integer), column("after", Integer)).cte("span")
     source: FromClause = listed.join(rollup, and_(_c.bucket >= listed.c.first, _c.bucket < listed.c.after))
     return select(listed.c.key, _c.model, *_sums).select_from(source).where(chosen).group_by(listed.c.key, _c.model)
 

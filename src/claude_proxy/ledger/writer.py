@@ -1,31 +1,28 @@
 """The writer: one thread per process that takes finished exchanges off a bounded queue and writes them in batches.
 
-The path only appends. Whatever happens to the database costs rows at most, and those are counted: the queue keeps 10,000, and
-what does not fit is lost.
+The path only appends. Trouble with the database costs nothing but rows, and those are counted: the queue holds 10,000, and what
+does not fit is lost.
 """
 
 from __future__ import annotations
 
 import contextlib
 import enum
-import queue
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from claude_proxy.ledger.background import IDLE, RETRY, Background
 from claude_proxy.ledger.options import Entry, LedgerOff, Sample, Say, Store, Trouble
 from claude_proxy.ledger.record import UNKNOWN, Charge, Record
 
 QUEUE = 10_000
-BATCH = 200
+BATCH = 200  # rows that are worth a transaction
+MAX_BATCH = 1000  # of one transaction, if more wait
 DELAY = 1.0  # seconds that the first row of a batch waits for others
-IDLE = 60.0
-RETRY = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)  # seconds after the first failure, the second ...
-RETRY_AT_STOP = 0.05
+RETRY_AT_STOP = 0.05  # seconds between two tries while the process stops
 SAMPLES = 100  # quota samples that wait: beyond, the oldest is dropped
 HOPELESS = 3  # tries of a batch that the database refuses for what is in it
-_NEVER = 2**62
 
 
 class State(enum.StrEnum):
@@ -38,19 +35,18 @@ class State(enum.StrEnum):
     STOPPED = "stopped"
 
 
-class Writer:
+class Writer(Background[Record]):
     """Writes records to a store that it opens in its own thread.
 
     Args:
         open_store: called in the thread, again after trouble that needs it.
         price: what a record cost; called in the thread, once per record.
         say: the log; called in the thread.
-        on_loss: told once, when rows begin to be lost, how many so far; called in the thread.
+        on_loss: called once when rows begin to be lost, with their number so far; in the thread.
         on_batch: sees each batch once, priced, before it is written (metrics); called in the thread.
 
     Attributes:
         state: see `State`; `reason` says why, for FAILING and OFF.
-        lost: rows that did not fit.
         written: rows that are in the database.
     """
 
@@ -67,25 +63,17 @@ class Writer:
         delay: float = DELAY,
         retry: Sequence[float] = RETRY,
     ) -> None:
+        super().__init__("ledger", limit=limit, retry=retry)
         self._open_store = open_store
         self._price = price
         self._say = say
         self._on_loss = on_loss
         self._on_batch = on_batch
-        self._limit = limit
         self._size = size
         self._delay = delay
-        self._retry = retry
-        self._queue: deque[Record] = deque()
         self._samples: deque[Sample] = deque(maxlen=SAMPLES)
-        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._wanted = _NEVER  # rows at which the thread wants to be woken
         self._batch: list[Entry] = []
         self._store: Store | None = None
-        self._thread: threading.Thread | None = None
-        self._stopping = False
-        self._deadline = 0.0
-        self._failures = 0  # in a row
         self._refused = 0  # of this batch, for what is in it
         self._chores_at = 0.0
         self._losing = False
@@ -93,7 +81,6 @@ class Writer:
         self._told_price = False
         self.state = State.STARTING
         self.reason = ""
-        self.lost = 0
         self.written = 0
 
     @property
@@ -106,41 +93,11 @@ class Writer:
         """Rows that are not in the database yet."""
         return len(self._queue) + len(self._batch)
 
-    def put(self, record: Record) -> None:
-        """Take a record. Never waits; a thread other than the writer's may call it."""
-        rows = self._queue
-        if len(rows) >= self._limit:
-            if self.state is not State.OFF:
-                self.lost += 1
-            return
-        rows.append(record)
-        if len(rows) >= self._wanted:
-            self._wanted = _NEVER
-            self._wake.put(None)
-
     def put_sample(self, sample: Sample) -> None:
         """Take a quota sample. Never waits."""
         if self.state not in (State.OFF, State.STOPPED):
             self._samples.append(sample)
             self._wake.put(None)
-
-    def start(self) -> None:
-        """Start the thread. It is no reason for the process to stay."""
-        self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
-        self._thread.start()
-
-    def begin_stop(self, timeout: float) -> None:
-        """Write what waits, for at most `timeout` seconds, and end the thread."""
-        self._deadline = time.monotonic() + timeout
-        self._stopping = True
-        self._wake.put(None)
-
-    def join(self, timeout: float) -> bool:
-        """Wait for the thread; whether it has ended."""
-        if self._thread is None:
-            return True
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
 
     # -- the thread
 
@@ -150,7 +107,7 @@ class Writer:
                 self._turn()
         except LedgerOff as off:
             self.state, self.reason = State.OFF, str(off)
-            self._limit = 0
+            self._refuse(counting=False)
             self._queue.clear()
             self._batch = []
             self._say("error", "the ledger is off", reason=self.reason)
@@ -158,9 +115,7 @@ class Writer:
         self._end()
 
     def _more(self) -> bool:
-        if not self._stopping:
-            return True
-        return self.waiting > 0 and time.monotonic() < self._deadline
+        return not self._stopping or (self.waiting > 0 and self._time_left)
 
     def _turn(self) -> None:
         """Collect a batch, write it; or do a chore; or find out that neither can be done now, and pause."""
@@ -208,28 +163,16 @@ class Writer:
     def _collect(self) -> None:
         """Take the next batch, once it is full or has waited long enough; none if a chore or a sample is due first."""
         patience = 0.0 if self._samples else max(0.0, min(IDLE, self._chores_at - time.monotonic()))
-        if not self._sleep(until=1, seconds=patience):
+        if not self._wait(until=1, seconds=patience):
             return
-        self._sleep(until=self._size, seconds=self._delay)
-        take = min(self._size, len(self._queue))
+        self._wait(until=self._size, seconds=self._delay)
+        take = min(max(self._size, MAX_BATCH), len(self._queue))
         self._batch = [self._entry(self._queue.popleft()) for _ in range(take)]
         if self._on_batch is not None and self._batch:
             try:
                 self._on_batch(self._batch)
             except Exception as error:
                 self._say("error", "listener failed", hook="on_batch", reason=repr(error))
-
-    def _sleep(self, *, until: int, seconds: float) -> bool:
-        """Wait until so many rows are there, the stop has begun, or the time is over; whether there is a row."""
-        self._wanted = until  # before looking: a row that comes between wakes us
-        if len(self._queue) < until and not self._stopping and seconds > 0:
-            self._pause(seconds)
-        self._wanted = _NEVER
-        return bool(self._queue)
-
-    def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(queue.Empty):
-            self._wake.get(timeout=seconds)
 
     def _entry(self, record: Record) -> Entry:
         try:
@@ -245,8 +188,7 @@ class Writer:
         if self._failures == 0:
             self._say("warning", "the ledger cannot be written; proxying goes on", reason=error.reason, waiting=self.waiting)
         self.state, self.reason = State.FAILING, error.reason
-        pause = self._retry[min(self._failures, len(self._retry) - 1)]
-        self._failures += 1
+        pause = self._back_off()
         if error.reopen:
             self._close_store(None)
         if error.hopeless and self._batch:
@@ -255,17 +197,12 @@ class Writer:
                 self._drop(error)
         self._tell_loss()
         self._rest(pause)
-
-    def _rest(self, seconds: float) -> None:
-        """Pause whatever comes; a stop shortens it."""
-        end = time.monotonic() + seconds
-        while not self._stopping and (left := end - time.monotonic()) > 0:
-            self._pause(left)
         if self._stopping:
+            # The next try comes soon, as the deadline does; nothing wakes a thread that stops.
             time.sleep(RETRY_AT_STOP)
 
     def _drop(self, error: Trouble) -> None:
-        self.lost += len(self._batch)
+        self._dropped += len(self._batch)
         self._say("error", "the database refuses rows; they are lost", rows=len(self._batch), reason=error.reason)
         self._batch = []
         self._refused = 0
@@ -295,9 +232,9 @@ class Writer:
             store.close(lost)
 
     def _end(self) -> None:
-        self._limit = 0
+        self._refuse()
         left = self.waiting
-        self.lost += left
+        self._dropped += left
         self._queue.clear()
         self._batch = []
         self.state = State.STOPPED

@@ -79,6 +79,7 @@ class Forward:
         self._admit(call, path)
         await self._read(call)
         self._peek(call)
+        call.tap = self._listeners.tap(call.exchange)
         call.account = account = call.config.choose(call)
         call.upstream = account.upstream
         if call.request.target.kind is Kind.COUNT_TOKENS:
@@ -97,14 +98,16 @@ class Forward:
 
     def _open(self, scope: Scope, receive: Receive, send: Send, path: bytes) -> Call:
         client = scope.get("client")
+        number = self._make_id()
         exchange = Exchange(
-            encode(self._make_id()),
+            encode(number),
             scope["method"],
             clean(path, 500) or "",
             client[0] if client else "",
             0.0,
             time.time(),
         )
+        exchange.number = number
         self.running += 1
         call = Call(self.config, self._listeners, exchange, scope, receive, send, self._timers, self._shelf)
         exchange.started = call.loop.time()
@@ -113,7 +116,6 @@ class Forward:
         except Exception as error:  # what a request says of itself is for the record only
             self._listeners.contain("describe", error)
         self._listeners.exchange_start(exchange)
-        call.tap = self._listeners.tap(exchange)
         return call
 
     def _admit(self, call: Call, path: bytes) -> None:

@@ -32,6 +32,7 @@ from claude_proxy.settings.kinds import (
     PerCore,
     Port,
     Prefix,
+    PublicUrl,
     Script,
     Seconds,
     Secret,
@@ -139,7 +140,13 @@ class ProxySettings(BaseModel):
         True, description="Point a batch's results_url back at this proxy while it holds the credential."
     )
     admin_token: Secret | None = Field(
-        None, description="Token for the page, the API and /metrics from other machines. Also ADMIN_TOKEN_FILE."
+        None,
+        description="Token for the page, the API and /metrics (docs/access.md); with one, this machine's own programs must show "
+        "it too. Also ADMIN_TOKEN_FILE.",
+    )
+    public_url: PublicUrl | None = Field(
+        None,
+        description="Where browsers reach the page, such as https://proxy.example.com; for links to it. Its host is allowed.",
     )
     quota_poll: Flag = Field(
         True,

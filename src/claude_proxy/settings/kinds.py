@@ -231,6 +231,8 @@ BaseUrl = Annotated[str, AfterValidator(check_base_url), expecting(f"expected a 
 NtfyUrl = Annotated[
     str, AfterValidator(partial(check_url, example=DEFAULT_NTFY)), expecting(f"expected a URL such as {DEFAULT_NTFY}")
 ]
+_PAGE = "https://proxy.example.com"
+PublicUrl = Annotated[str, AfterValidator(partial(check_url, example=_PAGE)), expecting(f"expected a URL such as {_PAGE}")]
 Secret = Annotated[SecretStr, Field(min_length=1), AfterValidator(check_token), expecting(_KEY)]
 DatabaseUrl = Annotated[SecretStr, Field(min_length=1), AfterValidator(check_database_url), expecting(_DATABASE)]
 Days = Annotated[int, Field(ge=1, le=36_500), expecting("expected a whole number of days from 1 to 36500, such as 400")]

@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, Response
 
 from claude_proxy.web import assets, snippets
 from claude_proxy.web.address import Address, address_of
+from claude_proxy.web.admin import LoginNeeded
 from claude_proxy.web.facts import OWN_KEY, PROXY_KEY
 from claude_proxy.web.negotiation import language_of, prefers_html
 from claude_proxy.web.probes import TAG
@@ -20,23 +21,28 @@ from claude_proxy.web.texts import Texts, texts_in
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from claude_proxy.access.viewers import Viewers
     from claude_proxy.web.facts import PageFacts
 
 _LINKS = ("docs", "redoc", "openapi.json", "health", "ready")
 
 
-def start(facts: Callable[[], PageFacts], ready: Callable[[], tuple[bool, str]]) -> APIRouter:
-    """Return the route of the start page."""
+def start(facts: Callable[[], PageFacts], ready: Callable[[], tuple[bool, str]], viewers: Viewers) -> APIRouter:
+    """Return the route of the start page. Those who may not look get a JSON that says what this is, browsers a 401."""
     router = APIRouter(tags=[TAG])
 
     async def start_page(request: Request) -> Response:
         """What this proxy is, whether it accepts requests, and what a client has to set: JSON, or a page for a browser."""
         state = "ready" if ready()[0] else "draining"
         address = address_of(request)
-        headers = {"vary": "Accept, Accept-Language", "cache-control": "no-store", **_SHIELD}
+        may_look = await viewers.viewer(request.scope) is not None
+        headers = {"vary": "Accept, Accept-Language, Cookie", "cache-control": "no-store", **_SHIELD}
         if not prefers_html(request.headers.get("accept", "")):
-            body = json.dumps(as_json(facts(), state, address), indent=2, ensure_ascii=False)
+            told = as_json(facts(), state, address) if may_look else for_strangers(facts(), state, address)
+            body = json.dumps(told, indent=2, ensure_ascii=False)
             return Response(f"{body}\n", media_type="application/json", headers=headers)
+        if not may_look:
+            raise LoginNeeded("This page needs a login.")
         language = language_of(request.headers.get("accept-language", ""), request.query_params.get("lang", ""))
         page = as_html(facts(), state, address, texts_in(language))
         headers |= {"content-language": language, "content-security-policy": _policy()}
@@ -81,6 +87,17 @@ def as_json(facts: PageFacts, state: str, address: Address) -> dict[str, object]
         "needs_key": facts.needs_key,
         "notices": facts.notices,
         "links": {name.removesuffix(".json"): address.to(f"/{name}") for name in _LINKS},
+    }
+
+
+def for_strangers(facts: PageFacts, state: str, address: Address) -> dict[str, object]:
+    """Return what a program may know that may not look: what this is, and what is open to all."""
+    return {
+        "name": "claude-proxy",
+        "what": "A self-hosted proxy for the Anthropic API.",
+        "status": state,
+        "base_url": address.to(facts.prefix),
+        "links": {name.removesuffix(".json"): address.to(f"/{name}") for name in (*_LINKS, "login")},
     }
 
 

@@ -17,7 +17,7 @@ from claude_proxy.cli.client_env import PLACEHOLDER
 from claude_proxy.cli.doctor.check import Check, Checks, fail, ok, warn
 from claude_proxy.cli.doctor.recognise import absent, recognised, speaks_as_api
 from claude_proxy.cli.doctor.trust import trust_fix
-from claude_proxy.cli.doctor.wire import Answer, ask, connect, reach, resolve, tunnel
+from claude_proxy.cli.doctor.wire import HttpResponse, ask, connect, reach, resolve, tunnel
 from claude_proxy.errors import SettingsError
 from claude_proxy.protocol.judge import judge
 from claude_proxy.protocol.providers import Provider, find, find_at
@@ -52,7 +52,7 @@ class Way:
     tls: ssl.SSLContext | None
     base_url: str
 
-    def ask(self, path: str, headers: Mapping[str, str], body: Any) -> Answer:
+    def ask(self, path: str, headers: Mapping[str, str], body: Any) -> HttpResponse:
         """Make one request. Raises OSError or http.client.HTTPException if there is no answer."""
         return ask(connect(self.origin, self.tls), self.origin, path, headers, body)
 
@@ -182,7 +182,7 @@ def answers(way: Way, sock: socket.socket, tried: Sequence[Credential | None], p
             yield accepted(way.ask, first, shown, provider)
 
 
-def judged(way: Way, first: Answer, spent: str) -> Check:
+def judged(way: Way, first: HttpResponse, spent: str) -> Check:
     """Judge the upstream by answers without a credential; make a second request if the first is inconclusive."""
     found = recognised(first, way.base_url, spent)
     if found is not None:
@@ -194,7 +194,7 @@ def judged(way: Way, first: Answer, spent: str) -> Check:
     return recognised(second, way.base_url, spent) or absent(second, way.base_url)
 
 
-def clock(answer: Answer) -> Checks:
+def clock(answer: HttpResponse) -> Checks:
     """Compare this machine's clock with the upstream's Date header."""
     try:
         theirs = email.utils.parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
@@ -229,7 +229,7 @@ def credential(settings: Settings, environ: Mapping[str, str]) -> Credential | N
 
 
 def accepted(
-    send: Callable[[str, Mapping[str, str], Any], Answer], first: Answer, shown: Credential | None, provider: Provider
+    send: Callable[[str, Mapping[str, str], Any], HttpResponse], first: HttpResponse, shown: Credential | None, provider: Provider
 ) -> Check:
     """Check whether the upstream accepts the credential, with requests that are not billed.
 
@@ -250,7 +250,7 @@ def accepted(
     return warn("credential", f"{shown.owner} cannot be checked for free at this upstream", fix)
 
 
-def compared(without: Answer, answer: Answer, owner: str, provider: Provider) -> Check | None:
+def compared(without: HttpResponse, answer: HttpResponse, owner: str, provider: Provider) -> Check | None:
     """Compare `answer`, to a request with the credential, to the one `without` it; None if they prove nothing."""
     failure = judge(answer.status, read_answer(answer.body).error, provider=provider, credential_held=True)
     if failure is not None and failure.side == "proxy":

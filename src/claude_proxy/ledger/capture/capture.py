@@ -8,7 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from claude_proxy.exchange import Exchange, Listener, Outcome, Tap
-from claude_proxy.ledger.capture.options import MAX_IN_FLIGHT, MAX_WAITING, CaptureOptions, Parcel
+from claude_proxy.ledger.capture.options import MAX_IN_FLIGHT, CaptureOptions, Parcel
 from claude_proxy.ledger.capture.preparing import Preparer
 from claude_proxy.ledger.capture.store import Opener
 from claude_proxy.ledger.capture.tap import CaptureTap
@@ -83,11 +83,8 @@ class Capture(Listener):
 
     def take(self, parcel: Parcel) -> None:
         """Hand a finished exchange to the thread, unless too many wait there."""
-        if self.worker.waiting >= MAX_WAITING:
+        if not self.worker.put(parcel):
             self._taken -= parcel.held
-            self.lose()
-        else:
-            self.worker.put(parcel)
 
     def lose(self) -> None:
         """Count an exchange that is not kept."""

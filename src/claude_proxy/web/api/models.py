@@ -251,8 +251,14 @@ class LiveExchange(Answer):
     silent_ms: int | None = Field(description="Since the upstream's answer last brought something.")
 
 
-class Running(Answer):
-    """What this process is doing."""
+class OfAllWorkers(Answer):
+    """What all workers of this server answered."""
+
+    silent_workers: int = Field(description="Workers that did not answer in time; their part is missing.", examples=[0])
+
+
+class Running(OfAllWorkers):
+    """What runs now."""
 
     items: list[LiveExchange]
 
@@ -269,7 +275,7 @@ class Upstream(Answer):
     connections: int
 
 
-class Upstreams(Answer):
+class Upstreams(OfAllWorkers):
     """In the order of their preference."""
 
     items: list[Upstream]

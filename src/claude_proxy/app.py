@@ -44,13 +44,16 @@ from claude_proxy.parts import (
     make_quota_poll,
     make_reader,
     make_status,
+    make_turns,
     make_viewers,
     watched_quotas,
 )
 from claude_proxy.proxy.client import Receive, Scope, Send
 from claude_proxy.proxy.config import Config
 from claude_proxy.proxy.forward import Forward
+from claude_proxy.proxy.learned import LearnedLimits
 from claude_proxy.proxy.target import PREFIX, below_prefix
+from claude_proxy.proxy.turns import Turns
 from claude_proxy.reload import Reloader
 from claude_proxy.settings import Loaded, Settings, load, unread_sentence
 from claude_proxy.signals import on_hangup, on_stop_signal
@@ -130,11 +133,9 @@ def create_app(
     Raises:
         SettingsError: with a sentence for each invalid setting.
     """
-    if settings is None:
-        settings = (read := read or reader_of(default_base_url, beside))()
-    loaded = settings if isinstance(settings, Loaded) else Loaded.of(settings)
+    read = read or (reader_of(default_base_url, beside) if settings is None else None)
+    loaded = taken(settings, read)
     settings, origins = loaded.settings, loaded.sources
-    begin_log(loaded)
     app = bare_app()
     app.state = State({"settings": settings, "draining": False, "ids": Ids()})
     secret = app.state.client_secret = ClientSecret(settings.data_dir)
@@ -153,16 +154,18 @@ def create_app(
     app.state.machine = machine = machine_of(app, siblings)
     sessions = Sessions(projects=settings.project_names)
     watch = None if ledger is None else CacheObserver()
+    turns = make_turns(settings)
+    learned = None if turns is None else LearnedLimits(turns.queue, settings.data_dir)
     # `sessions` comes first: it names the project that the others record.
     shared = (counted, app.state.live, siblings, machine)
-    found = (sessions, ExchangeLog(), *shared, *listeners, watch, ledger, app.state.capture, quota, notifier)
+    found = (sessions, ExchangeLog(), *shared, *listeners, watch, ledger, app.state.capture, quota, notifier, learned)
     app.state.listeners = Listeners([listener for listener in found if listener is not None], on_listener_error)
     app.published_under, app.origins = settings.root_path, make_origins(settings)
     config = Config(settings, make_gate(app, settings), upstreams, routes)
-    app.forward = Forward(config, app.state.listeners, app.state.ids)
+    app.forward = Forward(config, app.state.listeners, app.state.ids, turns)
     status = app.state.status = make_status(app.state.reader, sessions, ledger, charging, hosts, quota)
     door = Door(settings, sessions)
-    app.state.reloader = None if read is None else make_reloader(app, loaded, read, Followers(hosts, door, quota))
+    app.state.reloader = None if read is None else make_reloader(app, loaded, read, Followers(hosts, door, quota, turns))
     viewers: Viewers = make_viewers(settings)
     app.state.viewers = viewers
     install(app, lambda: facts(app.forward.config), lambda: readiness(app), (status, door), viewers)
@@ -172,12 +175,17 @@ def create_app(
     return app
 
 
-def begin_log(loaded: Loaded) -> None:
-    """Configure logging, and say what may be unexpected about the settings."""
+def taken(settings: Settings | Loaded | None, read: Callable[[], Loaded] | None) -> Loaded:
+    """The settings to begin with, given or read; logging is configured by them."""
+    if settings is None:
+        assert read is not None
+        settings = read()
+    loaded = settings if isinstance(settings, Loaded) else Loaded.of(settings)
     told = structlog.is_configured()  # by serve or gunicorn_conf.py, which have logged it once for all workers
     logs.configure(loaded.settings.log_level, loaded.settings.log_format)
     if loaded.unread is not None and not told:
         log.warning("option", note=unread_sentence(loaded.unread))
+    return loaded
 
 
 def reader_of(default_base_url: str | None, beside: str | Path | None) -> Callable[[], Loaded]:
@@ -197,6 +205,7 @@ class Followers(NamedTuple):
     hosts: dict[str, str]
     door: Door
     quota: QuotaPoll | None
+    turns: Turns | None
 
     def follow(self, config: Config) -> None:
         """A new configuration is in force."""
@@ -204,6 +213,8 @@ class Followers(NamedTuple):
         self.door.follow(config.settings)
         if self.quota is not None:
             self.quota.follow(watched_quotas(config.upstreams))
+        if self.turns is not None:
+            self.turns.follow(config, asyncio.get_running_loop())
 
 
 def make_reloader(app: App, loaded: Loaded, read: Callable[[], Loaded], followers: Followers) -> Reloader:

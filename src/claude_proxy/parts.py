@@ -26,6 +26,7 @@ from claude_proxy.observe.session_sums import Booked, SessionSums
 from claude_proxy.observe.sessions import Sessions
 from claude_proxy.observe.status import StatusSource
 from claude_proxy.proxy.config import Upstream
+from claude_proxy.proxy.turns import Turns
 from claude_proxy.settings import SECRETS, Settings, UpstreamSettings, default_upstream
 
 if TYPE_CHECKING:
@@ -183,6 +184,11 @@ def make_origins(settings: Settings) -> OriginRules:
 def make_viewers(settings: Settings) -> Viewers:
     """What decides who may look at the page."""
     return Viewers(settings.admin_token, Logins(settings.data_dir))
+
+
+def make_turns(settings: Settings) -> Turns | None:
+    """The queue. Several workers share an account's limit: each begins with its part."""
+    return Turns(workers=settings.web_concurrency or 1) if settings.queue else None
 
 
 def make_notifier(settings: Settings) -> Notifier | None:

@@ -42,7 +42,7 @@ async def test_each_account_is_tried_with_its_own_key(tmp_path: Path) -> None:
     assert refused[0] == "fail"
     assert refused[1].startswith('work: account "bad" (env BAD) was refused (401')
     assert states(found, "provider") == [("ok", "work: zai")]
-    assert states(found, "routes") == [("ok", "1 upstreams, 2 accounts, 0 routes")]
+    assert states(found, "routes") == [("ok", "1 upstream, 2 accounts, 0 routes")]
 
 
 async def test_one_that_cannot_be_reached_does_not_hide_the_others(tmp_path: Path) -> None:

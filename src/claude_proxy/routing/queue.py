@@ -55,6 +55,11 @@ class Queue:
     def lanes(self) -> Mapping[str, Lane]:
         return self._lanes.by_name
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything may be due later: somebody waits, or a refusal is to be judged."""
+        return bool(self._watched)
+
     def lane(self, name: str, *, start: int | None = None, ceiling: int | None = None, weight: float = 1.0) -> Lane:
         """The account `name`: a new one, or the one that there is, which keeps what it has learned.
 

@@ -28,6 +28,10 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._by_name)
 
+    def find(self, name: Hashable) -> Session | None:
+        """The session of that name, if it is known."""
+        return self._by_name.get(name)
+
     def join(self, ticket: Ticket, now: float) -> Session:
         """The session of a request that has come."""
         session = self._by_name.get(ticket.session)

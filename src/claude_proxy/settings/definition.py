@@ -117,6 +117,16 @@ class ProxySettings(BaseModel):
         description="How to pass on an answer that the upstream ended cleanly but incomplete: clean ends it the same way "
         "(Claude Code recovers in a second), cut breaks the connection.",
     )
+    queue: Flag = Field(
+        True,
+        description="Let Messages calls wait for their turn where the upstream limits them (docs/resilience.md); off sends each "
+        "at once and passes refusals on.",
+    )
+    queue_wait: Seconds | None = Field(
+        None,
+        description="Most seconds that a request waits for its turn; by default 0.8 of the time that its client allows, at most "
+        "288.",
+    )
     keepalive_expiry: OrOff = Field(30, description="Seconds an unused upstream connection is kept; 0 keeps none.")
     max_connections: Count = Field(1000, description="Most upstream connections open at once.")
     upstream_ca_file: CaFile | None = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 from claude_proxy import reload
 from claude_proxy.app import App, create_app
 from claude_proxy.reload import Reloader, state_of
-from claude_proxy.settings import Loaded, Settings, load
+from claude_proxy.settings import RELOADED, Loaded, Settings, load
+from tests.architecture.source import ROOT
 
 UPSTREAM = '[[upstream]]\nname = "work"\nbase_url = "https://{}.example"\n[[upstream.account]]\nname = "one"\nkey_file = "key"\n'
 
@@ -199,7 +201,13 @@ async def test_a_file_that_was_not_there_at_the_start_is_found(
     assert app.forward.config.upstreams[0].base_url == "https://late.example"
 
 
-def test_a_setting_that_a_reload_brings_into_force_is_a_setting() -> None:
-    from claude_proxy.settings import RELOADED
+READ = re.compile(r"\bsettings\.([a-z_]+)")
+AT_THE_START = {"max_kept", "timezone"}
 
-    assert Settings.model_fields.keys() >= RELOADED
+
+def test_what_the_path_reads_of_the_settings_a_reload_brings_into_force() -> None:
+    """Whoever adds a setting to the path decides here when it applies."""
+    sources = [path.read_text("utf-8") for path in (ROOT / "src/claude_proxy/proxy").glob("*.py")]
+    read = {name for text in sources for name in READ.findall(text)} & Settings.model_fields.keys()
+    assert read - AT_THE_START <= RELOADED <= Settings.model_fields.keys()
+    assert len(read) > 10

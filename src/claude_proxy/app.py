@@ -133,14 +133,9 @@ def create_app(
     Raises:
         SettingsError: with a sentence for each invalid setting.
     """
-    if settings is None:
-        settings = (read := read or reader_of(default_base_url, beside))()
-    loaded = settings if isinstance(settings, Loaded) else Loaded.of(settings)
+    read = read or (reader_of(default_base_url, beside) if settings is None else None)
+    loaded = taken(settings, read)
     settings, origins = loaded.settings, loaded.sources
-    told = structlog.is_configured()  # by serve or gunicorn_conf.py, which have logged it once for all workers
-    logs.configure(settings.log_level, settings.log_format)
-    if loaded.unread is not None and not told:
-        log.warning("option", note=unread_sentence(loaded.unread))
     app = bare_app()
     app.state = State({"settings": settings, "draining": False, "ids": Ids()})
     secret = app.state.client_secret = ClientSecret(settings.data_dir)
@@ -165,12 +160,10 @@ def create_app(
     shared = (counted, app.state.live, siblings, machine)
     found = (sessions, ExchangeLog(), *shared, *listeners, watch, ledger, app.state.capture, quota, notifier, learned)
     app.state.listeners = Listeners([listener for listener in found if listener is not None], on_listener_error)
-    app.published_under = settings.root_path
-    app.origins = make_origins(settings)
+    app.published_under, app.origins = settings.root_path, make_origins(settings)
     config = Config(settings, make_gate(app, settings), upstreams, routes)
     app.forward = Forward(config, app.state.listeners, app.state.ids, turns)
-    windows = quota.windows if quota is not None else tuple
-    status = app.state.status = make_status(app.state.reader, sessions, ledger, charging, hosts, windows)
+    status = app.state.status = make_status(app.state.reader, sessions, ledger, charging, hosts, quota)
     door = Door(settings, sessions)
     app.state.reloader = None if read is None else make_reloader(app, loaded, read, Followers(hosts, door, quota, turns))
     viewers: Viewers = make_viewers(settings)
@@ -180,6 +173,19 @@ def create_app(
     app.include_router(metrics(counted.text, admin))
     install_api(app, api_sources(app, settings, notifier, origins), admin, viewers.logins)
     return app
+
+
+def taken(settings: Settings | Loaded | None, read: Callable[[], Loaded] | None) -> Loaded:
+    """The settings to begin with, given or read; logging is configured by them."""
+    if settings is None:
+        assert read is not None
+        settings = read()
+    loaded = settings if isinstance(settings, Loaded) else Loaded.of(settings)
+    told = structlog.is_configured()  # by serve or gunicorn_conf.py, which have logged it once for all workers
+    logs.configure(loaded.settings.log_level, loaded.settings.log_format)
+    if loaded.unread is not None and not told:
+        log.warning("option", note=unread_sentence(loaded.unread))
+    return loaded
 
 
 def reader_of(default_base_url: str | None, beside: str | Path | None) -> Callable[[], Loaded]:

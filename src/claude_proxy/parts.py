@@ -24,7 +24,6 @@ from claude_proxy.observe.quota import QuotaPoll, Watched
 from claude_proxy.observe.quota_sharing import QuotaSharing
 from claude_proxy.observe.session_sums import Booked, SessionSums
 from claude_proxy.observe.sessions import Sessions
-from claude_proxy.observe.sources import QuotaWindow
 from claude_proxy.observe.status import StatusSource
 from claude_proxy.proxy.config import Upstream
 from claude_proxy.proxy.turns import Turns
@@ -158,21 +157,22 @@ def make_status(
     ledger: Ledger | None,
     charging: Charging,
     upstreams: Mapping[str, str],
-    quota: Callable[[], Iterable[QuotaWindow]],
+    quota: QuotaPoll | None,
 ) -> StatusSource:
     """What the status line says; it asks the ledger in a thread, and the database's modules come with the first question.
 
     Args:
         upstreams: host name by upstream.
-        quota: the plan's windows.
+        quota: knows the plan's windows.
     """
+    windows = tuple if quota is None else quota.windows
     if ledger is None:
-        return StatusSource(sessions, hosts=upstreams, quota=quota)
+        return StatusSource(sessions, hosts=upstreams, quota=windows)
 
     def booked(session: str, ended: Sequence[str]) -> Booked:
         return Booked(*reader.books().session_sums(session, ended))
 
-    return StatusSource(sessions, SessionSums(sessions, booked, charging), hosts=upstreams, quota=quota)
+    return StatusSource(sessions, SessionSums(sessions, booked, charging), hosts=upstreams, quota=windows)
 
 
 def make_origins(settings: Settings) -> OriginRules:

@@ -116,7 +116,10 @@ async def running_proxy(
     def read() -> Loaded:
         return load(environ or {}, base_url=base_url, config=config, **given)
 
-    app = create_app(read(), listeners=[recorder, *listeners], read=None if config is None else read)
+    if config is None:
+        app = create_app(read().settings, listeners=[recorder, *listeners])
+    else:
+        app = create_app(read(), listeners=[recorder, *listeners], read=read)
     if prepare is not None:
         prepare(app)
     sock = sock or socket.create_server(("127.0.0.1", 0))

@@ -256,7 +256,7 @@ RELOADED = frozenset(
         *("client_write_timeout", "client_read_timeout", "first_event_wait", "ping_interval"),
         *("stream_cut", "stream_unfinished", "keepalive_expiry", "max_connections"),
         *("max_body", "max_body_batches", "max_body_files"),
-        *("retry_hints", "accel_buffering", "count_tokens_memory", "rewrite_results_url"),
+        *("queue_wait", "retry_hints", "accel_buffering", "count_tokens_memory", "rewrite_results_url"),
     }
 )
 # The settings file cannot name code to run, and gunicorn's own settings have no effect under any other server.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import threading
 from pathlib import Path
 from typing import Protocol
 
@@ -66,36 +67,44 @@ class Store(Protocol):
 
 
 class MemoryStore:
-    """Keeps them in this process."""
+    """Keeps them in this process. Threads share it, so each method takes a lock."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._codes: dict[str, int] = {}
         self._logins: dict[str, Login] = {}
 
     def put_code(self, digest: str, expires_at: int) -> None:
-        self._codes[digest] = expires_at
+        with self._lock:
+            self._codes[digest] = expires_at
 
     def take_code(self, digest: str) -> int | None:
-        return self._codes.pop(digest, None)
+        with self._lock:
+            return self._codes.pop(digest, None)
 
     def put(self, login: Login) -> None:
-        self._logins[login.id] = login
+        with self._lock:
+            self._logins[login.id] = login
 
     def get(self, id: str, now: int) -> Login | None:
-        found = self._logins.get(id)
-        if found is not None and now - found.used_at >= TOUCH_SECONDS:
-            self._logins[id] = found = msgspec.structs.replace(found, used_at=now)
-        return found
+        with self._lock:
+            found = self._logins.get(id)
+            if found is not None and now - found.used_at >= TOUCH_SECONDS:
+                self._logins[id] = found = msgspec.structs.replace(found, used_at=now)
+            return found
 
     def remove(self, id: str) -> bool:
-        return self._logins.pop(id, None) is not None
+        with self._lock:
+            return self._logins.pop(id, None) is not None
 
     def all(self) -> list[Login]:
-        return list(self._logins.values())
+        with self._lock:
+            return list(self._logins.values())
 
     def sweep(self, now: int) -> None:
-        self._codes = {digest: at for digest, at in self._codes.items() if at > now}
-        self._logins = {id: login for id, login in self._logins.items() if login.expires_at > now}
+        with self._lock:
+            self._codes = {digest: at for digest, at in self._codes.items() if at > now}
+            self._logins = {id: login for id, login in self._logins.items() if login.expires_at > now}
 
 
 class FileStore:

@@ -232,7 +232,8 @@ REPLIES = (
 )  # fmt: skip
 
 COOKIES = (
-    "a", ";", "=", " ", "; ", "claude_proxy=a;", "claude_proxy", "\xff", ("claude_proxy=", "a", ""), ("x=", ";", "claude_proxy=1"),
+    "a", ";", "=", " ", "; ", "claude_proxy=a;", "claude_proxy", "\xff",
+    ("claude_proxy=", "a", ""), ("x=", ";", "claude_proxy=1"),
 )  # fmt: skip
 TOKENS = ("a", " ", ":", ".", "[", ("Bearer ", "a", ""), ("Bearer ", " ", ""), ("signed.", "1", ""), ("signed.", ".", ""))
 FORMS = ("a", "&", "=", "%", "%2", "%ff", "+", "a=b&", ("secret=", "a", ""), ("secret=", "%23code%3d", ""), ("to=", "/", ""))

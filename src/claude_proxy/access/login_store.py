@@ -17,8 +17,9 @@ from typing import Protocol
 import msgspec
 
 FOLDER = "logins"
-_LOGIN, _CODE = "login-", "code-"
+_LOGIN, _CODE, _PROBE = "login-", "code-", ".probe-"
 TOUCH_SECONDS = 600  # how exact `used_at` is
+DRAFT_SECONDS = 3600  # a file that was not renamed into place by then never will be
 
 
 class Login(msgspec.Struct, frozen=True):
@@ -124,7 +125,7 @@ class FileStore:
             OSError: they cannot.
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        probe = self.folder / f".probe-{secrets.token_hex(6)}"
+        probe = self.folder / f"{_PROBE}{secrets.token_hex(6)}"
         probe.write_bytes(b"")
         probe.unlink()
 
@@ -197,7 +198,9 @@ def _read(path: Path) -> Login | None:
 
 
 def _expiry(path: Path) -> float:
-    """When a file can be removed, in Unix seconds; files of other names never."""
+    """When a file can be removed, in Unix seconds; files of other names never. A killed process may leave a draft behind."""
+    if path.name.startswith((f".{_LOGIN}", f".{_CODE}", _PROBE)):
+        return path.stat().st_mtime + DRAFT_SECONDS
     if path.name.startswith(_LOGIN):
         login = _read(path)
         return float("inf") if login is None else login.expires_at

@@ -16,7 +16,7 @@ from claude_proxy.cli.rehearse.script import Clients, Script
 from claude_proxy.protocol.peek import peek
 from claude_proxy.simulator import Recorded, Scenario, Simulator, Usage, error, faults
 
-SPEED = 600.0
+SPEED = 60.0
 Answer = Callable[[Recorded], Scenario | None]
 Played = tuple[Journal, list[Recorded]]
 
@@ -25,9 +25,8 @@ async def cast(clients: Clients, answer: Answer | None = None, length: float = 1
     clock = Clock(SPEED)
     journal = Journal(clock, lambda _: None)
     clock.start()
-    async with Simulator(
-        answer or (lambda recorded: good_answer(recorded, SPEED)), on_end=lambda r: journal.upstream_ended("u", r)
-    ) as sim:
+    chosen = answer or (lambda recorded: good_answer(recorded, SPEED))
+    async with Simulator(chosen, on_end=lambda recorded: journal.upstream_ended("u", recorded)) as sim:
         await Cast(clients, sim.origin, keys, "glm-5.3", clock, journal, seed=1).play(length, grace=30.0)
         await sim.wait_for(lambda sim: all(request.outcome for request in sim.requests))
         return journal, list(sim.requests)
@@ -54,7 +53,8 @@ async def test_each_kind_of_client_introduces_itself_as_claude_code_does() -> No
     assert {one.stream for one in of("classifier", requests)} == {False}
     assert {one.stream for one in of("main", requests)} == {True}
     assert all((b"cc_is_subagent=true" in one.body) is (one in of("subagent", requests)) for one in requests)
-    assert {one.header("x-stainless-timeout") for one in requests} == {"1"}
+    assert {one.header("x-stainless-timeout") for one in of("classifier", requests)} == {"1"}
+    assert {one.header("x-stainless-timeout") for one in of("main", requests)} == {"10"}
     assert {peek(one.body).model for one in requests} == {"glm-5.3"}
     assert {call.end for call in journal.calls} <= {"answered", "over"}
 
@@ -96,11 +96,9 @@ async def test_a_denied_tool_call_does_not_stop_the_agent() -> None:
 
 
 async def test_what_still_runs_at_the_end_is_ended() -> None:
-    journal, requests = await cast(
-        Clients(main=1, subagents=1, subagents_from=0, titles=False),
-        lambda _: Scenario(fault=faults.stall("events", 1)),
-        length=0.1,
-    )
+    stalled = Scenario(fault=faults.stall("events", 1))
+    clients = Clients(main=1, subagents=1, subagents_from=0, titles=False)
+    journal, requests = await cast(clients, lambda _: stalled, length=0.1)
     assert {call.end for call in journal.calls} == {"over"}
     assert {one.outcome for one in requests} == {"client-left"}
 

@@ -134,5 +134,6 @@ async def running_proxy(
         yield RunningProxy(app, recorder, sock.getsockname()[1], server)
     finally:
         server.should_exit = True
-        server.force_exit = True
+        server.force_exit = True  # connections that a test left open are not waited for
         await serving
+        await server.lifespan.shutdown()  # which uvicorn skips then: what waits is written, as when the process stops

@@ -124,7 +124,7 @@ class Limit:
         """When one request may be sent above the full limit, given that somebody waits; None if not now. Starts the wait."""
         if self.value is None or self.probe is not None or (self.ceiling is not None and self.value >= self.ceiling):
             return None
-        if len(self.leases) != self.value or self.held(now) != self.value:
+        if len(self.leases) != self.value:  # fewer: it would prove nothing; more: an earlier one already runs above it
             return None
         if self.probe_at is None:
             self.probe_at = now + self._probe_wait
@@ -171,8 +171,7 @@ class Limit:
         lease.refused, lease.ended_at = True, now
         if lease.probe:
             if lease is self.probe:
-                self._probe_wait = min(PROBE_WAIT_MOST, 2 * self._probe_wait)
-                self._probe_again(now, self._probe_wait * self._rng.uniform(0.8, 1.2))
+                self._probe_refused(lease, now)
             return
         window = self._window
         if fresh and self.value is not None and self._ended_within(window, now):
@@ -209,6 +208,14 @@ class Limit:
         self.value = proven if self.ceiling is None else min(proven, self.ceiling)
         self._probe_wait = PROBE_WAIT
         self._probe_again(now, PROBE_NEXT)
+
+    def _probe_refused(self, lease: Lease, now: float) -> None:
+        late = max(self.delay, DECIDED)
+        if any((other.ended_at or 0.0) + late > lease.sent_at for other in self._ended):
+            self._probe_again(now, PROBE_RETRY)  # perhaps only because a slot was given back late
+            return
+        self._probe_wait = min(PROBE_WAIT_MOST, 2 * self._probe_wait)
+        self._probe_again(now, self._probe_wait * self._rng.uniform(0.8, 1.2))
 
     def _probe_again(self, now: float, wait: float) -> None:
         self.probe, self.probe_at = None, now + wait

@@ -319,8 +319,8 @@ class Queue:
     # -- inside: after an attempt
 
     def _learn(self, lane: Lane, lease: Lease, now: float, retry_after: float | None) -> None:
-        """A refusal because too many run."""
-        lane.limit.refuse(lease, now, fresh=lane.pace.is_fresh(lease) and not lane.pace._careful)
+        """A refusal because too many run. Of several in a row only the first says something about slots given back late."""
+        lane.limit.refuse(lease, now, fresh=lane.pace.is_fresh(lease) and not lane.pace.in_trouble)
         self._watched[lane] = None
         if not lease.probe:
             lane.pace.concurrency(lease, now, alone=not lane.limit.leases, retry_after=retry_after)

@@ -100,7 +100,9 @@ class Upstream:
         self.sent = 0
         self.refused = 0
 
-    def send(self, account: Account, lasts: float, head: Callable[[], None], end: Callable[[], None], no: Callable[[], None]) -> None:
+    def send(
+        self, account: Account, lasts: float, head: Callable[[], None], end: Callable[[], None], no: Callable[[], None]
+    ) -> None:
         self.sent += 1
         self.clock.after(self.rng.uniform(*WAY), lambda: self._decide(account, lasts, head, end, no))
 
@@ -131,7 +133,6 @@ class Queued:
         *,
         order: Fair | None = None,
         make_limit: Callable[[Account], Callable[[int | None, int | None, Random], Limit]] | None = None,
-        start: int | None = 2,
     ) -> None:
         self.client: Client
         self.upstream = upstream
@@ -145,7 +146,7 @@ class Queued:
             make_limit=Limit if make_limit is None else lambda *known: make_limit(next(make))(*known),
         )
         for number, account in enumerate(accounts):
-            self.accounts[self.queue.lane(f"account {number}", start=start)] = account
+            self.accounts[self.queue.lane(f"account {number}", start=account.scenario.start)] = account
         self.candidates = Candidates([list(self.accounts)])
         self.calls: dict[Ticket, Call] = {}
         self._wake: float | None = None

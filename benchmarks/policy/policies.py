@@ -7,7 +7,8 @@ from random import Random
 
 from benchmarks.policy.loads import Call, Client
 from benchmarks.policy.world import Account, Clock
-from claude_proxy.routing.fair import Fair, Key
+from claude_proxy.routing.choosing import LOOK_AGAIN, blocked
+from claude_proxy.routing.fair import Fair
 from claude_proxy.routing.lane import Lane
 from claude_proxy.routing.limit import Lease, Limit
 from claude_proxy.routing.plan import Event
@@ -20,15 +21,12 @@ HEAD = (0.5, 3.0)  # seconds from the provider's acceptance to the response head
 class FirstCome(Fair):
     """First come, first served: no classes, no sessions, no kept slot."""
 
-    def key(self, ticket: Ticket, now: float) -> Key:
-        return 0, 0.0, ticket.seq
+    def pick(self, lane: Lane, now: float) -> tuple[Ticket | None, float]:
+        able = [ticket for ticket in lane.waiting if not blocked(ticket, lane, now)]
+        return min(able, key=lambda ticket: ticket.seq, default=None), now + LOOK_AGAIN
 
     def hold(self, ticket: Ticket, lane: Lane, now: float) -> float:
         return 0.0
-
-    def granted(self, ticket: Ticket, lane: Lane) -> None:
-        super().granted(ticket, lane)
-        lane.streak = 0
 
 
 class Fixed(Limit):

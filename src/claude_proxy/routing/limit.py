@@ -227,10 +227,13 @@ class Limit:
         return max(RECENT, self.delay + LAG)
 
     def _ended_within(self, seconds: float, now: float) -> int:
-        """How many streams ended less than `seconds` ago; computed as in `opens_at`, so that rounding cannot tell them apart."""
+        """How many streams ended less than `seconds` ago; computed as in `opens_at`, so that rounding cannot tell them apart.
+
+        Counted no further than the limit: more cannot hold a slot.
+        """
         count = 0
         for other in reversed(self._ended):
-            if (other.ended_at or 0.0) + seconds <= now:
+            if (other.ended_at or 0.0) + seconds <= now or count == self.value:
                 break
             count += 1
         return count

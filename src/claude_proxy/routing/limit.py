@@ -152,8 +152,9 @@ class Limit:
 
     def end(self, lease: Lease, now: float, *, sent: bool = True) -> None:
         """It is over, well or not; its slot is held for `delay`, but not if nothing of it was `sent`."""
-        if self.leases.pop(lease, lease) is lease:
+        if lease not in self.leases:
             return
+        del self.leases[lease]
         lease.ended_at = now
         if lease is self.probe:
             self._probe_again(now, PROBE_RETRY)
@@ -164,10 +165,11 @@ class Limit:
         """The upstream has refused it because too many run.
 
         Args:
-            fresh: whether it was sent after the last pause began; several refused together count once for the delay.
+            fresh: whether it is the first one since something was accepted: only that one says something about the delay.
         """
-        if self.leases.pop(lease, lease) is lease:
+        if lease not in self.leases:
             return
+        del self.leases[lease]
         lease.refused, lease.ended_at = True, now
         if lease.probe:
             if lease is self.probe:

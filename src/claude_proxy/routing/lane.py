@@ -1,4 +1,4 @@
-"""An account as the queue sees it: what it lets run, when it may be asked, and who waits for it. Pure."""
+"""An account as the queue sees it: what it lets run, when it may be asked, and which requests wait for it. Pure."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ RETRY_LATER = 45.0  # seconds, times at most 1.25 in the client: before the kept
 
 
 class WaitingRoom:
-    """Who waits.
+    """The requests that wait.
 
     Args:
         most: requests that wait at once.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
 
 from claude_proxy.exchange import Exchange, Listener
+from claude_proxy.ledger.loop_log import LoopLog
 from claude_proxy.ledger.options import Entry, Say, Store
 from claude_proxy.ledger.record import UNKNOWN, Charge, Record, record
 from claude_proxy.ledger.writer import State, Writer
@@ -39,12 +41,12 @@ class Ledger(Listener):
         self._opener = opener
         self._open: Callable[[], Store] | None = None
         self._on_loss = on_loss
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._say = LoopLog(log)
         self.writer = Writer(self._open_store, say=self._say, price=price, on_loss=self._lost, on_batch=on_batch)
 
     async def start(self) -> None:
         """Start the thread. What ended before is written now."""
-        self._loop = asyncio.get_running_loop()
+        self._say.bind()
         self.writer.start()
 
     async def aclose(self, timeout: float = CLOSE_TIMEOUT) -> None:
@@ -81,15 +83,4 @@ class Ledger(Listener):
 
     def _lost(self, lost: int) -> None:
         if self._on_loss is not None:
-            self._on_loop(self._on_loss, lost)
-
-    def _say(self, level: str, event: str, /, **fields: object) -> None:
-        """The log belongs to the event loop's thread: its lines wait there to be written together."""
-        self._on_loop(lambda: getattr(log, level)(event, **fields))
-
-    def _on_loop(self, call: Callable[..., object], *arguments: object) -> None:
-        try:
-            assert self._loop is not None
-            self._loop.call_soon_threadsafe(call, *arguments)
-        except RuntimeError:  # the loop is closed, and with it the log's batching
-            call(*arguments)
+            self._say.call(partial(self._on_loss, lost))

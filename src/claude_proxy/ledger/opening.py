@@ -20,7 +20,6 @@ from claude_proxy.ledger import schema
 from claude_proxy.ledger.database import (
     Connect,
     file_connect,
-    is_damaged,
     memory_connect,
     postgres_engine,
     sqlite_engine,
@@ -28,6 +27,7 @@ from claude_proxy.ledger.database import (
 )
 from claude_proxy.ledger.options import FILE, MEMORY_BYTES, LedgerOff, Options, Say, Trouble
 from claude_proxy.ledger.runs import Process, Run, this_process
+from claude_proxy.ledger.sqlite import is_damaged
 from claude_proxy.ledger.store import SqlStore
 
 Wrap = Callable[[Connect], Connect]

@@ -13,13 +13,14 @@ import msgspec
 from sqlalchemy import Connection, Engine, select
 
 from claude_proxy import ids
-from claude_proxy.ledger.database import is_damaged, trouble
+from claude_proxy.ledger.database import trouble
 from claude_proxy.ledger.names import Names
 from claude_proxy.ledger.options import Entry, Options, Sample, Say, Trouble
 from claude_proxy.ledger.retention import Retention
 from claude_proxy.ledger.rows import Rows, texts
 from claude_proxy.ledger.runs import HEARTBEAT_MS, Run, Unclean
 from claude_proxy.ledger.samples import keep
+from claude_proxy.ledger.sqlite import is_damaged
 from claude_proxy.ledger.statements import compile_for
 from claude_proxy.ledger.tables import DAY_MS, exchange
 

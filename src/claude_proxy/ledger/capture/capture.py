@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import structlog
 
@@ -13,6 +12,7 @@ from claude_proxy.ledger.capture.preparing import Preparer
 from claude_proxy.ledger.capture.store import Opener
 from claude_proxy.ledger.capture.tap import CaptureTap
 from claude_proxy.ledger.capture.worker import Worker
+from claude_proxy.ledger.loop_log import LoopLog
 
 CLOSE_TIMEOUT = 1.0  # seconds to write what waits at a stop
 
@@ -31,7 +31,7 @@ class Capture(Listener):
         self._mode = options.mode
         self._most = most
         self._taken = 0  # bytes ever reserved, less those released here; the thread counts what it gave back
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._say = LoopLog(log)
         self.worker = Worker(Opener(options), Preparer(options.secrets), say=self._say)
 
     @property
@@ -46,7 +46,7 @@ class Capture(Listener):
 
     async def start(self) -> None:
         """Start the thread."""
-        self._loop = asyncio.get_running_loop()
+        self._say.bind()
         self.worker.start()
 
     async def aclose(self, timeout: float = CLOSE_TIMEOUT) -> None:
@@ -89,17 +89,6 @@ class Capture(Listener):
     def lose(self) -> None:
         """Count an exchange that is not kept."""
         self.worker.lose_one()
-
-    def _say(self, level: str, event: str, /, **fields: object) -> None:
-        """The log belongs to the event loop's thread."""
-        self._on_loop(lambda: getattr(log, level)(event, **fields))
-
-    def _on_loop(self, call: Callable[[], object]) -> None:
-        try:
-            assert self._loop is not None
-            self._loop.call_soon_threadsafe(call)
-        except RuntimeError:  # the loop is closed
-            call()
 
 
 def failed(exchange: Exchange) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
@@ -12,7 +11,8 @@ from claude_proxy.exchange import Exchange, Header
 from claude_proxy.ledger.capture.assembling import Answer, events
 from claude_proxy.ledger.capture.cutting import Layout, Slice, cut
 from claude_proxy.ledger.capture.options import MAX_BODY, Parcel
-from claude_proxy.ledger.capture.redacting import HASH, PAUSE, SHORTEST, Memory, Redactor
+from claude_proxy.ledger.capture.pacing import yield_to_the_loop
+from claude_proxy.ledger.capture.redacting import HASH, SHORTEST, Memory, Redactor
 from claude_proxy.protocol.decoding import decompressor
 from claude_proxy.protocol.usage import StreamReader, is_json, reader_of
 
@@ -142,7 +142,7 @@ def _pausing(slices: Sequence[Slice]) -> Iterator[Slice]:
         done += len(piece.data) + 256
         if done > PIECE:
             done = 0
-            time.sleep(PAUSE)
+            yield_to_the_loop()
 
 
 def _request(parcel: Parcel, note: Note, redactor: Redactor) -> list[Slice]:
@@ -206,7 +206,7 @@ def _pieces(chunks: list[bytes]) -> Iterator[bytes]:
         if size >= PIECE:
             yield b"".join(some)
             some, size = [], 0
-            time.sleep(PAUSE)
+            yield_to_the_loop()
     yield b"".join(some)
 
 

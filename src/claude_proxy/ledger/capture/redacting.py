@@ -13,15 +13,15 @@ import hashlib
 import json
 import os
 import re
-import time
 from collections import OrderedDict
 from collections.abc import Iterable
+
+from claude_proxy.ledger.capture.pacing import yield_to_the_loop
 
 REDACTED = b"[redacted]"
 SHORTEST = 6  # characters of a credential that is looked for by itself; shorter ones occur by chance
 WINDOW = 64 * 1024
 OVERLAP = 1024  # more than any pattern has to see before it knows that it matches
-PAUSE = 0.0001  # seconds between two windows
 REMEMBERED = 20_000  # slices whose redacted hash is remembered: a conversation is sent again with each turn
 HASH = 16  # bytes
 
@@ -87,7 +87,7 @@ class Redactor:
         spans: list[Span] = []
         for start in range(0, len(data), WINDOW):
             if start:
-                time.sleep(PAUSE)
+                yield_to_the_loop()
             for word in self._words:
                 spans += _occurrences(data, word, start, start + WINDOW)
             spans += _lookalikes(data, start)

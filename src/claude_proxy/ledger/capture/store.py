@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from claude_proxy.ledger.capture.database import FILES, WrongVersion, is_damaged, open_to_write, pack, transaction, trouble
+from claude_proxy.ledger.capture.database import FILES, WrongVersion, open_to_write, pack, transaction, trouble
 from claude_proxy.ledger.capture.options import CaptureOptions
 from claude_proxy.ledger.capture.preparing import Piece, Transcript
 from claude_proxy.ledger.capture.retention import Retention
 from claude_proxy.ledger.options import Trouble
+from claude_proxy.ledger.sqlite import is_damaged
 
 TRIES = 5  # where another process deletes what a chain was to be hung on
 

@@ -1,4 +1,4 @@
-"""Engines for the two databases, with their rules set on every connection, and what their errors mean."""
+"""Engines for the two databases, which configure every connection, and the meaning of the databases' errors."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def memory_connect() -> Connect:
 
 
 def sqlite_engine(connect: Connect, *, reading: bool = False) -> Engine:
-    """An engine for SQLite, whose transactions begin as writers', or never write.
+    """An engine for SQLite. Its transactions take the write lock at once, or never write.
 
-    A transaction that began as a reader's and then wants to write fails at once if another process wrote in between, whatever
-    the busy time-out (https://www.sqlite.org/lang_transaction.html): so a writer's begins with BEGIN IMMEDIATE.
+    A transaction that reads first and writes later fails at once, whatever the busy timeout, if another process has written in
+    between (https://www.sqlite.org/lang_transaction.html). So a writer's transaction begins with BEGIN IMMEDIATE.
     """
     engine = create_engine("sqlite://", creator=connect, poolclass=NullPool, hide_parameters=True)
     begin = "BEGIN" if reading else "BEGIN IMMEDIATE"
@@ -46,7 +46,7 @@ def sqlite_engine(connect: Connect, *, reading: bool = False) -> Engine:
         if reading:
             connection.execute("PRAGMA query_only=1").close()
             return
-        if connection.execute("PRAGMA page_count").fetchone() == (0,):  # later it would change nothing, but write
+        if connection.execute("PRAGMA page_count").fetchone() == (0,):  # has no effect once there are tables
             connection.execute("PRAGMA auto_vacuum=INCREMENTAL").close()
         for rule in _WRITER_RULES:
             connection.execute(rule).close()
@@ -96,7 +96,7 @@ def postgres_engine(database_url: str) -> Engine:
 
 
 def trouble(error: Exception) -> Trouble:
-    """What went wrong, in words, and what helps against it."""
+    """Classify a database error: what failed, in words, and whether trying again or reopening helps."""
     code = sqlite.code_of(error)
     if code in sqlite.BUSY:
         return Trouble("the database is locked by another program")

@@ -1,4 +1,4 @@
-"""The listener that keeps the books: what `app.py` hangs on the path."""
+"""The listener that records exchanges in the ledger."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Ledger(Listener):
     """Records every exchange. On the path it makes a record and appends it; a thread does the rest.
 
     Args:
-        opener: called once in the thread, with the log to use; gives what opens the store. It loads the database's modules.
+        opener: called once, in the thread, with the log to use; returns what opens the store. It loads the database's modules.
         price: what a record cost.
-        on_loss: told on the event loop when rows begin to be lost, how many so far.
-        on_batch: sees each batch once, in the thread (metrics).
+        on_loss: called on the event loop when rows begin to be lost, with their number so far.
+        on_batch: called with each batch once, in the thread (metrics).
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Ledger(Listener):
         self.writer = Writer(self._open_store, say=self._say, price=price, on_loss=self._lost, on_batch=on_batch)
 
     async def start(self) -> None:
-        """Start the thread. What ended before is written now."""
+        """Start the thread. Exchanges that ended before are written now."""
         self._say.bind()
         self.writer.start()
 
@@ -53,7 +53,7 @@ class Ledger(Listener):
         """Write what waits, for at most `timeout` seconds."""
         self.writer.begin_stop(timeout)
         ended = await asyncio.to_thread(self.writer.join, timeout + 1.0)
-        await asyncio.sleep(0)  # what the thread had to say comes as calls to this loop
+        await asyncio.sleep(0)  # runs the thread's last log calls, which are queued on this loop
         if not ended:
             log.error("the ledger did not stop in time", waiting=self.writer.waiting, reason=self.writer.reason)
 

@@ -68,6 +68,7 @@ class SessionSums:
         price: prices a record; called in a thread.
         clock: monotonic seconds.
         wait: seconds to wait for the ledger.
+        short_wait: the same where an older answer is there.
     """
 
     def __init__(
@@ -78,12 +79,14 @@ class SessionSums:
         *,
         clock: Callable[[], float] = time.monotonic,
         wait: float = WAIT,
+        short_wait: float = SHORT_WAIT,
     ) -> None:
         self._sessions = sessions
         self._books = books
         self._price = price
         self._clock = clock
         self._wait = wait
+        self._short_wait = short_wait
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._failing = False
@@ -98,7 +101,7 @@ class SessionSums:
                 task = self._asking[session] = asyncio.get_running_loop().create_task(self._ask(session))
                 task.add_done_callback(lambda _: self._asking.pop(session, None))
             usable = kept is not None and self._clock() - kept.at <= STALE
-            await asyncio.wait((task,), timeout=min(SHORT_WAIT, self._wait) if usable else self._wait)
+            await asyncio.wait((task,), timeout=self._short_wait if usable else self._wait)
             kept = self._kept.get(session)
         if kept is None or self._clock() - kept.at > STALE:
             return None

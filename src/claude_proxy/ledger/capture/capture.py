@@ -53,7 +53,7 @@ class Capture(Listener):
         """Write what waits, for at most `timeout` seconds."""
         self.worker.begin_stop(timeout)
         ended = await asyncio.to_thread(self.worker.join, timeout + 1.0)
-        await asyncio.sleep(0)  # what the thread had to say comes as calls to this loop
+        await asyncio.sleep(0)  # runs the thread's last log calls, which are queued on this loop
         if not ended:
             log.error("capture did not stop in time", waiting=self.worker.waiting)
 

@@ -109,7 +109,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def trouble(error: sqlite3.Error | OSError) -> Trouble:
-    """What went wrong, in words, and what helps against it."""
+    """Classify a database error: what failed, in words, and whether trying again or reopening helps."""
     if isinstance(error, OSError):
         return Trouble((error.strerror or "unusable").lower(), reopen=True)
     code = sqlite.code_of(error)

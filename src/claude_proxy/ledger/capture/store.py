@@ -86,7 +86,7 @@ class Store:
 
     def close(self) -> None:
         """Close the connection. Never raises."""
-        with contextlib.suppress(Exception):  # it may be what is broken
+        with contextlib.suppress(Exception):  # the connection itself may be broken
             self._connection.close()
 
     def _write(self, transcript: Transcript) -> None:

@@ -21,7 +21,7 @@ class Worker(Background[Parcel]):
     """Takes parcels off a queue, prepares them and writes them.
 
     Args:
-        open_store: called in the thread, again after trouble that needs it.
+        open_store: called in the thread; again if the store has to be reopened.
         prepare: cuts and redacts; called in the thread.
         say: the log; called in the thread.
         retry: seconds of pause after each failure in a row.

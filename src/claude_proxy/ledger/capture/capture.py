@@ -1,4 +1,4 @@
-"""The listener: offers a tap for each Messages call, and hands what it collected to the thread."""
+"""The listener: provides a tap for each Messages call, and passes finished exchanges to the thread."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ log = structlog.get_logger("capture")
 
 
 class Capture(Listener):
-    """Keeps the bodies of Messages calls. On the path it keeps references; a thread does the rest.
+    """Stores the bodies of Messages calls. On the path it only keeps references; a thread does the rest.
 
     Args:
-        options: as above.
+        options: what to keep, and where.
         most: bytes in flight.
     """
 
     def __init__(self, options: CaptureOptions, *, most: int = MAX_IN_FLIGHT) -> None:
         self._mode = options.mode
         self._most = most
-        self._taken = 0  # bytes ever reserved, less those released here; the thread counts what it gave back
+        self._taken = 0  # bytes reserved minus those released on the loop; the thread counts what it has released
         self._say = LoopLog(log)
         self.worker = Worker(Opener(options), Preparer(options.secrets), say=self._say)
 
@@ -41,7 +41,7 @@ class Capture(Listener):
 
     @property
     def lost(self) -> int:
-        """Exchanges that should have been kept and were not."""
+        """Exchanges that should have been stored and were not."""
         return self.worker.lost
 
     async def start(self) -> None:
@@ -67,32 +67,32 @@ class Capture(Listener):
         return CaptureTap(self)
 
     def reserve(self, size: int) -> bool:
-        """Whether so many bytes more may be in flight."""
+        """Reserve bytes in flight; returns whether there is room."""
         if self.in_flight + size > self._most:
             return False
         self._taken += size
         return True
 
     def release(self, size: int) -> None:
-        """So many bytes less are in flight."""
+        """Release reserved bytes."""
         self._taken -= size
 
     def wants(self, exchange: Exchange) -> bool:
-        """Whether a finished exchange is to be kept."""
+        """Whether to store a finished exchange."""
         return self._mode == "all" or failed(exchange)
 
     def take(self, parcel: Parcel) -> None:
-        """Hand a finished exchange to the thread, unless too many wait there."""
+        """Pass a finished exchange to the thread, unless its queue is full."""
         if not self.worker.put(parcel):
             self._taken -= parcel.held
 
     def lose(self) -> None:
-        """Count an exchange that is not kept."""
+        """Count an exchange that is not stored."""
         self.worker.lose_one()
 
 
 def failed(exchange: Exchange) -> bool:
-    """Whether the client did not get a good answer whole, and did not leave by itself: as the ledger's `Record.failed`."""
+    """Whether the client got no complete good answer although it stayed connected; the same as the ledger's `Record.failed`."""
     if exchange.outcome is Outcome.CANCELLED:
         return False
     return exchange.failure is not None or exchange.outcome is not Outcome.COMPLETED or exchange.status >= 400

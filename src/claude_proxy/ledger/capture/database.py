@@ -1,6 +1,6 @@
 """`capture.db`: its tables, how it is opened, and what SQLite's errors mean for capture.
 
-Plain `sqlite3`, without the ledger's SQLAlchemy: reading a conversation must not load that, and the statements are SQLite's own.
+Plain `sqlite3`, without the ledger's SQLAlchemy: reading a conversation must not load that, and it is always SQLite.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LEVEL = 3  # of zstd
 FILES = ("", "-wal", "-shm")
 
 _SCHEMA = (
-    # A piece of content, once. `hash` is of its redacted bytes and its kind; `bytes` is how many they are.
+    # Each piece of content once. `hash` is over its kind and redacted bytes; `bytes` is their number.
     """CREATE TABLE blob (
         id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, kind TEXT NOT NULL, bytes INTEGER NOT NULL, zstd BLOB NOT NULL
     )""",
@@ -45,7 +45,7 @@ class WrongVersion(Exception):
 
 
 def open_to_write(path: Path) -> sqlite3.Connection:
-    """Open the file, made if it is not there; nobody but its owner can read it.
+    """Open the file, which is created if needed, readable by its owner only.
 
     Raises:
         WrongVersion: it is newer than this program.
@@ -68,7 +68,7 @@ def open_to_write(path: Path) -> sqlite3.Connection:
 
 
 def open_to_read(path: Path) -> sqlite3.Connection:
-    """Open the file as it is; nothing is ever written through this connection.
+    """Open an existing file for reading only.
 
     Raises:
         WrongVersion: it is newer than this program.
@@ -97,13 +97,13 @@ def version_of(connection: sqlite3.Connection) -> int:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """A transaction that may write: all of it, or nothing."""
+    """A transaction that may write; an exception rolls it back."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        with contextlib.suppress(sqlite3.Error):  # the disk may be full for this as well
+        with contextlib.suppress(sqlite3.Error):  # a full disk may prevent this as well
             connection.execute("ROLLBACK")
         raise
 

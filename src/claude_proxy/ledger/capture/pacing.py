@@ -1,4 +1,4 @@
-"""Long work in capture's thread is cut into pieces, with a pause behind each, so that the event loop does not wait for it."""
+"""Splits long work in capture's thread: a pause after each piece lets the event loop run."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ _PAUSE = 0.0001  # seconds
 
 
 def yield_to_the_loop() -> None:
-    """Give the interpreter's lock away.
+    """Release the interpreter's lock.
 
-    A thread that computes keeps it for 5 ms (`sys.getswitchinterval`) while the event loop wants it. Any sleep gives it away at
-    once; a sleep of 0 may get it back before the loop's thread has woken.
+    A computing thread keeps it for up to 5 ms (`sys.getswitchinterval`) while the event loop waits for it. A sleep releases it at
+    once; after a sleep of 0 this thread might take it again before the loop's thread is awake.
     """
     time.sleep(_PAUSE)

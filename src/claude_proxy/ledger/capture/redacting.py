@@ -1,4 +1,4 @@
-"""Takes credentials out of bytes before they are kept: those of the exchange and the proxy, and whatever looks like one.
+"""Removes credentials from bytes before they are stored: those of the exchange and the proxy, and anything that looks like one.
 
 Works on JSON as it was written. What is taken out never spans a quote or a backslash, so a string stays a string. In such text a
 line break is the two bytes `\\n`: a key at the start of a line has a letter before it, which the patterns know.
@@ -95,7 +95,7 @@ class Redactor:
 
 
 def _forms(secret: bytes) -> set[bytes]:
-    """A credential as it is, and as JSON may write it."""
+    """A credential as it is, and as JSON may escape it."""
     written = json.dumps(secret.decode("latin-1"))[1:-1].encode()
     return {secret, written, written.replace(b"/", b"\\/")}
 
@@ -142,7 +142,7 @@ def _without(data: bytes, spans: list[Span]) -> bytes:
 
 
 class Memory:
-    """Remembers by the hash of a slice what the hash of its redacted form is, so that each is redacted once.
+    """Maps the hash of a slice to the hash of its redacted form, so that each slice is redacted once.
 
     The hashes are keyed by a random value of the process, and by the credentials that were looked for.
     """

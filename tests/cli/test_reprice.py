@@ -38,6 +38,7 @@ def test_a_dry_run_says_what_would_change(invoke: Invoke, ledger: Path) -> None:
     result = invoke("reprice", *SINCE, "--dry-run", "--data-dir", str(ledger))
     assert result.exit_code == 0, result.output
     assert "2 of 3 exchanges would change." in result.stdout
+    assert "Unpriced exchanges get the prices of their upstream in these settings: default is api.z.ai." in result.stdout
     assert "unpriced" in result.stdout
     assert "zai/glm-5.3.old" in result.stdout
     assert totals(ledger) == before
@@ -46,8 +47,13 @@ def test_a_dry_run_says_what_would_change(invoke: Invoke, ledger: Path) -> None:
 def test_without_a_terminal_it_needs_yes(invoke: Invoke, ledger: Path) -> None:
     before = totals(ledger)
     result = invoke("reprice", *SINCE, "--data-dir", str(ledger))
-    assert (result.exit_code, result.stderr) == (0, "Nothing was changed: say --yes to do it.\n")
+    assert (result.exit_code, result.stderr) == (0, "Nothing was changed: add --yes to do it.\n")
     assert totals(ledger) == before
+
+
+def test_a_time_without_exchanges_is_said(invoke: Invoke, ledger: Path) -> None:
+    result = invoke("reprice", "--since", "2040-01-01", "--data-dir", str(ledger))
+    assert result.stdout == "Nothing to change: no exchange was recorded since then.\n"
 
 
 def test_with_yes_rows_and_sums_change(invoke: Invoke, ledger: Path) -> None:

@@ -57,7 +57,9 @@ class Session:
         self.books = Books()
         self.sessions = Sessions(clock=self.clock)
         self.price: Any = lambda record: Charge(1000)
-        self.sums = SessionSums(self.sessions, self.books, self._price, clock=self.clock, **{"wait": 20, "short_wait": 20, **options})
+        self.sums = SessionSums(
+            self.sessions, self.books, self._price, clock=self.clock, **{"wait": 20, "short_wait": 20, **options}
+        )
         self._numbers = iter(range(1, 10_000))
 
     def _price(self, record: Record) -> Charge:

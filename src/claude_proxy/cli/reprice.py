@@ -48,6 +48,8 @@ def reprice(
         work, engine = _prepared(at, since)
         changes = _guarded(lambda: work.changes(engine))
         _say_changes(changes, work.looked_at, as_json)
+        if not as_json and any(change.old_price is None for change in changes):
+            _say_hosts(at)
         if not changes or dry_run or not _agreed(yes, as_json):
             return
         changed = _guarded(lambda: work.apply(engine))
@@ -87,8 +89,14 @@ def _agreed(yes: bool, as_json: bool) -> bool:
         return True
     if sys.stdin.isatty() and sys.stdout.isatty() and not as_json:
         return typer.confirm("Change them?")
-    say("Nothing was changed: say --yes to do it.", err=True)
+    say("Nothing was changed: add --yes to do it.", err=True)
     return False
+
+
+def _say_hosts(at: Place) -> None:
+    """An exchange without a price takes its provider from the settings; those of this shell may not be the proxy's."""
+    name, base_url = at.loaded.upstream_name, at.loaded.settings.base_url
+    say(f"Unpriced exchanges get the prices of their upstream in these settings: {name} is {urlsplit(base_url).hostname}.")
 
 
 def _say_changes(changes: Mapping[Change, Sums], looked_at: int, as_json: bool) -> None:
@@ -96,7 +104,10 @@ def _say_changes(changes: Mapping[Change, Sums], looked_at: int, as_json: bool) 
         write_json({"looked_at": looked_at, "changes": [_item(change, sums) for change, sums in changes.items()]})
         return
     if not changes:
-        say(f"Nothing to change in {exchanges(looked_at)} of that time: they have the prices that are in force.")
+        found = (
+            f"{exchanges(looked_at)} of that time: their prices are the current ones" if looked_at else "no exchange since then"
+        )
+        say(f"Nothing to change: {found}.")
         return
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for title in ("Model", "Price before", "Price after"):

@@ -117,7 +117,7 @@ class Conversations:
         """
         path = data_dir / FILE
         if not path.exists():
-            raise NoConversations(f"No conversations are kept in {data_dir}. CAPTURE=all keeps them from then on.")
+            raise NoConversations(f"No conversations are kept in {data_dir}. With CAPTURE=all the proxy keeps new ones.")
         try:
             return cls(open_to_read(path))
         except WrongVersion:

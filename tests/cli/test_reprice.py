@@ -64,7 +64,7 @@ def test_with_yes_rows_and_sums_change(invoke: Invoke, ledger: Path) -> None:
     assert 0 < after["cost_usd"] < 0.1
     assert_books_balance(Place(ledger).engine(reading=True))
     again = invoke("reprice", *SINCE, "--yes", "--data-dir", str(ledger))
-    assert "Nothing to change in 3 exchanges of that time" in again.stdout
+    assert "Nothing to change: all 3 exchanges have current prices." in again.stdout
 
 
 def test_the_users_own_prices_count(invoke: Invoke, ledger: Path, own_file: Path) -> None:

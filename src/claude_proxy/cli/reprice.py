@@ -104,9 +104,7 @@ def _say_changes(changes: Mapping[Change, Sums], looked_at: int, as_json: bool) 
         write_json({"looked_at": looked_at, "changes": [_item(change, sums) for change, sums in changes.items()]})
         return
     if not changes:
-        found = (
-            f"{exchanges(looked_at)} of that time: their prices are the current ones" if looked_at else "no exchange since then"
-        )
+        found = f"all {exchanges(looked_at)} have current prices" if looked_at else "no exchange was recorded since then"
         say(f"Nothing to change: {found}.")
         return
     table = Table(box=SIMPLE_HEAD, pad_edge=False)

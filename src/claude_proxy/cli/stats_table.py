@@ -35,9 +35,8 @@ def print_table(report: Mapping[str, Any], *, breakdown: bool, costs: bool, top:
     shown = most_expensive(report) if top is None else report
     screen.print(made(shown, wide=wide, breakdown=breakdown, costs=costs))
     if shown is not report:
-        screen.print(
-            Text(f"These are the {MANY} most expensive of {count(len(report['groups']))}; --last N shows others.", "dim")
-        )
+        groups = count(len(report["groups"]))
+        screen.print(Text(f"These are the {MANY} most expensive of {groups}; --last N shows others.", "dim"))
     for line in notes(shown, costs=costs):
         screen.print(Text(line, "dim"))
 

@@ -55,9 +55,9 @@ def usage(
             rows = connection.execute(_per_span(found, chosen)).all() if found else ()
         else:
             rows = connection.execute(_per_dimension(by, since, until, chosen)).all()
-    models = texts_of(connection, {row.model for row in rows})
+    models = texts_of(connection, {row[1] for row in rows})
     if by not in TIMES:
-        keys = texts_of(connection, {row.key for row in rows})
+        keys = texts_of(connection, {row[0] for row in rows})
     return {
         "from": _iso(since, where),
         "to": _iso(until, where),
@@ -91,19 +91,18 @@ def totals_of(rows: Sequence[Any]) -> dict[str, int]:
 def _added_up(
     rows: Sequence[Any], keys: Mapping[int, str], models: Mapping[int, str], *, in_time: bool, breakdown: bool
 ) -> dict[str, Any]:
+    """Totals and groups of rows (key, model, sums). There may be ten thousand, so they are taken apart by position."""
     of_key: dict[int, list[Any]] = defaultdict(list)
-    for row in rows:
-        of_key[row.key].append(row)
+    for row in map(tuple, rows):
+        of_key[row[0]].append(row)
     groups = []
     for number in sorted(of_key):
-        found = sorted(of_key[number], key=lambda row: models.get(row.model, ""))
-        group = {
-            "key": keys.get(number),
-            **amounts(totals_of(found)),
-            "models": [models[row.model] for row in found if row.model],
-        }
+        found = of_key[number]
+        if len(found) > 1:
+            found.sort(key=lambda row: models.get(row[1], ""))
+        group = {"key": keys.get(number), **amounts(totals_of(found)), "models": [models[row[1]] for row in found if row[1]]}
         if breakdown:
-            group["breakdown"] = [{"model": models.get(row.model), **amounts(totals_of([row]))} for row in found]
+            group["breakdown"] = [{"model": models.get(row[1]), **amounts(totals_of([row]))} for row in found]
         groups.append(group)
     if not in_time:
         groups.sort(

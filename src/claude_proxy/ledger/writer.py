@@ -123,8 +123,7 @@ class Writer(Background[Record]):
                 self._open()
             self._write_next()
             self._write_samples()
-            if time.monotonic() >= self._chores_at and self._store is not None:
-                self._chores_at = time.monotonic() + self._store.chores()
+            self._do_chores()
         except LedgerOff:
             raise
         except Trouble as error:
@@ -164,7 +163,7 @@ class Writer(Background[Record]):
         patience = 0.0 if self._samples else max(0.0, min(IDLE, self._chores_at - time.monotonic()))
         if not self._wait(until=1, seconds=patience):
             return
-        self._wait(until=self._size, seconds=self._delay)
+        self._fill()
         take = min(self._size, len(self._queue))
         self._batch = [self._entry(self._queue.popleft()) for _ in range(take)]
         if self._on_batch is not None and self._batch:
@@ -172,6 +171,20 @@ class Writer(Background[Record]):
                 self._on_batch(self._batch)
             except Exception as error:
                 self._say("error", "listener failed", hook="on_batch", reason=repr(error))
+
+    def _fill(self) -> None:
+        """Wait until the batch is full or its first row has waited long enough, and do the chores that are due meanwhile.
+
+        With a chore only between two batches, retention would do one step per second under steady traffic.
+        """
+        end = time.monotonic() + self._delay
+        while len(self._queue) < self._size and not self._stopping and (left := end - time.monotonic()) > 0:
+            self._wait(until=self._size, seconds=min(left, self._chores_at - time.monotonic()))
+            self._do_chores()
+
+    def _do_chores(self) -> None:
+        if time.monotonic() >= self._chores_at and self._store is not None:
+            self._chores_at = time.monotonic() + self._store.chores()
 
     def _entry(self, record: Record) -> Entry:
         try:

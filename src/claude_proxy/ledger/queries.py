@@ -1,4 +1,4 @@
-"""Reading the books: short read transactions, each with a bound on its time. Usable from any thread and any process."""
+"""Reads the ledger in short transactions, each with a time limit. Usable from any thread and any process."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Books:
 
     Args:
         engine: for reading, from `database`.
-        timeout: seconds that one question may take.
+        timeout: seconds that one query may take.
         wall: Unix seconds.
     """
 
@@ -80,7 +80,7 @@ class Books:
             {"items": [...], "next": cursor or None}.
 
         Raises:
-            ValueError: an argument says nothing usable; a sentence.
+            ValueError: an argument is invalid; a sentence.
             NotReadable: the ledger cannot be read now, or not in time.
         """
         _check_limit(limit)
@@ -100,7 +100,7 @@ class Books:
         return {"items": items, "next": items[-1]["id"] if len(found) > limit else None}
 
     def ended_since(self, ended: float, limit: int = MAX_LIMIT) -> list[dict[str, Any]]:
-        """The exchanges that ended at a Unix time or later, in the order of their ends; those that took less than six hours.
+        """The exchanges that ended at a Unix time or later, sorted by their end. Those that took over six hours are left out.
 
         Args:
             limit: if there are more, the latest.
@@ -221,7 +221,7 @@ class Books:
         Args:
             by: hour, day, week (from Monday) or month of the time zone; or a plan's window of five hours (see `windows`); or
                 session, project, model, agent, class, client, upstream, account. Groups of a time are in its order, without
-                those that are empty; others by cost, the dearest first.
+                those that are empty; others by cost, the most expensive first.
             since, until: Unix seconds, taken to the quarter hour around them; by default all there is.
             timezone: an IANA name.
             filters: only what has this session, project, ...; an empty text means "none".
@@ -248,7 +248,7 @@ class Books:
     # -- the plan
 
     def quota(self) -> dict[str, Any]:
-        """The windows of each plan as its provider told last, with what we counted in them; see `quotas`. Raises NotReadable."""
+        """The windows of each plan as its provider last reported them, with our own counts; see `quotas`. Raises NotReadable."""
         with self._reading() as connection:
             return {"items": quota(connection, self._wall())}
 
@@ -256,7 +256,7 @@ class Books:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        """A read transaction with a bound on its time."""
+        """A read transaction with a time limit."""
         deadline = time.monotonic() + self._timeout
         try:
             with self._engine.connect() as connection, connection.begin():
@@ -287,7 +287,7 @@ class Books:
 
 
 def _was_stopped(error: DBAPIError) -> bool:
-    """Whether the database stopped at our bound on its time."""
+    """Whether our time limit stopped the query."""
     stopped = getattr(error.orig, "sqlstate", None) == "57014"  # query_canceled
     return stopped or getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
 

@@ -12,7 +12,8 @@ from claude_proxy.routing.fair import Fair
 from claude_proxy.routing.lane import Lane
 from claude_proxy.routing.limit import Lease, Limit
 from claude_proxy.routing.plan import Event
-from claude_proxy.routing.queue import Action, Candidates, Grant, Queue, Refusal, Refuse, Ticket
+from claude_proxy.routing.queue import Queue
+from claude_proxy.routing.ticket import Action, Candidates, Grant, Refusal, Refuse, Ticket
 
 WAY = (0.03, 0.15)  # seconds from the proxy to the provider, or back
 HEAD = (0.5, 3.0)  # seconds from the provider's acceptance to the response head

@@ -9,8 +9,8 @@ from random import Random
 from claude_proxy.routing.classes import Urgency
 from claude_proxy.routing.lane import Lane
 from claude_proxy.routing.plan import Event
-from claude_proxy.routing.queue import Action, Candidates, Grant, Pass, Queue, Refusal, Refuse, Ticket
-from claude_proxy.routing.ticket import State
+from claude_proxy.routing.queue import Queue
+from claude_proxy.routing.ticket import Action, Candidates, Grant, Pass, Refusal, Refuse, State, Ticket
 
 START = 1000.0
 CONCURRENCY = Refusal(Event.CONCURRENCY)

@@ -7,7 +7,7 @@ import pytest
 from claude_proxy.routing.classes import Urgency
 from claude_proxy.routing.fair import AGED, AGED_TO_MAIN, TITLE_WAITS, effective
 from claude_proxy.routing.lane import KEPT_SLOT
-from claude_proxy.routing.queue import Candidates, Ticket
+from claude_proxy.routing.ticket import Candidates, Ticket
 from tests.routing.desk import Desk
 
 BLOCKING, MAIN, SUBAGENT, WORKFLOW, BACKGROUND = Urgency

@@ -7,7 +7,7 @@ import pytest
 from claude_proxy.routing.classes import Urgency
 from claude_proxy.routing.lane import OUT_PROBE
 from claude_proxy.routing.plan import Event
-from claude_proxy.routing.queue import Reason, Refusal
+from claude_proxy.routing.ticket import Reason, Refusal
 from tests.routing.desk import CONCURRENCY, OVERLOAD, RATE, Desk
 
 STOP = Event.STOP

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from claude_proxy.routing.choosing import LOOK_AGAIN
 from claude_proxy.routing.classes import Urgency
 from claude_proxy.routing.plan import Event
-from claude_proxy.routing.queue import Action, Candidates, Grant, Pass, Refusal, Ticket
+from claude_proxy.routing.ticket import Action, Candidates, Grant, Pass, Refusal, Ticket
 from tests.routing.desk import Desk
 
 REFUSALS = st.builds(

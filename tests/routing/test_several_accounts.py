@@ -9,8 +9,8 @@ import pytest
 from claude_proxy.routing.choosing import CACHE, RETURN_WAITS
 from claude_proxy.routing.classes import Urgency
 from claude_proxy.routing.plan import Event
-from claude_proxy.routing.queue import Candidates, Reason, Refusal, Ticket
 from claude_proxy.routing.snapshot import position, predicted_wait, snapshot
+from claude_proxy.routing.ticket import Candidates, Reason, Refusal, Ticket
 from tests.routing.desk import CONCURRENCY, OVERLOAD, Desk
 
 STOP = Refusal(Event.STOP, reason="1308")

@@ -93,10 +93,10 @@ def _agreed(yes: bool, as_json: bool) -> bool:
     return False
 
 
-def _say_hosts(at: Place) -> None:
+def _say_hosts(at: LedgerPlace) -> None:
     """An exchange without a price takes its provider from the settings; those of this shell may not be the proxy's."""
-    name, base_url = at.loaded.upstream_name, at.loaded.settings.base_url
-    say(f"Unpriced exchanges get the prices of their upstream in these settings: {name} is {urlsplit(base_url).hostname}.")
+    hosts = ", ".join(f"{one.name} is {urlsplit(one.base_url).hostname}" for one in at.loaded.upstreams)
+    say(f"Unpriced exchanges get the prices of their upstream in these settings: {hosts}.")
 
 
 def _say_changes(changes: Mapping[Change, Sums], looked_at: int, as_json: bool) -> None:

@@ -18,7 +18,7 @@ from claude_proxy.routing.lane import MEMORY, NEVER, OUT_PROBE, Lane, MakeLimit
 from claude_proxy.routing.limit import PROBE_RETRY, Lease, Limit
 from claude_proxy.routing.plan import LONG_WAIT, TABLE, Event, Facts, Step, plan
 from claude_proxy.routing.sessions import Lanes, Learned, Sessions
-from claude_proxy.routing.ticket import Action, Candidates, Grant, Pass, Reason, Refusal, Refuse, State, Ticket
+from claude_proxy.routing.ticket import Action, Candidates, Grant, Pass, Reason, Refusal, State, Ticket
 from claude_proxy.routing.waiting import MOST, WaitingRoom
 
 JITTER = 0.2  # of the delay before a retry
@@ -396,6 +396,3 @@ class Queue:
         actions: list[Action] = []
         self._serve_all(now, actions)
         return actions
-
-
-__all__ = ["Action", "Candidates", "Grant", "Pass", "Queue", "Reason", "Refusal", "Refuse", "Ticket"]

@@ -31,6 +31,7 @@ from claude_proxy.observe.sources import Sources
 from claude_proxy.parts import (
     make_capture,
     make_charging,
+    make_incidents,
     make_ledger,
     make_notifier,
     make_quota_poll,
@@ -132,11 +133,13 @@ def create_app(
     app.state = State(state)
     upstream = make_upstream(settings, name)
     charging = make_charging({name: settings.base_url})
-    ledger = app.state.ledger = make_ledger(settings, charging, app.state.ids)
+    notifier = make_notifier(settings, app.state.ids, lambda: ledger, lambda: app.state.reader)
+    on_killed = None if notifier is None else notifier.was_killed
+    ledger: Ledger | None = make_ledger(settings, charging, app.state.ids, on_killed=on_killed)
+    app.state.ledger = ledger
     app.state.reader = make_reader(settings, ledger)
     app.state.live = live = Live()
-    quota = make_quota_poll(settings, (upstream,), ledger)
-    notifier = make_notifier(settings)
+    quota = make_quota_poll(settings, (upstream,), ledger, notifier)
     app.state.capture = make_capture(settings)
     counted = Metrics(sources(app, notifier, charging, quota), data_dir=settings.data_dir)
     sessions = Sessions(projects=settings.project_names)
@@ -199,7 +202,7 @@ def api_sources(app: App, settings: Settings, notifier: Notifier | None, origins
         live=app.state.live,
         timezone=settings.timezone,
         upstreams=lambda: [items.upstream(one, app.state.live) for one in app.forward.config.upstreams],
-        incidents=lambda: [] if notifier is None else notifier.incidents(),
+        incidents=make_incidents(notifier, app.state.reader),
         settings=lambda: [items.setting(settings, field, origins) for field in Settings.model_fields],
     )
 

@@ -13,9 +13,10 @@ import msgspec
 from sqlalchemy import Connection, Engine, select
 
 from claude_proxy import ids
+from claude_proxy.ledger import incidents
 from claude_proxy.ledger.database import is_damaged, trouble
 from claude_proxy.ledger.names import Names
-from claude_proxy.ledger.options import Entry, Options, Sample, Say, Trouble
+from claude_proxy.ledger.options import Entry, IncidentRow, Options, Sample, Say, Trouble
 from claude_proxy.ledger.retention import Retention
 from claude_proxy.ledger.rows import Rows, texts
 from claude_proxy.ledger.runs import HEARTBEAT_MS, Run, Unclean
@@ -40,6 +41,7 @@ class SqlStore:
         path: the file, if it is one: should another take its place, the store asks to be opened anew.
         in_memory: nothing outlives the process.
         on_damage: told when the database says that it is broken.
+        on_unclean: told of each process that was found dead.
 
     Raises:
         Trouble: the database does not let a run begin.
@@ -57,9 +59,11 @@ class SqlStore:
         path: Path | None = None,
         in_memory: bool = False,
         on_damage: Callable[[], None] = lambda: None,
+        on_unclean: Callable[[Unclean], None] = lambda dead: None,
     ) -> None:
         self.in_memory = in_memory
         self._on_damage = on_damage
+        self._on_unclean = on_unclean
         self._wall = wall
         self._say = say
         self._make_id = make_id
@@ -86,9 +90,12 @@ class SqlStore:
         if not alive:
             self._begin_run()
 
-    def sample(self, taken: Sample) -> None:
-        """Keep a quota sample; of those of a quarter hour the last stays."""
+    def sample(self, taken: Sample | IncidentRow) -> None:
+        """Keep a quota sample, of which the last of a quarter hour stays, or what is known of an incident by now."""
         self._check_file()
+        if isinstance(taken, IncidentRow):
+            self._guarded(lambda connection, now: incidents.keep(connection, taken))
+            return
         self._guarded(lambda connection, now: keep(connection, self._names, taken, now // DAY_MS))
         self._names.commit()
 
@@ -147,6 +154,7 @@ class SqlStore:
 
     def _tell(self, unclean: Iterable[Unclean]) -> None:
         for dead in unclean:
+            self._on_unclean(dead)
             self._say(
                 "warning",
                 "a process before this one was killed: exchanges of its last second may be missing in the ledger",

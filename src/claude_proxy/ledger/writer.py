@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from claude_proxy.ledger.options import Entry, LedgerOff, Sample, Say, Store, Trouble
+from claude_proxy.ledger.options import Entry, IncidentRow, LedgerOff, Sample, Say, Store, Trouble
 from claude_proxy.ledger.record import UNKNOWN, Charge, Record
 
 QUEUE = 10_000
@@ -23,7 +23,7 @@ DELAY = 1.0  # seconds that the first row of a batch waits for others
 IDLE = 60.0
 RETRY = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)  # seconds after the first failure, the second ...
 RETRY_AT_STOP = 0.05
-SAMPLES = 100  # quota samples that wait: beyond, the oldest is dropped
+SAMPLES = 100  # quota samples and incidents that wait: beyond, the oldest is dropped
 HOPELESS = 3  # tries of a batch that the database refuses for what is in it
 _NEVER = 2**62
 
@@ -77,7 +77,7 @@ class Writer:
         self._delay = delay
         self._retry = retry
         self._queue: deque[Record] = deque()
-        self._samples: deque[Sample] = deque(maxlen=SAMPLES)
+        self._samples: deque[Sample | IncidentRow] = deque(maxlen=SAMPLES)
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._wanted = _NEVER  # rows at which the thread wants to be woken
         self._batch: list[Entry] = []
@@ -118,8 +118,8 @@ class Writer:
             self._wanted = _NEVER
             self._wake.put(None)
 
-    def put_sample(self, sample: Sample) -> None:
-        """Take a quota sample. Never waits."""
+    def put_sample(self, sample: Sample | IncidentRow) -> None:
+        """Take a quota sample, or what is known of an incident by now. Never waits."""
         if self.state not in (State.OFF, State.STOPPED):
             self._samples.append(sample)
             self._wake.put(None)

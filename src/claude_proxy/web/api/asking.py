@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -46,7 +46,7 @@ class Sources:
     live: Live
     timezone: str
     upstreams: Callable[[], list[dict[str, Any]]]
-    incidents: Callable[[], list[dict[str, Any]]]
+    incidents: Callable[[], Awaitable[list[dict[str, Any]]]]
     settings: Callable[[], list[dict[str, Any]]]
     wall: Callable[[], float] = time.time
 

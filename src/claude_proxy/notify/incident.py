@@ -43,7 +43,7 @@ class Incident(msgspec.Struct):
     """Times are seconds of the rules' clock.
 
     Attributes:
-        last: the latest failure.
+        last: the latest failure of the most frequent kind.
         opened: when the first failure came.
         failed_at: when the last one came.
         update_at: when the message is due to be brought up to date.
@@ -80,11 +80,13 @@ class Incident(msgspec.Struct):
 
     def count(self, fault: Fault, now: float) -> None:
         """Count a failure."""
-        self.last, self.failed_at, self.good = fault, now, 0
+        self.failed_at, self.good = now, 0
         self.total += 1
         word = fault.word if fault.word in self.counts or len(self.counts) < MAX_WORDS else "other"
         self.counts[word] = self.counts.get(word, 0) + 1
         self.names.setdefault(word, fault.about.name if word == fault.word else Text("other", "기타"))
+        if self.counts[word] >= max(self.counts.values()):
+            self.last = fault
         if len(self.models) < MAX_MODELS:
             self.models.add(fault.model)
 

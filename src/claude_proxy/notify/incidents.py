@@ -153,7 +153,6 @@ class Incidents:
             return []
         for one in [*self.open.values()]:
             if one.inhibited:
-                incident.total += one.total
                 self._remove(one, now)
         return self._close(incident, End.OVER, now)
 
@@ -176,7 +175,7 @@ class Incidents:
     def _times(self, incident: Incident) -> Iterator[float]:
         if incident.stage is Stage.HELD and incident.ripe(incident.opened + HOLD) and not incident.inhibited:
             yield incident.opened + HOLD
-        if incident.stage is Stage.OPEN and not incident.inhibited:
+        if incident.stage is Stage.OPEN and not incident.inhibited and not incident.lasting:
             yield incident.update_at
         if incident.last.reset_at is not None and incident.last.reset_at > incident.failed_at:
             yield incident.last.reset_at
@@ -193,7 +192,7 @@ class Incidents:
             return self._close(incident, End.WORKS if incident.good >= GOOD else End.QUIET, now)
         if incident.stage is Stage.HELD:
             return [self._open(incident, now)] if incident.ripe(now) and not incident.inhibited else []
-        if now >= incident.update_at and not incident.inhibited:
+        if now >= incident.update_at and not incident.inhibited and not incident.lasting:
             incident.schedule(now)
             self.changed[incident.id] = incident
             return [self._draft(Kind.UPDATE, self._wording.update(incident, now), incident, now)]
@@ -245,6 +244,9 @@ class Incidents:
 
     def _remove(self, incident: Incident, now: float) -> None:
         del self.open[incident.key]
+        network = self.open.get(NETWORK)
+        if network is not None and incident.inhibited:
+            network.total += incident.total
         incident.stage, incident.closed_at = Stage.CLOSED, now
         past = self._past(incident.key, now)
         past.closed_at = now

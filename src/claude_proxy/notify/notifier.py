@@ -7,9 +7,8 @@ import hashlib
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
@@ -73,7 +72,7 @@ class Surroundings:
         seat: makes what this process has to hold to be the one that pushes; None for a process without others.
     """
 
-    make_id: Callable[[], int] = ids.Ids()
+    make_id: Callable[[], int] = field(default_factory=ids.Ids)
     record: Callable[[Report], None] = lambda report: None
     ledger_lost: Callable[[], int] = lambda: 0
     figures: Callable[[float, float], Awaitable[Figures]] = _no_figures

@@ -35,7 +35,7 @@ async def _nothing() -> None:
 class Publisher:
     """Sends notices one at a time, in its own task.
 
-    A notice takes the place of one that waits under the same sequence. So an outage of ntfy is followed by what is true then, once.
+    A notice takes the place of one that waits under the same sequence: after an outage of ntfy, what is true then is sent once.
 
     Args:
         send: makes one attempt; does not raise.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -53,14 +53,17 @@ class Quotas:
         self._wording = wording
         self.states = states or {}
 
-    def seen(self, event: QuotaSeen, now: float, *, covered: bool = False) -> list[Draft]:
-        """A provider told its windows; `covered` if an incident tells already that the plan is used up."""
+    def seen(self, event: QuotaSeen, now: float, incidents: Sequence[float | None] = ()) -> list[Draft]:
+        """A provider told its windows.
+
+        Args:
+            incidents: of each incident that tells already that a plan of this upstream is used up, when that resets.
+        """
         drafts = [draft for window in event.windows for draft in self._seen(event.upstream, event.label, window, now)]
-        if not covered:
-            return drafts
-        for state in self._of(event.upstream):
-            state.covered = state.covered or (state.told >= 100 and not state.over)
-        hidden = {state.sequence for state in self._of(event.upstream) if state.covered}
+        for state in self._of(event.upstream) if incidents else ():
+            if state.told >= 100 and not state.over and any(_is_same(state.resets_at, at) for at in incidents):
+                state.covered = True
+        hidden = {state.sequence for state in self.states.values() if state.covered}
         return [draft for draft in drafts if draft.notice.sequence not in hidden]
 
     def used_up(self, upstream: str, reset_at: float | None) -> bool:
@@ -69,9 +72,8 @@ class Quotas:
         Args:
             reset_at: when, by the incident's words, if it says so: that tells which window it is.
         """
-        full = [state for state in self._of(upstream) if state.used >= LOUD / 100 and not state.over]
-        if reset_at is not None:
-            full = [state for state in full if state.resets_at is None or abs(state.resets_at - reset_at) <= SAME]
+        nearly = [state for state in self._of(upstream) if state.used >= LOUD / 100 and not state.over]
+        full = [state for state in nearly if _is_same(state.resets_at, reset_at)]
         state = max(full, key=lambda one: one.used, default=None)
         if state is None or state.covered:
             return False
@@ -137,6 +139,11 @@ def _is_next(state: WindowState, window: QuotaWindow) -> bool:
     if state.resets_at is not None and window.resets_at is not None:
         return window.resets_at > state.resets_at + SAME
     return window.used < state.used / 2
+
+
+def _is_same(one: float | None, other: float | None) -> bool:
+    """Whether two reset times may be of the same window; an unknown one may be any."""
+    return one is None or other is None or abs(one - other) <= SAME
 
 
 def _sequence(key: str, window: QuotaWindow, now: float) -> str:

@@ -179,8 +179,8 @@ class Rules:
             case Answered():
                 return self._answered(event, now, actions)
             case QuotaSeen():
-                told = any(one.told and one.last.about.until_reset for one in self._of_upstream(event.upstream))
-                return self._quotas.seen(event, now, covered=told)
+                used_up = [one for one in self._of_upstream(event.upstream) if one.told and one.last.about.until_reset]
+                return self._quotas.seen(event, now, [one.last.reset_at for one in used_up])
             case Condition(fault, on):
                 return self._incidents.holds(fault, now) if on else self._incidents.ended(fault, now)
             case Happened(fault):

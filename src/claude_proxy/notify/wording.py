@@ -56,14 +56,16 @@ class Wording:
         about = incident.last.about
         lines = [self._counts(incident, now), self._at_the_moment(incident)]
         lines += [self._said(incident.last), about.do.to(self._language), self._reset(incident.last, now), self._where(incident)]
-        title = self._say.failed_so_far.format(title=self._title(incident.last), n=incident.total)
-        return self._notice(title if incident.total > 1 else self._title(incident.last), lines, incident, SILENT, about.tag, True)
+        title = self._unstable(incident) if incident.unstable_until else self._title(incident.last)
+        if incident.total > 1:
+            title = self._say.failed_so_far.format(title=title, n=incident.total)
+        return self._notice(title, lines, incident, SILENT, about.tag, update=True)
 
     def unstable(self, incident: Incident, openings: int, now: float) -> Notice:
         """It comes and goes: the last message that makes a sound for an hour."""
         about = incident.last.about
         lines = [self._say.comes_and_goes.format(n=openings), self._counts(incident, now), about.do.to(self._language)]
-        title = self._say.unstable.format(who=who(incident.last), name=self._name(incident.last))
+        title = self._unstable(incident)
         return self._notice(title, [*lines, self._where(incident)], incident, about.priority, "twisted_rightwards_arrows")
 
     def closing(self, incident: Incident, end: End, now: float) -> Notice:
@@ -124,7 +126,7 @@ class Wording:
             "" if figures.cost_usd is None else self._say.daily_cost.format(usd=f"{figures.cost_usd:,.2f}"),
             *([f"• {line}" for line in incidents] or [self._say.daily_quiet]),
         ]
-        return self._say.daily_title.format(span=self.spell(figures.until - figures.since)), "\n".join(filter(None, lines))
+        return self._say.daily_title.format(spell=self.spell(figures.until - figures.since)), "\n".join(filter(None, lines))
 
     def crashing(self, incident: Incident, openings: int, now: float) -> Notice:
         """It was killed again and again: nothing more is said for an hour."""
@@ -153,6 +155,9 @@ class Wording:
     def _title(self, fault: Fault) -> str:
         return f"{who(fault)}: {self._name(fault)}"
 
+    def _unstable(self, incident: Incident) -> str:
+        return self._say.unstable.format(who=who(incident.last), name=self._name(incident.last))
+
     def _name(self, fault: Fault) -> str:
         name = fault.about.name.to(self._language)
         return f"{name} ({fault.word})" if fault.word.isdigit() else name
@@ -165,11 +170,12 @@ class Wording:
     def _counts(self, incident: Incident, now: float, *, ended: bool = False) -> str:
         if incident.lasting or (incident.total < 2 and not ended):
             return ""
-        line = self._say.failed_in.format(n=self._say.n_failed(incident.total), spell=self.spell(now - incident.opened))
-        if len(incident.counts) > 1:
-            parts = sorted(incident.counts.items(), key=lambda item: -item[1])
-            line += " " + ", ".join(f"{incident.names[word].to(self._language)} {count}" for word, count in parts) + "."
-        return line
+        failed, until = self._say.n_failed(incident.total), incident.failed_at if ended else now
+        line = failed if incident.total == 1 else self._say.failed_in.format(n=failed, spell=self.spell(until - incident.opened))
+        if len(incident.counts) == 1:
+            return f"{line}."
+        parts = sorted(incident.counts.items(), key=lambda item: -item[1])
+        return f"{line}: " + ", ".join(f"{incident.names[word].to(self._language)} ×{count}" for word, count in parts) + "."
 
     def _at_the_moment(self, incident: Incident) -> str:
         last = "" if incident.lasting else self._say.last_at.format(time=self.clock(incident.failed_at))

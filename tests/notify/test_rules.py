@@ -87,7 +87,7 @@ def test_updates_come_at_10_30_and_60_minutes_then_hourly_silently_and_in_place(
     assert {notice.priority for _, notice in play.pushed} == {2}
     assert all(notice.update for _, notice in play.pushed)
     assert len({notice.sequence for _, notice in play.pushed}) == 1
-    assert "z.ai: overloaded (1305), 423 failed" == play.titles[-1]
+    assert play.titles[-1] == "z.ai: overloaded (1305), 423 failed"
 
 
 def test_two_good_answers_end_it_in_place() -> None:

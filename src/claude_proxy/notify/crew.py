@@ -1,13 +1,15 @@
 """One leader among the workers that share a DATA_DIR: it alone decides and pushes, and the others hand it their events.
 
-The others connect to the leader's Unix socket. A frame is 4 bytes of length and a list of events in MessagePack; the leader
-answers each with one byte when it has taken it. What is not confirmed is sent again, to the next leader if the old one has died.
+The others connect to the leader's Unix socket. A frame is 4 bytes of length and a MessagePack array: who sends it, its number, its
+events. The leader answers each with one byte when it has taken it. What is not confirmed is sent again under its number, to the
+next leader if the old one has died.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections import deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -23,11 +25,22 @@ UNHEARD = 30.0  # seconds after which a leader that cannot be reached, such as o
 PATIENCE = 5.0  # seconds that the leader may take to confirm
 WAITING = 5000  # events; beyond, good answers are dropped first
 FRAME = 500  # events
+MAX_WORKERS = 256
 MAX_FRAME = 16 * 1024**2  # bytes
 TAKEN = b"\x06"
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[Event]).decode
 log = structlog.get_logger("notify")
+
+
+class Frame(msgspec.Struct, array_like=True):
+    """Some events of one worker; `number` grows by one with each frame."""
+
+    worker: str
+    number: int
+    events: list[Event]
+
+
+_decode = msgspec.msgpack.Decoder(Frame).decode
 
 
 class Seat(Protocol):
@@ -65,7 +78,10 @@ class Crew:
         self._lead = lead
         self._take = take
         self._period = period
+        self._name = os.urandom(6).hex()
         self._waiting: deque[Event] = deque()
+        self._frame = Frame(self._name, 0, [])  # the last one; its events are unconfirmed while it has any
+        self._last: dict[str, int] = {}  # the leader's: number of the last frame of each worker
         self._leads = False
         self._server: asyncio.Server | None = None
         self._links: dict[asyncio.Task[None] | None, asyncio.StreamWriter] = {}
@@ -97,11 +113,12 @@ class Crew:
             self._task = asyncio.get_running_loop().create_task(self._follow(), name="notices-crew")
 
     async def aclose(self) -> None:
-        """Hand over what waits, or leave the leadership to another."""
+        """Hand over what waits, or take no more from the others. `resign` comes last, when all is kept for the next leader."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        if not self._leads and self._waiting:
+        if not self._leads and (self._waiting or self._frame.events):
+            self._hang_up()  # it may be in the middle of a frame
             with contextlib.suppress(OSError, EOFError, TimeoutError):
                 async with asyncio.timeout(1.0):
                     await self._hand_over()
@@ -112,6 +129,9 @@ class Crew:
                 writer.close()
             if tasks := [task for task in self._links if task is not None]:
                 await asyncio.wait(tasks, timeout=1.0)
+
+    def resign(self) -> None:
+        """Leave the leadership to another."""
         if self._seat is not None:
             self._seat.resign()
 
@@ -142,6 +162,8 @@ class Crew:
     async def _become(self, *, kept: bool) -> None:
         await self._lead(kept)
         self._leads = True
+        self._waiting.extendleft(reversed(self._frame.events))
+        self._frame.events.clear()
         while self._waiting:
             self._take(self._waiting.popleft())
 
@@ -183,17 +205,21 @@ class Crew:
             self._link = await asyncio.open_unix_connection(path)
         reader, writer = self._link
         while True:
-            events = [self._waiting[index] for index in range(min(FRAME, len(self._waiting)))]
-            data = _encode(events)  # an empty one asks whether the leader is still there
+            data = _encode(self._next_frame())
             writer.write(len(data).to_bytes(4, "big") + data)
             await writer.drain()
             if await reader.readexactly(1) != TAKEN:
                 raise ConnectionError("the leader talks nonsense")
-            for event in events:
-                with contextlib.suppress(ValueError):  # dropped meanwhile, because too many wait
-                    self._waiting.remove(event)
-            if len(self._waiting) < FRAME:
+            self._frame.events.clear()
+            if not self._waiting:
                 return
+
+    def _next_frame(self) -> Frame:
+        """The unconfirmed frame again, else a new one. An empty one asks whether the leader is still there."""
+        if not self._frame.events:
+            events = [self._waiting.popleft() for _ in range(min(FRAME, len(self._waiting)))]
+            self._frame = Frame(self._name, self._frame.number + 1, events)
+        return self._frame
 
     def _hang_up(self) -> None:
         link, self._link = self._link, None
@@ -201,6 +227,15 @@ class Crew:
             link[1].close()
 
     # -- leading
+
+    def _take_frame(self, frame: Frame) -> None:
+        if frame.number <= self._last.get(frame.worker, 0):
+            return  # once more: its confirmation was lost
+        if len(self._last) >= MAX_WORKERS and frame.worker not in self._last:
+            del self._last[next(iter(self._last))]
+        self._last[frame.worker] = frame.number
+        for event in frame.events:
+            self._take(event)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -210,8 +245,7 @@ class Crew:
                 size = int.from_bytes(await reader.readexactly(4), "big")
                 if size > MAX_FRAME:
                     return
-                for event in _decode(await reader.readexactly(size)):
-                    self._take(event)
+                self._take_frame(_decode(await reader.readexactly(size)))
                 writer.write(TAKEN)
                 await writer.drain()
         except (OSError, EOFError, msgspec.DecodeError):

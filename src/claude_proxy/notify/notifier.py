@@ -7,7 +7,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -149,9 +149,10 @@ class Notifier(Listener):
             if timer is not None:
                 timer.cancel()
         await self._health.aclose()
+        await self._crew.aclose()
         await self.publisher.aclose(timeout)
         await self._keeper.aclose()
-        await self._crew.aclose()
+        self._crew.resign()
         if self.publisher.waiting:
             log.warning("notices wait for the next start", count=len(self.publisher.waiting))
 
@@ -321,11 +322,17 @@ class Notifier(Listener):
         return now + self._wall() - self._now()
 
     def _fault(self, exchange: Exchange) -> Fault:
-        assert exchange.failure is not None
-        fault = Fault.of(exchange, exchange.failure, self._label(exchange.upstream), self._provider(exchange.upstream))
-        return msgspec.structs.replace(
-            fault, word=self._clean(fault.word), message=self._clean(fault.message), model=self._clean(fault.model)
+        """Describe an exchange's failure without secrets, because it is stored."""
+        failure = exchange.failure
+        assert failure is not None
+        failure = replace(
+            failure,
+            kind=self._clean(failure.kind),
+            message=self._clean(failure.message),
+            provider_code=None if failure.provider_code is None else self._clean(failure.provider_code),
         )
+        fault = Fault.of(exchange, failure, self._label(exchange.upstream), self._provider(exchange.upstream))
+        return msgspec.structs.replace(fault, model=self._clean(fault.model))
 
     def _answer(self, exchange: Exchange) -> Answered:
         attempts = exchange.attempts

@@ -97,7 +97,7 @@ class Publisher:
             old.notice = _merged(old.notice, notice)
             return
         if len(self._queue) >= self._limit:
-            self._queue.remove(next(item for item in self._queue if item is not self._flying))
+            self._queue.remove(next((item for item in self._queue if item is not self._flying), self._queue[0]))
             self.lost += 1
         self._queue.append(Item(notice, self._wall()))
         self._filled.set()

@@ -1,8 +1,8 @@
 """One leader among the workers that share a DATA_DIR: it alone decides and pushes, and the others hand it their events.
 
-The others connect to the leader's Unix socket. A frame is 4 bytes of length and a MessagePack array: who sends it, its number, its
-events. The leader answers each with one byte when it has taken it. What is not confirmed is sent again under its number, to the
-next leader if the old one has died.
+The others connect to the leader's Unix socket. A frame is 4 bytes of length and a MessagePack array: who sends it, its number,
+its events. The leader answers each with one byte when it has taken it. What is not confirmed is sent again under its number, to
+the next leader if the old one has died.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ _TAGS = {80: "chart_with_upwards_trend", 95: "hourglass_flowing_sand", 100: "hou
 
 
 class WindowState(msgspec.Struct):
-    """What was told of one window of one plan.
+    """What is known of one window of one plan, and what a notice has told.
 
     Attributes:
         name: of the window.
@@ -67,7 +67,7 @@ class Quotas:
         return [draft for draft in drafts if draft.notice.sequence not in hidden]
 
     def used_up(self, upstream: str, reset_at: float | None) -> bool:
-        """An incident says that a plan of `upstream` is used up; returns whether a notice has said so already.
+        """An incident says that a plan of `upstream` is used up; returns whether a notice has told that already.
 
         Args:
             reset_at: when, by the incident's words, if it says so: that tells which window it is.

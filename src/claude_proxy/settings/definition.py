@@ -29,7 +29,6 @@ from claude_proxy.settings.kinds import (
     NtfyUrl,
     Origins,
     OrOff,
-    Password,
     PerCore,
     Port,
     Prefix,
@@ -169,7 +168,7 @@ class ProxySettings(BaseModel):
     ntfy_server: NtfyUrl = Field(DEFAULT_NTFY, description="ntfy server.")
     ntfy_token: Secret | None = Field(None, description="ntfy access token. Also NTFY_TOKEN_FILE.")
     ntfy_user: Words | None = Field(None, description="ntfy user name, with NTFY_PASSWORD, where there is no token.")
-    ntfy_password: Password | None = Field(None, description="Password of NTFY_USER. Also NTFY_PASSWORD_FILE.")
+    ntfy_password: Secret | None = Field(None, description="Password of NTFY_USER. Also NTFY_PASSWORD_FILE.")
     ntfy_via: Annotated[Literal["http", "cli"], _Word] = Field(
         "http", description="http, or cli to publish with the installed ntfy command."
     )

@@ -31,7 +31,6 @@ _SCRIPT = "expected the absolute path of a script, such as /app/prestart.sh"
 _ZONE = "expected the IANA name of a time zone, such as Asia/Seoul or UTC"
 _TIME = "expected a time of day such as 09:00"
 _QUIET = "expected a span of the day such as 23:00-07:00"
-_PASSWORD = "expected a password of one line"  # noqa: S105 - a message
 _BIND = "expected host:port or unix:path, such as 0.0.0.0:80 or unix:/run/claude-proxy.sock"
 
 
@@ -251,7 +250,6 @@ NtfyUrl = Annotated[
     str, AfterValidator(partial(check_url, example=DEFAULT_NTFY)), expecting(f"expected a URL such as {DEFAULT_NTFY}")
 ]
 Secret = Annotated[SecretStr, Field(min_length=1), AfterValidator(check_token), expecting(_KEY)]
-Password = Annotated[SecretStr, Field(min_length=1), expecting(_PASSWORD)]
 DatabaseUrl = Annotated[SecretStr, Field(min_length=1), AfterValidator(check_database_url), expecting(_DATABASE)]
 Days = Annotated[int, Field(ge=1, le=36_500), expecting("expected a whole number of days from 1 to 36500, such as 400")]
 Seconds = Annotated[float, Field(gt=0, le=86_400), expecting(_SECONDS)]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,15 @@ async def incidents(process: Served) -> list[dict[str, Any]]:
             models.Incidents.model_validate_json(answer.content, strict=True)
             found = answer.json()["items"]
     return found
+
+
+def books(folder: Path) -> int:
+    """How many runs the books have begun."""
+    try:
+        with contextlib.closing(sqlite3.connect(folder / "ledger.db")) as connection:
+            return int(connection.execute("SELECT count(*) FROM run").fetchone()[0])
+    except sqlite3.OperationalError:  # not there yet
+        return 0
 
 
 def is_delivered(folder: Path) -> bool:
@@ -78,6 +89,7 @@ async def test_a_kill_is_told_at_the_next_start_and_the_incident_goes_on(simulat
             await fail(simulator, process, 401)
             await ntfy.until(1)
             await asyncio.to_thread(until, lambda: is_delivered(tmp_path))
+            await asyncio.to_thread(until, lambda: books(tmp_path) == 1)
             os.kill(process.pid, signal.SIGKILL)
         async with served(simulator.base_url, tmp_path, **environ(ntfy)) as process:
             await fail(simulator, process, 401)

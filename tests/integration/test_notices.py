@@ -8,18 +8,26 @@ import json
 import os
 import signal
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from claude_proxy.ledger.options import Sample
+from claude_proxy.ledger.prices.quota import Meter, Window
+from claude_proxy.parts import make_notifier, make_quota_poll, make_upstream
+from claude_proxy.settings import Settings
 from claude_proxy.simulator import Scenario, Simulator, faults
 from claude_proxy.web.api import models
+from tests.integration.booked import TOKENS, booked, fill, written
 from tests.integration.messages import JSON, MESSAGES, body
 from tests.integration.served import Served, served
 from tests.integration.wire import ask
 from tests.ledger.waiting import until
 from tests.notify.fake_ntfy import FakeNtfy
+
+KINDS_OF_WINDOWS = (("5h", Meter.CREDITS), ("month", Meter.TOOL_CALLS), ("week", Meter.OTHER))
 
 
 def environ(ntfy: FakeNtfy | None, **more: str) -> dict[str, str]:
@@ -100,6 +108,33 @@ async def test_a_kill_is_told_at_the_next_start_and_the_incident_goes_on(simulat
         "upstream: API key refused",
         "claude-proxy: was killed and has started again",
     ]
+
+
+async def test_the_daily_summary_has_the_figures_of_the_books(simulator: Simulator, tmp_path: Path) -> None:
+    async with booked(simulator, tmp_path, ntfy_topic="t", ntfy_server="http://127.0.0.1:9") as proxy:
+        await written(proxy, await fill(proxy, simulator))
+        totals = (await proxy.app.state.reader.ask(lambda books: books.usage()))["totals"]
+        notifier = make_notifier(proxy.app.state.settings, reader=lambda: proxy.app.state.reader)
+        assert notifier is not None
+        now = time.time()
+        figures = await notifier._around.figures(now - 3600, now)
+    assert (figures.exchanges, figures.failed, figures.cost_usd) == (totals["exchanges"], totals["failed"], totals["cost_usd"])
+    assert figures.tokens == sum(totals[name] for name in TOKENS)
+
+
+async def test_what_the_quota_poll_hears_is_told(simulator: Simulator, tmp_path: Path) -> None:
+    """Also where no books are kept. Only the plan's own windows count, not the calls of its tools."""
+    windows = [Window(name, meter, "", None, None, None, 0.97, None, None) for name, meter in KINDS_OF_WINDOWS]
+    async with FakeNtfy() as ntfy:
+        settings = Settings(ntfy_topic="t", ntfy_server=ntfy.url, data_dir=tmp_path)
+        notifier = make_notifier(settings)
+        assert notifier is not None
+        await notifier.start()
+        poll = make_quota_poll(settings, (make_upstream(settings),), None, notifier)
+        assert poll is not None
+        poll._keep(Sample(0, "default", None, tuple(windows)))
+        await notifier.aclose()
+    assert [message["title"] for message in ntfy.messages] == ["z.ai: 95 % of the 5-hour quota used"]
 
 
 async def test_several_workers_tell_an_incident_once(simulator: Simulator, tmp_path: Path) -> None:

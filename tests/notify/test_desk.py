@@ -88,6 +88,13 @@ def test_nothing_below_the_least_priority_goes_out_nor_what_would_replace_it(lea
     assert bool(subject.offer(draft("a", Kind.CLOSE, 2), 1)) is passes
 
 
+def test_what_was_loud_enough_is_brought_up_to_date_by_what_is_not() -> None:
+    subject = desk(min_priority=4)
+    assert len(subject.offer(draft("a", priority=4), 0)) == 1
+    assert len(subject.offer(draft("a", priority=3), 1)) == 1
+    assert len(subject.state.pushes) == 1
+
+
 # -- quiet hours
 
 

@@ -439,6 +439,28 @@ async def test_the_file_is_for_this_user_alone_and_a_damaged_one_begins_empty() 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize("step", [-400 * 86_400.0, -3600.0, 3600.0, 400 * 86_400.0])
+async def test_a_clock_that_is_set_changes_nothing_but_the_times_in_the_text(step: float) -> None:
+    clock, sent = Clock(), Sent(DOWN)
+    stepped = 0.0
+    notifier = Notifier(settings(), send=sent, clock=clock, wall=lambda: clock.wall() + stepped)
+    await notifier.start()
+    outage(notifier, clock)
+    await sent.until(1)
+    stepped = step
+    for _ in range(9):
+        clock.now += 60
+        notifier.on_exchange_end(failed(clock.now))
+        notifier.tick()
+    sent.answer = Answer(Verdict.SENT)
+    await notifier.aclose()
+    assert set(sent.titles) == {"z.ai: concurrency limit (1302)"}
+    (report,) = notifier.reports()
+    assert (report.closed, report.failures) == (None, 12)
+    assert notifier.publisher.waiting == ()
+    assert notifier.publisher.lost == 0
+
+
 async def test_a_folder_that_cannot_be_written_costs_the_file_alone(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     clock, sent = Clock(), Sent()

@@ -159,7 +159,7 @@ class Desk:
     def _alert(self, draft: Draft, now: float) -> list[Draft]:
         state, notice = self.state, draft.notice
         if notice.priority < self._min_priority:
-            return []
+            return self._replace(draft, now)  # what is on the phone must not stay untrue
         state.pushes = [at for at in state.pushes if now - at < HOUR]
         quiet = self._quiet.at(now)
         if quiet or len(state.pushes) >= PER_HOUR:

@@ -240,7 +240,8 @@ class Incidents:
         self._remove(incident, now)
         if not incident.told or incident.inhibited:
             return []
-        return [self._draft(Kind.CLOSE, self._wording.closing(incident, end, now), incident, now)]
+        kind = Kind.ALERT if end is End.RESET else Kind.CLOSE  # that one can go on is worth a sound
+        return [self._draft(kind, self._wording.closing(incident, end, now), incident, now)]
 
     def _remove(self, incident: Incident, now: float) -> None:
         del self.open[incident.key]

@@ -123,7 +123,9 @@ class Notifier(Listener):
         seat = None if self._around.seat is None else self._around.seat(self._name)
         self._crew = Crew(seat, self._lead, self._take)
         self._health = Health(self._submit, ledger_lost=self._around.ledger_lost, space=lambda: space_of(settings.data_dir))
-        self.publisher = Publisher(send or sender(settings), wall=wall, saved=self._saved, on_result=self._published)
+        self.publisher = Publisher(
+            send or sender(settings), wall=wall, clock=self._now, saved=self._saved, on_result=self._published
+        )
 
     @staticmethod
     def enabled(settings: Settings) -> bool:

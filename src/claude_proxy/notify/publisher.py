@@ -22,7 +22,7 @@ log = structlog.get_logger("notify")
 
 
 class Item(msgspec.Struct, eq=False):
-    """A notice in the queue, and since when (Unix seconds)."""
+    """A notice in the queue, and since when (seconds of the publisher's clock)."""
 
     notice: Notice
     since: float
@@ -40,7 +40,8 @@ class Publisher:
     Args:
         send: makes one attempt; does not raise.
         limit: the most notices queued; beyond it the oldest is dropped and counted.
-        wall: Unix seconds.
+        wall: Unix seconds, for the day of the server's quota.
+        clock: seconds in which a notice grows old, for one that the machine's clock does not step; by default `wall`.
         first_wait: seconds before the second attempt.
         saved: returns when the queue as it is has been written to disk, so that a kill can neither lose nor repeat a notice.
         on_result: told of each attempt: the notice and what came of it.
@@ -57,6 +58,7 @@ class Publisher:
         *,
         limit: int = LIMIT,
         wall: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         first_wait: float = FIRST_WAIT,
         saved: Callable[[], Awaitable[None]] = _nothing,
         on_result: Callable[[Notice, Answer], None] = lambda notice, answer: None,
@@ -67,6 +69,7 @@ class Publisher:
         self._send = send
         self._limit = limit
         self._wall = wall
+        self._clock = clock or wall
         self._first_wait = first_wait
         self._saved = saved
         self._on_result = on_result
@@ -99,7 +102,7 @@ class Publisher:
         if len(self._queue) >= self._limit:
             self._queue.remove(next((item for item in self._queue if item is not self._flying), self._queue[0]))
             self.lost += 1
-        self._queue.append(Item(notice, self._wall()))
+        self._queue.append(Item(notice, self._clock()))
         self._filled.set()
 
     def withdraw(self, sequence: str) -> None:
@@ -160,7 +163,7 @@ class Publisher:
         if item not in self._queue:
             return None
         answer = await self._attempt(item)
-        if answer.verdict in (Verdict.SENT, Verdict.REFUSED) or self._wall() - item.since > MAX_AGE:
+        if answer.verdict in (Verdict.SENT, Verdict.REFUSED) or self._clock() - item.since > MAX_AGE:
             self._settle(item, answer)
             await self._saved()
             return None

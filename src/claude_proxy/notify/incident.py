@@ -52,7 +52,7 @@ class Incident(msgspec.Struct):
         total: failures; `counts` has them by kind.
         good: good answers since the last failure.
         told: whether a notice about it was asked for; `delivered` is set once one has reached ntfy.
-        inhibited: a greater incident stands for it.
+        inhibited: a greater incident, or the quota's own notice, stands for it.
         models: the models that failed and have not answered since.
     """
 

@@ -66,10 +66,15 @@ class Incidents:
         """A client saw a failure."""
         incident = self._of(fault, now)
         incident.count(fault, now)
-        incident.inhibited = self._network_is_down and fault.about.group == UNREACHABLE and not incident.delivered
+        if fault.about.group == UNREACHABLE:
+            incident.inhibited = self._network_is_down and not incident.delivered
         if incident.stage is Stage.HELD and not incident.inhibited and incident.ripe(now):
             return [self._open(incident, now)]
         return []
+
+    def told_elsewhere(self, key: str) -> None:
+        """Another notice has told what an incident would tell, and tells its end too."""
+        self.open[key].inhibited = True
 
     def answered(self, upstream: str, model: str, began: float, now: float) -> list[Draft]:
         """A client got a good answer from an upstream."""
@@ -152,7 +157,7 @@ class Incidents:
         if incident is None:
             return []
         for one in [*self.open.values()]:
-            if one.inhibited:
+            if one.inhibited and one.last.about.group == UNREACHABLE:
                 self._remove(one, now)
         return self._close(incident, End.OVER, now)
 
@@ -246,7 +251,7 @@ class Incidents:
     def _remove(self, incident: Incident, now: float) -> None:
         del self.open[incident.key]
         network = self.open.get(NETWORK)
-        if network is not None and incident.inhibited:
+        if network is not None and incident.inhibited and incident.last.about.group == UNREACHABLE:
             network.total += incident.total
         incident.stage, incident.closed_at = Stage.CLOSED, now
         past = self._past(incident.key, now)

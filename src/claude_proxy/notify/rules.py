@@ -196,7 +196,8 @@ class Rules:
         begins = fault.key not in self._incidents.open
         drafts = self._incidents.failed(fault, now)
         if begins and fault.about.until_reset and self._quotas.used_up(fault.upstream, fault.reset_at):
-            return []  # the plan's own notice has said it
+            self._incidents.told_elsewhere(fault.key)
+            return []
         return drafts + (self._incidents.network_fails(now) if self._ntfy_down else [])
 
     def _answered(self, event: Answered, now: float, actions: list[Action]) -> list[Draft]:

@@ -38,6 +38,7 @@ from claude_proxy.parts import (
     hosts_of,
     make_capture,
     make_charging,
+    make_incidents,
     make_ledger,
     make_notifier,
     make_origins,
@@ -143,12 +144,14 @@ def create_app(
     upstreams = make_upstreams(loaded.upstreams, routes, settings, client_secret=secret)
     hosts = hosts_of(upstreams)
     charging = make_charging(hosts)
-    ledger = app.state.ledger = make_ledger(settings, charging, app.state.ids)
+    notifier = make_notifier(settings, app.state.ids, lambda: ledger, lambda: app.state.reader)
+    on_killed = None if notifier is None else notifier.was_killed
+    ledger: Ledger | None = make_ledger(settings, charging, app.state.ids, on_killed=on_killed)
+    app.state.ledger = ledger
     app.state.reader = make_reader(settings, ledger)
     app.state.live = Live()
     siblings = Siblings(settings.data_dir)
-    quota = make_quota_poll(settings, upstreams, ledger, QuotaSharing(siblings, lambda: counted.leads))
-    notifier = make_notifier(settings)
+    quota = make_quota_poll(settings, upstreams, ledger, QuotaSharing(siblings, lambda: counted.leads), notifier)
     app.state.capture = make_capture(settings, loaded.upstreams)
     counted = Metrics(sources(app, notifier, charging, quota), data_dir=settings.data_dir)
     app.state.machine = machine = machine_of(app, siblings)
@@ -269,8 +272,9 @@ def api_sources(app: App, settings: Settings, notifier: Notifier | None, origins
         live=app.state.live,
         machine=app.state.machine,
         timezone=settings.timezone,
-        incidents=lambda: [] if notifier is None else notifier.incidents(),
         settings=lambda: [items.setting(app.forward.config.settings, field, origins) for field in Settings.model_fields],
+        upstreams=lambda: [items.upstream(one, app.state.live) for one in app.forward.config.upstreams],
+        incidents=make_incidents(notifier, app.state.reader),
     )
 
 

@@ -26,7 +26,7 @@ from claude_proxy.ledger.database import (
     trouble,
 )
 from claude_proxy.ledger.options import FILE, MEMORY_BYTES, LedgerOff, Options, Say, Trouble
-from claude_proxy.ledger.runs import Process, Run, this_process
+from claude_proxy.ledger.runs import Process, Run, Unclean, this_process
 from claude_proxy.ledger.sqlite import is_damaged
 from claude_proxy.ledger.store import SqlStore
 
@@ -43,6 +43,7 @@ class Opener:
         process: identifies this process in the table of runs.
         wall: Unix seconds.
         wrap: wraps the function that opens SQLite connections (for tests).
+        on_unclean: called with each process that was found dead.
     """
 
     def __init__(
@@ -54,11 +55,13 @@ class Opener:
         process: Process | None = None,
         wall: Callable[[], float] = time.time,
         wrap: Wrap | None = None,
+        on_unclean: Callable[[Unclean], None] = lambda dead: None,
     ) -> None:
         self._options = options
         self._make_id = make_id
         self._say = say
         self._wall = wall
+        self._on_unclean = on_unclean
         self._wrap = wrap or (lambda connect: connect)
         self._run = Run(process or this_process(options.version), one_machine=options.database_url is None)
         self._suspect = False  # SQLite reported damage while the file was in use
@@ -153,6 +156,7 @@ class Opener:
             path=path,
             in_memory=in_memory,
             on_damage=self._suspected,
+            on_unclean=self._on_unclean,
         )
 
     def _suspected(self) -> None:

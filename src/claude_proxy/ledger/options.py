@@ -74,6 +74,28 @@ class Sample(msgspec.Struct, frozen=True):
     windows: tuple[Window, ...]
 
 
+class IncidentRow(msgspec.Struct, frozen=True):
+    """An incident as it is kept; the last one of an id stays.
+
+    Attributes:
+        id: made as an exchange's id is.
+        kind: what fails, such as a provider's code.
+        subject: the upstream's name.
+        text: more about it, as JSON.
+        opened, seen, closed: Unix milliseconds; `closed` is None while it lasts.
+        exchanges: how many failed.
+    """
+
+    id: int
+    kind: str
+    subject: str
+    text: str
+    opened: int
+    seen: int
+    closed: int | None
+    exchanges: int
+
+
 class Trouble(Exception):
     """A batch could not be written. Nothing of it was kept, and it may be tried again.
 
@@ -105,8 +127,8 @@ class Store(Protocol):
     def write(self, batch: Sequence[Entry], lost: int) -> None:
         """Write all of a batch or nothing, and record how many rows this process has lost. Raises Trouble."""
 
-    def sample(self, taken: Sample) -> None:
-        """Keep a quota sample. Raises Trouble."""
+    def sample(self, taken: Sample | IncidentRow) -> None:
+        """Keep a quota sample, or what is known of an incident by now. Raises Trouble."""
 
     def chores(self) -> float:
         """Do one short piece of housekeeping; returns seconds until the next is due. Raises Trouble."""

@@ -16,7 +16,8 @@ from claude_proxy.ledger import periods
 from claude_proxy.ledger import tables as t
 from claude_proxy.ledger.answers import amounts, attempt_item, exchange_item, rfc3339
 from claude_proxy.ledger.database import Connect, file_connect, postgres_engine, sqlite_engine, trouble
-from claude_proxy.ledger.options import FILE, NotReadable, Options, TooSlow
+from claude_proxy.ledger.incidents import newest
+from claude_proxy.ledger.options import FILE, IncidentRow, NotReadable, Options, TooSlow
 from claude_proxy.ledger.quotas import quota
 from claude_proxy.ledger.schema import HEAD, version_of
 from claude_proxy.ledger.usage import BY, DIMENSIONS, By, Dimension, bounds, text_id, texts_of, totals_of, usage
@@ -251,6 +252,14 @@ class Books:
         """The windows of each plan as its provider last reported them, with our own counts; see `quotas`. Raises NotReadable."""
         with self._reading() as connection:
             return {"items": quota(connection, self._wall())}
+
+    # -- incidents
+
+    def incidents(self, limit: int = 100) -> list[IncidentRow]:
+        """The last incidents, the newest first. Raises NotReadable."""
+        _check_limit(limit)
+        with self._reading() as connection:
+            return newest(connection, limit)
 
     # -- the way there
 

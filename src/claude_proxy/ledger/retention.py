@@ -135,7 +135,7 @@ class Retention:
     def _small_tables(self, connection: Connection, before: int) -> Iterator[None]:
         for statement in (
             delete(quota_sample).where(quota_sample.c.at < before),
-            delete(incident).where(incident.c.closed < before),
+            delete(incident).where(func.coalesce(incident.c.closed, incident.c.seen) < before),
             delete(run).where(run.c.ended < before),
         ):
             with connection.begin():

@@ -14,9 +14,10 @@ import msgspec
 from sqlalchemy import Connection, Engine, select
 
 from claude_proxy import ids
+from claude_proxy.ledger import incidents
 from claude_proxy.ledger.database import trouble
 from claude_proxy.ledger.names import Names
-from claude_proxy.ledger.options import Entry, Options, Sample, Say, Trouble
+from claude_proxy.ledger.options import Entry, IncidentRow, Options, Sample, Say, Trouble
 from claude_proxy.ledger.retention import Retention
 from claude_proxy.ledger.rows import Rows, texts
 from claude_proxy.ledger.runs import HEARTBEAT_MS, Run, Unclean
@@ -42,6 +43,7 @@ class SqlStore:
         path: the file, if there is one; if it is replaced, the store asks to be reopened.
         in_memory: whether the data ends with the process.
         on_damage: called when the database reports damage.
+        on_unclean: called with each process that was found dead.
 
     Raises:
         Trouble: the database does not let a run begin.
@@ -59,9 +61,11 @@ class SqlStore:
         path: Path | None = None,
         in_memory: bool = False,
         on_damage: Callable[[], None] = lambda: None,
+        on_unclean: Callable[[Unclean], None] = lambda dead: None,
     ) -> None:
         self.in_memory = in_memory
         self._on_damage = on_damage
+        self._on_unclean = on_unclean
         self._wall = wall
         self._say = say
         self._make_id = make_id
@@ -88,9 +92,12 @@ class SqlStore:
         if not alive:
             self._begin_run()
 
-    def sample(self, taken: Sample) -> None:
-        """Write a quota sample in place of the one of the same quarter hour."""
+    def sample(self, taken: Sample | IncidentRow) -> None:
+        """Write a quota sample in place of the one of the same quarter hour, or the present state of an incident."""
         self._check_file()
+        if isinstance(taken, IncidentRow):
+            self._guarded(lambda connection, now: incidents.keep(connection, taken))
+            return
         self._guarded(lambda connection, now: keep(connection, self._names, taken, now // DAY_MS))
         self._names.commit()
 
@@ -149,6 +156,7 @@ class SqlStore:
 
     def _tell(self, unclean: Iterable[Unclean]) -> None:
         for dead in unclean:
+            self._on_unclean(dead)
             self._say(
                 "warning",
                 "a process before this one was killed: exchanges of its last second may be missing in the ledger",

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from claude_proxy.ledger.background import IDLE, RETRY, Background
-from claude_proxy.ledger.options import Entry, LedgerOff, Sample, Say, Store, Trouble
+from claude_proxy.ledger.options import Entry, IncidentRow, LedgerOff, Sample, Say, Store, Trouble
 from claude_proxy.ledger.record import UNKNOWN, Charge, Record
 
 QUEUE = 10_000
@@ -21,7 +21,7 @@ BATCH = 200  # rows that are worth a transaction
 MAX_BATCH = 1000  # of one transaction, if more wait
 DELAY = 1.0  # seconds that the first row of a batch waits for others
 RETRY_AT_STOP = 0.05  # seconds between two tries while the process stops
-SAMPLES = 100  # waiting quota samples; then the oldest is dropped
+SAMPLES = 100  # waiting quota samples and incidents; then the oldest is dropped
 HOPELESS = 3  # tries of a batch whose rows the database rejects
 
 
@@ -71,7 +71,7 @@ class Writer(Background[Record]):
         self._on_batch = on_batch
         self._size = size
         self._delay = delay
-        self._samples: deque[Sample] = deque(maxlen=SAMPLES)
+        self._samples: deque[Sample | IncidentRow] = deque(maxlen=SAMPLES)
         self._batch: list[Entry] = []
         self._store: Store | None = None
         self._refused = 0  # times that the database rejected this batch
@@ -93,8 +93,8 @@ class Writer(Background[Record]):
         """Rows that are not in the database yet."""
         return len(self._queue) + len(self._batch)
 
-    def put_sample(self, sample: Sample) -> None:
-        """Take a quota sample. Never waits."""
+    def put_sample(self, sample: Sample | IncidentRow) -> None:
+        """Take a quota sample, or the present state of an incident. Never waits."""
         if self.state not in (State.OFF, State.STOPPED):
             self._samples.append(sample)
             self._wake.put(None)

@@ -30,12 +30,16 @@ from claude_proxy.observe.session_sums import Booked, SessionSums
 from claude_proxy.observe.sessions import Sessions
 from claude_proxy.observe.status import StatusSource
 from claude_proxy.proxy.config import Upstream
+from claude_proxy.proxy.learned import LearnedLimits
 from claude_proxy.proxy.turns import Turns
 from claude_proxy.settings import SECRETS, Settings, UpstreamSettings, default_upstream
 
 if TYPE_CHECKING:
+    from claude_proxy.exchange import Failure
     from claude_proxy.ledger.queries import Books
     from claude_proxy.notify import Figures, Notifier, Report
+    from claude_proxy.notify.advice import Advice
+    from claude_proxy.protocol.providers import Provider
 
 log = structlog.get_logger("app")
 
@@ -210,6 +214,11 @@ def make_turns(settings: Settings) -> Turns | None:
     return Turns(workers=settings.web_concurrency or 1) if settings.queue else None
 
 
+def learned_limits(turns: Turns | None, settings: Settings) -> LearnedLimits | None:
+    """What keeps the limits that the queue learns."""
+    return None if turns is None else LearnedLimits(turns.queue, settings.data_dir)
+
+
 def make_notifier(
     settings: Settings,
     make_id: Ids | None = None,
@@ -310,3 +319,10 @@ def report_of(row: IncidentRow, make: type[Report], *, leads: bool) -> Report:
         told=bool(more.get("told")),
         pushed=tuple((at, title) for at, title in more.get("pushed", ())),
     )
+
+
+def advise(failure: Failure, provider: Provider) -> Advice:
+    """What a failure means for a person, for the page; the notices' package is imported by the first one that is shown."""
+    from claude_proxy.notify import advice
+
+    return advice.advise(failure, provider)

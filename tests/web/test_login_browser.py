@@ -13,9 +13,8 @@ from claude_proxy.access.viewers import Viewers
 from claude_proxy.app import App, bare_app
 from claude_proxy.web import install
 from claude_proxy.web.login_texts import ENGLISH, KOREAN
-from tests.web.browser import ANSWER, Chromium, Tab, chromium
+from tests.web.browser import ANSWER, CONTRASTS, Chromium, Tab, chromium
 from tests.web.serving import Front, Pages, WithRootPath, serving
-from tests.web.test_browser import CONTRASTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,9 @@ from claude_proxy.ledger import periods
 from claude_proxy.ledger import tables as t
 from claude_proxy.ledger.answers import amounts, attempt_item, exchange_item, rfc3339
 from claude_proxy.ledger.database import Connect, file_connect, postgres_engine, sqlite_engine, trouble
+from claude_proxy.ledger.errors import errors, speeds
 from claude_proxy.ledger.incidents import newest
+from claude_proxy.ledger.minutes import minutes
 from claude_proxy.ledger.options import FILE, IncidentRow, NotReadable, Options, TooSlow
 from claude_proxy.ledger.quotas import quota
 from claude_proxy.ledger.schema import HEAD, version_of
@@ -159,6 +161,15 @@ class Books:
             items = self._with_sums(connection, found)
         return items[0] if items else None
 
+    def projects(self, sessions: Iterable[str]) -> dict[str, str]:
+        """The project of each of some sessions, as far as it is known. Raises NotReadable."""
+        c, session, project = t.session.c, t.name.alias(), t.name.alias()
+        joined = t.session.join(session, session.c.id == c.id).join(project, project.c.id == c.project)
+        wanted = and_(session.c.kind == "session", session.c.text.in_(set(sessions)))
+        with self._reading() as connection:
+            found = connection.execute(select(session.c.text, project.c.text).select_from(joined).where(wanted)).all()
+        return {row[0]: row[1] for row in found}
+
     def session_sums(self, session: str, ended: Sequence[str]) -> tuple[dict[str, int], frozenset[str]]:
         """A session's sums, and which of some exchanges are in them, at one point in time.
 
@@ -245,6 +256,28 @@ class Books:
             start = first if since is None else periods.quarter(since)
             end = max(last, periods.quarter_after(self._wall())) if until is None else periods.quarter_after(until)
             return usage(connection, by, since=start, until=end, where=where, filters=filters, breakdown=breakdown)
+
+    def minutes(self, count: int = 60) -> dict[str, Any]:
+        """The last minutes, each with its exchanges, failures and time to the first byte (half and 95 % of them came within it).
+
+        Returns:
+            {"minutes": [{"at", "exchanges", "failed", "first_byte_p50_ms", "first_byte_p95_ms"}], and the same of all minutes}.
+
+        Raises:
+            NotReadable: as `exchanges`.
+        """
+        with self._reading() as connection:
+            return minutes(connection, self._wall(), count)
+
+    def errors(self, since: float) -> list[dict[str, Any]]:
+        """Failed exchanges since a Unix time, by upstream and code; see `errors.errors`. Raises NotReadable."""
+        with self._reading() as connection:
+            return errors(connection, since)
+
+    def speeds(self, since: float) -> dict[str, dict[str, Any]]:
+        """Messages calls since a Unix time by upstream, with their time to the first byte. Raises NotReadable."""
+        with self._reading() as connection:
+            return speeds(connection, since)
 
     # -- the plan
 

@@ -86,6 +86,7 @@ class Turns:
         self._wall = wall
         self._choices: dict[object, Choice] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0  # when the timer fires; uvloop's handle for a time that has come does not tell
 
     # -- what the path calls
 
@@ -118,7 +119,7 @@ class Turns:
         if result.error is not None and result.error.side == "proxy":  # nobody was asked
             self._carry(self.queue.leave(turn, now), call.loop)
             return False
-        turn.can_resend = call.request.kept == call.client.size
+        turn.can_resend = call.request.kept == call.client.size  # as far as it has been read, all of it is there
         refusal = self._refusal(call, result)
         if refusal is not None:
             actions = self.queue.refused(turn, refusal, now)
@@ -132,6 +133,7 @@ class Turns:
         if isinstance(turn.decided, Pass):
             turn.decided = None
             return False
+        turn.can_resend = _is_kept(call)
         return True
 
     def end(self, call: Call) -> None:
@@ -173,6 +175,7 @@ class Turns:
         """No timer fires any more."""
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
     # -- inside
 
@@ -186,7 +189,7 @@ class Turns:
             classify(fields, lambda: None if is_easy else _shape(call)),
             choice,
             call.exchange.started + patience(fields, call.settings.queue_wait),
-            can_resend=request.kept == call.client.size,
+            can_resend=_is_kept(call),
             identity=lambda: _identity(call),
             prompt=(call.exchange.request_class, call.exchange.user_agent),
         )
@@ -239,12 +242,12 @@ class Turns:
     def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
         wake = self.queue.next_wake(loop.time())
         if self._timer is not None:
-            if wake is not None and self._timer.when() == wake and not self._timer.cancelled():
+            if wake == self._due:
                 return
             self._timer.cancel()
             self._timer = None
         if wake is not None:
-            self._timer = loop.call_at(wake, self._tick, loop)
+            self._due, self._timer = wake, loop.call_at(wake, self._tick, loop)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
@@ -307,7 +310,12 @@ def _session(call: Call) -> object:
 
 
 def _shape(call: Call) -> Shape | None:
-    return read_shape(call.request.whole()) if call.request.kept == call.client.size else None
+    return read_shape(call.request.whole()) if _is_kept(call) else None
+
+
+def _is_kept(call: Call) -> bool:
+    """Whether the whole body is there. Else the next attempt reads on, and may have to be the last one."""
+    return call.client.done and call.request.kept == call.client.size
 
 
 def _identity(call: Call) -> tuple[object, ...]:

@@ -36,7 +36,7 @@ HINTS = {
 def hurry(monkeypatch: pytest.MonkeyPatch, faster: float = FASTER) -> None:
     """Shorten every pause that follows a refusal or a failure. Waits that a test is about are set by the test."""
     for module, names in (
-        (pace, ("PAUSE", "PAUSE_MOST", "CAREFUL")),
+        (pace, ("PAUSE", "PAUSE_MOST", "CAREFUL", "WINDOW")),
         (limit, ("JUDGED_AFTER", "DELAY_UP", "RECENT", "LAG")),
         (lane, ("GUESS",)),
     ):

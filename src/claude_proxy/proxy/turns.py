@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from claude_proxy.errors import NoTurn, Untrusted
 from claude_proxy.exchange import Kind, Outcome
+from claude_proxy.protocol.decoding import decompressor
 from claude_proxy.protocol.providers.base import Class
 from claude_proxy.protocol.ruling import Ruling, rule
 from claude_proxy.protocol.shape import Shape, read_shape
@@ -259,26 +260,28 @@ class Turns:
         return turn.candidates.accounts[lane]
 
     def _refusal(self, call: Call, result: Result) -> Refusal | None:
-        """What the queue is told of an answer that is a refusal; None if it is none, or one that no other request would meet."""
+        """What the queue is told of an answer that is a refusal; None if it is none, or one that says nothing of the account."""
         if result.response is None or result.answer is None:
             return None
         ruling = self._ruling(call, result)
-        if ruling is None or ruling.scope == "model" or (ruling.group is Class.AUTH and not call.account.held):
+        if ruling is None or (ruling.group is Class.AUTH and not call.account.held):
             return None
-        event = _EVENTS.get(ruling.group)
+        event, now = _EVENTS.get(ruling.group), call.loop.time()
         if event is None:
             return None
-        until = None if ruling.resets_at is None else call.loop.time() + ruling.resets_at - self._wall()
+        until = None if ruling.resets_at is None else now + ruling.resets_at - self._wall()
+        if event is Event.STOP and ruling.scope == "model":
+            until = now  # another account may serve the model, but this one stays in rotation for other models
         return Refusal(event, ruling.retry_after, until, ruling.code or str(result.response.status))
 
     def _ruling(self, call: Call, result: Result) -> Ruling | None:
         response, answer = result.response, result.answer
         assert response is not None
         assert answer is not None
-        error = None
-        if response.status >= 400 or (answer.guarded and b"error" in result.first[:1024]):
-            error = _error_in(result.first, answer.is_stream) if b"content-encoding" not in response.fields else None
         try:
+            error = None
+            if response.status >= 400 or (answer.guarded and b"error" in result.first[:1024]):
+                error = _error_in(result.first, response.fields.get(b"content-encoding"), is_stream=answer.is_stream)
             provider = call.upstream.provider
             return rule(response.status, error, provider=provider, headers=response.fields, now=self._wall())
         except Exception as failure:  # whatever it is, it is ours, and the client gets the upstream's answer
@@ -286,7 +289,12 @@ class Turns:
             return None
 
 
-def _error_in(first: bytes, is_stream: bool) -> ErrorBody | None:
+def _error_in(first: bytes, coding: bytes | None, *, is_stream: bool) -> ErrorBody | None:
+    """The error that an answer is; None if it has begun before the error: then it is billed, and never asked for again."""
+    if coding is not None:
+        first = decompressor(coding.strip().lower()).feed(first)
+    if is_stream and (b"message_start" in first or b"content_block" in first):
+        return None
     reader = reader_of(first, labelled_stream=is_stream)
     reader.feed(first)
     reader.finish()

@@ -80,15 +80,14 @@ async def test_a_client_that_does_not_have_to_wait_has_no_wait_in_the_books(simu
 async def test_the_order_is_by_class_not_by_arrival(simulator: Simulator, tmp_path: Path) -> None:
     simulator.scenario = limited(1, good=held_or(SHORT))
     arriving = ["background", "workflow", "subagent", "main", "blocking"]
-    async with queued(tmp_path, simulator, "ONE") as proxy:
-        async with holding(proxy, simulator):
-            tasks = []
-            turns_of(proxy).queue.lanes["zai/one"].limit.value = 1
-            for number, kind in enumerate(arriving, 1):
-                tasks.append(asyncio.ensure_future(call(proxy, kind, session=kind)))
-                await waits(proxy, number)
-            simulator.release()
-            await asyncio.gather(*tasks)
+    async with queued(tmp_path, simulator, "ONE") as proxy, holding(proxy, simulator):
+        tasks = []
+        turns_of(proxy).queue.lanes["zai/one"].limit.value = 1
+        for number, kind in enumerate(arriving, 1):
+            tasks.append(asyncio.ensure_future(call(proxy, kind, session=kind)))
+            await waits(proxy, number)
+        simulator.release()
+        await asyncio.gather(*tasks)
     seen = [one.header("x-claude-code-session-id") for one in simulator.requests[1:]]
     assert seen == ["blocking", "main", "subagent", "workflow", "background"]
 

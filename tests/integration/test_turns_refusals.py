@@ -199,17 +199,20 @@ async def test_a_compressed_refusal_is_read_too(simulator: Simulator, tmp_path: 
     assert len(simulator.requests) == 1
 
 
+START = b'event: message_start\ndata: {"type":"message_start","message":{"usage":{"input_tokens":9}}}\n\n'
+DELTA = b'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"so far"}}\n\n'
+
+
 @pytest.mark.usefixtures("quickly")
-@pytest.mark.parametrize("events", [1, 2, 3])
-@pytest.mark.parametrize("writes", ["whole", "event"])
+@pytest.mark.parametrize("begun", [START, b'event: ping\ndata: {"type":"ping"}\n\n' + START, START + DELTA, DELTA])
 @pytest.mark.parametrize("message", ["[1302][High concurrency usage][1]", "[1305][overloaded][1]", f"[1308][{RESET}][1]"])
-async def test_an_error_event_behind_others_is_no_refusal(
-    simulator: Simulator, tmp_path: Path, events: int, writes: Any, message: str
+async def test_an_error_event_behind_the_beginning_of_an_answer_is_no_refusal(
+    simulator: Simulator, tmp_path: Path, begun: bytes, message: str
 ) -> None:
-    """The answer has begun, and is billed: it is passed on, and neither sent again nor held against the account."""
-    fault = faults.error_event(events, error_type="rate_limit_error", message=message)
-    simulator.scenario = Scenario(fault=fault, writes=writes)
-    async with queued(tmp_path, simulator, "ONE", "TWO") as proxy:
+    """The answer is billed: although both have come at once, it is passed on, and not held against the account."""
+    told = json.dumps({"type": "error", "error": {"type": "rate_limit_error", "message": message}}).encode()
+    simulator.scenario = Scenario("raw", content_type="text/event-stream", body=begun + b"event: error\ndata: %b\n\n" % told)
+    async with queued(tmp_path, simulator, "ONE") as proxy:
         reply = await call(proxy)
         exchange = await proxy.last()
         simulator.scenario = None

@@ -53,7 +53,7 @@ async def queued(
     folder: Path, simulator: Simulator, *keys: str, provider: str = "zai", **settings: Any
 ) -> AsyncIterator[RunningProxy]:
     """A proxy with a queue, one upstream, and an account for each of `keys`; without keys each client is one."""
-    folder.mkdir(exist_ok=True)
+    await asyncio.to_thread(folder.mkdir, exist_ok=True)
     settings = {"queue": True, **settings}
     async with proxy_with(folder, table("zai", simulator.base_url, *keys, provider=provider), **settings) as proxy:
         yield proxy

@@ -7,13 +7,14 @@ turns: it is what the upstreams limit.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Iterable
 from random import Random
 from typing import TYPE_CHECKING
 
-from claude_proxy.errors import NoTurn, Untrusted
+from claude_proxy.errors import NotFound, NoTurn, Untrusted
 from claude_proxy.exchange import Kind, Outcome
 from claude_proxy.protocol.decoding import decompressor
 from claude_proxy.protocol.providers.base import Class
@@ -86,6 +87,7 @@ class Turns:
         self._workers = workers
         self._wall = wall
         self._choices: dict[object, Choice] = {}
+        self._waiting: dict[Turn, Call] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0  # when the timer fires; uvloop's handle for a time that has come does not tell
 
@@ -163,12 +165,15 @@ class Turns:
     def follow(self, config: Config, loop: asyncio.AbstractEventLoop) -> None:
         """A reload has put `config` in force: accounts that are gone finish what they have, their waiters go elsewhere."""
         self._choices.clear()
-        held = {account.id: account for account in config.accounts}
+        for turn, call in list(self._waiting.items()):
+            if turn.decided is None and any(account.removed for account in turn.candidates.accounts.values()):
+                with contextlib.suppress(NotFound):  # it is refused below, with its account
+                    self._carry(self.queue.move(turn, self._choice(config.tiers_for(call)), loop.time()), loop)
+        held = {account.id for account in config.accounts}
         upstreams = {upstream.name for upstream in config.upstreams if not upstream.accounts}
-        heirs = self._choice((tuple(held.values()),)) if held else None
         for lane in list(self.queue.lanes.values()):
             if lane.name not in held and lane.name.partition("/")[0] not in upstreams:
-                self._carry(self.queue.drain(lane, loop.time(), heirs), loop)
+                self._carry(self.queue.drain(lane, loop.time()), loop)
             elif lane.out_until:  # the file may have been changed because of that
                 self._carry(self.queue.readmit(lane, loop.time()), loop)
 
@@ -182,7 +187,7 @@ class Turns:
 
     def _turn(self, call: Call) -> Turn:
         choice = self._choice(call.config.tiers_for(call))
-        fields, request = call.request.fields, call.request
+        fields = call.request.fields
         only = choice.only
         is_easy = only is not None and only.is_easy and not only.waiting  # nobody waits there: the body need not be read
         turn = Turn(
@@ -223,11 +228,13 @@ class Turns:
     async def _wait(self, call: Call, turn: Turn) -> None:
         loop, start = call.loop, call.loop.time()
         turn.waiter = loop.create_future()
+        self._waiting[turn] = call
         self._arm(loop)
         try:
             await turn.waiter
         finally:
             turn.waiter = None
+            del self._waiting[turn]
             call.exchange.queue_wait = (call.exchange.queue_wait or 0.0) + loop.time() - start
 
     def _carry(self, actions: Iterable[Action], loop: asyncio.AbstractEventLoop) -> None:

@@ -43,13 +43,16 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("http", SERVERS)
 async def test_who_leaves_while_waiting_makes_room_at_once(simulator: Simulator, tmp_path: Path, http: str) -> None:
     simulator.scenario = held_or(FINE)
-    async with queued(tmp_path, simulator, "ONE", http=http) as proxy, holding(proxy, simulator, 2):
-        async with connect(proxy.port) as wire:
-            wire.send(request("POST", MESSAGES, fields(), body()))
-            await waits(proxy, 1)
-            wire.leave()
-            await waits(proxy, 0)
-            (exchange,) = await proxy.recorder.wait_for(1)
+    async with (
+        queued(tmp_path, simulator, "ONE", http=http) as proxy,
+        holding(proxy, simulator, 2),
+        connect(proxy.port) as wire,
+    ):
+        wire.send(request("POST", MESSAGES, fields(), body()))
+        await waits(proxy, 1)
+        wire.leave()
+        await waits(proxy, 0)
+        (exchange,) = await proxy.recorder.wait_for(1)
     assert (exchange.outcome, exchange.status, exchange.attempts) == (Outcome.CANCELLED, 499, [])
     assert exchange.queue_wait is not None
     assert len(simulator.requests) == 2

@@ -143,6 +143,7 @@ class Turns:
         """The exchange is over, however it ended: give back what it has."""
         turn, outcome, now = call.turn, call.exchange.outcome, call.loop.time()
         assert turn is not None
+        call.turn = turn.identity = None  # they hold each other
         if turn.waiter is not None:
             turn.waiter.cancel()
         if outcome in _LEFT or (turn.lease is not None and not turn.lease.headed):

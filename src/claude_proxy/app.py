@@ -57,8 +57,11 @@ from claude_proxy.web.metrics import metrics
 from claude_proxy.web.pages import Site, Workers, install_pages
 
 if TYPE_CHECKING:
+    from claude_proxy.exchange import Failure
     from claude_proxy.notify import Notifier
+    from claude_proxy.notify.advice import Advice
     from claude_proxy.observe.status import StatusSource
+    from claude_proxy.protocol.providers import Provider
     from claude_proxy.web.admin import Check
 
 log = structlog.get_logger("app")
@@ -221,7 +224,14 @@ def site_of(app: App, known: ApiSources, name: str, beside: str | Path | None) -
         beside: as in `create_app`, for the doctor.
     """
     doctor = examination(() if beside is None else ("--app", str(beside)))
-    return Site(known, lambda: facts(app.state.settings, name), lambda: readiness(app), doctor)
+    return Site(known, lambda: facts(app.state.settings, name), lambda: readiness(app), doctor, advice)
+
+
+def advice(failure: Failure, provider: Provider) -> Advice:
+    """What a failure means; the room of notices is imported by the first who asks."""
+    from claude_proxy.notify.advice import advise
+
+    return advise(failure, provider)
 
 
 def add_pages(app: App, site: Site, status_line: tuple[StatusSource, Door], admin: Check) -> None:

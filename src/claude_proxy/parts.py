@@ -172,7 +172,7 @@ def make_status(
 
 
 def make_notifier(settings: Settings) -> Notifier | None:
-    """The ntfy listener if a topic is set."""
+    """The ntfy listener if a topic is set; its room is not even imported otherwise."""
     if settings.ntfy_topic is None:
         return None
     from claude_proxy.notify import Notifier

@@ -12,8 +12,8 @@ from claude_proxy.cli.client_env import variables
 from claude_proxy.settings import Settings
 from claude_proxy.web import PageFacts, Upstream
 from claude_proxy.web.negotiation import Language
+from claude_proxy.web.pages.connect import client_note
 from claude_proxy.web.snippets import claude_code, code, environment
-from claude_proxy.web.texts import texts_in
 from tests.web.serving import ZAI, serving
 
 ANTHROPIC = "https://api.anthropic.com"
@@ -164,7 +164,7 @@ def test_the_note_explains_auto_mode_where_the_upstream_does_not_check_tools(
     language: Language, upstream: str, said: bool
 ) -> None:
     known = facts(upstream)
-    note = texts_in(language).client_note(known)
+    note = client_note(language, known)
     assert ("CLAUDE_CODE_AUTO_MODE_SERVER=0" in note) is said is (known.upstreams[0].host in note)
     assert ("CLAUDE_CODE_AUTO_MODE_SERVER" in environment("http://h", known)) is said
 

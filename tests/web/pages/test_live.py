@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from claude_proxy.exchange import State
+from claude_proxy.ledger import reader as readers
 from claude_proxy.observe import seen
 from claude_proxy.observe.live import Live, Watcher
 from claude_proxy.simulator import Scenario, Simulator, faults
@@ -212,3 +215,14 @@ async def test_figures_are_read_once_for_all_who_ask_at_the_same_time() -> None:
     one, two = await asyncio.gather(pulse.read(), pulse.read())
     assert one is two
     assert one == Figures(problem="No books are kept here: LEDGER is off.")
+
+
+async def test_books_that_fail_unexpectedly_do_not_cost_the_page() -> None:
+    def broken() -> Any:
+        raise KeyError(7)
+
+    pulse = Pulse(replace(without_books(), reader=readers.Reader(broken, shut=lambda: None)), clock=lambda: 5.0)
+    figures = await pulse.read()
+    assert figures.hour is None
+    assert figures.problem is not None
+    assert "log" in figures.problem

@@ -1,5 +1,6 @@
 """What Linux says about a process and its children: CPU time and memory; and pinning to a core."""
 
+import asyncio
 import contextlib
 import os
 import resource
@@ -60,6 +61,20 @@ def memory(pid: int) -> tuple[int, int]:
                 elif name == "Pss":
                     pss += int(value.split()[0]) * 1024
     return rss, pss
+
+
+async def settled_memory(pid: int) -> tuple[int, int]:
+    """`memory(pid)` once it has stood still for three seconds, to 256 KB.
+
+    Raises:
+        TimeoutError: it still moved after 30 seconds.
+    """
+    async with asyncio.timeout(30):
+        seen = [memory(pid)]
+        while len(seen) < 4 or abs(seen[-1][1] - seen[-4][1]) > 256 * 1024:
+            await asyncio.sleep(1)
+            seen.append(memory(pid))
+    return seen[-1]
 
 
 def open_sockets(pid: int) -> int:

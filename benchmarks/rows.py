@@ -169,19 +169,24 @@ def _ask_in_turn(probes: list[Probe], count: int) -> None:
 
 
 def measure_life(bench: Bench, contender: Contender) -> Samples:
-    """A fresh start: time to the first answered request, memory then, and with many streams open."""
+    """A fresh start: time to the first answered request, memory when all is loaded, and with many streams open."""
     with running(contender, bench.upstream_port, core=bench.proxy_core) as server:
-        idle_rss, idle_pss = processes.memory(server.process.pid)
-        samples = {"start": server.started_in, "idle-rss": idle_rss / 1e6, "idle-pss": idle_pss / 1e6}
-        samples["stream"] = asyncio.run(_memory_per_stream(server, bench.scale.held, idle_pss))
-    return samples
+        return {"start": server.started_in} | asyncio.run(_measure_memory(server, bench.scale.held))
 
 
-async def _memory_per_stream(server: Running, count: int, idle: int) -> float:
-    """Kilobytes (1024) that each of `count` open streams adds to the tree's proportional set size."""
-    async with load.held_streams(server.port, payload.request("hold", server.port), count):
-        _, pss = processes.memory(server.process.pid)
-    return max(0, pss - idle) / count / 1024
+async def _measure_memory(server: Running, count: int) -> Samples:
+    """Idle memory, and kilobytes (1024) that each of `count` open streams adds to the tree's proportional set size.
+
+    A few streams come first and the figures are taken once they stand still: what a server loads behind its first answer
+    (our ledger opens its database in a thread) belongs to the idle memory, not to the streams.
+    """
+    request, pid = payload.request("hold", server.port), server.process.pid
+    async with load.held_streams(server.port, request, 10):
+        pass
+    idle_rss, idle_pss = await processes.settled_memory(pid)
+    async with load.held_streams(server.port, request, count):
+        _, pss = await processes.settled_memory(pid)
+    return {"idle-rss": idle_rss / 1e6, "idle-pss": idle_pss / 1e6, "stream": max(0, pss - idle_pss) / count / 1024}
 
 
 SHARED: dict[str, Callable[[Bench, Running], Samples]] = {

@@ -173,7 +173,9 @@ print(seen)
 def test_the_held_credential_goes_into_its_header(settings: dict[str, Any], credential: tuple[bytes, bytes] | None) -> None:
     upstream = make_upstream(Settings(**settings))
     assert (upstream.name, upstream.credential) == ("default", credential)
-    assert upstream.withheld == (frozenset() if credential is None else {b"authorization", b"x-api-key"})
+    assert [account.withheld for account in upstream.accounts] == (
+        [] if credential is None else [{b"authorization", b"x-api-key"}]
+    )
 
 
 def test_notices_are_made_only_with_a_topic() -> None:
@@ -227,7 +229,8 @@ def test_the_proxys_own_key_is_known_and_never_asked_with() -> None:
 
 
 def test_the_facts_say_what_the_settings_mean_and_no_secret() -> None:
-    bare, full = facts(Settings()), facts(Settings(upstream_api_key="hush", proxy_api_key="hush", ntfy_topic="hush"))
+    bare = facts(made().forward.config)
+    full = facts(made(upstream_api_key="hush", proxy_api_key="hush", ntfy_topic="hush").forward.config)
     assert (bare.holds_credential, bare.needs_key, bare.notices) == (False, False, False)
     assert (full.holds_credential, full.needs_key, full.notices) == (True, True, True)
     assert "hush" not in repr(full)

@@ -18,6 +18,7 @@ ANTHROPIC = {
     "permission_error",
     "not_found_error",
     "request_too_large",
+    "rate_limit_error",
     "api_error",
     "timeout_error",
     "overloaded_error",

@@ -22,6 +22,7 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "upstream_redirects": ("pass", '"pass"', "pass"),
     "proxy_api_key": ("pk", '"pk"', SecretStr("pk")),
     "admin_token": ("at", '"at"', SecretStr("at")),
+    "public_url": ("https://proxy.example/claude/", '"https://proxy.example/claude"', "https://proxy.example/claude"),
     "host": ("0.0.0.0", '"0.0.0.0"', "0.0.0.0"),
     "port": ("8080", "8080", 8080),
     "bind": ("unix:/run/p.sock", '"unix:/run/p.sock"', "unix:/run/p.sock"),
@@ -75,7 +76,13 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "ntfy_topic": ("my-topic_1", '"my-topic_1"', "my-topic_1"),
     "ntfy_server": ("http://localhost:8090", '"http://localhost:8090"', "http://localhost:8090"),
     "ntfy_token": ("tk_1", '"tk_1"', SecretStr("tk_1")),
+    "ntfy_user": ("phil", '"phil"', "phil"),
+    "ntfy_password": ("p w", '"p w"', SecretStr("p w")),
     "ntfy_via": ("cli", '"cli"', "cli"),
+    "ntfy_min_priority": ("4", "4", 4),
+    "ntfy_language": ("KO", '"ko"', "ko"),
+    "quiet_hours": ("23-7:30", '"23:00-07:30"', "23:00-07:30"),
+    "daily_summary": ("9:00", '"09:00"', "09:00"),
 }
 
 
@@ -291,7 +298,7 @@ def test_what_bind_gives_has_its_source() -> None:
 
 
 def test_the_secrets_are_known() -> None:
-    assert {"upstream_api_key", "proxy_api_key", "admin_token", "database_url", "ntfy_token"} == SECRETS
+    assert {"upstream_api_key", "proxy_api_key", "admin_token", "database_url", "ntfy_token", "ntfy_password"} == SECRETS
 
 
 @pytest.mark.parametrize("name", sorted(SECRETS))
@@ -399,6 +406,15 @@ def test_the_cause_of_a_settings_error_is_not_chained_where_it_would_show_values
         ("base_url", "api.z.ai", "expected a URL such as https://api.z.ai/api/anthropic"),
         ("base_url", "http://h:x", "expected a URL such as https://api.z.ai/api/anthropic"),
         ("ntfy_server", "ntfy.sh", "expected a URL such as https://ntfy.sh"),
+        ("ntfy_min_priority", "0", "expected a whole number from 1 to 5"),
+        ("ntfy_min_priority", "urgent", "expected a whole number from 1 to 5"),
+        ("ntfy_language", "de", "expected en or ko"),
+        ("quiet_hours", "23:00", "expected a span of the day such as 23:00-07:00"),
+        ("quiet_hours", "23:00-24:00", "expected a span of the day such as 23:00-07:00"),
+        ("quiet_hours", "07:00-07:00", "expected a span of the day such as 23:00-07:00"),
+        ("daily_summary", "25:00", "expected a time of day such as 09:00"),
+        ("daily_summary", "noon", "expected a time of day such as 09:00"),
+        ("public_url", "claude.example.com", "expected a URL such as https://proxy.example.com"),
         ("ntfy_topic", "a b", "expected 1 to 64 letters, digits, hyphens or underscores, such as claude-7f3a9c"),
     ],
 )

@@ -20,6 +20,11 @@ t "compose up: healthy" "${COMPOSE[@]}" up -d --build --wait --wait-timeout 90
 t "... streams" flows "http://127.0.0.1:$P"
 t "... publishes on 127.0.0.1 alone" sh -c "docker port claude-proxy | grep . && ! docker port claude-proxy | grep -v 127.0.0.1"
 t "... keeps its data in a volume" sh -c "docker inspect -f '{{range .Mounts}}{{.Type}} {{.Destination}}{{println}}{{end}}' claude-proxy | grep '^volume /data'"
+LOGIN=$(mktemp)
+t "... a browser needs a login" sh -c "curl -s -o /dev/null -w '%{http_code}' -H 'accept: text/html' http://127.0.0.1:$P/ | grep -x 401"
+t "... the link in its log is one" sh -c "curl -s -o /dev/null -w '%{http_code}' -c '$LOGIN' -d \"secret=\$(docker logs claude-proxy 2>&1 | grep -o '#code=[a-z0-9]*' | tail -1)\" http://127.0.0.1:$P/login | grep -x 204"
+t "... and so is claude-proxy login" sh -c "curl -s -o /dev/null -w '%{http_code}' -c '$LOGIN' --data-urlencode \"secret=\$(docker exec claude-proxy claude-proxy login)\" http://127.0.0.1:$P/login | grep -x 204"
+t "... which opens the API" sh -c "curl -s -b '$LOGIN' http://127.0.0.1:$P/api/v1/logins | grep -c current"
 for profile in nginx:$PN traefik:$PT; do
     name=${profile%:*}; to=https://localhost:${profile#*:}
     t "compose --profile $name: healthy" "${COMPOSE[@]}" --profile "$name" up -d --wait --wait-timeout 90

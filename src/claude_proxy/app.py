@@ -1,4 +1,4 @@
-"""The only wiring: settings in, application out. Importing this, and `create_app` itself, open nothing."""
+"""Builds the application from the settings, the only place that connects its parts. Opens nothing before the lifespan starts."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 from fastapi import FastAPI
@@ -16,72 +17,82 @@ from starlette.datastructures import State
 from claude_proxy import __version__, logs
 from claude_proxy.access.gate import Gate
 from claude_proxy.access.origin import OriginRules, preflight_headers
+from claude_proxy.accounts import ClientSecret, load_in_time, make_routes, make_upstreams
 from claude_proxy.errors import ProxyError, render
 from claude_proxy.exchange import Listener, Listeners
 from claude_proxy.ids import Ids
 from claude_proxy.ledger import Ledger
 from claude_proxy.ledger.charging import Charging
-from claude_proxy.observe import seen
 from claude_proxy.observe.cache import CacheObserver
-from claude_proxy.observe.fleet import Fleet
 from claude_proxy.observe.line import ExchangeLog
-from claude_proxy.observe.live import Live, Watcher
+from claude_proxy.observe.live import Live
+from claude_proxy.observe.machine import Machine
 from claude_proxy.observe.metrics import Metrics
 from claude_proxy.observe.quota import QuotaPoll
+from claude_proxy.observe.quota_sharing import QuotaSharing
+from claude_proxy.observe.seen import Together
 from claude_proxy.observe.sessions import Sessions
+from claude_proxy.observe.siblings import Siblings
 from claude_proxy.observe.sources import Sources
 from claude_proxy.parts import (
+    advise,
+    hosts_of,
+    learned_limits,
     make_capture,
     make_charging,
+    make_incidents,
     make_ledger,
     make_notifier,
+    make_origins,
     make_quota_poll,
     make_reader,
     make_status,
-    make_upstream,
+    make_turns,
+    make_viewers,
+    watched_quotas,
 )
 from claude_proxy.proxy.client import Receive, Scope, Send
 from claude_proxy.proxy.config import Config
 from claude_proxy.proxy.forward import Forward
 from claude_proxy.proxy.target import PREFIX, below_prefix
-from claude_proxy.settings import Settings, load, unread_sentence
-from claude_proxy.signals import on_stop_signal
+from claude_proxy.proxy.turns import Turns
+from claude_proxy.reload import Reloader
+from claude_proxy.settings import Loaded, Settings, load, unread_sentence
+from claude_proxy.signals import on_hangup, on_stop_signal
 from claude_proxy.web import Door, PageFacts, install
 from claude_proxy.web import Upstream as UpstreamFacts
-from claude_proxy.web.admin import require_admin
+from claude_proxy.web.admin import require_viewer
 from claude_proxy.web.api import Sources as ApiSources
 from claude_proxy.web.api import install_api, items
 from claude_proxy.web.asgi import answer, refuse_websocket, with_cors
 from claude_proxy.web.examining import examination
+from claude_proxy.web.login_start import LoginStart
 from claude_proxy.web.metrics import metrics
-from claude_proxy.web.pages import Site, Workers, install_pages
+from claude_proxy.web.pages import Site, install_pages
 
 if TYPE_CHECKING:
-    from claude_proxy.exchange import Failure
     from claude_proxy.notify import Notifier
-    from claude_proxy.notify.advice import Advice
     from claude_proxy.observe.status import StatusSource
-    from claude_proxy.protocol.providers import Provider
     from claude_proxy.web.admin import Check
 
 log = structlog.get_logger("app")
 
 
 class App(FastAPI):
-    """FastAPI for the pages; what is below the prefix goes straight to `forward`, past FastAPI's stack."""
+    """FastAPI serves the pages; requests below the prefix go straight to `forward`, past its middleware and routing."""
 
     forward: Forward
     origins: OriginRules
     published_under: str = ""  # ROOT_PATH
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The ASGI entry."""
+        """The ASGI entry point."""
         kind = scope["type"]
         if kind == "lifespan":
             await super().__call__(scope, receive, send)
             return
         if self.published_under and not scope.get("root_path"):
-            scope["root_path"] = self.published_under  # for servers that cannot be told
+            scope["root_path"] = self.published_under  # for servers without an option for it
         if kind == "websocket":
             await refuse_websocket(receive, send)
             return
@@ -90,7 +101,7 @@ class App(FastAPI):
                 await answer(send, 204, preflight_headers(scope, origin), b"")
                 return
             send = with_cors(send, origin)
-            scope["extensions"] = {}  # no way past `send`
+            scope["extensions"] = {}  # the extension would bypass this `send`
         path = below_prefix(scope)
         if path is None:
             await self._page(scope, receive, send)
@@ -100,7 +111,7 @@ class App(FastAPI):
     async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
         unrepeat_root_path(scope)
         try:
-            self.origins.check(scope)
+            self.origins.check_page(scope)
         except ProxyError as error:
             refusal = render(error)
             await answer(send, refusal.status, refusal.headers, refusal.body)
@@ -109,69 +120,124 @@ class App(FastAPI):
 
 
 def create_app(
-    settings: Settings | None = None,
+    settings: Settings | Loaded | None = None,
     *,
     default_base_url: str | None = None,
     beside: str | Path | None = None,
     listeners: Iterable[Listener] = (),
+    read: Callable[[], Loaded] | None = None,
 ) -> App:
     """Build the application.
 
     Args:
-        settings: by default read from the environment and the one file of settings (settings/places.py).
-        default_base_url: what BASE_URL is where neither says it (proxy.py).
-        beside: the named proxy.py (its `__file__`); a claude-proxy.toml beside it is read if no other file is.
-        listeners: told of exchanges besides our own.
+        settings: by default read from the environment and the settings file (settings/places.py).
+        default_base_url: the BASE_URL to use if neither of them sets it (proxy.py).
+        beside: `__file__` of the proxy.py that is served; a claude-proxy.toml next to it is read if no other settings file is.
+        listeners: additional observers of exchanges.
+        read: reads the settings again for a reload; by default from where they came, and never if `settings` are given.
 
     Raises:
-        SettingsError: with a sentence for each setting that cannot be used.
+        SettingsError: with a sentence for each invalid setting.
     """
-    name, unread = "default", None
-    origins: Mapping[str, str] = {}
-    if settings is None:
-        defaults = {} if default_base_url is None else {"base_url": default_base_url}
-        loaded = load(defaults=defaults, beside=None if beside is None else Path(beside))
-        settings, name, unread, origins = loaded.settings, loaded.upstream_name, loaded.unread, loaded.sources
-    told = structlog.is_configured()  # by serve or gunicorn_conf.py, which have said it once for all workers
-    logs.configure(settings.log_level, settings.log_format)
-    if unread is not None and not told:
-        log.warning("option", note=unread_sentence(unread))
+    read = read or (reader_of(default_base_url, beside) if settings is None else None)
+    loaded = taken(settings, read)
+    settings, origins = loaded.settings, loaded.sources
     app = bare_app()
-    state: dict[str, Any] = {"settings": settings, "draining": False, "ids": Ids()}
-    app.state = State(state)
-    upstream = make_upstream(settings, name)
-    charging = make_charging({name: settings.base_url})
-    ledger = app.state.ledger = make_ledger(settings, charging, app.state.ids)
+    app.state = State({"settings": settings, "draining": False, "ids": Ids()})
+    secret = app.state.client_secret = ClientSecret(settings.data_dir)
+    routes = make_routes(loaded.tables.routes)
+    upstreams = make_upstreams(loaded.upstreams, routes, settings, client_secret=secret)
+    hosts = hosts_of(upstreams)
+    charging = make_charging(hosts)
+    notifier = make_notifier(settings, app.state.ids, lambda: ledger, lambda: app.state.reader)
+    on_killed = None if notifier is None else notifier.was_killed
+    ledger: Ledger | None = make_ledger(settings, charging, app.state.ids, on_killed=on_killed)
+    app.state.ledger = ledger
     app.state.reader = make_reader(settings, ledger)
-    app.state.live = live = Live()
-    quota = make_quota_poll(settings, (upstream,), ledger)
-    notifier = make_notifier(settings)
-    app.state.capture = make_capture(settings)
+    app.state.live = Live()
+    siblings = Siblings(settings.data_dir)
+    quota = make_quota_poll(settings, upstreams, ledger, QuotaSharing(siblings, lambda: counted.leads), notifier)
+    app.state.capture = make_capture(settings, loaded.upstreams)
     counted = Metrics(sources(app, notifier, charging, quota), data_dir=settings.data_dir)
-    app.state.fleet = Fleet(live, told_here(app, charging), settings.data_dir)
+    app.state.machine = machine = machine_of(app, siblings)
+    app.state.together = together_of(app, siblings, charging)
     sessions = Sessions(projects=settings.project_names)
     watch = None if ledger is None else CacheObserver()
+    turns = make_turns(settings)
+    shared = (counted, app.state.live, siblings, machine)
     # `sessions` comes first: it names the project that the others record.
-    kept = (watch, ledger, app.state.capture, quota, notifier, app.state.fleet)
-    found = (sessions, ExchangeLog(), counted, live, *listeners, *kept)
-    app.state.listeners = Listeners([listener for listener in found if listener is not None], on_listener_error)
+    kept = (watch, ledger, app.state.capture, quota, notifier, learned_limits(turns, settings))
+    hang_on(app, sessions, ExchangeLog(), *shared, *listeners, *kept)
     app.published_under = settings.root_path
-    app.origins = OriginRules(settings.allowed_hosts, settings.allowed_origins)
-    gate = Gate(settings, app.origins, lambda: bool(state["draining"]))
-    app.forward = Forward(Config(settings, gate, (upstream,)), app.state.listeners, app.state.ids)
-    windows = quota.windows if quota is not None else tuple
-    status = make_status(app.state.reader, sessions, ledger, charging, {name: settings.base_url}, windows)
-    app.state.status = status
-    admin = require_admin(settings.admin_token)
+    app.origins = make_origins(settings)
+    config = Config(settings, make_gate(app, settings), upstreams, routes)
+    app.forward = Forward(config, app.state.listeners, app.state.ids, turns)
+    status = app.state.status = make_status(app.state.reader, sessions, ledger, charging, hosts, quota)
+    door = Door(settings, sessions)
+    app.state.reloader = None if read is None else make_reloader(app, loaded, read, Followers(hosts, door, quota, turns))
+    app.state.viewers = make_viewers(settings)
+    admin = require_viewer(app.state.viewers)
     known = api_sources(app, settings, notifier, origins)
-    add_pages(app, site_of(app, known, name, beside), (status, Door(settings, sessions)), admin)
+    add_pages(app, site_of(app, known, beside), (status, door), admin)
     app.include_router(metrics(counted.text, admin))
-    install_api(app, known, admin)
+    install_api(app, known, admin, app.state.viewers.logins)
     return app
 
 
+def taken(settings: Settings | Loaded | None, read: Callable[[], Loaded] | None) -> Loaded:
+    """The settings to begin with, given or read; logging is configured by them."""
+    if settings is None:
+        assert read is not None
+        settings = read()
+    loaded = settings if isinstance(settings, Loaded) else Loaded.of(settings)
+    told = structlog.is_configured()  # by serve or gunicorn_conf.py, which have logged it once for all workers
+    logs.configure(loaded.settings.log_level, loaded.settings.log_format)
+    if loaded.unread is not None and not told:
+        log.warning("option", note=unread_sentence(loaded.unread))
+    return loaded
+
+
+def hang_on(app: App, *listeners: Listener | None) -> None:
+    """Let listeners follow every exchange, in this order."""
+    app.state.listeners = Listeners([listener for listener in listeners if listener is not None], on_listener_error)
+
+
+def reader_of(default_base_url: str | None, beside: str | Path | None) -> Callable[[], Loaded]:
+    """What reads the settings, at the start and in each reload; the arguments are those of `create_app`."""
+    defaults = {} if default_base_url is None else {"base_url": default_base_url}
+    return partial(load, defaults=defaults, beside=None if beside is None else Path(beside))
+
+
+def make_gate(app: App, settings: Settings) -> Gate:
+    """Who may pass under these settings."""
+    return Gate(settings, app.origins, lambda: bool(app.state.draining))
+
+
+class Followers(NamedTuple):
+    """What has to learn of a reload besides the path."""
+
+    hosts: dict[str, str]
+    door: Door
+    quota: QuotaPoll | None
+    turns: Turns | None
+
+    def follow(self, config: Config) -> None:
+        """A new configuration is in force."""
+        self.hosts.update(hosts_of(config.upstreams))  # those of removed upstreams stay: their last exchanges are still priced
+        self.door.follow(config.settings)
+        if self.quota is not None:
+            self.quota.follow(watched_quotas(config.upstreams))
+        if self.turns is not None:
+            self.turns.follow(config, asyncio.get_running_loop())
+
+
+def make_reloader(app: App, loaded: Loaded, read: Callable[[], Loaded], followers: Followers) -> Reloader:
+    """What brings changed settings into force; it begins with the lifespan."""
+    return Reloader(loaded, read, app.forward, partial(make_gate, app), app.state.client_secret, changed=followers.follow)
+
+
 def bare_app() -> App:
-    """FastAPI as we use it, without a route."""
+    """Our FastAPI application, without routes."""
     return App(
         title="claude-proxy",
         version=__version__,
@@ -183,8 +249,24 @@ def bare_app() -> App:
     )
 
 
+def machine_of(app: App, siblings: Siblings) -> Machine:
+    """What this worker and the others do together."""
+    return Machine(app.state.live, siblings, lambda: upstreams_of(app))
+
+
+def upstreams_of(app: App) -> list[dict[str, Any]]:
+    """The upstreams in force, as the API shows them."""
+    return [items.upstream(one, app.state.live) for one in app.forward.config.upstreams]
+
+
+def together_of(app: App, siblings: Siblings, charging: Charging) -> Together:
+    """What the page shows of all workers."""
+    price = charging.cost_of if app.state.ledger is not None else lambda _: None
+    return Together(app.state.live, siblings, price, lambda: upstreams_of(app))
+
+
 def sources(app: App, notifier: Notifier | None, charging: Charging, quota: QuotaPoll | None) -> Sources:
-    """What the metrics take from the other rooms."""
+    """Where the metrics read the state of the other components."""
     ledger: Ledger | None = app.state.ledger
     return Sources(
         upstreams=lambda: [upstream.name for upstream in app.forward.config.upstreams],
@@ -201,7 +283,7 @@ def sources(app: App, notifier: Notifier | None, charging: Charging, quota: Quot
 
 
 def api_sources(app: App, settings: Settings, notifier: Notifier | None, origins: Mapping[str, str]) -> ApiSources:
-    """What the API takes from the other rooms.
+    """Where the API reads the state of the other components.
 
     Args:
         origins: where each setting comes from.
@@ -209,82 +291,79 @@ def api_sources(app: App, settings: Settings, notifier: Notifier | None, origins
     return ApiSources(
         reader=app.state.reader,
         live=app.state.live,
+        machine=app.state.machine,
         timezone=settings.timezone,
+        settings=lambda: [items.setting(app.forward.config.settings, field, origins) for field in Settings.model_fields],
         upstreams=lambda: [items.upstream(one, app.state.live) for one in app.forward.config.upstreams],
-        incidents=lambda: [] if notifier is None else notifier.incidents(),
-        settings=lambda: [items.setting(settings, field, origins) for field in Settings.model_fields],
+        incidents=make_incidents(notifier, app.state.reader),
     )
 
 
-def site_of(app: App, known: ApiSources, name: str, beside: str | Path | None) -> Site:
+def site_of(app: App, known: ApiSources, beside: str | Path | None) -> Site:
     """What the page takes from the other rooms, besides what the API takes.
 
     Args:
-        name: of the upstream.
         beside: as in `create_app`, for the doctor.
     """
     doctor = examination(() if beside is None else ("--app", str(beside)))
-    return Site(known, lambda: facts(app.state.settings, name), lambda: readiness(app), doctor, advice)
-
-
-def advice(failure: Failure, provider: Provider) -> Advice:
-    """What a failure means; the room of notices is imported by the first who asks."""
-    from claude_proxy.notify.advice import advise
-
-    return advise(failure, provider)
+    return Site(known, lambda: facts(app.forward.config), lambda: readiness(app), advise, doctor)
 
 
 def add_pages(app: App, site: Site, status_line: tuple[StatusSource, Door], admin: Check) -> None:
     """The page with its live part, and what is open to all."""
-    fleet: Fleet = app.state.fleet
-    page = install_pages(app, site, admin, Workers(fleet.answer, fleet.ask, fleet.let_go))
-    install(app, site.facts, site.ready, status_line, page)
-
-
-def told_here(app: App, charging: Charging) -> Callable[[Watcher], dict[str, Any]]:
-    """What this process tells those who look at the page, of its own and of the other workers."""
-    price = charging.cost_of if app.state.ledger is not None else lambda _: None
-
-    def tell(watcher: Watcher) -> dict[str, Any]:
-        live = app.state.live
-        told = seen.told(live, watcher, price, asyncio.get_running_loop().time())
-        return told | {"upstreams": [items.upstream(one, live) for one in app.forward.config.upstreams]}
-
-    return tell
+    page = install_pages(app, site, admin, app.state.together)
+    install(app, site.facts, site.ready, status_line, app.state.viewers, page)
 
 
 @asynccontextmanager
 async def lifespan(app: App) -> AsyncIterator[None]:
-    """What needs a running loop: listeners started, at the end closed, and the connections with them."""
+    """Start the listeners; at the end close them and the upstream connections."""
     await app.state.listeners.start()
-    gc.freeze()  # what is there now stays: the collector need not walk it again and again
+    opening = LoginStart(app.state.settings, app.state.viewers.logins)
+    await opening.start()
+    gc.freeze()  # what exists now lives as long as the process, so the garbage collector need not traverse it
     logs.gather(asyncio.get_running_loop())
     loop = asyncio.get_running_loop()
 
     def stopping() -> None:
         app.state.draining = True
-        loop.call_soon_threadsafe(app.state.live.end)  # a signal's handler may run in the middle of anything
+        loop.call_soon_threadsafe(app.state.live.end)  # a signal handler may interrupt anything
 
     restore = on_stop_signal(stopping)
+    config = app.forward.config
+    if not config.accounts:
+        await load_in_time(app.state.client_secret)
     log.info(
-        "ready", version=__version__, upstream=app.state.settings.base_url, notices=app.state.settings.ntfy_topic is not None
+        "ready",
+        version=__version__,
+        upstream=",".join(upstream.base_url for upstream in config.upstreams),
+        notices=config.settings.ntfy_topic is not None,
     )
+    reloader: Reloader | None = app.state.reloader
+    forget = on_hangup(reloader.reload) if reloader is not None else lambda: None
+    if reloader is not None:
+        reloader.start(loop)
     try:
         yield
     finally:
+        forget()
+        if reloader is not None:
+            reloader.stop()
         restore()
         await app.state.listeners.aclose()
+        opening.close()
         app.forward.close()
         log.info("stopped", running=app.forward.running)
         logs.gather(None)
 
 
-def facts(settings: Settings, name: str = "default") -> PageFacts:
-    """What the pages may say about this proxy."""
+def facts(config: Config) -> PageFacts:
+    """What the pages may show about this proxy."""
+    settings = config.settings
     return PageFacts(
         version=__version__,
         prefix=PREFIX,
-        upstreams=(UpstreamFacts(name, settings.base_url),),
+        upstreams=tuple(UpstreamFacts(upstream.name, upstream.base_url) for upstream in config.upstreams),
         holds_credential=settings.upstream_api_key is not None,
         needs_key=settings.proxy_api_key is not None,
         notices=settings.ntfy_topic is not None,
@@ -292,17 +371,17 @@ def facts(settings: Settings, name: str = "default") -> PageFacts:
 
 
 def readiness(app: App) -> tuple[bool, str]:
-    """Whether new requests are welcome, and why not."""
+    """Whether this process accepts new requests, and if not, why."""
     return (False, "draining") if app.state.draining else (True, "")
 
 
 def on_listener_error(hook: str, error: Exception) -> None:
-    """A listener failed; the exchange did not notice."""
+    """Log an exception of a listener. The exchange is not affected."""
     log.error("listener failed", hook=hook, exc_info=error)
 
 
 def unrepeat_root_path(scope: Scope) -> None:
-    """Behind a front that does not strip, uvicorn's root path stands before the path twice (docs/facts.md, "ASGI servers")."""
+    """Undo uvicorn's repetition of a root path that the front did not strip (docs/facts.md, "ASGI servers")."""
     root = scope.get("root_path", "").rstrip("/")
     while root and scope["path"].startswith(root * 2 + "/"):
         scope["path"] = scope["path"][len(root) :]

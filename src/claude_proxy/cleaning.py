@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 # C0, DEL and C1 (ECMA-48: what moves a cursor or starts an escape sequence), line and paragraph separator.
 _BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
@@ -28,10 +29,18 @@ def clean(text: str | bytes | None, limit: int) -> str | None:
     """
     if text is None:
         return None
+    return _clean_short(text, limit) if len(text) <= _SHORT else _cleaned(text, limit)
+
+
+def _cleaned(text: str | bytes, limit: int) -> str:
     text = _decoded(text, limit) if isinstance(text, bytes) else text[:limit]
     if not text.isprintable():  # no control, format or separator character, and no surrogate, is printable
         text = _SURROGATES.sub("\ufffd", _INVISIBLE.sub("", _BREAKS.sub(" ", text)))
     return text.strip()
+
+
+_SHORT = 128  # characters or bytes: names of models, sessions and clients, most of which come again
+_clean_short = lru_cache(2048)(_cleaned)
 
 
 def _decoded(data: bytes, limit: int) -> str:

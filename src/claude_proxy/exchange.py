@@ -1,7 +1,7 @@
-"""One client call, what it took and how it ended; and who is told of it.
+"""The record of one client call, and the hooks for those that observe calls.
 
-`proxy/forward.py` fills an `Exchange`; listeners (log, notices, ledger, metrics) read it. A listener's methods are
-synchronous and quick, and its exceptions are contained and counted: it can neither slow nor break an exchange.
+`proxy/forward.py` fills an `Exchange`; listeners (log, notices, ledger, metrics) read it. A listener's methods are synchronous
+and must return quickly. Their exceptions are caught and counted, so a faulty listener cannot break an exchange.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ import contextlib
 import enum
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from claude_proxy.errors import Side
 
 Header = tuple[bytes, bytes]
+CacheKind = Literal["first", "grew", "changed", "expired", "provider"]
+CacheArea = Literal["tools", "system", "message", "model", "settings"]
 
 
 class Outcome(enum.StrEnum):
@@ -21,27 +24,27 @@ class Outcome(enum.StrEnum):
 
     COMPLETED = "completed"  # the upstream's answer was relayed whole, whatever its status
     REFUSED = "refused"  # we answered 4xx: the client's side
-    FAILED = "failed"  # we answered 5xx: no answer was to be had
-    UNFINISHED = "unfinished"  # the upstream ended its event stream cleanly, before the answer had said everything
+    FAILED = "failed"  # we answered 5xx: there was no answer to relay
+    UNFINISHED = "unfinished"  # the upstream ended its event stream cleanly, but the answer is incomplete
     CUT = "cut"  # the upstream's answer broke off; passed on as a cut
-    STALLED = "stalled"  # the upstream's answer fell silent past the deadline; passed on as a cut
-    CANCELLED = "cancelled"  # the client left: nobody's fault
+    STALLED = "stalled"  # the upstream sent nothing until the idle timeout; passed on as a cut
+    CANCELLED = "cancelled"  # the client disconnected: nobody's fault
     CLIENT_STALLED = "client-stalled"  # the client stopped reading
     ABORTED = "aborted"  # our process was told to stop before the end
 
 
 class State(enum.StrEnum):
-    """How far a running exchange has come."""
+    """The progress of a running exchange."""
 
-    READING = "reading"  # the request's body is coming in
-    WAITING = "waiting"  # for an upstream, or for its turn there
-    SENT = "sent"  # the upstream has the request and thinks
-    ANSWERING = "answering"  # the response goes to the client
+    READING = "reading"  # receiving the request's body
+    WAITING = "waiting"  # for a connection to the upstream, or in its queue
+    SENT = "sent"  # the upstream has the request and has not answered yet
+    ANSWERING = "answering"  # relaying the response to the client
     ENDED = "ended"
 
 
 class Kind(enum.StrEnum):
-    """What a request asks of the API, by method and path."""
+    """Which endpoint a request calls, by method and path."""
 
     MESSAGES = "messages"
     COUNT_TOKENS = "count_tokens"
@@ -51,9 +54,9 @@ class Kind(enum.StrEnum):
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens as the upstream reported them (Messages API `usage`); None where it said nothing.
+    """Tokens as the upstream reported them (Messages API `usage`); None if it did not report a value.
 
-    `cache_write_5m` and `cache_write_1h` split `cache_write` where the upstream does.
+    `cache_write_5m` and `cache_write_1h` are parts of `cache_write`, by time to live, if the upstream reports them.
     """
 
     input: int | None = None
@@ -77,8 +80,9 @@ class Failure:
         side: who has to act.
         kind: Anthropic's error type (`rate_limit_error`), or our own code (`connect_failed`, `stream_cut`).
         message: a sentence, without secrets and without prompt text, at most 300 characters.
-        provider_code: the provider's own number, such as z.ai's "1302", or the provider table's word for a sentence.
-        provider: name of the provider whose table explains the failure; None if none does.
+        provider_code: the provider's own number, such as z.ai's "1302", or the provider table's name for an error that only its
+            message identifies.
+        provider: name of the provider whose table explains the failure; None if there is no explanation.
     """
 
     side: Side
@@ -93,15 +97,15 @@ class CacheVerdict:
     """What became of the prompt cache, as determined by `protocol.cache_verdict`.
 
     Attributes:
-        kind: "first", "grew", "changed", "expired" or "provider".
-        area: of a change: "tools", "system", "message", "model" or "settings"; None for the other kinds.
-        block: the first changed block, counted from 0 over tools, system and messages; None if no block is to blame.
+        kind: whether the prompt was cached, and if not, why.
+        area: the part of the request that changed; None for the other kinds.
+        block: the first changed block, counted from 0 over tools, system and messages; None if the cause is not a block.
         message: index in `messages`, for a change in the area "message".
-        lost: tokens of the prompt that were in the cache before and were not read from it.
+        lost: tokens of the prompt that had been cached and were not read from the cache now.
     """
 
-    kind: str
-    area: str | None = None
+    kind: CacheKind
+    area: CacheArea | None = None
     block: int | None = None
     message: int | None = None
     lost: int = 0
@@ -115,10 +119,11 @@ class CacheVerdict:
 
 @dataclass(slots=True)
 class Attempt:
-    """One try at one upstream. Times are event-loop seconds."""
+    """One request to one upstream. Times are in seconds of the event loop's clock."""
 
     upstream: str
     started: float
+    account: str | None = None  # name of the account at the upstream
     reused: bool = False  # sent on a pooled connection
     head_at: float | None = None
     status: int | None = None
@@ -127,22 +132,24 @@ class Attempt:
 
 @dataclass(slots=True)
 class Exchange:
-    """One client call from first byte in to last byte out. Times are event-loop seconds, but `started_at` (Unix).
+    """One client call from the first byte in to the last byte out.
 
-    What watchers of a running exchange want to see is in `state`, `bytes_out`, `usage` and the like, after `refresh`.
-    Every text of a client or an upstream has been through `cleaning.clean` before it stands here.
+    Times are in seconds of the event loop's clock; `started_at` is Unix time. To observe a running exchange, call `refresh` and
+    read `state`, `bytes_out`, `usage` and so on. Strings that come from a client or an upstream are stored here only after
+    `cleaning.clean`.
     """
 
     id: str
     method: str
-    path: str  # after the prefix, percent-encoding as it came, without the query
+    path: str  # below our prefix, percent-encoded as received, without the query
     client: str
     started: float
     started_at: float
     state: State = State.READING
     kind: Kind = Kind.OTHER
     upstream: str = ""
-    key: str | None = None  # name of the client key that was shown
+    account: str | None = None  # name of the account at the upstream; never its credential
+    key: str | None = None  # name of the client key that was sent
     session: str | None = None
     project: str | None = None  # name of the folder that the session works in
     agent: str | None = None
@@ -150,6 +157,7 @@ class Exchange:
     request_class: str | None = None
     user_agent: str | None = None
     model: str | None = None  # as the client asked for it
+    model_sent: str | None = None  # what the upstream's map put in its place
     model_served: str | None = None  # as the upstream's answer names it
     stream: bool = False
     status: int = 0
@@ -161,14 +169,16 @@ class Exchange:
     bytes_in: int = 0
     bytes_out: int = 0
     first_byte: float | None = None  # seconds from start to the first body byte sent to the client
-    heard_at: float | None = None  # when the upstream's answer last brought something
+    heard_at: float | None = None  # when the last byte of the upstream's answer came
     longest_silence: float = 0.0  # seconds without a byte from the upstream, in a stream
     pings: int = 0
     ended: float | None = None
     outcome: Outcome | None = None
     failure: Failure | None = None
-    transcript: int | None = None  # under which capture keeps its bodies, if it does
-    live: Callable[[], None] | None = None  # brings the fields up to date while the answer is relayed
+    transcript: int | None = None  # id of the captured bodies, if they are stored
+    live: Callable[[], None] | None = None  # updates the fields while the answer is being relayed
+    queue_wait: float | None = None  # seconds that it waited for its turn; None if it did not have to
+    number: int = 0  # the id as the ledger's number (see `ids`); 0 if it was not made by this process
 
     @property
     def duration(self) -> float:
@@ -176,74 +186,74 @@ class Exchange:
         return 0.0 if self.ended is None else self.ended - self.started
 
     def refresh(self) -> None:
-        """Bring `bytes_out`, `usage` and `heard_at` of a running exchange up to date: the path does so only now and then."""
+        """Update `bytes_out`, `usage` and `heard_at` of a running exchange; the relay itself does that only now and then."""
         if self.live is not None:
             self.live()
 
 
 class Tap:
-    """Sees the bytes of one exchange, as they are. Override what is wanted; nothing here may wait.
+    """Observes the bytes of one exchange, unchanged. Override the methods you need; none of them may block.
 
     Attributes:
-        at_once: whether `on_data` is to be called as each chunk passes; if not, small ones may come a few together, which costs
-            less.
+        at_once: True to have `on_data` called for each chunk as it passes. With False, small chunks may be passed together, which
+            is cheaper.
     """
 
     at_once = True
 
     @property
     def wants_data(self) -> bool:
-        """Whether it needs the response's bytes. If no tap does, the relay does not have to look at each chunk."""
+        """Whether this tap needs the response's bytes. If no tap does, the relay need not look at each chunk."""
         return type(self).on_data is not Tap.on_data
 
     def on_request(self, headers: Sequence[Header], body: bytes, *, whole: bool) -> None:
-        """The request has gone to the upstream; `body` is what was kept of it, all of it if `whole`. Once per attempt."""
+        """Called once per attempt, when the request has been sent. `body` is the part that was kept; all of it if `whole`."""
 
     def on_response(self, status: int, headers: Sequence[Header]) -> None:
-        """The head of the answer that goes to the client, as the upstream sent it."""
+        """Called with the head of the answer that the client gets, as the upstream sent it."""
 
     def on_data(self, data: bytes) -> None:
-        """The next bytes of that answer's body."""
+        """Called with the next bytes of that answer's body."""
 
     def on_end(self, exchange: Exchange) -> None:
-        """The exchange is over; called once."""
+        """Called once, when the exchange is over."""
 
 
 class Listener:
-    """What may be overridden to be told of exchanges. Every method is optional."""
+    """Base class of what observes exchanges. Override the methods you need."""
 
     async def start(self) -> None:
-        """The event loop runs; called once, before the first exchange."""
+        """Called once in the running event loop, before the first exchange."""
 
     async def aclose(self) -> None:
-        """The last exchange is over: write down what is still to be written."""
+        """Called after the last exchange: write whatever is still pending."""
 
     def on_exchange_start(self, exchange: Exchange) -> None:
-        """The request's head has been read."""
+        """Called when the request's head has been read."""
 
     def on_attempt(self, exchange: Exchange, attempt: Attempt) -> None:
-        """An attempt has ended: its head came, or it failed."""
+        """Called when an attempt got a response head, or failed."""
 
     def on_response_start(self, exchange: Exchange) -> None:
-        """Status and headers go to the client now."""
+        """Called just before status and headers are sent to the client."""
 
     def on_exchange_end(self, exchange: Exchange) -> None:
-        """The exchange is over; called exactly once for each."""
+        """Called exactly once for each exchange, when it is over."""
 
     def on_upstream_state(self, upstream: str, state: str) -> None:
-        """An upstream was ejected or came back."""
+        """Called when an upstream was ejected or is back in rotation."""
 
     def tap(self, exchange: Exchange) -> Tap | None:
-        """A tap that sees this exchange's bytes, or None. Called when the exchange opens."""
+        """Return a tap for this exchange's bytes, or None. Called once the request has been read, as far as it is kept."""
         return None
 
 
 class Listeners:
-    """Fans out to listeners; an exception of one is contained, counted and reported, never raised.
+    """Calls every listener. An exception in one is caught, counted and reported; the others are still called.
 
     Args:
         listeners: called in this order.
-        on_error: told of each contained exception with the hook's name.
+        on_error: called with the hook's name and the exception that was caught.
     """
 
     def __init__(self, listeners: Iterable[Listener] = (), on_error: Callable[[str, Exception], None] | None = None) -> None:
@@ -258,19 +268,19 @@ class Listeners:
         self._taps = [x.tap for x in self._all if overrides(x, "tap")]
 
     async def start(self) -> None:
-        """Start each listener. Unlike the hooks', an exception here is raised: it stops the start of the process."""
+        """Start each listener. Unlike in the hooks, an exception here propagates, and the process does not start."""
         for listener in self._all:
             await listener.start()
 
     async def aclose(self) -> None:
-        """Close each listener, whatever the others do."""
+        """Close each listener, even if closing another one fails."""
         for listener in reversed(self._all):
             try:
                 await listener.aclose()
-            except Exception as error:  # the next one has something to write down too
+            except Exception as error:  # the next one may have something to write too
                 self.contain("aclose", error)
 
-    # Each of these runs for each exchange: the containment stands in place, since a call around it would cost as much as a hook.
+    # These run for every exchange, so the try block is repeated in each: a shared helper would cost as much as the hook itself.
 
     def exchange_start(self, exchange: Exchange) -> None:
         for hook in self._start:
@@ -305,7 +315,7 @@ class Listeners:
             self._call("on_upstream_state", hook, upstream, state)
 
     def tap(self, exchange: Exchange) -> Tap | None:
-        """All taps that want to see this exchange, as one whose exceptions are contained; None if there are none."""
+        """Return the listeners' taps for this exchange as one tap that never raises; None if there are no taps."""
         taps: list[Tap] = []
         for offer in self._taps:
             try:
@@ -318,10 +328,10 @@ class Listeners:
         return _Taps(taps, self._call) if taps else None
 
     def contain(self, where: str, error: Exception) -> None:
-        """Count and report an exception of something that only looks on: the exchange goes on."""
+        """Count and report an exception of code that only observes. The exchange continues."""
         self.errors += 1
         if self._on_error is not None:
-            with contextlib.suppress(Exception):  # the log that failed may be the log that is told
+            with contextlib.suppress(Exception):  # reporting may fail for the same reason, such as a broken log
                 self._on_error(where, error)
 
     def _call(self, name: str, hook: Callable[..., None], *args: object, **more: object) -> None:
@@ -332,7 +342,7 @@ class Listeners:
 
 
 class _Taps(Tap):
-    """Several taps as one."""
+    """Passes everything to several taps."""
 
     def __init__(self, taps: list[Tap], call: Callable[..., None]) -> None:
         self._taps = taps
@@ -362,5 +372,5 @@ class _Taps(Tap):
 
 
 def overrides(listener: Listener, hook: str) -> bool:
-    """Whether `listener` does something in `hook`: those that do not are never called."""
+    """Whether `listener` overrides `hook`; hooks that are not overridden are never called."""
     return getattr(type(listener), hook) is not getattr(Listener, hook)

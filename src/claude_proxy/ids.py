@@ -1,8 +1,8 @@
-"""Exchange ids: 63-bit integers that sort by time, and the text in which people see them.
+"""Exchange ids: 63-bit integers that sort by time, and their text form.
 
-From the top: 41 bits of Unix milliseconds (enough until 2039), 10 bits of worker number, 12 bits of sequence. The ledger's
-primary key is the integer. Logs, errors, the API and the page show `cp_` and 13 digits of Crockford's base 32
-(https://www.crockford.com/base32.html), since a JSON number is exact only below 2**53.
+From the highest bit: 41 bits of Unix milliseconds (enough until 2039), 10 bits of worker number, 12 bits of sequence number. The
+ledger's primary key is the integer. Logs, errors, the API and the page show `cp_` and 13 digits of Crockford's base 32
+(https://www.crockford.com/base32.html), because a JSON number is exact only below 2**53.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ _MAX_MS = 2**41 - 1
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = tuple(high + low for high in _DIGITS for low in _DIGITS)
 _LENGTH = 13
-# To the digits of `int(text, 32)`. Letters that people confuse count as the digit they look like; hyphens may separate.
+# Translates to the digits of `int(text, 32)`. Letters count as the digit they resemble; hyphens are removed.
 _READ: dict[int, str | None] = {ord(char): "0123456789abcdefghijklmnopqrstuv"[value] for value, char in enumerate(_DIGITS)}
 _READ |= {ord("o"): "0", ord("i"): "1", ord("l"): "1", ord("-"): None} | {ord("u"): "!"}
 
 
 class Ids:
-    """Makes the ids of one process. Calls may come from any thread.
+    """Creates the ids of one process. Thread-safe.
 
-    A clock that steps back is ignored until it catches up, and the 4097th id of a millisecond takes the next one: ids only grow.
+    Ids only grow: if the clock steps back, the last millisecond is used until the clock catches up, and the 4097th id within a
+    millisecond takes the next millisecond.
 
     Args:
-        worker: 0 to 1023. By default a random number of those that nobody leases, until `worker` is set.
+        worker: 0 to 1023. By default a random number outside the leased range, until `worker` is set.
         clock: Unix nanoseconds.
     """
 
@@ -61,17 +62,17 @@ def unleased_worker() -> int:
 
 
 def reminted(number: int) -> int:
-    """Another id of the same millisecond, for one that turned out to be taken."""
+    """Another id of the same millisecond, to replace one that is already in use."""
     return number >> 22 << 22 | unleased_worker() << 12 | random.randrange(_SEQUENCE + 1)  # noqa: S311 - as above
 
 
 def first_of(ms: int) -> int:
-    """The smallest id of a Unix millisecond: bounds a range of ids by time. Times out of range give the nearest bound."""
+    """The smallest id of a Unix millisecond, for selecting ids by time. A time out of range gives the nearest valid id."""
     return min(max(ms, 0), _MAX_MS) << 22
 
 
 def milliseconds(number: int) -> int:
-    """The Unix milliseconds at which an id was made."""
+    """The Unix milliseconds at which an id was created."""
     return number >> 22
 
 
@@ -84,10 +85,10 @@ def encode(number: int) -> str:
 
 
 def decode(text: str) -> int:
-    """The id that a text names, as people type it: any case, with or without `cp_`, O for 0, I or L for 1, hyphens anywhere.
+    """Parse an id as people type it: in any case, with or without `cp_`, with O for 0, I or L for 1, and with hyphens.
 
     Raises:
-        ValueError: the text is no id.
+        ValueError: the text is not an id.
     """
     digits = text.strip().lower().removeprefix(PREFIX).translate(_READ)
     if len(digits) == _LENGTH and digits.isascii() and digits.isalnum():

@@ -169,6 +169,7 @@ class Sink:
         while rest:
             written = raw.write(rest)
             if written is None:  # another process made the shared file description non-blocking
+                # Not poll(): it may report room that another process then fills, and does not support terminals on macOS.
                 time.sleep(_AGAIN)
             else:
                 rest = rest[written:]

@@ -2,64 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import msgspec
 import structlog
 
 from claude_proxy import __version__
+from claude_proxy.access.logins import Logins
+from claude_proxy.access.origin import OriginRules
+from claude_proxy.access.viewers import Viewers, shows
+from claude_proxy.accounts import make_upstreams
 from claude_proxy.exchange import Listener
 from claude_proxy.ids import Ids
 from claude_proxy.ledger import Ledger, Options, prices
 from claude_proxy.ledger.charging import Charging
-from claude_proxy.ledger.options import Say, Store
+from claude_proxy.ledger.options import IncidentRow, NotReadable, Sample, Say, Store
 from claude_proxy.ledger.prices import Prices
+from claude_proxy.ledger.prices.quota import Quota
 from claude_proxy.ledger.reader import Reader
+from claude_proxy.observe.election import Election
 from claude_proxy.observe.quota import QuotaPoll, Watched
+from claude_proxy.observe.quota_sharing import QuotaSharing
 from claude_proxy.observe.session_sums import Booked, SessionSums
 from claude_proxy.observe.sessions import Sessions
-from claude_proxy.observe.sources import QuotaWindow
 from claude_proxy.observe.status import StatusSource
-from claude_proxy.protocol.providers import find_at
 from claude_proxy.proxy.config import Upstream
-from claude_proxy.settings import SECRETS, Settings
-from claude_proxy.upstream.dial import parse_origin
-from claude_proxy.upstream.pool import Pool
-from claude_proxy.web.admin import shows
+from claude_proxy.proxy.learned import LearnedLimits
+from claude_proxy.proxy.turns import Turns
+from claude_proxy.settings import SECRETS, Settings, UpstreamSettings, default_upstream
 
 if TYPE_CHECKING:
+    from claude_proxy.exchange import Failure
     from claude_proxy.ledger.queries import Books
-    from claude_proxy.notify import Notifier
+    from claude_proxy.notify import Figures, Notifier, Report
+    from claude_proxy.notify.advice import Advice
+    from claude_proxy.protocol.providers import Provider
 
 log = structlog.get_logger("app")
 
 
 def make_upstream(settings: Settings, name: str = "default") -> Upstream:
-    """The upstream, from BASE_URL, UPSTREAM_API_KEY and UPSTREAM_AUTH or its `[[upstream]]`."""
-    origin = parse_origin(settings.base_url)
-    pool = Pool(
-        origin,
-        settings.upstream_ca_file,
-        connect_timeout=settings.connect_timeout,
-        expiry=settings.keepalive_expiry,
-        limit=settings.max_connections,
-    )
-    key = settings.upstream_api_key
-    provider = find_at(settings.base_url)
-    credential = None
-    if key is not None:
-        secret = key.get_secret_value().encode()
-        bearer = (settings.upstream_auth or provider.auth) == "bearer"
-        credential = (b"authorization", b"Bearer " + secret) if bearer else (b"x-api-key", secret)
-    return Upstream(name, pool, credential, base_url=settings.base_url, provider=provider, memory=settings.count_tokens_memory)
+    """The upstream of BASE_URL, UPSTREAM_API_KEY and UPSTREAM_AUTH."""
+    (upstream,) = make_upstreams((default_upstream(settings, name),), (), settings)
+    return upstream
 
 
 def make_charging(upstreams: Mapping[str, str]) -> Charging:
     """What prices exchanges; it reads the price lists when it is first asked.
 
     Args:
-        upstreams: base URL by name.
+        upstreams: host name by upstream; looked up for each price.
     """
 
     def load_prices() -> Prices:
@@ -68,15 +63,23 @@ def make_charging(upstreams: Mapping[str, str]) -> Charging:
             log.warning("prices", problem=loaded.problem)
         return loaded.prices
 
-    return Charging(load_prices, {name: urlsplit(base_url).hostname or "" for name, base_url in upstreams.items()})
+    return Charging(load_prices, upstreams)
 
 
-def make_ledger(settings: Settings, charging: Charging, make_id: Ids) -> Ledger | None:
+def hosts_of(upstreams: Iterable[Upstream]) -> dict[str, str]:
+    """The host name of each upstream, by the upstream's name."""
+    return {one.name: urlsplit(one.base_url).hostname or "" for one in upstreams}
+
+
+def make_ledger(
+    settings: Settings, charging: Charging, make_id: Ids, *, on_killed: Callable[[float], None] | None = None
+) -> Ledger | None:
     """What keeps the books; the database's modules are imported by its thread.
 
     Args:
         charging: prices what is recorded.
         make_id: gets the worker number that the database leases.
+        on_killed: told in that thread when an earlier process is found dead: its last sign of life (Unix seconds).
     """
     if not settings.ledger:
         return None
@@ -86,7 +89,8 @@ def make_ledger(settings: Settings, charging: Charging, make_id: Ids) -> Ledger 
         from claude_proxy.ledger.opening import Opener
 
         charging.ready()
-        return Opener(options, make_id, say)
+        on_unclean = (lambda dead: None) if on_killed is None else (lambda dead: on_killed(dead.seen / 1000))
+        return Opener(options, make_id, say, on_unclean=on_unclean)
 
     return Ledger(opener, price=charging)
 
@@ -115,27 +119,50 @@ def make_reader(settings: Settings, ledger: Ledger | None) -> Reader:
     return Reader(open_books, place=lambda: ledger.in_memory, shut=lambda: ledger.shut)
 
 
-def make_quota_poll(settings: Settings, upstreams: Iterable[Upstream], ledger: Ledger | None) -> QuotaPoll | None:
-    """What asks the providers' quota endpoints, if there are any and their answers can be kept."""
-    quotas = [(one, one.provider.quota) for one in upstreams]
-    watched = [Watched(one.name, quota, one.pool, one.credential) for one, quota in quotas if quota is not None]
-    if ledger is None or not watched or not settings.quota_poll:
+def make_quota_poll(
+    settings: Settings,
+    upstreams: Iterable[Upstream],
+    ledger: Ledger | None,
+    sharing: QuotaSharing | None = None,
+    notifier: Notifier | None = None,
+) -> QuotaPoll | None:
+    """What asks the providers' quota endpoints, if there are any and somebody wants their answers."""
+    watched = watched_quotas(upstreams)
+    if (ledger is None and notifier is None) or not watched or not settings.quota_poll:
         return None
     key = settings.proxy_api_key
 
     def is_own_key(shown_: bytes) -> bool:
         return key is not None and shows([(b"authorization", b"Bearer " + shown_)], key.get_secret_value().encode())
 
-    return QuotaPoll(watched, ledger.writer.put_sample, is_own_key=is_own_key)
+    def keep(sample: Sample) -> None:
+        if ledger is not None:
+            ledger.writer.put_sample(sample)
+        if notifier is not None:
+            plan = Quota(None, sample.windows).plan
+            notifier.quota_seen(sample.upstream, [(one.name, one.ratio, one.resets_at) for one in plan if one.ratio is not None])
+
+    return QuotaPoll(watched, keep, is_own_key=is_own_key, sharing=sharing)
 
 
-def make_capture(settings: Settings) -> Listener | None:
-    """What stores bodies, if asked to; otherwise it only expires what an earlier start has stored."""
+def watched_quotas(upstreams: Iterable[Upstream]) -> list[Watched]:
+    """The upstreams that tell their quota."""
+    quotas = [(one, one.provider.quota) for one in upstreams]
+    return [Watched(one.name, quota, one.pool, one.credential) for one, quota in quotas if quota is not None]
+
+
+def make_capture(settings: Settings, upstreams: Iterable[UpstreamSettings] = ()) -> Listener | None:
+    """What stores bodies, if asked to; otherwise it only expires what an earlier start has stored.
+
+    Args:
+        upstreams: their keys are redacted.
+    """
     if settings.capture == "off" and not (settings.data_dir / "capture.db").exists():
         return None
     from claude_proxy.ledger.capture import Capture, CaptureOptions
 
     values = [getattr(settings, name) for name in SECRETS if hasattr(settings, name)]
+    values += [account.key for upstream in upstreams for account in upstream.accounts]
     return Capture(
         CaptureOptions(
             data_dir=settings.data_dir,
@@ -153,28 +180,149 @@ def make_status(
     ledger: Ledger | None,
     charging: Charging,
     upstreams: Mapping[str, str],
-    quota: Callable[[], Iterable[QuotaWindow]],
+    quota: QuotaPoll | None,
 ) -> StatusSource:
     """What the status line says; it asks the ledger in a thread, and the database's modules come with the first question.
 
     Args:
-        upstreams: base URL by name.
-        quota: the plan's windows.
+        upstreams: host name by upstream.
+        quota: knows the plan's windows.
     """
-    hosts = {name: urlsplit(base_url).hostname or name for name, base_url in upstreams.items()}
+    windows = tuple if quota is None else quota.windows
     if ledger is None:
-        return StatusSource(sessions, hosts=hosts, quota=quota)
+        return StatusSource(sessions, hosts=upstreams, quota=windows)
 
     def booked(session: str, ended: Sequence[str]) -> Booked:
         return Booked(*reader.books().session_sums(session, ended))
 
-    return StatusSource(sessions, SessionSums(sessions, booked, charging), hosts=hosts, quota=quota)
+    return StatusSource(sessions, SessionSums(sessions, booked, charging), hosts=upstreams, quota=windows)
 
 
-def make_notifier(settings: Settings) -> Notifier | None:
-    """The ntfy listener if a topic is set; its room is not even imported otherwise."""
+def make_origins(settings: Settings) -> OriginRules:
+    """The hosts and origins that are allowed: those of the settings, and the host of PUBLIC_URL."""
+    public = urlsplit(settings.public_url or "").hostname
+    return OriginRules((*settings.allowed_hosts, *([public] if public else [])), settings.allowed_origins)
+
+
+def make_viewers(settings: Settings) -> Viewers:
+    """What decides who may look at the page."""
+    return Viewers(settings.admin_token, Logins(settings.data_dir))
+
+
+def make_turns(settings: Settings) -> Turns | None:
+    """The queue. Several workers share an account's limit: each begins with its part."""
+    return Turns(workers=settings.web_concurrency or 1) if settings.queue else None
+
+
+def learned_limits(turns: Turns | None, settings: Settings) -> LearnedLimits | None:
+    """What keeps the limits that the queue learns."""
+    return None if turns is None else LearnedLimits(turns.queue, settings.data_dir)
+
+
+def make_notifier(
+    settings: Settings,
+    make_id: Ids | None = None,
+    ledger: Callable[[], Ledger | None] = lambda: None,
+    reader: Callable[[], Reader | None] = lambda: None,
+) -> Notifier | None:
+    """The ntfy listener if a topic is set; its room is not even imported otherwise.
+
+    Args:
+        make_id: makes the ids of incidents.
+        ledger: what keeps the books; `reader` asks them. Both may be made after the notifier.
+    """
     if settings.ntfy_topic is None:
         return None
-    from claude_proxy.notify import Notifier
+    from claude_proxy.notify import Figures, Notifier, Surroundings
 
-    return Notifier(settings)
+    def record(report: Report) -> None:
+        books = ledger()
+        if books is not None:
+            books.writer.put_sample(incident_row(report))
+
+    def ledger_lost() -> int:
+        books = ledger()
+        return 0 if books is None else books.writer.lost
+
+    async def figures(since: float, until: float) -> Figures:
+        books = reader()
+        if books is None:
+            return Figures(since, until)
+        totals = (await books.ask(lambda books: books.usage(since=since, until=until)))["totals"]
+        tokens = sum(totals[name] for name in totals if name.endswith("_tokens"))
+        return Figures(since, until, totals["exchanges"], totals["failed"], tokens, totals["cost_usd"])
+
+    around = Surroundings(
+        make_id=make_id or Ids(),
+        record=record,
+        ledger_lost=ledger_lost,
+        figures=figures,
+        seat=None if sys.platform == "win32" else lambda name: Election(settings.data_dir, name),
+    )
+    return Notifier(settings, around=around)
+
+
+def incident_row(report: Report) -> IncidentRow:
+    """An incident as the books keep it."""
+    more = {name: getattr(report, name) for name in ("meaning", "message", "fix", "told", "pushed")}
+    return IncidentRow(
+        id=report.id,
+        kind=report.code,
+        subject=report.upstream,
+        text=msgspec.json.encode(more).decode(),
+        opened=int(report.opened * 1000),
+        seen=int(report.seen * 1000),
+        closed=None if report.closed is None else int(report.closed * 1000),
+        exchanges=report.failures,
+    )
+
+
+def make_incidents(notifier: Notifier | None, reader: Reader, limit: int = 100) -> Callable[[], Awaitable[list[dict[str, Any]]]]:
+    """What `GET /api/v1/incidents` lists: those in memory, and from the books those of before and of the other workers."""
+
+    async def incidents() -> list[dict[str, Any]]:
+        try:
+            rows = await reader.ask(lambda books: books.incidents(limit))
+        except NotReadable:
+            rows = []
+        if not rows and notifier is None:
+            return []
+        from claude_proxy.notify import Report, shown
+
+        here = [] if notifier is None else notifier.reports()
+        known = {report.id for report in here}
+        leads = notifier is not None and notifier.leads
+        reports = here + [report_of(row, Report, leads=leads) for row in rows if row.id not in known]
+        return [shown(report) for report in sorted(reports, key=lambda report: report.seen, reverse=True)]
+
+    return incidents
+
+
+def report_of(row: IncidentRow, make: type[Report], *, leads: bool) -> Report:
+    """An incident from the books. The worker that decides knows all that is open: one that it does not know is over."""
+    try:
+        more = msgspec.json.decode(row.text)
+    except msgspec.DecodeError:
+        more = {}
+    closed = row.seen if row.closed is None and leads else row.closed
+    return make(
+        id=row.id,
+        upstream=row.subject,
+        code=row.kind,
+        meaning=more.get("meaning", ""),
+        message=more.get("message", ""),
+        fix=more.get("fix", ""),
+        opened=row.opened / 1000,
+        seen=row.seen / 1000,
+        closed=None if closed is None else closed / 1000,
+        failures=row.exchanges,
+        told=bool(more.get("told")),
+        pushed=tuple((at, title) for at, title in more.get("pushed", ())),
+    )
+
+
+def advise(failure: Failure, provider: Provider) -> Advice:
+    """What a failure means for a person, for the page; the notices' package is imported by the first one that is shown."""
+    from claude_proxy.notify import advice
+
+    return advice.advise(failure, provider)

@@ -59,6 +59,26 @@ def surviving(numbers: Iterable[signal.Signals], tell: Callable[[signal.Signals]
             signal.signal(number, signal.SIG_DFL)
 
 
+_on_hangup: list[Callable[[], None]] = []
+
+
+def on_hangup(act: Callable[[], None]) -> Callable[[], None]:
+    """Have `act` called when SIGHUP arrives at a server that leaves its meaning to the app (`serve` without a terminal).
+
+    Returns:
+        a function that undoes this.
+    """
+    _on_hangup.append(act)
+    return lambda: _on_hangup.remove(act)
+
+
+def hung_up() -> bool:
+    """Called by such a server, maybe in a signal handler. Return whether somebody acted."""
+    for act in _on_hangup:
+        act()
+    return bool(_on_hangup)
+
+
 def on_stop_signal(tell: Callable[[], None]) -> Callable[[], None]:
     """Call `tell` on SIGTERM or SIGINT, then the handler that the server had installed.
 

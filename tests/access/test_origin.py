@@ -234,3 +234,59 @@ def test_an_answer_to_a_page_never_allows_credentials() -> None:
     for headers in (cors_headers(b"https://a"), preflight_headers(scope(), b"https://a")):
         assert b"access-control-allow-credentials" not in dict(headers)
     assert b"x-claude-proxy-error" in dict(cors_headers(b"https://a"))[b"access-control-expose-headers"]
+
+
+# -- changes on the page and the API
+
+CHANGES = ("POST", "PUT", "PATCH", "DELETE")
+HOST = ("host", "localhost:3000")
+
+
+@pytest.mark.parametrize("method", CHANGES)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [("origin", "http://localhost:3000")],
+        [("origin", "https://localhost:3000"), ("sec-fetch-site", "same-origin")],
+        [("sec-fetch-site", "none")],
+        [("origin", "https://app.example"), ("sec-fetch-site", "cross-site")],
+    ],
+    ids=repr,
+)
+def test_a_change_may_come_from_our_page_a_named_origin_or_a_program(method: str, headers: list[tuple[str, str]]) -> None:
+    OriginRules(origins=["https://app.example"]).check_page(scope(HOST, *headers, method=method))
+
+
+@pytest.mark.parametrize("method", CHANGES)
+@pytest.mark.parametrize("allowed", [[], ["*"], ["https://app.example"]])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("origin", "https://evil.example"), ("sec-fetch-site", "cross-site")],
+        [("origin", "http://localhost:8080"), ("sec-fetch-site", "same-site")],
+        [("origin", "http://localhost")],
+        [("origin", "null")],
+        [("origin", "")],
+        [("origin", "http://[")],
+        [("sec-fetch-site", "cross-site")],
+        [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")],
+        [("sec-fetch-site", "same-site")],
+        [("origin", "http://localhost:3000"), ("sec-fetch-site", "cross-site")],
+    ],
+    ids=repr,
+)
+def test_no_other_page_may_change_anything(method: str, allowed: list[str], headers: list[tuple[str, str]]) -> None:
+    with pytest.raises(Forbidden):
+        OriginRules(origins=allowed).check_page(scope(HOST, *headers, method=method))
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_a_rebound_name_may_neither_look_nor_change(method: str) -> None:
+    headers = [("host", "rebound.example:3000"), ("origin", "http://rebound.example:3000"), ("sec-fetch-site", "same-origin")]
+    with pytest.raises(Forbidden, match="does not serve the host name"):
+        OriginRules(origins=["*"]).check_page(scope(*headers, method=method))
+
+
+def test_a_link_from_elsewhere_may_be_followed() -> None:
+    OriginRules().check_page(scope(HOST, ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), method="GET"))

@@ -35,7 +35,8 @@ PROVIDERS = (
 )
 """
 READERS = """
-import asyncio, json
+import asyncio, json, tempfile
+from pathlib import Path
 from claude_proxy.parts import make_upstream
 from claude_proxy.cli.client_env import variables
 from claude_proxy.cli.doctor.way import credential
@@ -44,14 +45,16 @@ from claude_proxy.notify import Notifier, secrets_of
 from claude_proxy.notify.advice import advise
 from claude_proxy.protocol.judge import judge, retry_hint
 from claude_proxy.protocol.providers import find_at
+from claude_proxy.protocol.ruling import rule
 from claude_proxy.protocol.usage import ErrorBody
 from claude_proxy.settings import Settings
 from claude_proxy.web import PageFacts, Upstream
 
 URL = "https://api.acme.example/anthropic"
-settings = Settings(base_url=URL, upstream_api_key="the-key", ntfy_topic="t")
+settings = Settings(base_url=URL, upstream_api_key="the-key", ntfy_topic="t", data_dir=Path(tempfile.mkdtemp()))
 anthropic = Settings(base_url="https://api.anthropic.com")
 provider = find_at(URL)
+ruling = rule(429, ErrorBody("rate_limit_error", "no more", "7001"), provider=provider, now=0.0)
 failure = judge(429, ErrorBody("rate_limit_error", "no more", "7001"), provider=provider, credential_held=True)
 exchange = Exchange("id", "POST", "/v1/messages", "", 0.0, 0.0, upstream="default", status=429, ended=1.0)
 exchange.outcome, exchange.failure = Outcome.COMPLETED, failure
@@ -60,7 +63,9 @@ told = []
 async def listen():
     notifier = Notifier(settings, clock=lambda: 1.0)
     notifier.publisher.put = told.append
+    await notifier.start()
     notifier.on_exchange_end(exchange)
+    await notifier.aclose()
 asyncio.run(listen())
 
 advice = advise(failure, provider)
@@ -68,6 +73,7 @@ page = PageFacts("1", "/api", (Upstream("default", URL),), holds_credential=Fals
 print(json.dumps({
     "judge": [failure.side, failure.provider_code, failure.provider],
     "hint": retry_hint(failure),
+    "ruling": [ruling.group, ruling.code, ruling.account_dead],
     "advice": [advice.name.en, advice.do.en, advice.name.ko, advice.do.ko],
     "notice": [told[0].title, told[0].priority, "Buy rockets." in told[0].message],
     "public": [value for value in secrets_of(settings) if "acme" in value],
@@ -92,6 +98,7 @@ def test_a_new_provider_is_one_new_file(tmp_path: Path) -> None:
     assert json.loads(done.stdout) == {
         "judge": ["upstream", "7001", "acme"],
         "hint": False,
+        "ruling": ["stop_until", "7001", False],
         "advice": ["rockets used up", "Buy rockets.", "로켓 소진", "로켓을 사세요."],
         "notice": ["Acme: rockets used up (7001)", 4, True],
         "public": [],
@@ -172,8 +179,9 @@ def test_what_counts_as_knowledge(text: str, known: bool) -> None:
     assert bool(HOST.search(text) or CODE.search(text)) is known
 
 
-def test_a_providers_file_imports_only_the_types() -> None:
+def test_a_providers_file_imports_only_what_all_providers_share() -> None:
     """So that each can be read, and added, by itself."""
+    package = "claude_proxy.protocol.providers"
     for file, tree in modules().items():
         if re.fullmatch(r"protocol/providers/(?!__init__|base)\w+\.py", file):
             ours = {
@@ -181,4 +189,4 @@ def test_a_providers_file_imports_only_the_types() -> None:
                 for node in ast.walk(tree)
                 if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("claude_proxy")
             }
-            assert ours <= {"claude_proxy.protocol.providers.base"}, file
+            assert ours <= {f"{package}.base", f"{package}.codes"}, file

@@ -38,6 +38,7 @@ def test_a_dry_run_says_what_would_change(invoke: Invoke, ledger: Path) -> None:
     result = invoke("reprice", *SINCE, "--dry-run", "--data-dir", str(ledger))
     assert result.exit_code == 0, result.output
     assert "2 of 3 exchanges would change." in result.stdout
+    assert "Unpriced exchanges get the prices of their upstream in these settings: default is api.z.ai." in result.stdout
     assert "unpriced" in result.stdout
     assert "zai/glm-5.3.old" in result.stdout
     assert totals(ledger) == before
@@ -46,8 +47,13 @@ def test_a_dry_run_says_what_would_change(invoke: Invoke, ledger: Path) -> None:
 def test_without_a_terminal_it_needs_yes(invoke: Invoke, ledger: Path) -> None:
     before = totals(ledger)
     result = invoke("reprice", *SINCE, "--data-dir", str(ledger))
-    assert (result.exit_code, result.stderr) == (0, "Nothing was changed: say --yes to do it.\n")
+    assert (result.exit_code, result.stderr) == (0, "Nothing was changed. Use --yes to apply the changes.\n")
     assert totals(ledger) == before
+
+
+def test_a_time_without_exchanges_is_said(invoke: Invoke, ledger: Path) -> None:
+    result = invoke("reprice", "--since", "2040-01-01", "--data-dir", str(ledger))
+    assert result.stdout == "Nothing to change: no exchange was recorded since then.\n"
 
 
 def test_with_yes_rows_and_sums_change(invoke: Invoke, ledger: Path) -> None:
@@ -58,7 +64,7 @@ def test_with_yes_rows_and_sums_change(invoke: Invoke, ledger: Path) -> None:
     assert 0 < after["cost_usd"] < 0.1
     assert_books_balance(Place(ledger).engine(reading=True))
     again = invoke("reprice", *SINCE, "--yes", "--data-dir", str(ledger))
-    assert "Nothing to change in 3 exchanges of that time" in again.stdout
+    assert "Nothing to change: all 3 exchanges have current prices." in again.stdout
 
 
 def test_the_users_own_prices_count(invoke: Invoke, ledger: Path, own_file: Path) -> None:
@@ -89,7 +95,7 @@ def test_on_a_terminal_it_asks(ledger: Path, answer: bytes, changed: bool) -> No
     with subprocess.Popen(command, env=environ, stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
         shown = b""
-        while b"Change them?" not in shown:
+        while b"Apply the changes?" not in shown:
             shown += os.read(ours, 4096)
         os.write(ours, answer)
         assert process.wait(30) == 0

@@ -30,14 +30,14 @@ def test_it_is_told_in_plain_words(invoke: Invoke, tmp_path: Path, made: list[st
     text = shown(invoke, tmp_path, made[1], "--timezone", "Asia/Seoul")
     for part in (
         f"{made[1]} completed, status 200",
-        "asked 2026-09-21 23:13:20 (Asia/Seoul), messages",
+        "started 2026-09-21 23:13:20 (Asia/Seoul), messages",
         "client 127.0.0.1",
         "model glm-5.3",
         "upstream default",
         "session session-1",
         "agent helper",
-        "time first byte after 750 ms, all of it 2.5 s",
-        "tokens 100 in, 20 out, 3,000 read from the cache, 40 written to it",
+        "time first byte after 750 ms, 2.5 s in all",
+        "tokens 100 in, 20 out, 3,000 read from the cache, 40 written to the cache",
         "cost $0.25 at API list price zai/glm-5.3.abc",
     ):
         assert part in text
@@ -48,13 +48,13 @@ def test_attempts_are_a_ladder(invoke: Invoke, tmp_path: Path, made: list[str]) 
     assert (
         "attempt 1 0 ms: to default, status 429 after 400 ms, rate_limit_error, code 1302: Too many concurrent requests" in text
     )
-    assert "attempt 2 1.0 s: to default on a kept connection, status 200 after 500 ms" in text
+    assert "attempt 2 1.0 s: to default on a pooled connection, status 200 after 500 ms" in text
 
 
 def test_what_is_not_known_is_said_or_left_out(invoke: Invoke, tmp_path: Path, made: list[str]) -> None:
     unpriced, refused = shown(invoke, tmp_path, made[2]), shown(invoke, tmp_path, made[3])
-    assert "cost unpriced: no price is known for this model here" in unpriced
-    assert "tokens none were reported" in refused
+    assert "cost unpriced: no price is known for this model at this upstream" in unpriced
+    assert "tokens none reported" in refused
     assert "$" not in unpriced + refused
     assert "failure rate_limit_error, the upstream's side, code 1302: Too many concurrent requests" in refused
     assert "session" not in refused

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from claude_proxy.cli.figures import cost, count, dollars, seconds, size
+from claude_proxy.cli.stats_table import MANY
 from claude_proxy.ledger.groups import BY
 from claude_proxy.ledger.queries import Books
 from tests.cli.conftest import Invoke
@@ -49,6 +50,16 @@ def test_the_table_has_the_columns_people_know(invoke: Invoke, ledger: Path) -> 
     assert "No price is known for 1 exchange: not included in the costs." in result.stdout
     assert "Plan credits: 5.5." in result.stdout
     assert "5 exchanges (1 failed, 1 cancelled)" in result.stdout
+
+
+def test_of_very_many_groups_a_table_shows_the_dearest(invoke: Invoke, ledger: Path) -> None:
+    fill(ledger, *(entry(NOW, session=f"more-{number}") for number in range(MANY)))
+    output = invoke("stats", "--by", "session", "--data-dir", str(ledger)).stdout
+    assert "These are the 100 most expensive of 103; --last N shows others." in output
+    assert "The total includes groups that are not shown." in output
+    assert output.count("more-") < MANY
+    for words in (["--last", "103"], ["--format", "json"], ["--format", "csv"]):
+        assert invoke("stats", "--by", "session", *words, "--data-dir", str(ledger)).stdout.count("more-") == MANY
 
 
 def test_below_100_columns_it_is_compact(invoke: Invoke, ledger: Path) -> None:
@@ -195,7 +206,11 @@ def test_a_file_that_is_no_ledger_is_said(invoke: Invoke, tmp_path: Path) -> Non
 def test_nothing_recorded_is_said(invoke: Invoke, ledger: Path) -> None:
     result = invoke("stats", "--data-dir", str(ledger), "--since", "2020-01-01", "--until", "2020-01-31")
     assert result.exit_code == 0
-    assert result.stdout.startswith("Nothing was recorded from 2020-01-01T00:00:00")
+    assert result.stdout.startswith("Nothing was recorded from 2020-01-01 00:00 to ")
+
+
+def test_a_time_to_come_is_said(invoke: Invoke, ledger: Path) -> None:
+    assert invoke("stats", "--data-dir", str(ledger), "--since", "2040-01-01").stdout == "That time is yet to come.\n"
 
 
 def test_reading_changes_nothing(invoke: Invoke, ledger: Path, tmp_path: Path) -> None:
@@ -239,7 +254,15 @@ def test_sessions_as_json_are_the_apis_page(invoke: Invoke, ledger: Path) -> Non
 
 @pytest.mark.parametrize(
     ("amount", "text"),
-    [(0, "$0.00"), (1234.5, "$1,234.50"), (0.01, "$0.01"), (0.0042, "$0.0042"), (0.00001234, "$1.2e-05"), (1.005, "$1.00")],
+    [
+        (0, "$0.00"),
+        (1234.5, "$1,234.50"),
+        (0.01, "$0.01"),
+        (0.0042, "$0.0042"),
+        (0.00001234, "$0.000012"),
+        (1.5e-9, "$0.0000000015"),
+        (1.005, "$1.00"),
+    ],
 )
 def test_money(amount: float, text: str) -> None:
     assert dollars(amount) == text

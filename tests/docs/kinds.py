@@ -15,7 +15,7 @@ RULES = (
     ("curl", r"curl "),
     ("shell", r"eval |export |claude-proxy env "),
     # checked: the command and its options exist
-    ("ours", r"claude-proxy (code|config|demo|doctor|reprice|service|sessions|show|stats|tail|test-ntfy)\b"),
+    ("ours", r"claude-proxy (code|config|demo|doctor|login|rehearse|reprice|service|sessions|show|stats|tail|test-ntfy)\b"),
     # checked: files, targets, profiles and settings that it names exist; tests/deploy and .ci/docker run them
     ("make", r"make [a-z]+$"),
     ("container", r"(docker|helm|kubectl|nomad) "),

@@ -18,6 +18,7 @@ import sqlalchemy
 import yaml
 
 from claude_proxy import settings
+from claude_proxy.cli.rehearse import script as rehearsal
 from claude_proxy.ledger import prices
 from claude_proxy.ledger.tables import metadata
 from claude_proxy.simulator.script import parse
@@ -88,10 +89,14 @@ def test_toml_is_a_file_of_settings_or_of_prices(block: Block, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("block", written_in("yaml"), ids=place)
-def test_yaml_is_a_script_of_the_simulator_or_values_of_the_chart(block: Block) -> None:
+def test_yaml_is_a_script_of_the_simulator_or_a_rehearsal_or_values_of_the_chart(block: Block) -> None:
     found = yaml.safe_load(block.text)
-    if "rules" in found:
-        assert parse(block.text).rules
+    if "clients" in found:
+        assert rehearsal.parse(block.text).phases
+        return
+    if "rules" in found or "phases" in found:
+        script = parse(block.text)
+        assert script.rules or script.stage
         return
     known = yaml.safe_load(VALUES.read_text(encoding="utf-8"))
     for name, value in found.items():

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 
 from claude_proxy.app import App, create_app
 from claude_proxy.exchange import Exchange, Listener
-from claude_proxy.settings import load
+from claude_proxy.settings import Loaded, load
 
 
 class Recorder(Listener):
@@ -66,6 +67,10 @@ class RunningProxy:
     def upstream_connections(self) -> int:
         return len(self.app.forward.config.upstreams[0].pool)
 
+    async def reload(self) -> None:
+        """Have the settings read again, and wait until they are in force or refused."""
+        await asyncio.to_thread(self.app.state.reloader.look, asyncio.get_running_loop(), asked=True)
+
     async def last(self) -> Exchange:
         """The first exchange to finish."""
         return (await self.recorder.wait_for(1))[-1]
@@ -88,8 +93,10 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def running_proxy(
-    base_url: str,
+    base_url: str | None = None,
     *,
+    config: Path | None = None,
+    environ: Mapping[str, str] | None = None,
     http: str = "claude_proxy.server.protocol:HardenedProtocol",
     prepare: Callable[[App], None] | None = None,
     root_path: str = "",
@@ -100,24 +107,33 @@ async def running_proxy(
 ) -> AsyncIterator[RunningProxy]:
     """Serve the application in front of `base_url`, on a free port or on a socket that listens already.
 
+    `config`: a settings file instead, which is read again in a reload; `environ` holds the keys that it names.
     `trusted`: peers whose forwarded headers the server believes; None for a server that reads none.
     """
     recorder = Recorder()
-    loaded = load({}, base_url=base_url, **{"log_level": "error", "ledger": "off", **settings})
-    app = create_app(loaded.settings, listeners=[recorder, *listeners])
+    given = {"log_level": "error", "ledger": "off", "queue": "off", **settings}
+
+    def read() -> Loaded:
+        return load(environ or {}, base_url=base_url, config=config, **given)
+
+    if config is None:
+        app = create_app(read().settings, listeners=[recorder, *listeners])
+    else:
+        app = create_app(read(), listeners=[recorder, *listeners], read=read)
     if prepare is not None:
         prepare(app)
     sock = sock or socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
+    uvicorn_config = uvicorn.Config(
         app, http=http, ws="none", lifespan="on", log_config=None, access_log=False, root_path=root_path,
         proxy_headers=trusted is not None, forwarded_allow_ips=trusted,
     )  # fmt: skip
-    server = _Server(config)
+    server = _Server(uvicorn_config)
     serving = asyncio.create_task(server.serve(sockets=[sock]))
     await server.up.wait()
     try:
         yield RunningProxy(app, recorder, sock.getsockname()[1], server)
     finally:
         server.should_exit = True
-        server.force_exit = True
+        server.force_exit = True  # connections that a test left open are not waited for
         await serving
+        await server.lifespan.shutdown()  # which uvicorn skips then: what waits is written, as when the process stops

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from claude_proxy.simulator import Scenario, Simulator, faults
 from claude_proxy.web.api import models
+from claude_proxy.web.api.logins import LoginList
 from tests.architecture.source import ROOT
 from tests.integration.booked import AMOUNTS, TOKENS, api, booked, counted, fill
 from tests.integration.messages import JSON, MESSAGES, body, post
@@ -37,6 +38,7 @@ SHAPES: dict[str, type[BaseModel]] = {
     "/upstreams": models.Upstreams,
     "/incidents": models.Incidents,
     "/settings": models.SettingsList,
+    "/logins": LoginList,
 }
 
 
@@ -267,7 +269,8 @@ async def test_other_machines_need_the_token(simulator: Simulator, tmp_path: Pat
 
 async def test_no_secret_is_in_any_answer(simulator: Simulator, tmp_path: Path) -> None:
     secrets = {"upstream_api_key": "sk-secret-1", "proxy_api_key": "sk-secret-2", "admin_token": "sk-secret-3"}
-    async with booked(simulator, tmp_path, ntfy_topic="t", ntfy_token="sk-secret-4", **secrets) as proxy, api(proxy) as client:
+    secrets |= {"ntfy_topic": "t", "ntfy_token": "sk-secret-4"}
+    async with booked(simulator, tmp_path, **secrets) as proxy, api(proxy, authorization="Bearer sk-secret-3") as client:
         await ask(proxy.port, "POST", MESSAGES, [JSON, (b"x-api-key", b"sk-secret-2")], body())
         await _until_written(client, 1)
         for path in SHAPES:
@@ -328,7 +331,7 @@ async def test_a_running_exchange_is_seen_with_its_usage_so_far(simulator: Simul
         assert (upstream["running"], upstream["state"], upstream["credential"]) == (1, "up", "client")
         wire.leave()
         await proxy.recorder.wait_for(1)
-        assert (await client.get("/live")).json() == {"items": []}
+        assert (await client.get("/live")).json() == {"items": [], "silent_workers": 0}
 
 
 async def events_of(lines: AsyncIterator[str], count: int) -> list[tuple[str, Any]]:

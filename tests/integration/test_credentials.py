@@ -126,7 +126,9 @@ def from_afar(address: str) -> Any:
         async def elsewhere(scope: Any, receive: Any, send: Any, path: bytes) -> None:
             await forward.serve({**scope, "client": (address, 40000)}, receive, send, path)
 
-        app.forward = SimpleNamespace(serve=elsewhere, close=forward.close, running=0)  # type: ignore[assignment]
+        app.forward = SimpleNamespace(  # type: ignore[assignment]
+            serve=elsewhere, close=forward.close, running=0, config=forward.config
+        )
 
     return prepare
 

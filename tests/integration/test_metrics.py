@@ -95,7 +95,7 @@ async def test_no_secret_and_no_session_is_in_it(simulator: Simulator, secrets: 
         await ask(proxy.port, "POST", MESSAGES, fields, body())
         await ask(proxy.port, "POST", MESSAGES, [JSON, (b"x-api-key", b"sk-secret-5")], body())
         await proxy.recorder.wait_for(2)
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(headers={"authorization": "Bearer sk-secret-3"}) as client:
             text = (await client.get(f"{proxy.origin}/metrics")).text
     assert "exchanges_total" in text
     assert "secret" not in text

@@ -143,10 +143,10 @@ def test_what_waits_longer_than_a_batch_goes_in_several(store: FakeStore, log: L
     with running(store, log) as writer:
         writer.put(records(1)[0])
         store.until(lambda: store.tries >= 1)
-        put_all(writer, records(500))
+        put_all(writer, records(2500))
         store.gate.set()
-        store.until(lambda: len(store.written) == 501)
-    assert [len(batch) for batch in store.batches] == [1, 200, 200, 100]
+        store.until(lambda: len(store.written) == 2501)
+    assert [len(batch) for batch in store.batches] == [1, 1000, 1000, 500]
 
 
 def test_rows_of_several_threads_are_all_written(store: FakeStore, log: Log) -> None:
@@ -475,3 +475,31 @@ def test_without_a_ledger_no_sample_is_kept(store: FakeStore, log: Log) -> None:
         writer.join(PATIENCE)
         writer.put_sample(sample(1))
         assert not writer._samples
+
+
+def test_chores_are_done_while_a_batch_fills(store: FakeStore, log: Log) -> None:
+    """Under steady traffic a batch always waits for more: retention must not wait for it."""
+    store.chore = 0.001
+    with running(store, log, delay=PATIENCE, size=1000) as writer:
+        put_all(writer, records(1))
+        before = store.chores_done
+        store.until(lambda: store.chores_done >= before + 20)
+        assert writer.written == 0
+
+
+def test_a_chore_that_fails_while_a_batch_fills_loses_no_row(store: FakeStore, log: Log) -> None:
+    failing = [Trouble("locked"), Trouble("locked")]
+    real = store.chores
+
+    def chores() -> float:
+        if failing and store.tries == 0 and store.chores_done > 2:
+            raise failing.pop()
+        return real()
+
+    store.chores = chores  # type: ignore[method-assign]
+    store.chore = 0.001
+    with running(store, log, delay=0.2) as writer:
+        put_all(writer, records(5))
+        store.until(lambda: len(store.written) == 5)
+        assert writer.lost == 0
+    assert failing == []

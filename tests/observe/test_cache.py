@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from claude_proxy.exchange import CacheVerdict, Exchange, Usage
+from claude_proxy.exchange import CacheVerdict, Exchange, Kind, Usage
 from claude_proxy.observe.cache import IN_THREAD, MAX_WAITING, MIN_BODY, CacheObserver
 from claude_proxy.simulator import Scenario, error
 from tests.ledger.books import names, rows
@@ -250,7 +250,8 @@ async def test_a_second_attempt_is_compared_with_what_its_own_upstream_was_sent(
 def ended(**values: Any) -> Exchange:
     """An exchange that an upstream answered, all of whose prompt is in its cache now."""
     usage = Usage(input=1, output=1, cache_read=5000, cache_write=1000)
-    return Exchange("x", "POST", "/v1/messages", "c", 0.0, 0.0, status=200, usage=usage, **values)
+    fields = {"kind": Kind.MESSAGES, "bytes_in": 9000, "status": 200, "usage": usage, **values}
+    return Exchange("x", "POST", "/v1/messages", "c", 0.0, 0.0, **fields)
 
 
 NO_REQUESTS = {
@@ -306,17 +307,19 @@ async def test_without_a_ledger_nothing_is_cut() -> None:
 
 async def test_the_observer_does_not_make_the_relay_look_at_each_chunk() -> None:
     observer = CacheObserver()
-    tap = observer.tap(Exchange("x", "POST", "/v1/messages", "c", 0.0, 0.0))
+    tap = observer.tap(ended())
     assert tap is not None
     assert not tap.wants_data
 
 
-OTHERS = [("GET", "/v1/messages"), ("POST", "/v1/messages/count_tokens"), ("POST", "/v1/messages/batches"), ("POST", "/v1/files")]
+@pytest.mark.parametrize("kind", sorted(set(Kind) - {Kind.MESSAGES}))
+def test_other_calls_have_no_tap(kind: Kind) -> None:
+    assert CacheObserver().tap(ended(kind=kind)) is None
 
 
-@pytest.mark.parametrize(("method", "path"), OTHERS)
-def test_other_calls_have_no_tap(method: str, path: str) -> None:
-    assert CacheObserver().tap(Exchange("x", method, path, "c", 0.0, 0.0)) is None
+def test_a_prompt_too_short_to_be_cached_has_no_tap() -> None:
+    assert CacheObserver().tap(ended(bytes_in=MIN_BODY - 1)) is None
+    assert CacheObserver().tap(ended(bytes_in=MIN_BODY)) is not None
 
 
 def test_a_body_of_200_kb_costs_less_than_its_budget() -> None:

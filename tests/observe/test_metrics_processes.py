@@ -38,10 +38,10 @@ class Server:
         self.origin = f"http://127.0.0.1:{port}"
         self.data = data
 
-    async def call(self) -> None:
+    async def call(self, headers: dict[str, str] | None = None) -> None:
         """One Messages call on a connection of its own, so that any worker may get it."""
         async with httpx.AsyncClient(timeout=20) as client:
-            answer = await client.post(f"{self.origin}/api/anthropic/v1/messages", json=BODY)
+            answer = await client.post(f"{self.origin}/api/anthropic/v1/messages", json=BODY, headers=headers)
         assert answer.status_code == 200
 
     async def scrape(self) -> dict[str, float]:

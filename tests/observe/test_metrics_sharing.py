@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-import shutil
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -22,6 +21,7 @@ from claude_proxy.observe.reports import Report, write
 from claude_proxy.observe.sharing import Sharing
 from claude_proxy.observe.tally import Snapshot, Tally
 from tests.integration.leftovers import until
+from tests.observe.folders import short_folder
 
 LOST = (c.LEDGER_LOST.name,)
 NEVER = 3600.0  # seconds: no report unless the test asks for one
@@ -66,10 +66,8 @@ async def workers(folder: Path, count: int, **more: float) -> AsyncIterator[list
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Short enough for a socket, which pytest's own may not be."""
-    path = Path(tempfile.mkdtemp(prefix="cp-"))
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
+    with short_folder() as path:
+        yield path
 
 
 async def test_any_worker_answers_with_the_sums_of_all(folder: Path) -> None:

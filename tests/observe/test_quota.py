@@ -85,16 +85,20 @@ async def polling(
     provider: Provider, credential: Header | None = HELD, *, interval: float = 60.0, quota: Quota | None = None, **more: Any
 ) -> AsyncIterator[tuple[QuotaPoll, Watched, Kept]]:
     """A poll of one upstream."""
-    pool = Pool(parse_origin(f"http://127.0.0.1:{provider.port}/api/anthropic", {}), connect_timeout=5, expiry=0, limit=4)
-    assert ZAI.quota is not None
-    watched = Watched("default", quota or ZAI.quota, pool, credential)
+    watched = watched_at(provider, credential, quota)
     kept = Kept()
     poll = QuotaPoll([watched], kept, interval=interval, wall=lambda: 1_790_000_000.0, **more)
     try:
         yield poll, watched, kept
     finally:
         await poll.aclose()
-        pool.close()
+        watched.pool.close()
+
+
+def watched_at(provider: Provider, credential: Header | None = HELD, quota: Quota | None = None) -> Watched:
+    pool = Pool(parse_origin(f"http://127.0.0.1:{provider.port}/api/anthropic", {}), connect_timeout=5, expiry=0, limit=4)
+    assert ZAI.quota is not None
+    return Watched("default", quota or ZAI.quota, pool, credential)
 
 
 async def settled(poll: QuotaPoll) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from claude_proxy.exchange import Exchange, Failure, Kind, Listeners, Outcome
 from claude_proxy.observe.credentials import mark, marks
-from claude_proxy.observe.sessions import MAX_CREDENTIALS, MAX_RECENT, MAX_SESSIONS, RECENT, TROUBLE, Sessions
+from claude_proxy.observe.sessions import LEARN_AGAIN, MAX_CREDENTIALS, MAX_RECENT, MAX_SESSIONS, RECENT, TROUBLE, Sessions
 from tests.observe.conversation import Clock
 from tests.protocol.prompts import encode, request
 
@@ -134,7 +134,7 @@ def test_the_main_line_knows_better_than_an_agent_and_the_status_line_best() -> 
     assert passed(sessions, exchange()).project == "told"
 
 
-@pytest.mark.parametrize("values", [{"request_class": "auxiliary"}, {"path": "/v1/messages/count_tokens"}])
+@pytest.mark.parametrize("values", [{"request_class": "auxiliary"}, {"kind": Kind.COUNT_TOKENS}])
 def test_the_project_is_not_read_from(values: dict[str, Any]) -> None:
     one = exchange()
     for name, value in values.items():
@@ -198,3 +198,15 @@ def test_what_is_not_the_upstreams_fault_is_no_trouble_of_it(side: str) -> None:
     passed(sessions, failing(side=side))
     passed(sessions, failing(upstream=""))
     assert sessions.trouble() is None
+
+
+def test_a_session_that_sends_many_a_second_is_read_once_a_second() -> None:
+    clock = Clock()
+    sessions = Sessions(clock=clock, projects=False)
+    passed(sessions, exchange(), (b"x-api-key", b"mine"))
+    passed(sessions, exchange(2), (b"x-api-key", b"new"))
+    assert not sessions.showed("s", frozenset([mark(b"new")]))
+    clock.now += LEARN_AGAIN
+    passed(sessions, exchange(3), (b"x-api-key", b"new"))
+    assert sessions.showed("s", frozenset([mark(b"new")]))
+    assert sessions.showed("s", MINE)

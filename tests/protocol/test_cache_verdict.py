@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_proxy.exchange import Usage
+from claude_proxy.exchange import CacheVerdict, Usage
 from claude_proxy.protocol.blocks import HASH, cut
-from claude_proxy.protocol.cache_verdict import Area, CacheWatch, Kind, Verdict, common
+from claude_proxy.protocol.cache_verdict import CacheWatch, common
 from tests.protocol.prompts import Json, encode, marked, request, text, tool, turn, unmarked
 
 MAIN = ("session", None)
-GREW = Verdict(Kind.GREW)
-FIRST = Verdict(Kind.FIRST)
+GREW = CacheVerdict("grew")
+FIRST = CacheVerdict("first")
 
 
 class Session:
@@ -34,7 +34,7 @@ class Session:
         assert verdict is not None
         return f"{verdict}, lost {verdict.lost // 1000}k" if verdict.lost else str(verdict)
 
-    def verdict(self, body: Json, usage: Usage | None, *, after: float = 10, key: Any = MAIN) -> Verdict | None:
+    def verdict(self, body: Json, usage: Usage | None, *, after: float = 10, key: Any = MAIN) -> CacheVerdict | None:
         self.now += after
         prompt = cut(encode(body))
         assert prompt is not None
@@ -117,7 +117,7 @@ def test_what_is_lost_is_what_was_cached_and_is_still_in_the_prompt() -> None:
         request(system=[long], messages=[{"role": "user", "content": [text("z"), short]}], tools=[]), Usage(0, 1, 60_000, 40_000)
     )
     assert found is not None
-    assert (found.area, found.message) == (Area.MESSAGE, 0)
+    assert (found.area, found.message) == ("message", 0)
     assert found.lost == pytest.approx(40_000, rel=0.01)
 
 
@@ -355,9 +355,9 @@ def test_what_the_upstream_refused_is_neither_judged_nor_remembered() -> None:
 def test_a_verdict_reads_as_a_sentence() -> None:
     found = [
         GREW,
-        Verdict(Kind.CHANGED, Area.TOOLS, 3),
-        Verdict(Kind.CHANGED, Area.MESSAGE, 14, 3),
-        Verdict(Kind.CHANGED, Area.MODEL),
+        CacheVerdict("changed", "tools", 3),
+        CacheVerdict("changed", "message", 14, 3),
+        CacheVerdict("changed", "model"),
     ]
     assert [str(one) for one in found] == [
         "grew",
@@ -425,4 +425,4 @@ def test_any_single_edit_is_found_at_its_block(data: st.DataObject) -> None:
     other[place[0]][place[1]][place[2]] = "edited"
     verdict = session.verdict(turn(other, 9), Usage(0, 1, 0, 20_000))
     assert verdict is not None
-    assert (verdict.kind, verdict.area, verdict.block) == (Kind.CHANGED, Area(place[0]), places.index(place))
+    assert (verdict.kind, verdict.area, verdict.block) == ("changed", place[0], places.index(place))

@@ -267,7 +267,8 @@ def test_no_provider_is_read_with_anothers_table(number: str, provider: Provider
     for error in (worded(number), ErrorBody("rate_limit_error", "words", number), ErrorBody(number, "words")):
         failure = failure_of(429, error, provider=provider)
         assert failure.provider in (None, provider.name)
-        assert explain(failure) is (provider.codes[number] if failure.provider else None)
+        assert explain(failure) is (provider.codes[failure.provider_code or failure.kind] if failure.provider else None)
+        assert failure.provider_code != number or failure.provider is None or number in provider.codes
 
 
 def test_the_same_number_means_what_its_own_provider_says() -> None:

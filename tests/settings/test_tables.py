@@ -1,4 +1,4 @@
-"""`[[upstream]]`, `[[upstream.account]]`, `[[route]]`: read whole, and refused where this version serves less."""
+"""`[[upstream]]`, `[[upstream.account]]`, `[[route]]`: read whole, each mistake named; the keys that they point to."""
 
 from __future__ import annotations
 
@@ -38,6 +38,10 @@ key_file = "two.key"
 [[upstream]]
 name = "anthropic"
 base_url = "https://api.anthropic.com"
+
+[[upstream.account]]
+name = "console"
+key_env = "ANTHROPIC_KEY"
 
 [[route]]
 match = { model = "claude-opus-*", class = ["main", "subagent"], agent_type = "Explore" }
@@ -86,7 +90,11 @@ def test_every_key_is_read(tmp_path: Path) -> None:
                 AccountTable(name="two", key_file="two.key"),
             ),
         ),
-        UpstreamTable(name="anthropic", base_url="https://api.anthropic.com"),
+        UpstreamTable(
+            name="anthropic",
+            base_url="https://api.anthropic.com",
+            account=(AccountTable(name="console", key_env="ANTHROPIC_KEY"),),
+        ),
     )
     match = {"model": ("claude-opus-*",), "class": ("main", "subagent"), "agent_type": ("Explore",)}
     assert found.routes == (
@@ -191,6 +199,71 @@ def test_every_fault_of_a_table_has_its_own_line(tmp_path: Path) -> None:
     assert [line.startswith('FILE: [[upstream]] "work": ') for line in said] == [True] * 3
 
 
+# -- what could never match
+
+
+def home(models: str = '["*"]') -> str:
+    """A second upstream with an account."""
+    return WORK.replace("work", "home") + f"models = {models}\n" + ACCOUNT.replace("WORK", "HOME")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (WORK + "map = { 'claude-*' = '' }\n", 'expected the name of one model for "claude-*", such as "glm-5.3".'),
+        (WORK + "map = { 'claude-*' = 'glm-*' }\n", 'expected the name of one model for "claude-*", such as "glm-5.3".'),
+        (WORK + "map = { 'claude opus' = 'glm' }\n", "'claude opus' can match nothing."),
+        (WORK + "models = ['claude-[a-z]*']\n", "'claude-[a-z]*' can match nothing."),
+        (WORK + "models = []\n", 'expected patterns such as ["claude-*"], at least one.'),
+        (
+            WORK + "map = { 'claude-*' = 'a', 'claude-opus-*' = 'b' }\n",
+            'map: "claude-opus-*" is never used, since "claude-*" above it matches the same names. Put the narrower first.',
+        ),
+        (
+            WORK + "models = ['glm-*']\nmap = { 'claude-*' = 'glm-5.3' }\n",
+            'map: "claude-*" matches nothing, since models has no such name: "glm-*".',
+        ),
+        (
+            WORK + ACCOUNT + home('["glm-*"]') + "[[route]]\nupstreams = ['work', 'home']\nmatch = { model = 'claude-*' }\n",
+            '[[route]] 1: upstreams names "home", which serves no model that the route is for: its models are "glm-*".',
+        ),
+        (
+            WORK + "models = ['glm-*']\n[[route]]\nupstreams = ['work']\nmatch = { model = ['glm-5*', 'claude-*'] }\n",
+            '[[route]] 1: model "claude-*" matches nothing that its upstreams serve: "glm-*".',
+        ),
+        (WORK + "[[route]]\nupstreams = ['work', 'work']\n", '[[route]] 1: upstreams names "work" twice.'),
+        (
+            WORK + "[[route]]\nupstreams = ['work']\n[[route]]\nupstreams = ['work']\nmatch = { class = 'main' }\n",
+            "[[route]] 2 is never used, since [[route]] 1 above it matches the same requests first.",
+        ),
+        (
+            WORK + "[[route]]\nupstreams = ['work']\nmatch = { class = 'mian' }\n",
+            "'mian' is none of them.",
+        ),
+        (
+            WORK + ACCOUNT + WORK.replace("work", "home"),
+            '[[upstream]] "home": there is no [[upstream.account]]. With several upstreams each needs one',
+        ),
+    ],
+)
+def test_what_could_never_apply_is_refused(text: str, said: str, tmp_path: Path) -> None:
+    assert said in refusal(tmp_path, text, {"WORK_KEY": "k", "HOME_KEY": "h"})
+
+
+@pytest.mark.parametrize(
+    "match",
+    [
+        "{ model = 'glm-*' }",
+        "{ class = 'main' }",
+        "{ agent_type = 'Explore' }",
+        "{ model = 'glm-5*', class = ['main', 'compaction'] }",
+    ],
+)
+def test_a_narrower_route_before_a_wider_one_is_fine(match: str, tmp_path: Path) -> None:
+    text = WORK + f"[[route]]\nupstreams = ['work']\nmatch = {match}\n[[route]]\nupstreams = ['work']\n"
+    assert len(read(tmp_path, text).tables.routes) == 2
+
+
 # -- what is served
 
 
@@ -228,23 +301,6 @@ def test_without_a_table_the_upstream_is_called_default(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (WORK + WORK.replace("work", "home"), "[[upstream]]: there are 2, but"),
-        (WORK + ACCOUNT + ACCOUNT.replace("mine", "other"), "[[upstream.account]]: there are 2, but"),
-        (WORK + "[[route]]\nupstreams = ['work']\n", "nothing to route"),
-        (WORK + "map = { a = 'b' }\n", "map has no effect yet"),
-        (WORK + "models = ['glm-*']\n", "models has no effect yet"),
-        (WORK + ACCOUNT + "max_concurrency = 2\n", "max_concurrency has no effect yet"),
-    ],
-)
-def test_more_than_one_upstream_serves_is_refused(text: str, said: str, tmp_path: Path) -> None:
-    sentence = refusal(tmp_path, text, {"WORK_KEY": "k"})
-    assert said in sentence
-    assert "this version serves one upstream" in sentence
-
-
-@pytest.mark.parametrize(
     ("environ", "file", "given", "source"),
     [
         ({"BASE_URL": "https://h"}, "", {}, "BASE_URL (env BASE_URL)"),
@@ -273,3 +329,69 @@ def test_a_key_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert refusal(tmp_path, WORK + ACCOUNT) == f"{where}: key_env=WORK_KEY: the variable is not set."
     missing = WORK + ACCOUNT.replace('key_env = "WORK_KEY"', 'key_file = "gone"')
     assert refusal(tmp_path, missing) == f"{where}: key_file=gone: the file cannot be read (no such file or directory)."
+
+
+def test_every_missing_key_is_named_at_once(tmp_path: Path) -> None:
+    said = refusal(tmp_path, WORK + ACCOUNT + home()).splitlines()
+    assert [line.rpartition(": key_env=")[2] for line in said] == [
+        "WORK_KEY: the variable is not set.",
+        "HOME_KEY: the variable is not set.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "fault"),
+    [("k\u00e9y", "expected one line of printable ASCII"), ("k\u200b", "invisible character"), ("${KEY}", "placeholder")],
+)
+def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(key: str, fault: str, tmp_path: Path) -> None:
+    said = refusal(tmp_path, WORK + ACCOUNT + home(), {"WORK_KEY": "fine", "HOME_KEY": key})
+    assert said.startswith('FILE: [[upstream]] "home", [[upstream.account]] "mine": key_env=HOME_KEY: ')
+    assert fault in said
+    assert key not in said
+
+
+def test_an_empty_key_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "work.key").write_text("\n")
+    said = refusal(tmp_path, WORK + ACCOUNT.replace('key_env = "WORK_KEY"', 'key_file = "work.key"'))
+    assert said.endswith("key_file=work.key: the file is empty.")
+
+
+def test_two_accounts_may_not_share_a_key(tmp_path: Path) -> None:
+    said = refusal(tmp_path, WORK + ACCOUNT + ACCOUNT.replace("mine", "yours"), {"WORK_KEY": "sk-hush-1"})
+    assert (
+        said
+        == 'FILE: [[upstream]] "work": the accounts "mine" of "work" and "yours" of "work" have the same key. Remove one of them.'
+    )
+    assert "hush" not in said
+
+
+def test_several_upstreams_are_read_with_their_keys(tmp_path: Path) -> None:
+    loaded = read(tmp_path, FULL, {"ZAI_ONE": "Bearer sk-hush-1", "ANTHROPIC_KEY": "sk-hush-3"} | file_key(tmp_path))
+    zai, anthropic = loaded.upstreams
+    assert (zai.name, zai.provider, zai.priority, zai.weight, zai.models) == ("zai", "zai", 1, 3, ("glm-*", "claude-*"))
+    assert zai.map == (("claude-haiku-*", "glm-5.3-flash"), ("claude-*", "glm-5.3"))
+    assert [one.key.get_secret_value() for one in (*zai.accounts, *anthropic.accounts)] == ["sk-hush-1", "sk-hush-2", "sk-hush-3"]
+    assert [one.source for one in (*zai.accounts, *anthropic.accounts)] == [
+        "env ZAI_ONE",
+        f"{tmp_path}/two.key",
+        "env ANTHROPIC_KEY",
+    ]
+    assert (zai.accounts[0].auth, zai.accounts[0].max_concurrency) == ("bearer", 2)
+    assert loaded.key_files == (tmp_path / "two.key",)
+    assert loaded.upstream_name == "zai"
+    assert loaded.settings.base_url == zai.base_url
+    assert "hush" not in repr(loaded)
+
+
+def file_key(folder: Path) -> dict[str, str]:
+    (folder / "two.key").write_text("sk-hush-2")
+    return {}
+
+
+def test_without_a_table_the_environments_upstream_is_all_there_is(tmp_path: Path) -> None:
+    (upstream,) = read(tmp_path, "", {"UPSTREAM_API_KEY": "sk-hush-1", "UPSTREAM_AUTH": "x-api-key"}).upstreams
+    (account,) = upstream.accounts
+    assert (upstream.name, upstream.base_url) == ("default", "https://api.z.ai/api/anthropic")
+    assert (account.name, account.source, account.auth) == ("default", "env UPSTREAM_API_KEY", "x-api-key")
+    assert "hush" not in repr(upstream)
+    assert read(tmp_path, "").upstreams[0].accounts == ()

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from claude_proxy.simulator import REFUSALS
+from claude_proxy.simulator.phases import KEYS
 from claude_proxy.simulator.presets import PRESETS, named
 from claude_proxy.simulator.script import parse
 
@@ -20,8 +22,16 @@ def test_every_option_of_the_table_exists() -> None:
 
 
 def test_the_script_of_the_page_is_one() -> None:
-    (script,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
-    assert len(parse(script).rules) == 3
+    rules, phases = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    assert len(parse(rules).rules) == 3
+    stage = parse(phases).stage
+    assert stage is not None
+
+
+def test_every_key_of_a_phase_is_told() -> None:
+    table = PAGE.partition("| key | meaning |")[2].partition("\n\n")[0]
+    assert {row.split("`")[1] for row in table.splitlines()[2:]} == set(KEYS)
+    assert all(f"`{kind}`" in table for kind in REFUSALS)
 
 
 def test_the_names_that_the_page_uses_exist() -> None:

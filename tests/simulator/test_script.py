@@ -138,8 +138,8 @@ def test_an_empty_script_is_the_default() -> None:
     ("text", "sentence"),
     [
         ("rules: [", "not YAML: "),
-        ("- a", "the script: expected rules, default, got ['a']"),
-        ("rule: []", "the script: 'rule' is unknown; expected rules, default"),
+        ("- a", "the script: expected rules, default, provider, limits, phases, got ['a']"),
+        ("rule: []", "the script: 'rule' is unknown; expected rules, default, provider, limits, phases"),
         ("rules: 5", "rules: expected a list of rules, got 5"),
         ("rules: [5]", "rule 1: expected match, answer, sequence, again, got 5"),
         ("rules: [{answer: text}, {match: {}}]", "rule 2: expected either `answer` or `sequence`"),

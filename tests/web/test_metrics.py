@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from claude_proxy.access.viewers import Viewers
 from claude_proxy.errors import Unavailable
 from claude_proxy.observe.exposition import OPENMETRICS, TEXT
-from claude_proxy.web.admin import require_admin
+from claude_proxy.web.admin import require_viewer
 from claude_proxy.web.metrics import metrics
 from tests.web.serving import Pages, serving
 
@@ -36,7 +37,7 @@ async def unavailable(*, openmetrics: bool, gzipped: bool) -> bytes:
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     pages = Pages()
-    pages.app.include_router(metrics(text, require_admin(None)))
+    pages.app.include_router(metrics(text, require_viewer(Viewers())))
     async with serving(pages.app) as origin, httpx.AsyncClient(base_url=origin, headers={"accept-encoding": ""}) as client:
         yield client
 
@@ -93,7 +94,7 @@ async def test_it_is_in_the_openapi_document(client: httpx.AsyncClient) -> None:
 async def test_no_numbers_are_better_than_wrong_ones() -> None:
     """A scrape that fails leaves a gap in a graph; half of the sums would look like a restart."""
     pages = Pages()
-    pages.app.include_router(metrics(unavailable, require_admin(None)))
+    pages.app.include_router(metrics(unavailable, require_viewer(Viewers())))
     async with serving(pages.app) as origin, httpx.AsyncClient(base_url=origin) as client:
         answer = await client.get("/metrics")
     assert answer.status_code == 503

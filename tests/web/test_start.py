@@ -1,8 +1,11 @@
 """`/` for programs: JSON that says what this is. For browsers it is the page (tests/web/pages)."""
 
 import httpx
+import pytest
+from pydantic import SecretStr
 
-from tests.web.serving import BROWSER, Pages
+from claude_proxy.access.viewers import Viewers
+from tests.web.serving import BROWSER, Pages, serving
 
 
 async def test_a_program_gets_the_facts_as_json(client: httpx.AsyncClient) -> None:
@@ -44,7 +47,7 @@ async def test_a_program_gets_the_facts_as_json(client: httpx.AsyncClient) -> No
 async def test_caches_know_what_the_answer_depends_on(client: httpx.AsyncClient) -> None:
     for accept in (BROWSER, "*/*"):
         answer = await client.get("/", headers={"accept": accept})
-        assert {"Accept", "Accept-Language"} <= set(answer.headers["vary"].split(", "))
+        assert {"Accept", "Accept-Language", "Cookie"} <= set(answer.headers["vary"].split(", "))
         assert answer.headers["cache-control"] == "no-store"
 
 
@@ -59,3 +62,22 @@ async def test_head_answers_as_get_without_a_body(client: httpx.AsyncClient) -> 
 async def test_a_draining_proxy_says_so(client: httpx.AsyncClient, pages: Pages) -> None:
     pages.ready = (False, "told to stop")
     assert (await client.get("/")).json()["status"] == "draining"
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json"])
+async def test_a_stranger_is_told_what_this_is_and_no_more(accept: str) -> None:
+    pages = Pages(viewers=Viewers(SecretStr("the-admin-token")))
+    async with serving(pages.app) as origin, httpx.AsyncClient(base_url=origin, headers={"accept": accept}) as client:
+        told = (await client.get("/")).json()
+        seen = (await client.get("/", headers={"authorization": "Bearer the-admin-token"})).json()
+    assert set(told) == {"name", "what", "status", "base_url", "links"}
+    assert {"environment", "upstreams", "version"} <= set(seen)
+
+
+async def test_a_strangers_browser_gets_a_401_that_says_how_to_log_in() -> None:
+    pages = Pages(viewers=Viewers(SecretStr("the-admin-token")))
+    async with serving(pages.app) as origin, httpx.AsyncClient(base_url=origin, headers={"accept": BROWSER}) as client:
+        answer = await client.get("/")
+    assert answer.status_code == 401
+    assert "Log in to see this page" in answer.text
+    assert "api.z.ai" not in answer.text

@@ -14,6 +14,7 @@ Header = tuple[bytes, bytes]
 # Names that public DNS does not resolve, so no stranger can point them here (RFC 6761, 6762, 8375; ICANN's .internal).
 _PRIVATE_SUFFIXES = (".localhost", ".local", ".lan", ".internal", ".svc", ".cluster.local", ".home.arpa")
 _PREFLIGHT_SECONDS = b"600"
+_SAFE = ("GET", "HEAD", "OPTIONS")  # methods that change nothing (RFC 9110 section 9.2.1)
 
 
 class OriginRules:
@@ -63,6 +64,27 @@ class OriginRules:
         if origin is None and site == b"cross-site" and not (mode == b"navigate" and scope["method"] in ("GET", "HEAD")):
             raise self._foreign("another site")
 
+    def check_page(self, scope: Scope) -> None:
+        """Like `check`, for the page and the API, where a change may come from our own pages and named origins only.
+
+        `ALLOWED_ORIGINS=*` does not allow changes. A request without Origin and Sec-Fetch-Site does not come from a web page:
+        browsers send one of them with every request that can change something (WHATWG Fetch section 3.2, W3C Fetch Metadata).
+
+        Raises:
+            Forbidden: as `check`.
+        """
+        self.check(scope)
+        if scope["method"] in _SAFE:
+            return
+        fields = {name: value for name, value in scope["headers"] if name in (b"host", b"origin", b"sec-fetch-site")}
+        origin = fields.get(b"origin")
+        if origin is not None and origin.decode("latin-1").lower() in self._origins:
+            return
+        if origin is not None and not _same(origin, fields.get(b"host", b"")):
+            raise self._foreign(_shown(origin))
+        if fields.get(b"sec-fetch-site", b"none") not in (b"same-origin", b"none"):
+            raise self._foreign("another site")
+
     def allows_host(self, header: str) -> bool:
         """Whether a Host value is an address, a name outside public DNS, or allowed by a setting."""
         name = _without_port(header).lower().rstrip(".")
@@ -81,13 +103,7 @@ class OriginRules:
         return "*" in self._origins or origin.decode("latin-1").lower() in self._origins
 
     def _same_or_allowed(self, origin: bytes, host: bytes) -> bool:
-        if self._names(origin):
-            return True
-        try:
-            parts = urlsplit(origin.decode("latin-1").lower())
-        except ValueError:  # such as "http://["
-            return False
-        return bool(parts.netloc) and _normal(parts.netloc, parts.scheme) == _normal(host.decode("latin-1").lower(), parts.scheme)
+        return self._names(origin) or _same(origin, host)
 
     def _foreign(self, origin: str) -> Forbidden:
         return Forbidden(
@@ -122,6 +138,15 @@ def _without_port(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0]
+
+
+def _same(origin: bytes, host: bytes) -> bool:
+    """Whether an Origin names the host and port of a Host field."""
+    try:
+        parts = urlsplit(origin.decode("latin-1").lower())
+    except ValueError:  # such as "http://["
+        return False
+    return bool(parts.netloc) and _normal(parts.netloc, parts.scheme) == _normal(host.decode("latin-1").lower(), parts.scheme)
 
 
 def _normal(netloc: str, scheme: str) -> str:

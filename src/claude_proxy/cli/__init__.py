@@ -8,8 +8,8 @@ __all__ = ["main"]
 def main() -> None:
     """Entry point of the `claude-proxy` command.
 
-    `statusline` runs every two seconds beside each Claude Code, so it does without Typer, which takes four times as long to
-    load as it does to run. With arguments, such as `--help`, it is a command like the others.
+    `statusline` runs every two seconds for each Claude Code, so it does not use Typer, which takes four times as long to load as
+    `statusline` takes to run. With arguments, such as `--help`, it is a command like the others.
     """
     if sys.argv[1:] == ["statusline"]:
         from claude_proxy.cli.statusline import statusline

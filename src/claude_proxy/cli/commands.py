@@ -70,6 +70,11 @@ COMMANDS = {
         "Check settings, network and credential, with fixes.",
         ("claude-proxy doctor", "claude-proxy doctor --json | jq '.checks[] | select(.state != \"ok\")'"),
     ),
+    "login": Entry(
+        "claude_proxy.cli.login:login",
+        "Print a link that logs a browser in to the page.",
+        ("claude-proxy login", "claude-proxy login --url http://nas:3001"),
+    ),
     "demo": Entry(
         "claude_proxy.cli.demo:demo",
         "See it stream; no key, no upstream needed.",
@@ -77,7 +82,7 @@ COMMANDS = {
     ),
     "stats": Entry(
         "claude_proxy.cli.stats:stats",
-        "Tokens and cost: by day, model, session, project ...",
+        "Sum tokens and cost by day, model, session, project ...",
         (
             "claude-proxy stats",
             "claude-proxy stats --since 7d --breakdown",
@@ -92,7 +97,7 @@ COMMANDS = {
     ),
     "show": Entry(
         "claude_proxy.cli.show:show",
-        "Tell all that is known of one exchange.",
+        "Show all that is recorded about one exchange.",
         (
             "claude-proxy show cp_6h28x52yemr00",
             "claude-proxy show cp_6h28x52yemr00 --conversation",
@@ -123,6 +128,17 @@ COMMANDS = {
         "claude_proxy.cli.simulate:simulate",
         "Run a scripted Anthropic API with faults on request.",
         ("claude-proxy simulate --port 4000", "claude-proxy simulate --list"),
+    ),
+    "rehearse": Entry(
+        "claude_proxy.cli.rehearse:rehearse",
+        "Play a scripted outage against your own settings.",
+        (
+            "claude-proxy rehearse burst",
+            "claude-proxy rehearse night --speed 60",
+            "claude-proxy rehearse noon --speed 1",
+            "claude-proxy rehearse outage.yaml --json | jq .upstream",
+            "claude-proxy rehearse --list",
+        ),
     ),
     "test-ntfy": Entry(
         "claude_proxy.cli.test_ntfy:test_ntfy",

@@ -69,7 +69,7 @@ def answers(process: subprocess.Popen[str], address: str) -> bool:
     while process.poll() is None and time.monotonic() < limit:
         if probe(address).version is not None:
             return True
-        time.sleep(0.05)
+        time.sleep(0.05)  # nothing announces that the port is open, so ask again
     return False
 
 

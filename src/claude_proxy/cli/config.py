@@ -59,7 +59,7 @@ def show(
         typer.echo(render(), nl=False)
         return
     loaded = user_settings(config, app_file)
-    for line in told(loaded.places):
+    for line in looked_for(loaded.places):
         typer.echo(line, err=True)
     found = rows(loaded)
     if as_json:
@@ -71,7 +71,7 @@ def show(
             say("\t".join(visible(cell) for cell in (row.name, text(row.value), row.source, row.description)))
 
 
-def told(places: tuple[Place, ...]) -> Iterator[str]:
+def looked_for(places: tuple[Place, ...]) -> Iterator[str]:
     """Yield each settings file that was looked for, in order, and whether it was read."""
     for place in places:
         yield f"{place.state:<9} {visible(place.path)} ({place.why})"
@@ -96,11 +96,33 @@ def path(config: ConfigFile = None, app_file: AppFile = None) -> None:
 
 
 def rows(loaded: Loaded) -> list[Row]:
-    """Return all settings in the order of their definition."""
-    return [
+    """Return all settings in the order of their definition, then the upstreams of the file with their accounts."""
+    found = [
         Row(name.upper(), shown(getattr(loaded.settings, name)), loaded.sources[name], field.description or "", name in SECRETS)
         for name, field in Settings.model_fields.items()
     ]
+    return [*found, *table_rows(loaded)]
+
+
+def table_rows(loaded: Loaded) -> Iterator[Row]:
+    """Yield a row for each `[[upstream]]`, `[[upstream.account]]` and `[[route]]`. Of a key only its source is shown."""
+    if not loaded.tables.upstreams:
+        return  # BASE_URL and its like say it
+    file = str(loaded.file)
+    for upstream in loaded.upstreams:
+        about = [f"provider {upstream.provider or 'by its host'}", f"priority {upstream.priority}", f"weight {upstream.weight}"]
+        about.append(f"models {', '.join(upstream.models)}")
+        about += [f"map {pattern} to {target}" for pattern, target in upstream.map]
+        yield Row(f"[[upstream]] {upstream.name}", upstream.base_url, file, "; ".join(about), False)
+        for account in upstream.accounts:
+            limit = f"; at most {account.max_concurrency} requests at a time" if account.max_concurrency else ""
+            about_key = f"Key sent as {account.auth or 'its provider documents'}{limit}"
+            yield Row(f"[[upstream.account]] {upstream.name}/{account.name}", "set", account.source, about_key, True)
+    for number, route in enumerate(loaded.tables.routes, 1):
+        match = route.match
+        wanted = {"model": match.model, "class": match.request_class, "agent type": match.agent_type}
+        when = "; ".join(f"{name} {', '.join(values)}" for name, values in wanted.items() if values) or "every request"
+        yield Row(f"[[route]] {number}", list(route.upstreams), file, f"For {when}", False)
 
 
 def show_table(found: list[Row]) -> None:

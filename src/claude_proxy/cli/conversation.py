@@ -1,7 +1,6 @@
-"""Prints a captured conversation: readably, as the request's JSON, or as a curl command.
+"""Prints a captured conversation: for people, as the request's JSON, or as a curl command.
 
-Everything in it was written by others: it is redacted once more after JSON has been decoded, and no control character of it
-reaches the terminal.
+Its content is not trusted: it is redacted again after the JSON has been decoded, and control characters are escaped.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import typer
 
 from claude_proxy import ids
 from claude_proxy.cleaning import is_unseen, visible
+from claude_proxy.cli.figures import size
 from claude_proxy.cli.output import say
 from claude_proxy.ledger.answers import rfc3339
 from claude_proxy.ledger.capture.images import image_type
@@ -25,19 +25,19 @@ from claude_proxy.ledger.capture.preparing import ANSWER, WHOLE
 from claude_proxy.ledger.capture.reading import Block, Conversations, NoConversations, Transcript
 from claude_proxy.ledger.capture.redacting import Redactor
 
-FOLDED = 100  # characters of a system block that are shown
+FOLDED = 100  # most characters of a system block that are printed
 DEFAULT_URL = "http://127.0.0.1:3000/api/anthropic"
 _redact = Redactor().text
 
 
 def print_conversation(exchange: str | int, data_dir: Path, *, raw: bool = False, curl: bool = False) -> None:
-    """Print the conversation that an exchange sent and what it was answered.
+    """Print the conversation that an exchange sent, and the answer.
 
     Args:
         exchange: its id, as people type it or as a number.
         data_dir: where the proxy keeps its files.
         raw: print the request's JSON instead, so that `jq` can read it.
-        curl: print a curl command instead that sends the request again; the credential is left to the environment.
+        curl: print a curl command instead that repeats the request, with the credential from the environment.
 
     Raises:
         typer.Exit: with 1, after a sentence that says why there is nothing to print.
@@ -50,7 +50,7 @@ def print_conversation(exchange: str | int, data_dir: Path, *, raw: bool = False
         say(str(error), err=True)
         raise typer.Exit(1) from None
     if found is None:
-        say(f"No conversation of {ids.encode(number)} is kept: CAPTURE was off for it, or it has been deleted since.", err=True)
+        say(f"No conversation is stored for {ids.encode(number)}: CAPTURE was off, or it has been deleted since.", err=True)
         raise typer.Exit(1)
     if raw or curl:
         _print_request(found, curl=curl)
@@ -62,22 +62,22 @@ def print_conversation(exchange: str | int, data_dir: Path, *, raw: bool = False
 def _print_request(found: Transcript, *, curl: bool) -> None:
     request = found.request
     if request is None:
-        say("The request's body could not be read: it had a content coding that is not known here.", err=True)
+        say("The request's body cannot be decoded: its content coding is not supported.", err=True)
         raise typer.Exit(1)
     text = _redact(request.decode("utf-8", "replace"))
     typer.echo(curl_command(found, text) if curl else json_visible(text))
 
 
-# -- readably
+# -- for people
 
 
 def lines(found: Transcript) -> Iterator[str]:
-    """The conversation for a person to read."""
+    """Yield the lines of the readable form."""
     yield from _head(found)
     yield from _folded("Tools", found.of("tool"), _tool)
     yield from _folded("System", found.of("system"), _system)
     for block in found.of("whole", "beginning"):
-        what = "The request (no JSON that could be cut)" if block.kind == WHOLE else "The beginning of the request"
+        what = "The request (not valid JSON)" if block.kind == WHOLE else "The beginning of the request"
         yield from ("", f"── {what}, {size(block.size)} ──", _text(block.data.decode("utf-8", "replace")))
     messages = [block.value() for block in found.of("message")]
     answers = [block for block in found.answer if block.kind == ANSWER]
@@ -87,7 +87,7 @@ def lines(found: Transcript) -> Iterator[str]:
         if block.kind != ANSWER:
             yield from ("", f"── {block.kind}, {size(block.size)} ──", _text(block.data.decode("utf-8", "replace")))
     if not found.answer:
-        yield from ("", "── no answer came ──")
+        yield from ("", "── no answer ──")
 
 
 def _head(found: Transcript) -> Iterator[str]:
@@ -97,7 +97,7 @@ def _head(found: Transcript) -> Iterator[str]:
     if note.failure:
         yield _text(f"failed: {note.failure}")
     if not found.sound:
-        yield "What is kept of it is damaged: parts may be missing or wrong."
+        yield "The stored conversation is damaged: parts of it may be missing or wrong."
 
 
 def _folded(title: str, blocks: tuple[Block, ...], describe: Any) -> Iterator[str]:
@@ -119,12 +119,12 @@ def _system(value: Any) -> str:
 
 
 class _Messages:
-    """Prints messages; the result of a tool stands under its call.
+    """Prints messages, with the result of each tool call below the call.
 
     Args:
         values: the messages in order, the answer last.
-        answered: how many of them are answers.
-        complete: whether the answer came whole.
+        answered: how many of them belong to the answer.
+        complete: whether the answer is complete.
     """
 
     def __init__(self, values: list[Any], *, answered: int, complete: bool) -> None:
@@ -145,9 +145,9 @@ class _Messages:
             body = [line for block in _blocks(value) for line in self._block(block)]
             role = value.get("role") if isinstance(value, dict) else None
             if index >= self._first_answer:
-                role = "answer" if self._complete else "answer, not complete"
+                role = "answer" if self._complete else "answer, incomplete"
             elif not body:
-                continue  # nothing but results that stand under their calls
+                continue  # it has only results, which are printed below their calls
             yield from ("", f"── {_text(str(role or '?'))} ──", *(body or ["(empty)"]))
             if index >= self._first_answer and isinstance(value, dict) and value.get("stop_reason"):
                 yield _text(f"[{value['stop_reason']}]")
@@ -175,7 +175,7 @@ class _Messages:
         yield _indented(mark, "\n".join(inner), clean=True)
 
     def _plain(self, block: dict[str, Any]) -> Iterator[str]:
-        """A block in a result: it may hold no calls."""
+        """A block of a result, which cannot contain calls."""
         if block.get("type") == "text":
             yield _text(str(block.get("text", "")))
         else:
@@ -183,7 +183,7 @@ class _Messages:
 
 
 def _blocks(value: Any) -> list[dict[str, Any]]:
-    """The content of a message or a result as blocks; a string is one text block."""
+    """Return the content of a message or a result as blocks; a string becomes one text block."""
     content = value.get("content") if isinstance(value, dict) else value
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
@@ -193,7 +193,7 @@ def _blocks(value: Any) -> list[dict[str, Any]]:
 
 
 def _described(block: dict[str, Any]) -> str:
-    """What a block that is not printed is and how large: an image by what it really is."""
+    """Describe a block that is not printed by type and size. The type of an image is read from its data."""
     source = block.get("source")
     if not isinstance(source, dict):
         return f", {size(len(json.dumps(block)))}"
@@ -224,18 +224,11 @@ def _text(text: str) -> str:
     return visible(_redact(text), keep="\n\t")
 
 
-def size(count: int) -> str:
-    """Bytes as people read them."""
-    if count < 1000:
-        return f"{count} B"
-    return f"{count / 1000:.1f} kB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"
-
-
 # -- as JSON and as a command
 
 
 def json_visible(text: str) -> str:
-    """JSON whose unseen characters are escaped as JSON does it: its meaning stays, a terminal is not moved."""
+    """Escape invisible and control characters as JSON does, so that the value stays the same and the terminal is safe."""
     if text.isprintable():
         return text
     return "".join(_escaped(char) if char not in "\n\t" and is_unseen(char) else char for char in text)
@@ -251,7 +244,7 @@ def _utf16(char: str) -> Iterable[int]:
 
 
 def curl_command(found: Transcript, body: str) -> str:
-    """A command for a shell that sends the request again. The body is its input: it may be too long for an argument."""
+    """Return a shell command that repeats the request. The body is its standard input, because an argument has a size limit."""
     bearer = found.note.credential == "authorization"
     credential = "authorization: Bearer $ANTHROPIC_AUTH_TOKEN" if bearer else "x-api-key: $ANTHROPIC_API_KEY"
     mark = "BODY"

@@ -1,9 +1,10 @@
-"""Numbers and times as a person reads them. What is not known is said, never shown as zero."""
+"""Formats numbers and times for people. An unknown value is never shown as zero."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, tzinfo
+from decimal import Decimal
 from typing import Any
 
 UNPRICED = "unpriced"
@@ -11,26 +12,26 @@ LIST_PRICES = "Costs are API list prices, not a bill."
 
 
 def count(number: int | float | None) -> str:
-    """A number with thousands separators; `-` where none is known."""
+    """A number with thousands separators; `-` if it is not known."""
     if number is None:
         return "-"
     return f"{number:,}" if isinstance(number, int) else f"{number:,.1f}"
 
 
 def exchanges(number: int) -> str:
-    """So many exchanges."""
+    """A number of exchanges, in words."""
     return f"{number:,} exchange{'' if number == 1 else 's'}"
 
 
 def dollars(amount: float) -> str:
-    """An amount to the cent, below a cent to its first two digits that count."""
+    """An amount rounded to the cent; below a cent, to two significant digits."""
     if amount == 0 or abs(amount) >= 0.01:
         return f"${amount:,.2f}"
-    return f"${amount:.4f}" if abs(amount) >= 0.0001 else f"${amount:.2g}"
+    return f"${amount:.4f}" if abs(amount) >= 0.0001 else f"${Decimal(f'{amount:.2g}'):f}"
 
 
 def cost(sums: Mapping[str, Any]) -> str:
-    """The cost of sums or of one exchange. Where some exchanges have no price, it is at least so much."""
+    """The cost of sums or of one exchange; with `≥` if some of the exchanges have no price."""
     amount = sums["cost_usd"]
     if amount is None:
         return UNPRICED
@@ -38,13 +39,13 @@ def cost(sums: Mapping[str, Any]) -> str:
 
 
 def tokens(sums: Mapping[str, Any]) -> int:
-    """All tokens together."""
+    """The total number of tokens."""
     kinds = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
     return sum(sums[kind] or 0 for kind in kinds)
 
 
 def seconds(ms: int | None) -> str:
-    """A duration, from milliseconds to hours."""
+    """A duration, in a unit from milliseconds to hours."""
     if ms is None:
         return "-"
     if ms < 1000:
@@ -56,7 +57,7 @@ def seconds(ms: int | None) -> str:
 
 
 def size(number: int) -> str:
-    """Bytes."""
+    """A number of bytes, in a suitable unit."""
     amount, unit = float(number), "bytes"
     for larger in ("KiB", "MiB", "GiB"):
         if amount < 1024:
@@ -66,10 +67,16 @@ def size(number: int) -> str:
 
 
 def clock(stamp: str, where: tzinfo, form: str = "%Y-%m-%d %H:%M:%S") -> str:
-    """An RFC 3339 time by the clock of a zone."""
+    """An RFC 3339 time, converted to a time zone."""
     return datetime.fromisoformat(stamp).astimezone(where).strftime(form)
 
 
+def span(report: Mapping[str, Any]) -> str:
+    """The time of a report, such as "2026-11-28 00:00 to 2026-11-29 03:30, Asia/Seoul"."""
+    begin, end = (report[name][:16].replace("T", " ") for name in ("from", "to"))
+    return f"{begin} to {end}, {report['timezone']}"
+
+
 def named(text: str | None) -> str:
-    """A name, or that there is none."""
+    """A name; `(none)` if there is none."""
     return "(none)" if text is None else text

@@ -1,4 +1,4 @@
-"""How commands reach the ledger: the proxy's own file or database, read-only, whether it runs or not."""
+"""Opens the ledger for commands: the proxy's file or database, read-only. The proxy need not be running."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from claude_proxy.settings import Loaded
 if TYPE_CHECKING:
     from claude_proxy.ledger.queries import Books
 
-TIMEOUT = 20.0  # seconds: nobody else waits for a command
+TIMEOUT = 20.0  # seconds; longer than for the API, because only the user waits
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where the ledger is, and whose clock counts."""
+class LedgerPlace:
+    """Where the ledger is, and which time zone to use."""
 
     options: Options
     loaded: Loaded
@@ -38,33 +38,33 @@ class Place:
         return zone(self.timezone)
 
 
-def place(config: Path | None, data_dir: Path | None, timezone: str | None = None) -> Place:
-    """The ledger that the settings name, or that of a folder.
+def place(config: Path | None, data_dir: Path | None, timezone: str | None = None) -> LedgerPlace:
+    """Return the ledger that the settings name, or the one in `data_dir`.
 
     Raises:
-        SettingsError: a bad value.
-        ValueError: there is no such time zone.
+        SettingsError: an invalid value.
+        ValueError: an unknown time zone.
     """
     loaded = user_settings(config, data_dir=data_dir, timezone=timezone)
     settings = loaded.settings
     url = settings.database_url if data_dir is None else None
     options = Options(settings.data_dir, None if url is None else url.get_secret_value())
-    return Place(options, loaded, settings.timezone)
+    return LedgerPlace(options, loaded, settings.timezone)
 
 
 @contextmanager
-def opened(at: Place) -> Iterator[Books]:
-    """The books, with a sentence and an exit code for what a user can cause: 1 if they cannot be read, 2 for a wrong option."""
+def opened(at: LedgerPlace) -> Iterator[Books]:
+    """Open the ledger. Prints errors and exits: with 1 if it cannot be read, with 2 after an invalid option."""
     from claude_proxy.ledger.queries import Books
 
-    with told(at):
+    with reporting_errors(at):
         need_file(at.options)
         yield Books.open(at.options, timeout=TIMEOUT)
 
 
 @contextmanager
-def told(at: Place) -> Iterator[None]:
-    """Turns what may go wrong with a ledger into a sentence and an exit code."""
+def reporting_errors(at: LedgerPlace) -> Iterator[None]:
+    """Print an error of the ledger or of an option, and exit with its code."""
     try:
         yield
     except ValueError as error:
@@ -76,13 +76,13 @@ def told(at: Place) -> Iterator[None]:
 
 
 def need_file(options: Options) -> None:
-    """See that there is a file, if the ledger is one.
+    """Check that the ledger's file exists, unless it is in PostgreSQL.
 
     Raises:
-        NotReadable: there is none.
+        NotReadable: it does not exist.
     """
     if options.database_url is None and not (options.data_dir / FILE).is_file():
         raise NotReadable(
-            f"There is no {FILE} in {visible(options.data_dir)}: no proxy has kept books there. Name the proxy's DATA_DIR with "
-            "--data-dir, or run this where the proxy runs, as in: docker compose exec claude-proxy claude-proxy stats"
+            f"There is no {FILE} in {visible(options.data_dir)}: no proxy has recorded anything there. Name the proxy's DATA_DIR "
+            "with --data-dir, or run this where the proxy runs, as in: docker compose exec claude-proxy claude-proxy stats"
         )

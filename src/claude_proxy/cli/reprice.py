@@ -1,4 +1,4 @@
-"""`claude-proxy reprice`: computes recorded costs again, after a change of the price table."""
+"""`claude-proxy reprice`: computes recorded costs again after the price table has changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.table import Table
 
 from claude_proxy.cli.arguments import AsJson, ConfigFile, DataDir, TimeZone
 from claude_proxy.cli.figures import UNPRICED, count, dollars, exchanges, named
-from claude_proxy.cli.ledger import Place, need_file, place, told
+from claude_proxy.cli.ledger import LedgerPlace, need_file, place, reporting_errors
 from claude_proxy.cli.output import say, wide_console, write_json
 from claude_proxy.ledger import prices, when
 from claude_proxy.ledger.options import FILE, NotReadable
@@ -29,8 +29,8 @@ T = TypeVar("T")
 
 
 def reprice(
-    since: Annotated[str, typer.Option(metavar="WHEN", help="Exchanges from here on: 30d, 2026-11-01, 2026-11 ...")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")] = False,
+    since: Annotated[str, typer.Option(metavar="WHEN", help="The first exchanges to change: 30d, 2026-11-01, 2026-11 ...")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     timezone: TimeZone = None,
     as_json: AsJson = False,
@@ -43,11 +43,13 @@ def reprice(
     without one it needs --yes. Sums and exchanges change together, and the proxy may be running.
     """
     at = place(config, data_dir, timezone)
-    with told(at):
+    with reporting_errors(at):
         need_file(at.options)
         work, engine = _prepared(at, since)
         changes = _guarded(lambda: work.changes(engine))
         _say_changes(changes, work.looked_at, as_json)
+        if not as_json and any(change.old_price is None for change in changes):
+            _say_hosts(at)
         if not changes or dry_run or not _agreed(yes, as_json):
             return
         changed = _guarded(lambda: work.apply(engine))
@@ -55,7 +57,7 @@ def reprice(
         say(f"Done: {exchanges(changed)} changed.")
 
 
-def _prepared(at: Place, since: str) -> tuple[Repricing, Engine]:
+def _prepared(at: LedgerPlace, since: str) -> tuple[Repricing, Engine]:
     from claude_proxy.ledger.database import file_connect, postgres_engine, sqlite_engine
     from claude_proxy.ledger.repricing import Repricing
 
@@ -63,7 +65,7 @@ def _prepared(at: Place, since: str) -> tuple[Repricing, Engine]:
     loaded = prices.load(prices.user_file())
     if loaded.problem is not None:
         say(loaded.problem, err=True)
-    hosts = {at.loaded.upstream_name: urlsplit(at.loaded.settings.base_url).hostname or ""}
+    hosts = {one.name: urlsplit(one.base_url).hostname or "" for one in at.loaded.upstreams}
     work = Repricing(loaded.prices, hosts, since=when.moment(since, at.where, now), until=now)
     if at.options.database_url is not None:
         return work, postgres_engine(at.options.database_url)
@@ -71,7 +73,7 @@ def _prepared(at: Place, since: str) -> tuple[Repricing, Engine]:
 
 
 def _guarded(work: Callable[[], T]) -> T:
-    """Do it; a fault of the database becomes a sentence."""
+    """Call `work`; raise NotReadable after a database error."""
     from sqlalchemy.exc import DBAPIError
 
     from claude_proxy.ledger.database import trouble
@@ -86,9 +88,15 @@ def _agreed(yes: bool, as_json: bool) -> bool:
     if yes:
         return True
     if sys.stdin.isatty() and sys.stdout.isatty() and not as_json:
-        return typer.confirm("Change them?")
-    say("Nothing was changed: say --yes to do it.", err=True)
+        return typer.confirm("Apply the changes?")
+    say("Nothing was changed. Use --yes to apply the changes.", err=True)
     return False
+
+
+def _say_hosts(at: LedgerPlace) -> None:
+    """An exchange without a price takes its provider from the settings; those of this shell may not be the proxy's."""
+    hosts = ", ".join(f"{one.name} is {urlsplit(one.base_url).hostname}" for one in at.loaded.upstreams)
+    say(f"Unpriced exchanges get the prices of their upstream in these settings: {hosts}.")
 
 
 def _say_changes(changes: Mapping[Change, Sums], looked_at: int, as_json: bool) -> None:
@@ -96,7 +104,8 @@ def _say_changes(changes: Mapping[Change, Sums], looked_at: int, as_json: bool) 
         write_json({"looked_at": looked_at, "changes": [_item(change, sums) for change, sums in changes.items()]})
         return
     if not changes:
-        say(f"Nothing to change in {exchanges(looked_at)} of that time: they have the prices that are in force.")
+        found = f"all {exchanges(looked_at)} have current prices" if looked_at else "no exchange was recorded since then"
+        say(f"Nothing to change: {found}.")
         return
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for title in ("Model", "Price before", "Price after"):

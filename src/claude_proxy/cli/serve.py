@@ -77,7 +77,8 @@ def start(config: Path | None, app: Path | None, given: dict[str, Any]) -> int:
     options = ServerOptions.from_settings(loaded.settings, notes=notes(loaded, app))
     hand_down(loaded, given)
     if options.app is None:
-        parse_origin(loaded.settings.base_url)  # checks the proxy variables too, here and not in each worker
+        for upstream in loaded.upstreams:
+            parse_origin(upstream.base_url)  # checks the proxy variables too, here and not in each worker
     logs.configure(loaded.settings.log_level, loaded.settings.log_format)
     if options.app is not None:
         return run(options, options.app if app is None else partial(other_app, options.app, app.parent), factory=app is not None)
@@ -127,7 +128,7 @@ def hand_down(loaded: Loaded, given: dict[str, Any]) -> None:
     """Put the command line's options and the settings file's path into the environment, for the app in each worker."""
     os.environ.update({name.upper(): str(value) for name, value in given.items()})
     if given.keys() & {"host", "port"}:
-        os.environ.pop("BIND", None)  # or it would go before them
+        os.environ.pop("BIND", None)  # otherwise it would override them
         os.environ.update(HOST=loaded.settings.host, PORT=str(loaded.settings.port))
     if loaded.file is not None:
         os.environ[CONFIG_VARIABLE] = str(loaded.file)

@@ -221,7 +221,7 @@ def address(service: Service) -> str | None:
         SettingsError: its settings are invalid.
         Refused: they set PORT=0, or cannot be read.
     """
-    environ = {**service.told(), **{name: value for name, value in variables(service.env_file).items() if value}}
+    environ = {**service.locations(), **{name: value for name, value in variables(service.env_file).items() if value}}
     usable = service.folder.is_dir() and os.access(service.folder, os.R_OK | os.X_OK)
     with contextlib.chdir(service.folder if usable else service.folder.anchor):
         settings = read_settings(None, service.app, environ=environ).settings
@@ -317,7 +317,7 @@ def until_answering(url: str) -> Health:
     limit = time.monotonic() + START_LIMIT
     health = probe(url)
     while health.version is None and time.monotonic() < limit:
-        time.sleep(PAUSE)
+        time.sleep(PAUSE)  # the process belongs to the service manager, so we can only ask again
         health = probe(url)
     return health
 

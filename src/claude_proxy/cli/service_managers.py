@@ -35,7 +35,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class ServiceState:
     """What the manager knows about the service.
 
     Attributes:
@@ -80,7 +80,7 @@ class Manager(Protocol):
     def read(self, text: str) -> Service:
         """Parse a description. Raises ValueError."""
 
-    def state(self) -> State:
+    def state(self) -> ServiceState:
         """Return the service's state. Raises Refused."""
 
     def start(self, *, changed: bool) -> None:
@@ -118,12 +118,12 @@ class Systemd:
         """Parse a unit. Raises ValueError."""
         return read_systemd_unit(text)
 
-    def state(self) -> State:
+    def state(self) -> ServiceState:
         """Return the state from `systemctl show`; a missing unit is `inactive`."""
         shown = self._call("show", UNIT, "--property=ActiveState,SubState,UnitFileState,MainPID")
         facts = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
         active, pid = facts.get("ActiveState", "unknown"), facts.get("MainPID", "0")
-        return State(
+        return ServiceState(
             state=f"{active} ({facts['SubState']})" if facts.get("SubState") else active,
             running=active == "active",
             enabled=facts.get("UnitFileState") == "enabled",
@@ -189,16 +189,16 @@ class Launchd:
         """Parse a property list. Raises ValueError."""
         return read_launchd_plist(text)
 
-    def state(self) -> State:
+    def state(self) -> ServiceState:
         """Return the state from `launchctl print`."""
         done = call("launchctl", "print", self.target)
         if done.returncode != 0:
             if "could not find service" in done.stderr.lower():
-                return State("not loaded")
+                return ServiceState("not loaded")
             raise Refused(refusal(done, "It needs a login at the Mac's screen, not only over ssh."))
         facts = dict(re.findall(r"^\t(state|pid) = (.+)$", done.stdout, re.MULTILINE))
         found, pid = facts.get("state", "loaded"), facts.get("pid")
-        return State(found, running=found == "running", enabled=True, pid=int(pid) if pid else None)
+        return ServiceState(found, running=found == "running", enabled=True, pid=int(pid) if pid else None)
 
     def start(self, *, changed: bool) -> None:
         """Load it, which starts it; unload a changed one first."""
@@ -219,7 +219,7 @@ class Launchd:
         self._call("bootout", self.target)
         limit = time.monotonic() + PATIENCE
         while self.state().enabled and time.monotonic() < limit:
-            time.sleep(PAUSE)
+            time.sleep(PAUSE)  # launchctl has no command that waits
 
     def forget(self) -> None:
         """Do nothing: launchd forgets what is unloaded."""

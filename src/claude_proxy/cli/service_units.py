@@ -42,7 +42,7 @@ class Service:
     app: Path | None = None
     config_home: Path | None = None
 
-    def told(self) -> dict[str, str]:
+    def locations(self) -> dict[str, str]:
         """The variables that say where its settings file is."""
         places = {CONFIG_HOME: self.config_home, CONFIG: self.config}
         return {name: str(path) for name, path in places.items() if path is not None}
@@ -129,7 +129,7 @@ HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - wha
 def systemd_unit(service: Service, *, system: bool) -> str:
     """Render the unit: for the whole machine, running as its own user; or for one user, as far as that is possible."""
     own = "DATA_DIR=/var/lib/claude-proxy LOG_FORMAT=json PYTHONDONTWRITEBYTECODE=1" if system else "LOG_FORMAT=json"
-    places = "".join("\nEnvironment=" + quoted(f"{name}={path}") for name, path in service.told().items())
+    places = "".join("\nEnvironment=" + quoted(f"{name}={path}") for name, path in service.locations().items())
     template = HEAD + (SYSTEM_ONLY if system else "") + EVERYWHERE
     return template.format(
         edit=f"systemctl {'' if system else '--user '}edit claude-proxy",
@@ -207,7 +207,7 @@ def words(line: str) -> list[str]:
 
 def launchd_plist(service: Service, log: Path) -> str:
     """Render the agent. launchd cannot read a file of variables, so `service run` does."""
-    environment = {"LOG_FORMAT": "json", "GRACEFUL_TIMEOUT": str(GRACE), **service.told()}
+    environment = {"LOG_FORMAT": "json", "GRACEFUL_TIMEOUT": str(GRACE), **service.locations()}
     job: dict[str, Any] = {
         "Label": LABEL,
         "ProgramArguments": [*service.program, "service", "run", "--env-file", str(service.env_file), *service.options()],

@@ -1,4 +1,4 @@
-"""`claude-proxy sessions`: sessions of Claude Code with their sums."""
+"""`claude-proxy sessions`: Claude Code's sessions and their sums."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from claude_proxy.cli.output import say, wide_console, write_json
 
 
 def sessions(
-    limit: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="How many.")] = 20,
-    before: Annotated[str | None, typer.Option(metavar="CURSOR", help="The `next` of a page before (--json).")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Most sessions to list.")] = 20,
+    before: Annotated[str | None, typer.Option(metavar="CURSOR", help="`next` of the previous page (--json).")] = None,
     project: Annotated[str | None, typer.Option(metavar="NAME", help="Only of this project.")] = None,
     timezone: TimeZone = None,
     as_json: AsJson = False,
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
-    """List sessions with their tokens and cost, the one that was active last first. Sums are of the whole session."""
+    """List sessions with their tokens and cost, most recently active first. The sums cover each whole session."""
     at = place(config, data_dir, timezone)
     with opened(at) as books:
         page = books.sessions(limit, before, project=project)
     if as_json:
         write_json(page)
     elif not page["items"]:
-        say("No session was recorded.")
+        say("No sessions are recorded.")
     else:
         screen = wide_console()
         screen.print(table(page["items"], at.where))
@@ -42,7 +42,7 @@ def sessions(
 
 
 def table(items: Sequence[dict[str, Any]], where: tzinfo) -> Table:
-    """The sessions as a table."""
+    """Build the table of sessions."""
     made = Table(box=SIMPLE_HEAD, pad_edge=False)
     for title in ("Last seen", "Session", "Project", "Models"):
         made.add_column(title, overflow="fold")

@@ -1,4 +1,4 @@
-"""`claude-proxy show ID`: everything that the ledger knows of one exchange, in plain words."""
+"""`claude-proxy show ID`: everything that the ledger has about one exchange."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _KINDS = (
     ("input_tokens", "in"),
     ("output_tokens", "out"),
     ("cache_read_input_tokens", "read from the cache"),
-    ("cache_creation_input_tokens", "written to it"),
+    ("cache_creation_input_tokens", "written to the cache"),
 )
 Row = tuple[str, str]
 
 
 def show(
     id: Annotated[
-        str, typer.Argument(metavar="ID", help="As the log, an error or `tail` shows it; O for 0 and I for 1 will do.")
+        str, typer.Argument(metavar="ID", help="As in the log, an error or `tail`, in any case; O counts as 0, I as 1.")
     ],
-    conversation: Annotated[bool, typer.Option("--conversation", help="Print what was said, if CAPTURE kept it.")] = False,
+    conversation: Annotated[bool, typer.Option("--conversation", help="Print the captured conversation (CAPTURE).")] = False,
     raw: Annotated[bool, typer.Option("--raw", help="Print the captured request as JSON.")] = False,
     curl: Annotated[bool, typer.Option("--curl", help="Print a curl command that sends the captured request again.")] = False,
     timezone: TimeZone = None,
@@ -39,7 +39,7 @@ def show(
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
-    """Tell all that is known of one exchange: who asked for what, how it went, tokens, cost, and its attempts one by one."""
+    """Show all that is recorded about one exchange: client, model, outcome, tokens, cost, and each attempt."""
     at = place(config, data_dir, timezone)
     if conversation or raw or curl:
         print_conversation(id, at.options.data_dir, raw=raw, curl=curl)
@@ -47,7 +47,7 @@ def show(
     with opened(at) as books:
         item = books.exchange(id)
     if item is None:
-        say(f"No exchange {visible(id)} is in the ledger: it may not have ended yet, or be older than what is kept.", err=True)
+        say(f"No exchange {visible(id)} is in the ledger: it may still be running, or was deleted because of its age.", err=True)
         raise typer.Exit(1)
     if as_json:
         write_json(item)
@@ -55,7 +55,7 @@ def show(
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, words in told(item, at.where, at.timezone):
+    for name, words in rows(item, at.where, at.timezone):
         table.add_row(name, words)
     screen = wide_console()
     screen.print(Text.assemble((item["id"], "bold"), "  ", (ending(item), "red" if item["failed"] else "green")))
@@ -63,20 +63,20 @@ def show(
 
 
 def ending(item: Mapping[str, Any]) -> str:
-    """How it ended, in a few words."""
+    """The outcome and status."""
     return f"{item['outcome'] or 'unknown'}, status {item['status']}"
 
 
-def told(item: Mapping[str, Any], where: tzinfo, timezone: str) -> Iterator[Row]:
-    """What is known, a line each; what is not known is left out."""
-    yield "asked", f"{clock(item['started_at'], where)} ({timezone}), {item['kind']}{', streamed' if item['stream'] else ''}"
+def rows(item: Mapping[str, Any], where: tzinfo, timezone: str) -> Iterator[Row]:
+    """Yield name and text of everything that is known."""
+    yield "started", f"{clock(item['started_at'], where)} ({timezone}), {item['kind']}{', streamed' if item['stream'] else ''}"
     yield from _who(item)
     yield from _failure(item)
     yield "time", ", ".join(_times(item))
     yield "bytes", f"{size(item['bytes_in'])} in, {size(item['bytes_out'])} out"
     yield from _used(item)
     yield from _cache(item)
-    yield from ladder(item)
+    yield from _attempts(item)
 
 
 def _who(item: Mapping[str, Any]) -> Iterator[Row]:
@@ -105,7 +105,7 @@ def _failure(item: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def failed(failure: Mapping[str, Any]) -> str:
-    """A failure: kind, whose side, the provider's code, and the sentence."""
+    """A failure: its kind, the side that has to act, the provider's code and the message."""
     words = [str(failure["kind"])]
     words += [_SIDES.get(failure["side"], failure["side"])] if failure["side"] else []
     words += [f"code {failure['provider_code']}"] if failure["provider_code"] else []
@@ -117,7 +117,7 @@ def _times(item: Mapping[str, Any]) -> Iterator[str]:
         yield f"{seconds(item['queue_ms'])} in the queue"
     if item["first_byte_ms"] is not None:
         yield f"first byte after {seconds(item['first_byte_ms'])}"
-    yield f"all of it {seconds(item['duration_ms'])}"
+    yield f"{seconds(item['duration_ms'])} in all"
     if item["stream"] and item["silence_ms"]:
         yield f"longest silence {seconds(item['silence_ms'])}"
 
@@ -126,12 +126,12 @@ def _used(item: Mapping[str, Any]) -> Iterator[Row]:
     usage = item["usage"]
     parts = [f"{count(usage[key])} {word}" for key, word in _KINDS if usage[key] is not None]
     if not parts:
-        yield "tokens", "none were reported"
+        yield "tokens", "none reported"
         return
     searches = [f"{count(usage['web_searches'])} web searches"] if usage["web_searches"] else []
     yield "tokens", ", ".join([*parts, *searches])
     if item["cost_usd"] is None:
-        yield "cost", f"{UNPRICED}: no price is known for this model here"
+        yield "cost", f"{UNPRICED}: no price is known for this model at this upstream"
     else:
         yield "cost", f"{dollars(item['cost_usd'])} at API list price {item['price'] or ''}".rstrip()
     if item["credits"] is not None:
@@ -152,10 +152,9 @@ def _cache(item: Mapping[str, Any]) -> Iterator[Row]:
     yield "cache", words
 
 
-def ladder(item: Mapping[str, Any]) -> Iterator[Row]:
-    """The attempts, one rung each."""
+def _attempts(item: Mapping[str, Any]) -> Iterator[Row]:
     for attempt in item["attempts"]:
-        again = " on a kept connection" if attempt["reused_connection"] else ""
+        again = " on a pooled connection" if attempt["reused_connection"] else ""
         words = f"{seconds(attempt['sent_ms'])}: to {attempt['upstream'] or '-'}{again}"
         if attempt["status"] is not None:
             took = None if attempt["head_ms"] is None else attempt["head_ms"] - attempt["sent_ms"]

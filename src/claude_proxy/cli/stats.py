@@ -1,4 +1,4 @@
-"""`claude-proxy stats`: tokens and cost over a time, in groups."""
+"""`claude-proxy stats`: tokens and cost of a period, in groups."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from claude_proxy.cli.arguments import AsJson, ConfigFile, DataDir, TimeZone
-from claude_proxy.cli.ledger import Place, opened, place
+from claude_proxy.cli.ledger import LedgerPlace, opened, place
 from claude_proxy.cli.output import say, write_json
 from claude_proxy.cli.stats_table import print_table
 from claude_proxy.ledger import csv, when
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 def _filter(name: str) -> Any:
-    return typer.Option(f"--{name}", metavar="NAME", help=f"Only what has this {name}; '' for what has none.")
+    return typer.Option(f"--{name}", metavar="NAME", help=f"Only this {name}; '' for exchanges without one.")
 
 
 def stats(
-    by: Annotated[By, typer.Option("--by", help="What the rows are.")] = "day",
+    by: Annotated[By, typer.Option("--by", help="What each row stands for.")] = "day",
     since: Annotated[str | None, typer.Option(metavar="WHEN", help="7d, 24h, yesterday, 2026-11-28, 2026-11 ...")] = None,
     until: Annotated[str | None, typer.Option(metavar="WHEN", help="The same; a day or month is included.")] = None,
-    last: Annotated[int | None, typer.Option(min=1, metavar="N", help="The last N days, weeks ...; or the N dearest.")] = None,
+    last: Annotated[int | None, typer.Option(min=1, metavar="N", help="The last N days ..., or the N most expensive.")] = None,
     session: Annotated[str | None, _filter("session")] = None,
     project: Annotated[str | None, _filter("project")] = None,
     model: Annotated[str | None, _filter("model")] = None,
@@ -45,8 +45,8 @@ def stats(
 ) -> None:
     """Add up what was recorded: tokens as the upstream reported them, costs at API list price.
 
-    Filters scope the numbers: `--model X --by session` sums what sessions used of X, not their whole lifetime. Reads the ledger
-    of the proxy that these settings describe, whether it runs or not.
+    Filters apply to the numbers, not only to the rows: `--model X --by session` counts only what each session used of X. Reads
+    the ledger of the proxy that the settings describe; the proxy need not be running.
     """
     given = {"session": session, "project": project, "model": model, "agent": agent, "class": class_, "client": client}
     given |= {"upstream": upstream}
@@ -63,15 +63,17 @@ def stats(
 
 
 def reported(
-    books: Books, at: Place, by: By, since: str | None, until: str | None, last: int | None, **more: Any
+    books: Books, at: LedgerPlace, by: By, since: str | None, until: str | None, last: int | None, **more: Any
 ) -> dict[str, Any]:
-    """The sums, of the last groups alone if they are groups of time. As `GET /api/v1/usage` gives them.
+    """Return the sums in the form of `GET /api/v1/usage`, limited to the `last` groups.
+
+    The totals cover only these groups if they are periods of time, otherwise everything.
 
     Args:
-        more: for `Books.usage`.
+        more: further arguments of `Books.usage`.
 
     Raises:
-        ValueError: an option says nothing usable.
+        ValueError: an option is invalid.
         NotReadable: the ledger cannot be read.
     """
     now = time.time()

@@ -1,4 +1,4 @@
-"""The table of `stats`: all columns where there is room, four below 100 columns."""
+"""The table of `stats`: all columns, or four if the terminal has less than 100 columns."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from claude_proxy.cli.figures import LIST_PRICES, cost, count, exchanges, named, tokens
+from claude_proxy.cli.figures import LIST_PRICES, cost, count, exchanges, named, span, tokens
 from claude_proxy.cli.output import say, wide_console
+from claude_proxy.ledger.groups import TIMES
 
+MANY = 100  # groups, such as sessions, that a table shows if it was not asked for more
 ROOM = 100  # columns of a terminal below which the table is compact
 _TITLES = {"day": "Date", "window": "Window", "hour": "Hour", "week": "Week from", "month": "Month"}
-_ESTIMATED = "~ marks windows that are worked out from your own requests, as no reset was known."
+_ESTIMATED = "~ marks windows that are estimated from your own requests, because the provider gave no reset time."
 
 
 def print_table(report: Mapping[str, Any], *, breakdown: bool, costs: bool, top: int | None) -> None:
@@ -23,20 +25,31 @@ def print_table(report: Mapping[str, Any], *, breakdown: bool, costs: bool, top:
     Args:
         breakdown: a row for each model below each group.
         costs: whether costs are shown.
-        top: groups were cut to so many.
+        top: how many groups to show; None for the default.
     """
     screen = wide_console()
     if not report["groups"]:
-        say(f"Nothing was recorded from {report['from']} to {report['to']}.")
+        say(f"Nothing was recorded from {span(report)}." if report["from"] < report["to"] else "That time is yet to come.")
         return
     wide = screen.width >= ROOM
-    screen.print(made(report, wide=wide, breakdown=breakdown, costs=costs))
-    for line in notes(report, costs=costs, top=top):
+    shown = most_expensive(report) if top is None else report
+    screen.print(made(shown, wide=wide, breakdown=breakdown, costs=costs))
+    if shown is not report:
+        groups = count(len(report["groups"]))
+        screen.print(Text(f"These are the {MANY} most expensive of {groups}; --last N shows others.", "dim"))
+    for line in notes(shown, costs=costs):
         screen.print(Text(line, "dim"))
 
 
+def most_expensive(report: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The report without the groups that nobody reads in a terminal; groups of a time are all shown."""
+    if report["by"] in TIMES or len(report["groups"]) <= MANY:
+        return report
+    return {**report, "groups": report["groups"][:MANY]}
+
+
 def made(report: Mapping[str, Any], *, wide: bool, breakdown: bool, costs: bool) -> Table:
-    """The table; compact unless it is `wide`."""
+    """Build the table; compact unless `wide`."""
     table = Table(box=SIMPLE_HEAD, show_footer=False, pad_edge=False)
     by = report["by"]
     table.add_column(_TITLES.get(by, by.capitalize()), overflow="fold")
@@ -60,19 +73,19 @@ def _figures(sums: Mapping[str, Any], *, wide: bool, costs: bool) -> list[str]:
     return [*found, cost(sums)] if costs else found
 
 
-def notes(report: Mapping[str, Any], *, costs: bool, top: int | None) -> Sequence[str]:
-    """What has to be said once below the table."""
+def notes(report: Mapping[str, Any], *, costs: bool) -> Sequence[str]:
+    """Return the lines below the table."""
     totals = report["totals"]
     calls = f"{exchanges(totals['exchanges'])} ({count(totals['failed'])} failed, {count(totals['cancelled'])} cancelled)"
-    found = [f"{calls} from {report['from']} to {report['to']}, {report['timezone']}."]
+    found = [f"{calls} from {span(report)}."]
     if totals["credits"] is not None:
         found.append(f"Plan credits: {count(totals['credits'])}.")
     if costs:
         found.append(LIST_PRICES)
     if costs and totals["unpriced_exchanges"]:
         found.append(f"No price is known for {exchanges(totals['unpriced_exchanges'])}: not included in the costs.")
-    if top is not None and sum(group["exchanges"] for group in report["groups"]) != totals["exchanges"]:
-        found.append("The total is of all, shown or not.")
+    if sum(group["exchanges"] for group in report["groups"]) != totals["exchanges"]:
+        found.append("The total includes groups that are not shown.")
     if any(str(group["key"]).startswith("~") for group in report["groups"]):
         found.append(_ESTIMATED)
     return found

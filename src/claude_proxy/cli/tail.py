@@ -1,4 +1,4 @@
-"""`claude-proxy tail`: a line for each exchange when it ends, read from the ledger again and again."""
+"""`claude-proxy tail`: prints a line for each exchange when it ends, by polling the ledger."""
 
 from __future__ import annotations
 
@@ -21,25 +21,27 @@ from claude_proxy.ledger.options import NotReadable
 if TYPE_CHECKING:
     from claude_proxy.ledger.queries import Books
 
-EVERY = 0.5  # seconds between two looks
-LATE = 5.0  # seconds before the start whose rows may still be on their way
-SLACK = 120.0  # seconds that a row may be written after its exchange has ended
-SEEN = 50_000  # ids that are remembered
+EVERY = 0.5  # seconds between polls
+LATE = 5.0  # seconds; exchanges that ended this long before the start may not be in the ledger yet
+SLACK = 120.0  # seconds that may pass between the end of an exchange and the writing of its row
+SEEN = 50_000  # most ids to remember
 
 
 def tail(
-    last: Annotated[int, typer.Option("--last", "-n", min=0, max=1000, metavar="N", help="Show the last N first.")] = 10,
-    session: Annotated[str | None, typer.Option(metavar="NAME", help="Only of this session.")] = None,
-    model: Annotated[str | None, typer.Option(metavar="NAME", help="Only with this model.")] = None,
+    last: Annotated[int, typer.Option("--last", "-n", min=0, max=1000, metavar="N", help="Begin with the last N.")] = 10,
+    session: Annotated[str | None, typer.Option(metavar="NAME", help="Only this session.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="Only this model.")] = None,
     status: Annotated[str | None, typer.Option(metavar="STATUS", help="429, 5xx or failed.")] = None,
     follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Wait for more; Ctrl-C ends it.")] = True,
     timezone: TimeZone = None,
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON object per line, as the API gives it.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line, as the API does.")] = False,
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
-    """Print a line when an exchange has ended, whichever process served it: status, model, tokens in, out and cached, cost, time,
-    and what went wrong. A row reaches the ledger about a second after the end."""
+    """Print a line for each exchange of all processes, about a second after it ends.
+
+    It has the status, the model, tokens in, out and cached, cost, duration, and what went wrong.
+    """
     at = place(config, data_dir, timezone)
     with opened(at) as books:
         earlier = books.exchanges(max(1, last), session=session, model=model, status=status)["items"][:last]
@@ -66,19 +68,19 @@ def _follow(
             troubled = False
         except NotReadable as error:
             if not troubled:
-                say(f"{error} Trying on.", err=True)
+                say(f"{error} Retrying.", err=True)
             troubled, found = True, []
         for item in found:
             if fits(item, wanted):
                 _write(item, where, as_json)
-        time.sleep(EVERY)
+        time.sleep(EVERY)  # other processes write the ledger, and SQLite has no notification that we could wait for
 
 
 class Watch:
-    """Which exchanges have not been seen yet. They are found by when they ended: a long one has an old id.
+    """Finds exchanges that were not seen yet. Searches by the time of the end, because a long exchange has an old id.
 
     Args:
-        now: Unix seconds; what ended long before is not looked for.
+        now: Unix seconds; exchanges that ended long before are not searched for.
     """
 
     def __init__(self, now: float) -> None:
@@ -86,7 +88,7 @@ class Watch:
         self._seen: OrderedDict[str, None] = OrderedDict()
 
     def saw(self, number: str) -> bool:
-        """Note an exchange; whether it is new."""
+        """Remember an exchange; return whether it is new."""
         if number in self._seen:
             return False
         self._seen[number] = None
@@ -95,7 +97,7 @@ class Watch:
         return True
 
     def new(self, books: Books) -> list[dict[str, Any]]:
-        """Those that ended since the start and were not seen. Raises NotReadable."""
+        """Return exchanges that ended since the start and were not seen yet. Raises NotReadable."""
         found = [item for item in books.ended_since(self._from) if self.saw(item["id"])]
         if found:
             self._from = max(self._start, self._from, ended(found[-1]) - SLACK)
@@ -103,12 +105,12 @@ class Watch:
 
 
 def ended(item: Mapping[str, Any]) -> float:
-    """When an exchange ended, in Unix seconds."""
+    """Return when an exchange ended, in Unix seconds."""
     return datetime.fromisoformat(item["started_at"]).timestamp() + float(item["duration_ms"]) / 1000
 
 
 def fits(item: Mapping[str, Any], wanted: Mapping[str, str | None]) -> bool:
-    """Whether an exchange is one of those that were asked for; as `Books.exchanges` chooses."""
+    """Whether an exchange matches the filters; must agree with `Books.exchanges`."""
     for name in ("session", "model"):
         if wanted[name] is not None and (item[name] or "") != wanted[name]:
             return False
@@ -127,7 +129,7 @@ def _write(item: Mapping[str, Any], where: tzinfo, as_json: bool) -> None:
 
 
 def line(item: Mapping[str, Any], where: tzinfo) -> Text:
-    """One exchange in one line."""
+    """Format an exchange as one line."""
     usage = item["usage"]
     colour = "red" if item["failed"] else "yellow" if item["outcome"] == "cancelled" else "green"
     figures = f"{count(usage['input_tokens'])} in, {count(usage['output_tokens'])} out, "

@@ -5,6 +5,7 @@ Times are milliseconds. Texts are cleaned here once, so that no database refuses
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -158,8 +159,8 @@ def record(exchange: Exchange) -> Record:
         None if failure is None else _text(failure.message, MAX_FAILURE),
         None if failure is None else _text(failure.provider_code),
         _text(exchange.stop_reason),
-        _text(exchange.upstream_request_id),
-        _ms(getattr(exchange, "queue_wait", None)),
+        _text.__wrapped__(exchange.upstream_request_id),  # never repeats
+        _ms(exchange.queue_wait),
         _ms(exchange.first_byte),
         _ms(exchange.duration) or 0,
         _ms(exchange.longest_silence) or 0,
@@ -182,6 +183,8 @@ def record(exchange: Exchange) -> Record:
 
 def _id(exchange: Exchange) -> int:
     """The exchange's own id, or a random one of its millisecond where it carries a text that is none of ours."""
+    if exchange.number:
+        return exchange.number
     try:
         return ids.decode(exchange.id)
     except ValueError:
@@ -232,6 +235,7 @@ def _attempted(exchange: Exchange, attempt: Attempt) -> Attempted:
     )
 
 
+@lru_cache(4096)  # most repeat, and a hit costs a third
 def _text(value: str | None, limit: int = MAX_TEXT) -> str | None:
     """A text that every database takes; None for an empty one."""
     if not value:

@@ -1,4 +1,4 @@
-"""From records to the tuples that the statements take, and their sums per quarter of an hour."""
+"""Turns records into the statements' parameter tuples, and sums them per quarter hour."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ TEXTS = (
     *(("stop_reason", "stop_reason"), ("service_tier", "service_tier"), ("speed", "speed"), ("geo", "geo")),
     *(("verdict", "verdict"), ("verdict_area", "verdict_area")),
 )
+_texts_of = operator.attrgetter(*(attribute for attribute, _ in TEXTS))
+_KINDS = tuple(kind for _, kind in TEXTS)
 _ATTEMPT_TEXTS = (
     *(("upstream", "upstream"), ("account", "account"), ("failure", "failure"), ("failure_text", "failure_text")),
     ("provider_code", "provider_code"),
@@ -30,16 +32,14 @@ _ATTEMPT_TEXTS = (
 
 
 def texts(entries: Sequence[Entry]) -> Iterator[tuple[str, str]]:
-    """Every text of the entries, with its kind."""
+    """Every text of the entries, with its kind. Most entries of a batch have the same texts."""
+    for found in {_texts_of(entry.record) for entry in entries}:
+        yield from ((kind, text) for kind, text in zip(_KINDS, found, strict=True) if text is not None)
+    for price in {entry.charge.price_id for entry in entries}:
+        if price is not None:
+            yield "price", price
     for entry in entries:
-        record = entry.record
-        for attribute, kind in TEXTS:
-            text = getattr(record, attribute)
-            if text is not None:
-                yield kind, text
-        if entry.charge.price_id is not None:
-            yield "price", entry.charge.price_id
-        for attempt in record.attempts:
+        for attempt in entry.record.attempts:
             for attribute, kind in _ATTEMPT_TEXTS:
                 text = getattr(attempt, attribute)
                 if text is not None:
@@ -47,7 +47,7 @@ def texts(entries: Sequence[Entry]) -> Iterator[tuple[str, str]]:
 
 
 class Rows:
-    """The tuples of one batch, in the order of the `*_COLUMNS` of `statements`; keys are sorted, or PostgreSQL sees deadlocks.
+    """The tuples of one batch, in the order of the `*_COLUMNS` of `statements`. Keys are sorted: no deadlocks in PostgreSQL.
 
     Args:
         entries: those that the database does not have yet.
@@ -58,6 +58,7 @@ class Rows:
     def __init__(self, entries: Sequence[Entry], names: Ids, run: int) -> None:
         self._names = names
         self._run = run
+        self._ids_of: dict[tuple[str | None, ...], tuple[int, ...]] = {}
         self.exchanges = [self._exchange(entry) for entry in entries]
         self.attempts = [row for entry in entries for row in self._attempts(entry.record)]
         self.sessions = sorted(self._sessions(entries))
@@ -66,22 +67,26 @@ class Rows:
     def _id(self, kind: str, text: str | None) -> int:
         return 0 if text is None else self._names[kind][text]
 
+    def _ids(self, record: Record) -> tuple[int, ...]:
+        """The ids of the record's texts, in the order of TEXTS."""
+        found = _texts_of(record)
+        ids_ = self._ids_of.get(found)
+        if ids_ is None:
+            ids_ = self._ids_of[found] = tuple(map(self._id, _KINDS, found))
+        return ids_
+
     def _exchange(self, entry: Entry) -> tuple[Any, ...]:
-        r, charge, of = entry.record, entry.charge, self._id
+        r, charge = entry.record, entry.charge
+        i = self._ids(r)
+        session, _, agent, parent, class_, client, user_agent, upstream, account, model, served, kind, outcome = i[:13]
+        side, failure, failure_text, provider_code, stop_reason, tier, speed, geo, verdict, area = i[13:]
         return (
-            *(r.id, self._run, of("session", r.session), of("agent", r.agent), of("agent", r.parent_agent)),
-            *(of("class", r.request_class), of("client", r.client), of("user_agent", r.user_agent)),
-            *(of("upstream", r.upstream), of("account", r.account), of("model", r.model), of("model", r.model_served)),
-            *(of("kind", r.kind), int(r.stream), r.status, of("outcome", r.outcome), int(r.failed), of("side", r.side)),
-            *(of("failure", r.failure), of("failure_text", r.failure_text), of("provider_code", r.provider_code)),
-            *(of("stop_reason", r.stop_reason), r.request_id, r.queue_ms, r.first_byte_ms, r.duration_ms, r.silence_ms),
+            *(r.id, self._run, session, agent, parent, class_, client, user_agent, upstream, account, model, served),
+            *(kind, int(r.stream), r.status, outcome, int(r.failed), side, failure, failure_text, provider_code, stop_reason),
+            *(r.request_id, r.queue_ms, r.first_byte_ms, r.duration_ms, r.silence_ms),
             *(r.bytes_in, r.bytes_out, r.input, r.output, r.cache_read, r.cache_write_5m, r.cache_write_1h, r.web_searches),
-            *(of("service_tier", r.service_tier), of("speed", r.speed), of("geo", r.geo)),
-            *(charge.cost_nano, charge.credits_micro),
-            of("price", charge.price_id),
-            *(of("verdict", r.verdict), of("verdict_area", r.verdict_area), r.verdict_block, r.verdict_message, r.verdict_lost),
-            charge.lost_nano,
-            r.transcript,
+            *(tier, speed, geo, charge.cost_nano, charge.credits_micro, self._id("price", charge.price_id)),
+            *(verdict, area, r.verdict_block, r.verdict_message, r.verdict_lost, charge.lost_nano, r.transcript),
         )
 
     def _attempts(self, record: Record) -> Iterator[tuple[Any, ...]]:

@@ -1,56 +1,52 @@
 """The writer: one thread per process that takes finished exchanges off a bounded queue and writes them in batches.
 
-The path only appends. Whatever happens to the database costs rows at most, and those are counted: the queue keeps 10,000, and
-what does not fit is lost.
+The path only appends. Trouble with the database costs nothing but rows, and those are counted: the queue holds 10,000, and what
+does not fit is lost.
 """
 
 from __future__ import annotations
 
 import contextlib
 import enum
-import queue
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from claude_proxy.ledger.options import Entry, LedgerOff, Sample, Say, Store, Trouble
+from claude_proxy.ledger.background import IDLE, RETRY, Background
+from claude_proxy.ledger.options import Entry, IncidentRow, LedgerOff, Sample, Say, Store, Trouble
 from claude_proxy.ledger.record import UNKNOWN, Charge, Record
 
 QUEUE = 10_000
-BATCH = 200
+BATCH = 200  # rows that are worth a transaction
+MAX_BATCH = 1000  # of one transaction, if more wait
 DELAY = 1.0  # seconds that the first row of a batch waits for others
-IDLE = 60.0
-RETRY = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)  # seconds after the first failure, the second ...
-RETRY_AT_STOP = 0.05
-SAMPLES = 100  # quota samples that wait: beyond, the oldest is dropped
-HOPELESS = 3  # tries of a batch that the database refuses for what is in it
-_NEVER = 2**62
+RETRY_AT_STOP = 0.05  # seconds between two tries while the process stops
+SAMPLES = 100  # waiting quota samples and incidents; then the oldest is dropped
+HOPELESS = 3  # tries of a batch whose rows the database rejects
 
 
 class State(enum.StrEnum):
-    """How the writer is."""
+    """The writer's state."""
 
     STARTING = "starting"  # the database is not open yet; rows wait
     WRITING = "writing"
     FAILING = "failing"  # rows wait, then they are lost; it tries again
-    OFF = "off"  # no ledger in this process: rows are not even taken
+    OFF = "off"  # no ledger in this process: no rows are taken
     STOPPED = "stopped"
 
 
-class Writer:
+class Writer(Background[Record]):
     """Writes records to a store that it opens in its own thread.
 
     Args:
-        open_store: called in the thread, again after trouble that needs it.
+        open_store: called in the thread; again if the store has to be reopened.
         price: what a record cost; called in the thread, once per record.
         say: the log; called in the thread.
-        on_loss: told once, when rows begin to be lost, how many so far; called in the thread.
+        on_loss: called once when rows begin to be lost, with their number so far; in the thread.
         on_batch: sees each batch once, priced, before it is written (metrics); called in the thread.
 
     Attributes:
         state: see `State`; `reason` says why, for FAILING and OFF.
-        lost: rows that did not fit.
         written: rows that are in the database.
     """
 
@@ -67,38 +63,29 @@ class Writer:
         delay: float = DELAY,
         retry: Sequence[float] = RETRY,
     ) -> None:
+        super().__init__("ledger", limit=limit, retry=retry)
         self._open_store = open_store
         self._price = price
         self._say = say
         self._on_loss = on_loss
         self._on_batch = on_batch
-        self._limit = limit
         self._size = size
         self._delay = delay
-        self._retry = retry
-        self._queue: deque[Record] = deque()
-        self._samples: deque[Sample] = deque(maxlen=SAMPLES)
-        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._wanted = _NEVER  # rows at which the thread wants to be woken
+        self._samples: deque[Sample | IncidentRow] = deque(maxlen=SAMPLES)
         self._batch: list[Entry] = []
         self._store: Store | None = None
-        self._thread: threading.Thread | None = None
-        self._stopping = False
-        self._deadline = 0.0
-        self._failures = 0  # in a row
-        self._refused = 0  # of this batch, for what is in it
+        self._refused = 0  # times that the database rejected this batch
         self._chores_at = 0.0
         self._losing = False
         self._told_lost = 0
         self._told_price = False
         self.state = State.STARTING
         self.reason = ""
-        self.lost = 0
         self.written = 0
 
     @property
     def accepting(self) -> bool:
-        """Whether a record is worth making."""
+        """Whether records are taken at all."""
         return self.state is not State.OFF
 
     @property
@@ -106,41 +93,11 @@ class Writer:
         """Rows that are not in the database yet."""
         return len(self._queue) + len(self._batch)
 
-    def put(self, record: Record) -> None:
-        """Take a record. Never waits; a thread other than the writer's may call it."""
-        rows = self._queue
-        if len(rows) >= self._limit:
-            if self.state is not State.OFF:
-                self.lost += 1
-            return
-        rows.append(record)
-        if len(rows) >= self._wanted:
-            self._wanted = _NEVER
-            self._wake.put(None)
-
-    def put_sample(self, sample: Sample) -> None:
-        """Take a quota sample. Never waits."""
+    def put_sample(self, sample: Sample | IncidentRow) -> None:
+        """Take a quota sample, or the present state of an incident. Never waits."""
         if self.state not in (State.OFF, State.STOPPED):
             self._samples.append(sample)
             self._wake.put(None)
-
-    def start(self) -> None:
-        """Start the thread. It is no reason for the process to stay."""
-        self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
-        self._thread.start()
-
-    def begin_stop(self, timeout: float) -> None:
-        """Write what waits, for at most `timeout` seconds, and end the thread."""
-        self._deadline = time.monotonic() + timeout
-        self._stopping = True
-        self._wake.put(None)
-
-    def join(self, timeout: float) -> bool:
-        """Wait for the thread; whether it has ended."""
-        if self._thread is None:
-            return True
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
 
     # -- the thread
 
@@ -150,7 +107,7 @@ class Writer:
                 self._turn()
         except LedgerOff as off:
             self.state, self.reason = State.OFF, str(off)
-            self._limit = 0
+            self._refuse(counting=False)
             self._queue.clear()
             self._batch = []
             self._say("error", "the ledger is off", reason=self.reason)
@@ -158,19 +115,16 @@ class Writer:
         self._end()
 
     def _more(self) -> bool:
-        if not self._stopping:
-            return True
-        return self.waiting > 0 and time.monotonic() < self._deadline
+        return not self._stopping or (self.waiting > 0 and self._time_left)
 
     def _turn(self) -> None:
-        """Collect a batch, write it; or do a chore; or find out that neither can be done now, and pause."""
+        """Collect a batch and write it, then do a chore that is due. On trouble, pause."""
         try:
             if self._store is None:
                 self._open()
             self._write_next()
             self._write_samples()
-            if time.monotonic() >= self._chores_at and self._store is not None:
-                self._chores_at = time.monotonic() + self._store.chores()
+            self._do_chores()
         except LedgerOff:
             raise
         except Trouble as error:
@@ -206,12 +160,12 @@ class Writer:
             self._recovered()
 
     def _collect(self) -> None:
-        """Take the next batch, once it is full or has waited long enough; none if a chore or a sample is due first."""
+        """Take the next batch once it is full or has waited long enough; nothing if a chore or a sample is due first."""
         patience = 0.0 if self._samples else max(0.0, min(IDLE, self._chores_at - time.monotonic()))
-        if not self._sleep(until=1, seconds=patience):
+        if not self._wait(until=1, seconds=patience):
             return
-        self._sleep(until=self._size, seconds=self._delay)
-        take = min(self._size, len(self._queue))
+        self._fill()
+        take = min(max(self._size, MAX_BATCH), len(self._queue))
         self._batch = [self._entry(self._queue.popleft()) for _ in range(take)]
         if self._on_batch is not None and self._batch:
             try:
@@ -219,34 +173,35 @@ class Writer:
             except Exception as error:
                 self._say("error", "listener failed", hook="on_batch", reason=repr(error))
 
-    def _sleep(self, *, until: int, seconds: float) -> bool:
-        """Wait until so many rows are there, the stop has begun, or the time is over; whether there is a row."""
-        self._wanted = until  # before looking: a row that comes between wakes us
-        if len(self._queue) < until and not self._stopping and seconds > 0:
-            self._pause(seconds)
-        self._wanted = _NEVER
-        return bool(self._queue)
+    def _fill(self) -> None:
+        """Wait until the batch is full or its first row has waited long enough, and do the chores that are due meanwhile.
 
-    def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(queue.Empty):
-            self._wake.get(timeout=seconds)
+        With a chore only between two batches, retention would do one step per second under steady traffic.
+        """
+        end = time.monotonic() + self._delay
+        while len(self._queue) < self._size and not self._stopping and (left := end - time.monotonic()) > 0:
+            self._wait(until=self._size, seconds=min(left, self._chores_at - time.monotonic()))
+            self._do_chores()
+
+    def _do_chores(self) -> None:
+        if time.monotonic() >= self._chores_at and self._store is not None:
+            self._chores_at = time.monotonic() + self._store.chores()
 
     def _entry(self, record: Record) -> Entry:
         try:
             return Entry(record, self._price(record))
-        except Exception as error:  # the row matters more than its price
+        except Exception as error:  # a row without a price is better than none
             if not self._told_price:
                 self._told_price = True
                 self._say("error", "an exchange could not be priced", model=record.model, reason=repr(error))
             return Entry(record, UNKNOWN)
 
     def _failed(self, error: Trouble) -> None:
-        """Note it once, drop rows that are refused for what is in them, and pause longer each time."""
+        """Log it once, drop rows that the database keeps rejecting, and pause longer each time."""
         if self._failures == 0:
             self._say("warning", "the ledger cannot be written; proxying goes on", reason=error.reason, waiting=self.waiting)
         self.state, self.reason = State.FAILING, error.reason
-        pause = self._retry[min(self._failures, len(self._retry) - 1)]
-        self._failures += 1
+        pause = self._back_off()
         if error.reopen:
             self._close_store(None)
         if error.hopeless and self._batch:
@@ -255,23 +210,18 @@ class Writer:
                 self._drop(error)
         self._tell_loss()
         self._rest(pause)
-
-    def _rest(self, seconds: float) -> None:
-        """Pause whatever comes; a stop shortens it."""
-        end = time.monotonic() + seconds
-        while not self._stopping and (left := end - time.monotonic()) > 0:
-            self._pause(left)
         if self._stopping:
+            # The next try comes soon, as the deadline does; nothing wakes a thread that stops.
             time.sleep(RETRY_AT_STOP)
 
     def _drop(self, error: Trouble) -> None:
-        self.lost += len(self._batch)
+        self._dropped += len(self._batch)
         self._say("error", "the database refuses rows; they are lost", rows=len(self._batch), reason=error.reason)
         self._batch = []
         self._refused = 0
 
     def _tell_loss(self) -> None:
-        """Once, until the queue is half empty again."""
+        """Log the loss once, until the queue is half empty again."""
         if self.lost > self._told_lost and not self._losing:
             self._losing = True
             self._say("error", "the ledger loses exchanges: its queue is full", lost=self.lost, reason=self.reason)
@@ -295,9 +245,9 @@ class Writer:
             store.close(lost)
 
     def _end(self) -> None:
-        self._limit = 0
+        self._refuse()
         left = self.waiting
-        self.lost += left
+        self._dropped += left
         self._queue.clear()
         self._batch = []
         self.state = State.STOPPED

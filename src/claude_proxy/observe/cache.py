@@ -13,10 +13,10 @@ import asyncio
 import time
 from collections.abc import Callable, Hashable, Sequence
 
-from claude_proxy.exchange import CacheVerdict, Exchange, Header, Listener, Tap, Usage
+from claude_proxy.exchange import CacheVerdict, Exchange, Header, Kind, Listener, Tap, Usage
 from claude_proxy.observe.credentials import marks
 from claude_proxy.protocol.blocks import HASH, MAX_BODY, Prompt, cut
-from claude_proxy.protocol.cache_verdict import CacheWatch, Comparison, Verdict
+from claude_proxy.protocol.cache_verdict import CacheWatch, Comparison
 
 MIN_BODY = 4096
 """Bytes below which a prompt is shorter than any model caches (1,024 tokens)."""
@@ -39,8 +39,10 @@ class CacheObserver(Listener):
         self.waiting = 0  # bytes
 
     def tap(self, exchange: Exchange) -> Tap | None:
-        """Only Messages calls have a prompt that is cached."""
-        wanted = exchange.path == "/v1/messages" and exchange.method == "POST" and exchange.request_class != AUXILIARY
+        """Only Messages calls have a prompt that is cached, and only a long one."""
+        wanted = (
+            exchange.kind is Kind.MESSAGES and exchange.bytes_in >= MIN_BODY and exchange.request_class != AUXILIARY
+        )  # what has been read so far: all of a body that can be cut
         return _CacheTap(self, exchange) if wanted else None
 
 
@@ -75,9 +77,7 @@ class _CacheTap(Tap):
 
     def on_end(self, exchange: Exchange) -> None:
         self._ended = True
-        verdict = self._settle()
-        if verdict is not None:
-            exchange.cache = shown(verdict)
+        exchange.cache = self._settle()
 
     def _cut_in_thread(self, body: bytes) -> None:
         self._observer.waiting += len(body)
@@ -101,7 +101,7 @@ class _CacheTap(Tap):
         key = self._key if self._exchange.session is not None else (self._key, prompt.messages[:HASH])
         self._compared = self._observer.watch.compare(key, prompt, self._sent)
 
-    def _settle(self) -> Verdict | None:
+    def _settle(self) -> CacheVerdict | None:
         compared, self._compared = self._compared, None
         return None if compared is None else self._observer.watch.settle(compared, taken(self._exchange))
 
@@ -112,9 +112,3 @@ def taken(exchange: Exchange) -> Usage | None:
     if usage is None or exchange.status >= 500 or not (usage.input or usage.cache_read or usage.cache_write):
         return None
     return usage
-
-
-def shown(verdict: Verdict) -> CacheVerdict:
-    """The verdict as the exchange and the ledger keep it."""
-    area = None if verdict.area is None else verdict.area.value
-    return CacheVerdict(verdict.kind.value, area, verdict.block, verdict.message, verdict.lost)

@@ -103,6 +103,16 @@ class Election:
                     os.close(lock)
 
 
+def addresses(data_dir: Path, prefix: str) -> list[Path]:
+    """Where the leaders of all groups listen whose names begin with `prefix`; some may have been killed since."""
+    found = []
+    for path in sorted((data_dir / "workers").glob(f"{prefix}*.lock")):
+        with contextlib.suppress(OSError):
+            if content := os.fsdecode(path.read_bytes()):
+                found.append(Path(content))
+    return found
+
+
 def _locked(path: Path) -> int | None:
     """The locked file of this name; None if another process has the lock.
 

@@ -53,8 +53,12 @@ def fields(exchange: Exchange) -> dict[str, Any]:
 
 def _add_names(line: dict[str, Any], exchange: Exchange) -> None:
     """Add the names one by one, because a loop over them costs four times as much, in each exchange."""
+    if exchange.account is not None:
+        line["account"] = exchange.account
     if exchange.model is not None:
         line["model"] = exchange.model
+    if exchange.model_sent is not None:
+        line["model_sent"] = exchange.model_sent
     if exchange.session is not None:
         line["session"] = exchange.session
     if exchange.agent is not None:

@@ -1,8 +1,8 @@
-"""What runs now, and who watches: the exchanges of this process, and readers that are told when one starts or ends.
+"""Running exchanges, and readers that get an event when one starts or ends.
 
 On the path an exchange costs one entry in a dictionary; with readers, an append for each of them. What is shown of an exchange is
-read from it when a reader takes the event, never on the path. A reader that does not keep up loses the oldest events and is told
-how many.
+read from it when a reader takes the event, never on the path. A reader that does not keep up loses the oldest events and gets
+their count. Events of other workers come in through `pass_on` (machine.py).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from claude_proxy.exchange import Exchange, Listener, Outcome, Usage
 
 QUEUE = 256  # events that wait for one reader
 MAX_WATCHERS = 50
+REMEMBERED = 20  # ended exchanges that are kept for those who look now and then
 _NO_USAGE = Usage()
 
 
@@ -43,48 +44,41 @@ class Full(Exception):
 
 
 class Watcher:
-    """One reader of events: `next` in a loop, until it gives None. Used on the event loop."""
+    """One reader of events: call `next` until it returns None. Used on the event loop."""
 
     def __init__(self, limit: int, clock: Callable[[], float]) -> None:
         self._limit = limit
         self._clock = clock
-        self._waiting: deque[tuple[What, Exchange]] = deque()
+        self._waiting: deque[tuple[What, Exchange | dict[str, Any]]] = deque()
         self._lost = 0
         self._wake = asyncio.Event()
-        self._stop = asyncio.Event()
         self._ended = False
 
-    def put(self, what: What, exchange: Exchange) -> None:
-        """Take an event; never waits."""
+    def put(self, what: What, exchange: Exchange | dict[str, Any]) -> None:
+        """Take an event; never waits.
+
+        Args:
+            exchange: of this process, or as another worker described it.
+        """
         if len(self._waiting) >= self._limit:
             self._waiting.popleft()
             self._lost += 1
         self._waiting.append((what, exchange))
         self._wake.set()
 
+    def lose(self, events: int) -> None:
+        """Another worker had to drop events before they came here."""
+        self._lost += events
+        self._wake.set()
+
     def end(self) -> None:
         """The process stops: what waits is still given out, then None."""
         self._ended = True
         self._wake.set()
-        self._stop.set()
-
-    def take_ended(self) -> list[Exchange]:
-        """The exchanges that ended since the last call, for a reader that looks now and then and does not use `next`."""
-        waiting, self._waiting, self._lost = self._waiting, deque(), 0
-        return [exchange for what, exchange in waiting if what is What.ENDED]
-
-    async def rest(self, seconds: float) -> bool:
-        """Wait; returns False at once when the process stops."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
-        except TimeoutError:
-            return True
-        return False
 
     async def next(self, patience: float) -> Event | None:
         """The next event; a heartbeat when there is none for `patience` seconds; None at the end."""
-        while not self._waiting and not self._ended:
+        while not (self._waiting or self._lost or self._ended):
             self._wake.clear()
             try:
                 async with asyncio.timeout(patience):
@@ -97,32 +91,42 @@ class Watcher:
         if not self._waiting:
             return None
         what, exchange = self._waiting.popleft()
-        return Event(what, item(exchange, self._clock()))
+        return Event(what, exchange if isinstance(exchange, dict) else item(exchange, self._clock()))
 
 
 class Live(Listener):
-    """The listener that knows what runs.
+    """The listener that knows the running exchanges.
 
     Args:
         clock: event-loop seconds, as the exchanges' own times are.
+
+    Attributes:
+        on_watched: called with True when the first reader comes, and with False when the last one has gone.
     """
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
         self._running: dict[str, Exchange] = {}
         self._watchers: set[Watcher] = set()
+        self._siblings: set[Watcher] = set()  # readers in other workers, which get this worker's own events only
+        self.on_watched: Callable[[bool], object] = bool
         self._states: dict[str, str] = {}
+        self._last: deque[Exchange] = deque(maxlen=REMEMBERED)
         self._ended = False
+        self._stop = asyncio.Event()
 
     def on_exchange_start(self, exchange: Exchange) -> None:
         self._running[exchange.id] = exchange
-        for watcher in self._watchers:
-            watcher.put(What.STARTED, exchange)
+        for watchers in (self._watchers, self._siblings):
+            for watcher in watchers:
+                watcher.put(What.STARTED, exchange)
 
     def on_exchange_end(self, exchange: Exchange) -> None:
         self._running.pop(exchange.id, None)
-        for watcher in self._watchers:
-            watcher.put(What.ENDED, exchange)
+        self._last.append(exchange)
+        for watchers in (self._watchers, self._siblings):
+            for watcher in watchers:
+                watcher.put(What.ENDED, exchange)
 
     def on_upstream_state(self, upstream: str, state: str) -> None:
         self._states[upstream] = state
@@ -131,20 +135,38 @@ class Live(Listener):
         self.end()
 
     def end(self) -> None:
-        """The process stops: readers get what waits, and are let go. Called on the event loop."""
+        """The process stops: readers get what waits, then their end. Called on the event loop."""
         self._ended = True
-        for watcher in self._watchers:
+        self._stop.set()
+        for watcher in (*self._watchers, *self._siblings):
             watcher.end()
+
+    async def rest(self, seconds: float) -> bool:
+        """Wait; returns False at once when the process stops."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+        except TimeoutError:
+            return True
+        return False
+
+    @property
+    def exchanges(self) -> list[Exchange]:
+        """The exchanges that run, the oldest first, as they are."""
+        return list(self._running.values())
 
     def running(self) -> list[dict[str, Any]]:
         """The exchanges that run, the oldest first, brought up to date."""
         now = self._clock()
         return [item(exchange, now) for exchange in list(self._running.values())]
 
-    @property
-    def exchanges(self) -> list[Exchange]:
-        """The exchanges that run, the oldest first, as they are."""
-        return list(self._running.values())
+    def ended_since(self, at: float) -> list[Exchange]:
+        """The exchanges that ended lately, the oldest first; at most the last REMEMBERED.
+
+        Args:
+            at: event-loop seconds.
+        """
+        return [exchange for exchange in self._last if exchange.ended is not None and exchange.ended >= at]
 
     def of_upstream(self, upstream: str) -> tuple[int, str]:
         """How many exchanges run at an upstream, and the state it is in (`up` as long as nobody said otherwise)."""
@@ -152,30 +174,50 @@ class Live(Listener):
         return count, self._states.get(upstream, "up")
 
     def watch(self, limit: int = QUEUE) -> Watcher:
-        """A reader of what starts and ends from now on; `unwatch` it.
+        """A reader of what starts and ends from now on, in other workers too; `unwatch` it.
 
         Raises:
             Full: there are too many.
         """
         if len(self._watchers) >= MAX_WATCHERS:
             raise Full
-        watcher = Watcher(limit, self._clock)
-        if self._ended:
-            watcher.end()
+        watcher = self._made(limit)
         self._watchers.add(watcher)
+        if len(self._watchers) == 1:
+            self.on_watched(True)
         return watcher
 
-    def unwatched(self) -> Watcher:
-        """A watcher for one look, who is not told of anything."""
-        return Watcher(1, self._clock)
+    def watch_own(self, limit: int = QUEUE) -> Watcher:
+        """A reader in another worker, which gets the events of this one only; `unwatch` it."""
+        watcher = self._made(limit)
+        self._siblings.add(watcher)
+        return watcher
 
     def unwatch(self, watcher: Watcher) -> None:
         """The reader is gone."""
-        self._watchers.discard(watcher)
+        self._siblings.discard(watcher)
+        if watcher in self._watchers:
+            self._watchers.discard(watcher)
+            if not self._watchers:
+                self.on_watched(False)
+
+    def pass_on(self, what: What, data: dict[str, Any]) -> None:
+        """An event of another worker, as its own `Watcher.next` returned it."""
+        for watcher in self._watchers:
+            if what is What.LOST:
+                watcher.lose(data["events"])
+            elif what is not What.HEARTBEAT:
+                watcher.put(what, data)
+
+    def _made(self, limit: int) -> Watcher:
+        watcher = Watcher(limit, self._clock)
+        if self._ended:
+            watcher.end()
+        return watcher
 
     @property
     def watchers(self) -> int:
-        """How many readers there are."""
+        """How many readers there are in this process."""
         return len(self._watchers)
 
 

@@ -72,6 +72,11 @@ class Metrics(Listener):
 
     # -- beside the path
 
+    @property
+    def leads(self) -> bool:
+        """Whether this worker does what one worker does for all of them."""
+        return self._sharing is None or self._sharing.leads
+
     async def start(self) -> None:
         """Find the other workers, if there can be any."""
         group = self._group()

@@ -2,7 +2,9 @@
 
 At most once a minute, only after an exchange with that upstream went well, and never in an exchange's way. The credential is the
 one that the proxy holds, else the one that a client has just shown and the upstream accepted, which is kept in memory until the
-answer is there. A failure is said once, in the log, until it works again.
+answer is there. A failure is logged once, until it works again.
+
+Of several workers only the leader asks (`QuotaSharing`): the others hand it what the question needs, and get its answers.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from claude_proxy.exchange import Exchange, Header, Kind, Listener, Tap
 from claude_proxy.ledger.options import Sample
 from claude_proxy.ledger.prices.quota import Quota as Answer
 from claude_proxy.ledger.prices.quota import QuotaUnreadable, parse
+from claude_proxy.observe.quota_sharing import QuotaSharing, Said
 from claude_proxy.observe.sources import QuotaWindow
 from claude_proxy.protocol.providers.base import Quota
 from claude_proxy.upstream.fetch import fetch
@@ -70,6 +73,7 @@ class QuotaPoll(Listener):
         is_own_key: whether a credential that a client showed is this proxy's own key, which must not leave it.
         interval: seconds between two questions to one upstream.
         wall: Unix seconds.
+        sharing: with the other workers; None for a process that works alone.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class QuotaPoll(Listener):
         is_own_key: Callable[[bytes], bool] = lambda _: False,
         interval: float = INTERVAL,
         wall: Callable[[], float] = time.time,
+        sharing: QuotaSharing | None = None,
     ) -> None:
         self._watched = {one.name: one for one in watched}
         self._keep = keep
@@ -89,6 +94,18 @@ class QuotaPoll(Listener):
         self._salt = os.urandom(16)
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._sharing = sharing
+        if sharing is not None:
+            sharing.serve(self._wish, self._learn)
+
+    def follow(self, watched: Sequence[Watched]) -> None:
+        """Watch other upstreams from now on. What is known of one whose pool and credential stay the same is kept."""
+        old = self._watched
+        self._watched = {one.name: one for one in watched}
+        for name, one in old.items():
+            new = self._watched.get(name)
+            if new is not None and (new.pool, new.credential) == (one.pool, one.credential):
+                self._watched[name] = one
 
     def tap(self, exchange: Exchange) -> Tap | None:
         """Look at the request of an exchange only where its credential is wanted now."""
@@ -144,7 +161,8 @@ class QuotaPoll(Listener):
         if self._closed or not self._due(watched, loop.time()):
             return
         watched.asked_at = loop.time()
-        task = loop.create_task(self._ask(watched, secret), name="quota")
+        asks = self._sharing is None or self._sharing.leads()
+        task = loop.create_task(self._ask(watched, secret) if asks else self._hand_over(watched, secret), name="quota")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -164,9 +182,42 @@ class QuotaPoll(Listener):
             log.info("the quota can be read again", upstream=watched.name)
         watched.failing, watched.latest = False, answer
         self._keep(Sample(int(self._wall() * 1000), watched.name, None, answer.windows))
+        if self._sharing is not None:
+            await self._sharing.tell(self._said(watched))
+
+    # -- between workers
+
+    async def _hand_over(self, watched: Watched, secret: bytes) -> None:
+        """Let the leader ask. Where no worker leads just now, the next exchange tries again."""
+        assert self._sharing is not None
+        said = await self._sharing.wish(watched.name, b"" if watched.credential is not None else secret)
+        if said is None:
+            watched.asked_at = float("-inf")
+        else:
+            self._learn(said)
+
+    def _wish(self, name: str, secret: bytes) -> Said | None:
+        """Another worker had a good exchange there: ask if it is time, and return what is known."""
+        watched = self._watched.get(name)
+        if watched is None:
+            return None
+        secret = watched.secret or secret
+        if secret and (watched.credential is not None or not self._is_mixed(watched, secret)):
+            self.ask(watched, secret)
+        return self._said(watched)
+
+    def _said(self, watched: Watched) -> Said:
+        return Said(watched.name, watched.latest, asyncio.get_running_loop().time() - watched.asked_at, watched.mixed)
+
+    def _learn(self, said: Said) -> None:
+        """Take over what the leader knows."""
+        watched = self._watched.get(said.upstream)
+        if watched is not None:
+            watched.latest, watched.mixed = said.plan or watched.latest, said.mixed
+            watched.asked_at = asyncio.get_running_loop().time() - said.age
 
     def _failed(self, watched: Watched, error: Exception) -> None:
-        """Say it once; the next exchange after the interval tries again."""
+        """Log it once; the next exchange after the interval tries again."""
         if watched.failing:
             return
         watched.failing = True

@@ -41,27 +41,10 @@ class Taken(msgspec.Struct, array_like=True):
     everything: Snapshot | None = None
 
 
-def write_frame(writer: asyncio.StreamWriter, data: bytes) -> None:
-    """Write one message as it is."""
-    writer.write(len(data).to_bytes(_LENGTH, "big") + data)
-
-
-async def read_frame(reader: asyncio.StreamReader) -> bytes:
-    """Read one message as it is.
-
-    Raises:
-        ValueError: it is too large.
-        EOFError: the other side has gone.
-    """
-    length = int.from_bytes(await reader.readexactly(_LENGTH), "big")
-    if length > MAX_FRAME:
-        raise ValueError(f"a message of {length} bytes")
-    return await reader.readexactly(length)
-
-
 def write(writer: asyncio.StreamWriter, message: msgspec.Struct) -> None:
     """Write one message."""
-    write_frame(writer, _encode(message))
+    data = _encode(message)
+    writer.write(len(data).to_bytes(_LENGTH, "big") + data)
 
 
 async def read(reader: asyncio.StreamReader, decoder: msgspec.msgpack.Decoder[M]) -> M:
@@ -71,4 +54,7 @@ async def read(reader: asyncio.StreamReader, decoder: msgspec.msgpack.Decoder[M]
         ValueError: it is not one of ours, or too large.
         EOFError: the other side has gone.
     """
-    return decoder.decode(await read_frame(reader))
+    length = int.from_bytes(await reader.readexactly(_LENGTH), "big")
+    if length > MAX_FRAME:
+        raise ValueError(f"a message of {length} bytes")
+    return decoder.decode(await reader.readexactly(length))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from claude_proxy.exchange import Exchange, Failure, Outcome
-from claude_proxy.observe.live import Live, Watcher, item
+from claude_proxy.observe.live import Live, item
+from claude_proxy.observe.siblings import Siblings
 
 NANO = 10**9
 BYTES_PER_TOKEN = 40  # of a stream: an event has 125 bytes around its few tokens; an estimate until usage is reported
 SHOWN = 200  # running exchanges that are shown; how many more there are is said
+OVERLAP = 2.0  # seconds that two looks have in common, so that nothing is lost between the clocks of two workers
 Price = Callable[[Exchange], int | None]
+Told = dict[str, Any]
 
 
 def running(exchange: Exchange, now: float) -> dict[str, Any]:
@@ -61,19 +65,56 @@ def _failure(failure: Failure) -> dict[str, Any]:
     }
 
 
-def told(live: Live, watcher: Watcher, price: Price, now: float) -> dict[str, Any]:
-    """What this process tells of itself to those who look: the newest running exchanges, how many run, and what ended since.
+class Together:
+    """What all workers of this server tell the page; each is asked only while somebody looks.
 
     Args:
-        watcher: the one who looks; remembers what it has been told.
-        now: event-loop seconds.
+        live: of this worker.
+        siblings: the others.
+        price: nano-dollars of a finished exchange; None where no price is known.
+        upstreams: this worker's, as the API shows them.
+    """
+
+    def __init__(self, live: Live, siblings: Siblings, price: Price, upstreams: Callable[[], list[Told]]) -> None:
+        self._live = live
+        self._siblings = siblings
+        self._price = price
+        self._upstreams = upstreams
+        self._looked = 0.0
+        siblings.on_question("seen", self._here)
+
+    async def look(self, since: float = 0.0) -> list[Told]:
+        """What each worker has; one that does not answer in time is missing.
+
+        Args:
+            since: event-loop seconds, which are the same in all processes of a machine; what ended before is left out.
+        """
+        others = await self._siblings.ask("seen", since)
+        return [self._here(since), *others.data]
+
+    async def news(self) -> list[Told]:
+        """As `look`, with what ended since the last call. What has just ended may come twice."""
+        since, self._looked = self._looked, _now() - OVERLAP
+        return await self.look(since)
+
+    def _here(self, since: float) -> Told:
+        return told(self._live, self._price, _now(), since) | {"upstreams": self._upstreams()}
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def told(live: Live, price: Price, now: float, since: float) -> Told:
+    """What this process tells of itself: the newest running exchanges, how many run, and what ended.
+
+    Args:
+        now, since: event-loop seconds.
     """
     exchanges = live.exchanges
     states = Counter(exchange.state.value for exchange in exchanges)
-    newest = exchanges[-SHOWN:]
-    finished = watcher.take_ended()[-SHOWN:]
     return {
         "states": dict(states),
-        "running": [running(exchange, now) for exchange in reversed(newest)],
-        "ended": [ended(exchange, price) for exchange in finished],
+        "running": [running(exchange, now) for exchange in reversed(exchanges[-SHOWN:])],
+        "ended": [ended(exchange, price) for exchange in live.ended_since(since)],
     }

@@ -22,6 +22,7 @@ MAX_CREDENTIALS = 4  # the latest of a session: a client may renew its token
 RECENT = 15.0  # seconds that a finished exchange is kept; the ledger has it after one second
 MAX_RECENT = 1000
 TROUBLE = 600.0  # seconds after which a failure is no longer reported
+LEARN_AGAIN = 1.0  # seconds after which a session's next request is read again: its credential may have been renewed
 TRIES = 5  # bodies searched for a session's project
 UNKNOWN, AGENT, MAIN, TOLD = range(4)  # source of a project's name; a higher one replaces a lower one
 
@@ -32,6 +33,7 @@ class _Session:
     project: str | None = None
     rank: int = UNKNOWN
     tries: int = 0
+    read_at: float = -LEARN_AGAIN  # when a good exchange was last read
 
 
 class Trouble(NamedTuple):
@@ -122,29 +124,41 @@ class Sessions(Listener):
         self._forget()
 
     def tap(self, exchange: Exchange) -> Tap | None:
-        """A tap for Messages calls of a session: their headers hold its credential, their bodies its project."""
-        wanted = exchange.session and exchange.path == "/v1/messages" and exchange.method == "POST"
-        return _SessionTap(self, exchange) if wanted else None
+        """A tap for Messages calls of a session: their headers hold its credential, their bodies its project.
+
+        A session that sends many a second is read once a second.
+        """
+        if exchange.session is None or exchange.kind is not Kind.MESSAGES:
+            return None
+        known = self._known.get(exchange.session)
+        if known is not None and self._clock() < known.read_at + LEARN_AGAIN and not self._seeks_project(known, exchange):
+            return None
+        return _SessionTap(self, exchange)
 
     def read_project(self, exchange: Exchange, body: bytes) -> None:
         """Search a body for the project, unless an equal or better source named it already."""
-        if not self._projects or exchange.session is None or exchange.request_class == AUXILIARY or len(body) > MAX_BODY:
+        if exchange.session is None or len(body) > MAX_BODY:
             return
         known = self._session(exchange.session)
-        rank = MAIN if exchange.agent is None else AGENT
-        if rank <= known.rank or known.tries >= TRIES:
+        if not self._seeks_project(known, exchange):
             return
         known.tries += 1
         project = project_in(body)
         if project is not None:
-            known.project, known.rank, known.tries = project, rank, 0
+            known.project, known.rank, known.tries = project, _rank(exchange), 0
 
     def learn(self, session: str, credentials: frozenset[bytes]) -> None:
         """Remember the credentials of a successful exchange of this session."""
         if credentials:
             known = self._session(session)
+            known.read_at = self._clock()
             if credentials not in known.credentials:
                 known.credentials = (*known.credentials, credentials)[-MAX_CREDENTIALS:]
+
+    def _seeks_project(self, known: _Session, exchange: Exchange) -> bool:
+        """Whether this exchange's body may name the session's project, and no equal or better source has named it."""
+        wanted = self._projects and exchange.request_class != AUXILIARY
+        return wanted and known.tries < TRIES and _rank(exchange) > known.rank
 
     def _session(self, session: str) -> _Session:
         known = self._known.get(session)
@@ -173,6 +187,10 @@ class Sessions(Listener):
                 self._troubles[upstream] = Trouble(upstream, failure, exchange.status, 1, now, now)
             else:
                 self._troubles[upstream] = Trouble(upstream, failure, exchange.status, before.times + 1, before.since, now)
+
+
+def _rank(exchange: Exchange) -> int:
+    return MAIN if exchange.agent is None else AGENT
 
 
 class _SessionTap(Tap):

@@ -66,12 +66,7 @@ class Sharing:
 
     @property
     def leads(self) -> bool:
-        """Whether this worker is the leader."""
-        return self._leading.running
-
-    @property
-    def _has_sums(self) -> bool:
-        """Whether the sums to answer with are in this process."""
+        """Whether this worker is the leader, or cannot meet the others: then the sums to answer with are in this process."""
         return self._alone or self._leading.running
 
     async def start(self) -> None:
@@ -85,7 +80,7 @@ class Sharing:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
-        if not self._has_sums:
+        if not self.leads:
             with contextlib.suppress(*_UNANSWERED):
                 async with asyncio.timeout(self._patience / 4), self._turn:
                     await self._report()
@@ -101,14 +96,14 @@ class Sharing:
         """
         async with self._turn:
             for _ in range(2):  # once more after an election: the leader may have ended just now
-                if self._has_sums:
+                if self.leads:
                     return self._leading.everything()
                 with contextlib.suppress(*_UNANSWERED):
                     answer = await self._report(asks=True)
                     if answer.everything is not None:
                         return answer.everything
                 await self._elect()
-            if self._has_sums:
+            if self.leads:
                 return self._leading.everything()
         raise Unavailable(
             "The worker of this proxy that adds up the metrics does not answer. Ask again in a few seconds: another worker takes "
@@ -117,10 +112,10 @@ class Sharing:
         )
 
     async def _run(self) -> None:
-        while not self._has_sums:
+        while not self.leads:
             await asyncio.sleep(self._period)
             async with self._turn:
-                if not self._has_sums:
+                if not self.leads:
                     await self._report_or_elect()
 
     async def _report_or_elect(self) -> None:
@@ -146,7 +141,7 @@ class Sharing:
             await self._leading.aclose()
             self._election.resign()
             self._alone = True
-            note = f"{error}. Each worker answers /metrics with its own numbers; set DATA_DIR to a folder that can be written."
+            note = f"{error}. Each worker answers /metrics and the API's live for itself; DATA_DIR must be a folder to write to."
             log.warning("metrics_not_shared", note=note)
         self._hang_up()
         unsure, self._unsure = self._unsure, None

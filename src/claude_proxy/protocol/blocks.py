@@ -1,21 +1,21 @@
-"""Cuts a Messages request into the blocks of its prompt and hashes each, to tell later which block changed.
+"""Divides the prompt of a Messages request into blocks and hashes each, to find out later which block changed.
 
-The order is the one in which the API builds the prompt, whatever the order in the body: tools, system, messages
-(https://platform.claude.com/docs/en/build-with-claude/prompt-caching). What takes no part in the cached prefix is left out:
+The order is that in which the API builds the prompt, regardless of the order in the body: tools, system, messages
+(https://platform.claude.com/docs/en/build-with-claude/prompt-caching). What is not part of the cached prefix is left out:
 `cache_control` (clients move the markers each turn), `metadata`, `safeguards`, `max_tokens` and other settings.
 
-Two blocks count as equal if the API would see them as equal, as far as that can be told cheaply:
+Two blocks count as equal if they are equal to the API, as far as that can be determined cheaply:
 
 - a string as content equals one text block, in `system`, in a message and in a tool result;
 - the order of a block's own keys and the spaces between them do not matter;
-- consecutive messages of one role equal one message, as the API joins them.
+- consecutive messages of one role equal one message, because the API joins them.
 
-Below that, bytes are compared as they were written: in a tool's schema or a call's input another order of keys is a change (the
-API's documents name it as one that breaks the cache), and so is a text in other escapes. The latter would still be cached, but
-no client writes the same text in two ways, and decoding every text would double the cost.
+Everything deeper is compared byte by byte. A different order of keys in a tool's schema or a call's input is a change (it breaks
+the cache, according to the API's documentation), and so is a text with different escapes. The API would still find the latter in
+its cache, but no client writes the same text in two ways, and decoding every text would double the cost.
 
-Only hashes and lengths are kept, no text. CPU, measured on 2 cores of x86-64 with Python 3.11 and blocks of 1.2 KB: 0.16 ms for a
-body of 48 KB, 1.0 ms for 200 KB, 6.1 ms for 1 MB; about 6 us a block.
+Only hashes and lengths are kept, no text. CPU time, measured on 2 cores of x86-64 with Python 3.11 and blocks of 1.2 KB: 0.16 ms
+for a body of 48 KB, 1.0 ms for 200 KB, 6.1 ms for 1 MB; about 6 us per block.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ import msgspec
 
 MAX_BODY = 4 * 1024 * 1024
 MAX_PARTS = 20_000
-"""Blocks and keys of blocks, together, in a prompt that is cut; a session of a thousand turns has some ten thousand."""
+"""Most blocks and keys of blocks, counted together; a session of a thousand turns has about ten thousand."""
 HASH = 8  # bytes
 _TTL = 300
 _LONG_TTL = 3600
 _MARK = b'"cache_control"'
-# A marker deeper in a block, as in the content of a document. In valid JSON nothing but a key looks like this: inside a string
-# its quotes would be escaped.
+# A marker deeper in a block, such as in the content of a document. In valid JSON only a key looks like this: within a string the
+# quotes would be escaped.
 _INNER_MARK = re.compile(rb'(?:,\s*"cache_control"\s*:\s*(?:\{[^{}]*\}|null)|"cache_control"\s*:\s*(?:\{[^{}]*\}|null)\s*,?)')
-_OPAQUE = {"input", "input_schema"}  # the client's own data, in which `cache_control` is a name like any other
+_OPAQUE = {"input", "input_schema"}  # the client's own data, in which `cache_control` has no special meaning
 _DEPTH = 4
 _QUOTE, _BRACKET = b'"['
 _KEYS = {name: name.encode() for name in ("type", "text", "content", "id", "input", "name", "tool_use_id")}
@@ -60,17 +60,17 @@ class _Request(msgspec.Struct):
 
 
 class Prompt(NamedTuple):
-    """A request's prompt in hashes.
+    """The hashes of a request's prompt.
 
     Attributes:
         hashes: 8 bytes per block, in the order of the prompt.
-        lengths: bytes of each block as it was hashed, to weigh blocks against one another.
-        tools, system: how many of the blocks are tools and system blocks; the rest belongs to messages.
+        lengths: hashed bytes of each block, to estimate its share of the tokens.
+        tools, system: the number of tools and of system blocks; the other blocks belong to messages.
         ends: for each message, the number of blocks up to its end.
         model: as the request names it.
-        settings: hash of `thinking` and `tool_choice`, which the API caches messages under.
-        marked: whether the client marked anything to be cached.
-        ttl: seconds for which the shortest-lived marker asks.
+        settings: hash of `thinking` and `tool_choice`; the API caches messages separately for each combination.
+        marked: whether the client marked anything for caching.
+        ttl: seconds; the shortest time to live that a marker asks for.
     """
 
     hashes: bytes
@@ -89,7 +89,7 @@ class Prompt(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes that it takes to remember it."""
+        """Bytes that this object takes in memory."""
         return len(self.hashes) + 4 * (len(self.lengths) + len(self.ends))
 
     @property
@@ -98,7 +98,7 @@ class Prompt(NamedTuple):
         return self.hashes[(self.tools + self.system) * HASH :]
 
     def message_of(self, block: int) -> int:
-        """The index in `messages` of the message that this block belongs to."""
+        """Return the index in `messages` of the message with this block."""
         return bisect_right(self.ends, block)
 
 
@@ -108,10 +108,10 @@ _listed = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 def cut(body: bytes) -> Prompt | None:
-    """Cut a request body, uncompressed.
+    """Divide an uncompressed request body into blocks.
 
     Returns:
-        None for a body over 4 MiB or in more than 20,000 parts, and for what is no Messages request.
+        None for a body over 4 MiB or with more than 20,000 parts, and for anything but a Messages request.
     """
     if len(body) > MAX_BODY:
         return None
@@ -119,9 +119,9 @@ def cut(body: bytes) -> Prompt | None:
         request = _decode(body)
         cutter = _Cutter()
         prompt = cutter.prompt(request)
-        # Nearly always all markers are keys of blocks. Searching every value for others would cost a third more.
+        # Usually all markers are keys of blocks; searching every value for others as well would take a third longer.
         return prompt if cutter.markers >= body.count(_MARK) else _Cutter(deeper=True).prompt(request)
-    except (msgspec.DecodeError, UnicodeError, RecursionError, _TooManyParts):  # RecursionError: nested a thousand deep
+    except (msgspec.DecodeError, UnicodeError, RecursionError, _TooManyParts):  # RecursionError: nested a thousand levels deep
         return None
 
 
@@ -130,13 +130,13 @@ class _TooManyParts(Exception):
 
 
 class _Cutter:
-    """Collects the hashes of one request, and what its markers ask for.
+    """Collects the hashes and the cache markers of one request.
 
     Args:
-        deeper: also look for markers where they are not keys of a block.
+        deeper: also look for markers below the keys of a block.
 
     Attributes:
-        markers: how many were found.
+        markers: the number of markers found.
     """
 
     def __init__(self, deeper: bool = False) -> None:
@@ -192,7 +192,7 @@ class _Cutter:
         self._lengths.append(len(block))
 
     def _plain(self, block: msgspec.Raw, depth: int = 0) -> list[bytes | msgspec.Raw]:
-        """The block without its marker, its keys in order, and the blocks in its content likewise."""
+        """Return the block with sorted keys and without its marker; the blocks in its content likewise."""
         fields = _fields(block)
         self._count(1 + len(fields))
         if "cache_control" in fields:
@@ -222,7 +222,7 @@ class _Cutter:
 
 
 def _text(string: msgspec.Raw) -> tuple[bytes | msgspec.Raw, ...]:
-    """The parts of the text block that a string stands for."""
+    """Return the parts of the text block that equals this string."""
     return b"text", string, b"type", b'"text"'
 
 

@@ -1,91 +1,46 @@
-"""Why a prompt was, or was not, read from the provider's cache: the verdict on one exchange.
+"""Determines why a prompt was, or was not, read from the provider's cache.
 
-`CacheWatch` remembers the hashes of the last prompts of each conversation (session and agent). `compare` sets a request beside
-them when it has been sent; `settle` gives the verdict when the answer's usage is known, and remembers the prompt, since only what
-an upstream took can be in its cache. Pure: times are passed in.
+`CacheWatch` remembers the hashes of the last prompts of each conversation (session and agent). `compare` compares a request with
+them once it has been sent. `settle` returns the verdict once the answer's usage is known, and remembers the prompt; a prompt that
+the upstream rejected is not remembered, because it cannot be cached. Pure: times are passed in.
 
-The verdict follows from the evidence, in this order:
+The first of these that applies is the verdict:
 
-1. nothing like it was sent before: `first`;
-2. the earlier prompt is older than its markers' time to live, and the read was a miss: `expired`, which is nobody's fault;
-3. the model differs, for each of which providers cache apart, and the read was a miss: `changed` (model);
-4. a block that was sent before has changed, gone or moved: `changed`, with the first such block;
-5. the prompt goes on from the earlier one, and the read was no miss: `grew`;
-6. `thinking` or `tool_choice` differ, under which messages are cached apart: `changed` (settings);
-7. none of these: `provider`, which dropped it, or routed the request past it.
+1. no similar prompt was sent before: `first`;
+2. the earlier prompt is older than the time to live of its markers, and this was a miss: `expired`, which is nobody's fault;
+3. the model differs, and this was a miss: `changed` (model), because providers cache per model;
+4. a block of the earlier prompt was changed, removed or moved: `changed`, with the first such block;
+5. the prompt continues the earlier one, and this was not a miss: `grew`;
+6. `thinking` or `tool_choice` differ: `changed` (settings), because messages are cached separately for each combination;
+7. otherwise `provider`: it evicted the prompt, or routed the request to a machine without it.
 
-A miss is a read of less than half of what could be read: what the earlier prompt had in the cache, at most as much as this prompt
-is long. Where the upstream was never seen to cache (no read, no write reported), there is none.
+A miss is a read of less than half of the tokens that could be read, which are those that the earlier prompt left in the cache, at
+most the size of this prompt. If the upstream never reported a cache read or write, there are no misses.
 """
 
 from __future__ import annotations
 
-import enum
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from claude_proxy.exchange import Usage
+from claude_proxy.exchange import CacheVerdict, Usage
 from claude_proxy.protocol.blocks import HASH, Prompt
 
 MIN_CACHED = 4096
-"""Tokens from which on every Anthropic model caches; below, a prompt may be too short."""
-_PER_CONVERSATION = 6  # prompts: the main line, forks of it, and side calls such as titles
-
-
-class Kind(enum.StrEnum):
-    """What happened to the prompt's cache."""
-
-    FIRST = "first"
-    GREW = "grew"
-    CHANGED = "changed"
-    EXPIRED = "expired"
-    PROVIDER = "provider"
-
-
-class Area(enum.StrEnum):
-    """Where a change is."""
-
-    TOOLS = "tools"
-    SYSTEM = "system"
-    MESSAGE = "message"
-    MODEL = "model"
-    SETTINGS = "settings"
-
-
-class Verdict(NamedTuple):
-    """The verdict on one exchange. Blocks and messages are counted from 0, as the API does in its errors (`messages.3`).
-
-    Attributes:
-        area: of a change; None for the other kinds.
-        block: the first changed block, counted over tools, system and messages; None if the area is not a place in the prompt.
-        message: index in `messages`, for a change in the area MESSAGE.
-        lost: tokens of this prompt that were in the cache before and were not read from it now.
-    """
-
-    kind: Kind
-    area: Area | None = None
-    block: int | None = None
-    message: int | None = None
-    lost: int = 0
-
-    def __str__(self) -> str:
-        if self.area is None:
-            return self.kind.value
-        place = self.area if self.message is None else f"{self.area} {self.message}"
-        return f"{self.kind}: {place}" if self.block is None else f"{self.kind} at block {self.block} ({place})"
+"""Tokens of a prompt that is long enough for every Anthropic model to cache it."""
+_PER_CONVERSATION = 6  # prompts: the main thread, its forks, and side requests such as titles
 
 
 @dataclass(slots=True)
 class _Sent:
-    """A prompt that an upstream took.
+    """A prompt that an upstream accepted.
 
     Attributes:
         at: when it was sent.
-        cached: tokens that were in the cache after it, read or written.
+        cached: tokens that were in the cache afterwards, read or written.
         size: tokens of the whole prompt.
-        caches: whether the upstream was ever seen to cache in this conversation.
+        caches: whether the upstream has reported any caching in this conversation.
     """
 
     prompt: Prompt
@@ -97,13 +52,13 @@ class _Sent:
 
 @dataclass(slots=True)
 class Comparison:
-    """A request beside what was sent before; made by `compare`, used up by `settle`."""
+    """A request and the earlier prompt that it continues; returned by `compare`, to be passed to `settle` once."""
 
     key: Hashable
     prompt: Prompt
     at: float
     before: _Sent | None
-    same: int  # blocks that are equal from the start
+    same: int  # number of equal blocks at the start
 
 
 @dataclass(slots=True)
@@ -117,11 +72,11 @@ class _Conversation:
 
 
 class CacheWatch:
-    """The last prompts of the conversations that were used last. For one thread.
+    """Remembers the last prompts of the most recently used conversations. Not thread-safe.
 
     Args:
         conversations: how many are remembered.
-        max_bytes: of hashes and lengths, over all of them.
+        max_bytes: limit of all hashes and lengths together.
     """
 
     def __init__(self, conversations: int = 512, max_bytes: int = 8 * 1024 * 1024) -> None:
@@ -131,21 +86,21 @@ class CacheWatch:
         self._bytes = 0
 
     def __len__(self) -> int:
-        """How many conversations are remembered."""
+        """Number of conversations that are remembered."""
         return len(self._conversations)
 
     @property
     def size(self) -> int:
-        """Bytes that are remembered."""
+        """Bytes of all hashes and lengths."""
         return self._bytes
 
     def compare(self, key: Hashable, prompt: Prompt, now: float) -> Comparison:
-        """Set a request beside those that were sent before.
+        """Compare a request with those that were sent before.
 
         Args:
-            key: the conversation: session and agent, as the client names them.
-            prompt: the request, cut into blocks.
-            now: seconds, of any clock that only goes forward, at which the request was sent.
+            key: identifies the conversation, by the session and agent that the client names.
+            prompt: the request, divided into blocks.
+            now: monotonic seconds at which the request was sent.
         """
         conversation = self._conversations.get(key)
         if conversation is None:
@@ -153,12 +108,12 @@ class CacheWatch:
         best, same = _closest(conversation.sent, prompt)
         return Comparison(key, prompt, now, best, same)
 
-    def settle(self, compared: Comparison, usage: Usage | None) -> Verdict | None:
-        """The verdict, once the answer is there.
+    def settle(self, compared: Comparison, usage: Usage | None) -> CacheVerdict | None:
+        """Return the verdict, once the answer's usage is known.
 
         Args:
-            compared: from `compare`.
-            usage: as the upstream reported it; None if it took nothing (an error, a failure), which is no use of the cache.
+            compared: returned by `compare`.
+            usage: as the upstream reported it; None if it did not accept the prompt, which then says nothing about the cache.
 
         Returns:
             None without usage.
@@ -175,7 +130,7 @@ class CacheWatch:
         self._bytes -= conversation.size
         cached = (usage.cache_read or 0) + (usage.cache_write or 0)
         conversation.caches = conversation.caches or cached > 0
-        # The same prompt again takes the place of the earlier one.
+        # A prompt that was sent again replaces the earlier one.
         kept = [one for one in conversation.sent if one.prompt.hashes != compared.prompt.hashes]
         kept.append(_Sent(compared.prompt, compared.at, cached, _size(usage), conversation.caches))
         conversation.sent = kept[-_PER_CONVERSATION:]
@@ -190,10 +145,10 @@ def _size(usage: Usage) -> int:
 
 
 def _closest(sent: list[_Sent], prompt: Prompt) -> tuple[_Sent | None, int]:
-    """The earlier prompt that this one goes on from, and how many blocks they share from the start.
+    """Return the earlier prompt that this one continues, and the number of blocks at the start that they share.
 
-    A session's main line, its forks and side calls come in turns. The one with the longest common start is meant; among
-    equals the one that shares most blocks anywhere, then one that ends there, then the latest.
+    Requests of a session's main thread, its forks and its side requests alternate. The prompt with the longest common start is
+    chosen; of several, the one that shares the most blocks anywhere, then one that ends with the common part, then the latest.
     """
     same = [common(one.prompt.hashes, prompt.hashes) for one in sent]
     longest = max(same, default=0)
@@ -207,10 +162,13 @@ def _closest(sent: list[_Sent], prompt: Prompt) -> tuple[_Sent | None, int]:
 
 
 def _related(before: Prompt, prompt: Prompt, same: int) -> bool:
-    """Whether one prompt can be an edit of the other, given how many blocks they share from the start.
+    """Whether one prompt can be an edited version of the other.
 
-    Titles, summaries and the like are sent under the id of the session they are about. They share the client's identity with its
-    main line and with one another, and no more. A compacted history, on the other hand, shares everything but the messages.
+    Requests for titles, summaries and so on carry the id of the session that they are about, but have nothing in common with its
+    main thread, or with one another, except the client's identity. A compacted history, in contrast, changes only the messages.
+
+    Args:
+        same: the number of blocks at the start that both share.
     """
     head = prompt.tools + prompt.system
     if same == min(len(before), len(prompt)) > 0 or same >= head == before.tools + before.system > 0:
@@ -227,7 +185,7 @@ def _set(hashes: bytes) -> set[bytes]:
 
 
 def common(one: bytes, other: bytes) -> int:
-    """How many blocks two lists of hashes share from the start."""
+    """Return how many hashes at the start of two lists are equal."""
     low, high = 0, min(len(one), len(other)) // HASH
     if one[: high * HASH] == other[: high * HASH]:
         return high
@@ -240,35 +198,35 @@ def common(one: bytes, other: bytes) -> int:
     return low
 
 
-def _verdict(compared: Comparison, usage: Usage) -> Verdict:
+def _verdict(compared: Comparison, usage: Usage) -> CacheVerdict:
     before, prompt = compared.before, compared.prompt
     if before is None:
-        return Verdict(Kind.FIRST)
+        return CacheVerdict("first")
     read = usage.cache_read or 0
     on_offer = _on_offer(before, usage)
     missed = 2 * read < on_offer
     lost = max(0, on_offer - read)
     intact = compared.same == min(len(before.prompt), len(prompt))
     if compared.at - before.at > before.prompt.ttl and (missed or (not read and before.prompt.marked)):
-        return Verdict(Kind.EXPIRED, lost=lost)
+        return CacheVerdict("expired", lost=lost)
     if not intact:
         lost = max(0, min(on_offer, _carried(compared, before, usage)) - read)
     if missed and before.prompt.model != prompt.model:
-        return Verdict(Kind.CHANGED, Area.MODEL, lost=lost)
+        return CacheVerdict("changed", "model", lost=lost)
     if not intact:
         return _changed(compared, before, lost)
     if not missed:
-        return Verdict(Kind.GREW)
+        return CacheVerdict("grew")
     if before.prompt.settings != prompt.settings:
-        return Verdict(Kind.CHANGED, Area.SETTINGS, lost=lost)
-    return Verdict(Kind.PROVIDER, lost=lost)
+        return CacheVerdict("changed", "settings", lost=lost)
+    return CacheVerdict("provider", lost=lost)
 
 
 def _on_offer(before: _Sent, usage: Usage) -> int:
-    """Tokens that could be read: what the earlier prompt had left in the cache, at most this prompt's size.
+    """Return the tokens that could be read: those that the earlier prompt left in the cache, at most this prompt's size.
 
-    Where it neither read nor wrote and the upstream is known to cache, that was all of it: providers that cache by themselves
-    report no writes, and a miss no reads.
+    If neither reads nor writes were reported for the earlier prompt, but the upstream does cache, the whole prompt counts as
+    cached: providers that cache automatically do not report writes, and after a miss there are no reads to report.
     """
     cached = before.cached
     if not cached and before.caches and before.prompt.marked and before.size >= MIN_CACHED:
@@ -277,17 +235,17 @@ def _on_offer(before: _Sent, usage: Usage) -> int:
 
 
 def _carried(compared: Comparison, before: _Sent, usage: Usage) -> int:
-    """Tokens of this prompt in blocks that were sent before, wherever they stood; an estimate from their bytes."""
+    """Estimate, from the bytes, how many tokens of this prompt are in blocks that the earlier prompt has too, at any position."""
     known = _set(before.prompt.hashes)
     hashes, lengths = compared.prompt.hashes, compared.prompt.lengths
     carried = sum(length for at, length in enumerate(lengths) if hashes[at * HASH : at * HASH + HASH] in known)
     return _size(usage) * carried // sum(lengths)
 
 
-def _changed(compared: Comparison, before: _Sent, lost: int) -> Verdict:
+def _changed(compared: Comparison, before: _Sent, lost: int) -> CacheVerdict:
     prompt, block = compared.prompt, compared.same
     if block < max(prompt.tools, before.prompt.tools):
-        return Verdict(Kind.CHANGED, Area.TOOLS, block, None, lost)
+        return CacheVerdict("changed", "tools", block, None, lost)
     if block < max(prompt.tools + prompt.system, before.prompt.tools + before.prompt.system):
-        return Verdict(Kind.CHANGED, Area.SYSTEM, block, None, lost)
-    return Verdict(Kind.CHANGED, Area.MESSAGE, block, prompt.message_of(block), lost)
+        return CacheVerdict("changed", "system", block, None, lost)
+    return CacheVerdict("changed", "message", block, prompt.message_of(block), lost)

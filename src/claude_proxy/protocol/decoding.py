@@ -1,6 +1,6 @@
-"""Content codings, for the eyes of the accounting only: what the client gets stays compressed.
+"""Decompresses copies of answers so that their usage can be read. The client gets the compressed bytes.
 
-Claude Code accepts gzip, deflate, br and zstd (docs/facts.md, "Claude Code"). A body that does not decode is left unread.
+Claude Code accepts gzip, deflate, br and zstd (docs/facts.md, "Claude Code"). A body that cannot be decoded is ignored.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ import zlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
-MAX_DECODED = 16 * 1024 * 1024  # a bomb ends here; usage is not in the seventeenth megabyte
+MAX_DECODED = 16 * 1024 * 1024  # limits a decompression bomb; usage comes much earlier
 
 
 class _Engine(Protocol):
-    """Decodes the next bytes into at most about `most`; what it holds back then is never asked for."""
+    """Decodes the next bytes into about `most` bytes at most. Output beyond that is never requested."""
 
     def __call__(self, data: bytes, most: int) -> bytes: ...
 
 
 class Decompressor:
-    """Decodes chunk by chunk; gives b"" for good after an error or over the limit.
+    """Decodes chunk by chunk; after an error, or once the limit is exceeded, every call returns b"".
 
     Args:
-        engine: of one coding; None for a coding that we do not know.
-        limit: bytes that all chunks together may decode to; no more than that is ever allocated.
+        engine: decodes one coding; None for an unknown coding.
+        limit: most decoded bytes of all chunks together; more are never allocated.
     """
 
     __slots__ = ("_engine", "_left")
@@ -38,12 +38,12 @@ class Decompressor:
         return self._engine is not None
 
     def feed(self, chunk: bytes) -> bytes:
-        """The decoded bytes that this chunk yields."""
+        """Return the decoded bytes of this chunk."""
         if self._engine is None:
             return b""
         try:
             data = self._engine(chunk, self._left + 1)
-        except Exception:  # each library has its own tree of errors
+        except Exception:  # the libraries' errors share no base class, and a bad body must not affect the relay
             self._engine = None
             return b""
         self._left -= len(data)
@@ -54,20 +54,20 @@ class Decompressor:
 
 
 def decompressor(coding: bytes) -> Decompressor:
-    """A decompressor for a Content-Encoding; for one that we do not know, one that yields nothing."""
+    """Return a decompressor for a Content-Encoding; for an unknown one, it returns nothing."""
     make = _ENGINES.get(coding)
     return Decompressor(make() if make is not None else None)
 
 
 class _Members:
-    """Compressed streams one after another: gzip members (RFC 1952 section 2.2), zstd frames (RFC 8878 section 3).
+    """Decodes concatenated streams: gzip members (RFC 1952 section 2.2), zstd frames (RFC 8878 section 3).
 
-    A member may hold nothing, and each costs a new decoder, about 10 us: of those that hold hardly anything only `SMALL_MEMBERS`
-    are read. What follows a member comes back as a copy; so a chunk is decoded in pieces, or many members in a large one would
-    take time by its square.
+    Creating a decoder takes about 10 us, even for an empty member; so at most `SMALL_MEMBERS` tiny members are decoded. A decoder
+    copies the data that follows its member; so a chunk is decoded in pieces, because otherwise many members in a large chunk
+    would take quadratic time.
     """
 
-    SMALL = 16  # bytes; a server that ends a member at each event writes more into it
+    SMALL = 16  # bytes; a server that ends a member after each event writes more than that
     SMALL_MEMBERS = 1000
     PIECE = 4096
 
@@ -76,7 +76,7 @@ class _Members:
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make = make
         self._member = make()
-        self._size = 0  # bytes that the member has given
+        self._size = 0  # bytes decoded from the current member
         self._small = 0
 
     def __call__(self, data: bytes, most: int) -> bytes:
@@ -84,13 +84,13 @@ class _Members:
         try:
             for at in range(0, len(data), self.PIECE):
                 most -= self._decode(data[at : at + self.PIECE], most, parts)
-        except Exception:  # behind a whole member may be padding, which is no member
+        except Exception:  # as above; after a complete member this may be mere padding
             if not parts:
                 raise
         return b"".join(parts)
 
     def _decode(self, data: bytes, most: int, parts: list[bytes]) -> int:
-        """Add what `data` holds to `parts`; how many bytes that was."""
+        """Append the decoded `data` to `parts`; return the number of bytes added."""
         size = 0
         while data and size < most:
             if self._member.eof:
@@ -114,7 +114,7 @@ def _gzip() -> _Engine:
 
 
 class _Deflate:
-    """RFC 9110 section 8.4.1.2 means zlib; some servers send raw deflate. The first two bytes tell (RFC 1950 section 2.2)."""
+    """zlib (RFC 9110 section 8.4.1.2), or raw deflate, which some servers send. Two bytes tell which (RFC 1950 section 2.2)."""
 
     __slots__ = ("_head", "_stream")
 

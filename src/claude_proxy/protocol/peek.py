@@ -1,4 +1,4 @@
-"""What a request says about itself before it is sent on: its model, and whether it asks for a stream."""
+"""Reads the model of a request, and whether it asks for a stream, before it is forwarded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-PREFIX = 64 * 1024  # bytes of a body that was not kept whole in which model and stream are looked for
+PREFIX = 64 * 1024  # bytes searched for model and stream if the body is not kept completely
 _QUOTED = re.compile(rb'"(model|stream)"\s{0,16}:\s{0,16}("[^"\\]{1,200}"|true|false)')
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _STEP = re.compile(rb'["{}\[\]]')
@@ -18,7 +18,7 @@ class _Request(msgspec.Struct):
 
 
 class Peek(msgspec.Struct, frozen=True):
-    """The model a request names, and whether it asks for a stream; None and False where it does not say."""
+    """The model that a request names, or None, and whether it asks for a stream."""
 
     model: str | None = None
     stream: bool = False
@@ -29,18 +29,18 @@ NOTHING = Peek()
 
 
 def peek(body: bytes) -> Peek:
-    """Read a whole request body. One that is not such JSON says nothing: to judge it is up to the upstream."""
+    """Read a complete request body. Invalid JSON gives `NOTHING`; rejecting it is up to the upstream."""
     try:
         request = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # the last: nested a thousand deep
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # RecursionError: nested a thousand levels deep
         return NOTHING
     return Peek(request.model and request.model[:200], bool(request.stream))
 
 
 def peek_prefix(prefix: bytes) -> Peek:
-    """Read the beginning of a body that is too large to be kept: of `model` and `stream`, what stands there.
+    """Read `model` and `stream` if they are in the first `PREFIX` bytes of a body that is too large to be kept.
 
-    Only members of the outermost object count, so nesting and strings are followed, up to `PREFIX` bytes.
+    Only members of the outermost object count, so this keeps track of nesting and strings.
     """
     prefix = prefix[:PREFIX]
     found: dict[bytes, bytes] = {}
@@ -56,7 +56,7 @@ def peek_prefix(prefix: bytes) -> Peek:
             elif (string := _STRING.match(prefix, at - 1)) is not None:
                 at = string.end()
             else:
-                break  # the prefix ends inside it
+                break  # the prefix ends within this string
         else:
             depth += 1 if mark in b"{[" else -1
     model = found.get(b"model", b"")

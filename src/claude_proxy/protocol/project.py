@@ -1,4 +1,4 @@
-"""Finds the name of a Claude Code session's project, which is only in the prompt.
+"""Finds the project name of a Claude Code session in the prompt, the only place that has it.
 
 Claude Code (2.1.332) sends a message of the role `system` with a line "Primary working directory: /path". For models without that
 role (Haiku 4.5, Sonnet 4.5) it sends the same as a reminder in the first message. Only the name of the folder is used, not its
@@ -42,9 +42,9 @@ _texts = msgspec.json.Decoder(str | list[_Text]).decode
 
 
 def project_in(body: bytes) -> str | None:
-    """The folder's name in a Messages body, uncompressed; None if there is none.
+    """Return the folder's name from an uncompressed Messages body; None if there is none.
 
-    A body of 200 KB takes 10 us if the line is not in it, else 0.1 ms.
+    A body of 200 KB takes 10 us without that line, and 0.1 ms with it.
     """
     if _MARK not in body:
         return None
@@ -60,7 +60,7 @@ def project_in(body: bytes) -> str | None:
 
 
 def _told(request: _Request) -> Iterator[str]:
-    """The texts that Claude Code itself wrote."""
+    """Yield the texts that Claude Code itself wrote."""
     for message in request.messages:
         if message.role == "system":
             yield from _read(message.content)
@@ -80,7 +80,7 @@ def _read(content: msgspec.Raw) -> Iterator[str]:
 
 
 def folder_name(path: str) -> str | None:
-    r"""The last part of a path, as POSIX or (`C:\...`, `\\host\...`) Windows writes it; None for a root."""
+    r"""Return the last part of a POSIX or Windows (`C:\...`, `\\host\...`) path; None for a root."""
     path = path.strip()
     if _WINDOWS.match(path):
         path = path.replace("\\", "/")

@@ -1,7 +1,7 @@
-"""Server-sent events as they arrive: where one ends, and what the few that matter say.
+"""Server-sent events: finding their boundaries in chunks, and parsing them.
 
-The format is WHATWG HTML section 9.2.6: lines end in LF, CRLF or CR; an empty line ends an event. Chunks may be cut
-anywhere. `Splitter` is on the hot path of every stream, so it looks for boundaries and leaves parsing to who needs it.
+The format is WHATWG HTML section 9.2.6: lines end with LF, CRLF or CR; an empty line ends an event. Chunks may end anywhere.
+`Splitter` is on the hot path of every stream, so it only looks for boundaries; `parse` is called for the few events that matter.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 _END_OF_LINE = re.compile(rb"\r\n|\n|\r")
-# Two line ends or more in a row. A CR that is the last byte so far may be half of a CRLF: its LF then opens the next chunk.
+# Two or more line ends in a row. A CR at the end may be half of a CRLF whose LF begins the next chunk.
 _BOUNDARY = re.compile(rb"(?:\r\n|\n|\r(?=[^\n]))(?:\r\n|\n|\r(?!\n))+")
 MAX_EVENT = 1024 * 1024
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Event(NamedTuple):
-    """One event: its name (`message` if it had none) and its data, lines joined by LF."""
+    """One event: its name (`message` without an `event:` field) and its data, the lines joined by LF."""
 
     name: str
     data: bytes
 
 
 class Splitter:
-    """Cuts a stream of chunks into regions of whole events.
+    """Divides a stream of chunks into regions of whole events.
 
-    An event larger than `limit` bytes is skipped over, not kept: `feed` then returns nothing of it.
+    An event larger than `limit` bytes is skipped: it is not buffered, and `feed` does not return it.
 
     Attributes:
-        between: True while no event is half sent, that is, when something may be put in between.
+        between: True while no event is incomplete, so that another event may be inserted.
     """
 
     __slots__ = ("_limit", "_rest", "_skipping", "between")
@@ -42,24 +42,24 @@ class Splitter:
         self.between = True
 
     def feed(self, chunk: bytes) -> bytes:
-        """Take the next chunk; return the whole events that it completes, b"" if none."""
+        """Take the next chunk; return the events that it completes, or b""."""
         if not self._rest and chunk.endswith(b"\n\n"):
             self.between = True
             return chunk
         return self._join(chunk)
 
     def pending(self, mark: bytes) -> bool:
-        """Whether the event that has begun contains `mark` so far. Of a long one only the end is searched."""
+        """Whether the incomplete event contains `mark`. Only the last 512 bytes of a long one are searched."""
         return self._rest.find(mark, max(0, len(self._rest) - 512)) >= 0
 
     def so_far(self) -> bytes:
-        """The event that has begun; b"" of one that is skipped. At the end of the stream, one that nothing has ended."""
+        """The incomplete event; b"" if it is being skipped. At the end of a stream, an event without its empty line."""
         return b"" if self._skipping else bytes(self._rest)
 
     def _join(self, chunk: bytes) -> bytes:
         rest = self._rest
         if not rest:
-            chunk = chunk.lstrip(b"\r\n")  # the other half of a CRLF, or empty lines that end nothing
+            chunk = chunk.lstrip(b"\r\n")  # the second half of a CRLF, or empty lines between events
         searched = max(0, len(rest) - 3)
         rest += chunk
         end = self._last_boundary(searched)
@@ -76,9 +76,9 @@ class Splitter:
         return whole
 
     def _last_boundary(self, start: int) -> int:
-        """The end of the last boundary at or after `start`, 0 if there is none."""
+        """The end of the last boundary at or after `start`; 0 if there is none."""
         rest = self._rest
-        if rest.find(b"\r", start) < 0:  # not the whole of it: that would make a long event quadratic
+        if rest.find(b"\r", start) < 0:  # searching all of it would make a long event quadratic
             found = rest.rfind(b"\n\n", start)
             return found + 2 if found >= 0 else 0
         end = 0
@@ -87,16 +87,16 @@ class Splitter:
         return end
 
     def _shrink(self) -> None:
-        """Forget the body of an event that has grown over the limit; keep what a boundary needs."""
+        """Drop the content of an event that exceeds the limit, except the bytes that may be part of a boundary."""
         if len(self._rest) > self._limit:
             self._skipping = True
             del self._rest[:-3]
 
 
 def holding(region: bytes, marks: tuple[bytes, ...]) -> Iterator[bytes]:
-    """The events of a region of whole events that contain one of `marks`, unparsed.
+    """Yield the events of a region that contain one of `marks`, unparsed.
 
-    Cut out at LF LF; where there are CRs the region comes back whole: that is right too, and only costs more to parse.
+    Events are separated at LF LF. A region with CRs is yielded as a whole, which is correct too, but slower to parse.
     """
     found = {mark: at for mark in marks if (at := region.find(mark)) >= 0}
     if b"\r" in region:
@@ -115,9 +115,9 @@ def holding(region: bytes, marks: tuple[bytes, ...]) -> Iterator[bytes]:
 
 
 def parse(region: bytes) -> Iterator[Event]:
-    """The events of a region. Comments, `id` and `retry` are passed over (section 9.2.6), and so is a byte-order mark.
+    """Parse the events of a region. Comments, `id`, `retry` and a byte-order mark are ignored (section 9.2.6).
 
-    The last event counts also where no empty line ends it, unlike in a browser: at the end of a stream it is all there is.
+    Unlike in a browser, the last event counts even without an empty line: at the end of a stream nothing more will come.
     """
     name = ""
     data: list[bytes] = []
@@ -136,7 +136,7 @@ def parse(region: bytes) -> Iterator[Event]:
 
 
 def encode(name: str, data: bytes) -> bytes:
-    """One event with one line of data."""
+    """Format an event with one line of data."""
     return b"event: %b\ndata: %b\n\n" % (name.encode(), data)
 
 

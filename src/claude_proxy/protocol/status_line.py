@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 from claude_proxy.cleaning import clean
 
 MAX_INPUT = 256 * 1024  # bytes; Claude Code sends about 2 KB
-COLUMNS = 120  # where nobody says how wide the terminal is
-MARGIN = 4  # columns at the right that Claude Code does not give to the line
+COLUMNS = 120  # if the terminal's width is not known
+MARGIN = 4  # columns at the right edge that Claude Code does not use for the line
 MIN_COLUMNS = 20
-_SLOW = 5.0  # seconds of waiting worth a word
+_SLOW = 5.0  # seconds of waiting that are worth reporting
 _MAX_TEXT = 60
 _SEPARATOR = " · "
 _STYLES = {"strong": "1", "dim": "2", "good": "32", "fair": "33", "bad": "31"}

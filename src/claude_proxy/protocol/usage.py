@@ -1,8 +1,8 @@
-"""What an answer says about itself: usage, model, stop reason, error; from a stream or from one JSON body.
+"""Reads usage, model, stop reason and error from an answer: an event stream or one JSON body.
 
-The usage rule (docs/facts.md, "The wire"): start from `message_start.message.usage`; a key present in a later
-`message_delta.usage` replaces the earlier value, absent keys keep theirs, and a zero never replaces a count (z.ai starts
-with 0/0, and some upstreams end with zeros). Usage in events we do not know is ignored.
+The usage rule (docs/facts.md, "The wire"): start with `message_start.message.usage`; a key that is present in a later
+`message_delta.usage` replaces the earlier value, an absent key keeps it, and a zero never replaces a count (z.ai starts with 0/0,
+and some upstreams end with zeros). Usage in unknown events is ignored.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from claude_proxy.cleaning import clean
 from claude_proxy.exchange import Usage
 from claude_proxy.protocol.sse import BYTE_ORDER_MARK, Event, Splitter, holding, parse
 
-# An event we want to read contains one of these; text that merely mentions them costs a parse, nothing else.
-# A bare `data:` of an upstream that has no envelope is told by its `code` (docs/facts.md, "The wire").
+# Only events that contain one of these are parsed. Text that happens to contain one is parsed too, without any effect.
+# `code` finds errors that an upstream sends without Anthropic's envelope (docs/facts.md, "The wire").
 _MARKS = _MESSAGE, _ERROR, _CODE = (b"message_", b"error", b'"code"')
 _STOP = b'"message_stop"'
 
-_FIELDS = (b"event:", b"data:", b":", b"id:", b"retry:")  # how an event stream may begin
-MAX_JSON = 4 * 1024 * 1024  # bytes of an unstreamed answer that are kept to be read at its end
+_FIELDS = (b"event:", b"data:", b":", b"id:", b"retry:")  # the possible beginnings of an event stream
+MAX_JSON = 4 * 1024 * 1024  # bytes of an unstreamed answer that are kept, to read them at its end
 
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
-_Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]  # what a database and a JSON number hold; other numbers are no counts
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]  # fits a JSON number and a database integer; anything else is not a count
 
 
 class _CacheCreation(msgspec.Struct):
@@ -50,10 +50,15 @@ class _Usage(msgspec.Struct):
     speed: str | None = None
 
 
+class _Details(msgspec.Struct):
+    error_code: str | None = None
+
+
 class _Error(msgspec.Struct):
     type: str | None = None
     message: str | None = None
     code: str | int | None = None
+    details: _Details | None = None  # Anthropic's place for a code (docs.anthropic.com/en/api/errors)
 
 
 class _Delta(msgspec.Struct):
@@ -67,7 +72,7 @@ class _Message(msgspec.Struct):
 
 
 class _Body(msgspec.Struct):
-    """A Messages answer, an error envelope, or the data of a stream event: their fields do not collide."""
+    """A Messages answer, an error envelope or the data of a stream event; their field names do not conflict."""
 
     type: str | None = None
     model: str | None = None
@@ -81,7 +86,7 @@ class _Body(msgspec.Struct):
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
-    """An error as an upstream words it; `code` is the provider's own, if it has one."""
+    """An error as the upstream sent it; `code` is the provider's own code, if there is one."""
 
     type: str
     message: str
@@ -96,12 +101,12 @@ def _read(data: bytes) -> _Body | None:
         return _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return _read_loosely(data)
-    except RecursionError:  # nested a thousand deep
+    except RecursionError:  # nested a thousand levels deep
         return None
 
 
 def _read_loosely(data: bytes) -> _Body | None:
-    """One field of an unexpected type must not hide the others: keep what fits."""
+    """Read the fields that have the expected type, and ignore the others."""
     try:
         raw = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -110,7 +115,7 @@ def _read_loosely(data: bytes) -> _Body | None:
 
 
 def _fitting(raw: dict[str, Any], kind: type[_Struct]) -> _Struct:
-    """A `kind` of those fields of `raw` that have the right type."""
+    """Create a `kind` from the fields of `raw` that have the expected type."""
     found = kind()
     for name, annotation in _hints(kind).items():
         if name in raw:
@@ -132,7 +137,7 @@ def _hints(kind: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def merge(into: Usage | None, new: _Usage | None) -> Usage | None:
-    """Apply the usage rule: what `new` says replaces, but a zero never replaces a count."""
+    """Apply the usage rule: a value in `new` replaces the earlier one, except that a zero never replaces a count."""
     if new is None:
         return into
     if into is None:
@@ -160,27 +165,29 @@ def _newer(count: int | None, new: int | None) -> int | None:
 
 def _error(body: _Body) -> ErrorBody:
     error = body.error
-    if error is None:  # no envelope
+    if error is None:  # without Anthropic's envelope
         error = body.message if isinstance(body.message, str) else body.msg
     if not isinstance(error, _Error):
         error = _Error(message=error)
     code = error.code if error.code is not None else body.code
-    # The type becomes a failure's kind and the code its number; the message is cleaned by whoever shows it (`judge`).
+    if code is None and error.details is not None:
+        code = error.details.error_code
+    # The type becomes a failure's kind and the code its number; `judge` cleans the message.
     return ErrorBody(clean(error.type, 100) or "api_error", error.message or "", None if code is None else clean(str(code), 64))
 
 
 def _is_error(body: _Body) -> bool:
-    """Anthropic's envelope, or z.ai's own form `{"code": 500, "msg": "..."}`, which a message never has."""
+    """Whether this is an error: Anthropic's envelope, or z.ai's own form `{"code": 500, "msg": "..."}`."""
     return body.error is not None or (body.type is None and body.code not in (None, 0, 200, "200"))
 
 
 class Reading:
-    """What has been read of an answer so far.
+    """What an answer has reported so far.
 
     Attributes:
-        usage: None until a count was reported.
-        error: the first error, as the upstream words it.
-        stopped: whether `message_stop` was seen (streams only).
+        usage: None until the upstream has reported a count.
+        error: the first error, as the upstream sent it.
+        stopped: whether `message_stop` has come (streams only).
     """
 
     __slots__ = ("error", "model", "stop_reason", "stopped", "usage")
@@ -194,18 +201,18 @@ class Reading:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing of the message is missing: it has its stop reason, or its last event."""
+        """Whether the message is complete: it has a stop reason or its last event."""
         return self.stopped or self.stop_reason is not None
 
     def feed(self, chunk: bytes) -> None:
-        """Look at the next chunk."""
+        """Read the next chunk."""
 
     def finish(self) -> None:
-        """The last chunk has been fed."""
+        """Read what is left after the last chunk."""
 
 
 class StreamReader(Reading):
-    """Reads a Messages stream from chunks cut anywhere."""
+    """Reads a Messages stream. Chunks may end anywhere, also within an event."""
 
     __slots__ = ("_splitter",)
 
@@ -215,11 +222,11 @@ class StreamReader(Reading):
 
     @property
     def between(self) -> bool:
-        """Whether the stream stands between two events."""
+        """Whether the stream is between two events, so that another event may be inserted."""
         return self._splitter.between
 
     def feed(self, chunk: bytes) -> None:
-        """Look at the next chunk."""
+        """Read the next chunk."""
         whole = self._splitter.feed(chunk)
         if whole and (_MESSAGE in whole or _ERROR in whole or _CODE in whole):
             for block in holding(whole, _MARKS):
@@ -229,13 +236,13 @@ class StreamReader(Reading):
             self._take_unended()
 
     def _take_unended(self) -> None:
-        """See a last event that is all there, though nothing has ended it yet: an upstream may wait for us to leave."""
+        """Notice `message_stop` without waiting for its empty line: some upstreams never send it and stay connected."""
         for event in parse(self._splitter.so_far()):
             body = _read(event.data)
             self.stopped = self.stopped or (body is not None and body.type == "message_stop")
 
     def finish(self) -> None:
-        """Look at what stands behind the last empty line: an event that was not ended, or JSON that is no event at all."""
+        """Read what follows the last empty line: an event without its end, or JSON that is not an event."""
         rest = self._splitter.so_far()
         if is_json(rest):
             self._take(Event("message", rest))
@@ -250,7 +257,7 @@ class StreamReader(Reading):
             if body is None and event.name == "error":
                 body = _Body(error=event.data.decode("utf-8", "replace"))
             if body is not None:
-                # Where no `event:` field names the event, its data does (the SDKs need the field, other clients do not).
+                # Without an `event:` field the type in the data names the event. The SDKs need the field; other clients do not.
                 self._apply(event.name if event.name != "message" else body.type or "message", body)
 
     def _apply(self, name: str, body: _Body) -> None:
@@ -268,10 +275,10 @@ class StreamReader(Reading):
 
 
 class JsonReader(Reading):
-    """Reads an answer that is one JSON value, at its end.
+    """Reads an answer that is one JSON value, once it is complete.
 
     Args:
-        limit: bytes that are kept; of a larger answer nothing is read.
+        limit: most bytes to keep; a larger answer is not read.
     """
 
     __slots__ = ("_kept", "_left")
@@ -303,19 +310,19 @@ class JsonReader(Reading):
 
 
 def reader_of(first: bytes, *, labelled_stream: bool) -> StreamReader | JsonReader:
-    """The reader for a body that begins with `first`: by what it is, since labels are not always right."""
+    """Return the reader for a body that begins with `first`. The content decides, because the content type may be wrong."""
     if is_json(first):
         return JsonReader()
     return StreamReader() if labelled_stream or first.lstrip().startswith(_FIELDS) else JsonReader()
 
 
 def is_json(data: bytes) -> bool:
-    """Whether a body that begins so is a JSON object, whatever its label: no field of an event stream begins with a brace."""
+    """Whether a body that begins with `data` is a JSON object: no line of an event stream begins with a brace."""
     return data[:64].removeprefix(BYTE_ORDER_MARK).lstrip()[:1] == b"{"
 
 
 def read_answer(data: bytes) -> Reading:
-    """Read one whole answer: a message, an error envelope, or a short event stream."""
+    """Read a complete answer: a message, an error envelope or a short event stream."""
     reader = reader_of(data, labelled_stream=False)
     reader.feed(data)
     reader.finish()

@@ -10,6 +10,7 @@ from claude_proxy.exchange import Attempt, Failure, State
 from claude_proxy.proxy import headers as h
 from claude_proxy.proxy.answer import Answer
 from claude_proxy.proxy.call import Call
+from claude_proxy.proxy.mapping import remapped
 from claude_proxy.proxy.opening import opening
 from claude_proxy.proxy.response import Response
 from claude_proxy.proxy.upload import Upload
@@ -46,7 +47,8 @@ async def attempt(call: Call) -> Result:
         RequestError: the request cannot be passed on at all.
     """
     exchange, upstream = call.exchange, call.upstream
-    record = Attempt(upstream.name, call.loop.time())
+    mapped = remapped(call) if upstream.model_map else None
+    record = Attempt(upstream.name, call.loop.time(), call.account.name)
     exchange.attempts.append(record)
     try:
         connection = upstream.pool.take(record.started)
@@ -55,7 +57,7 @@ async def attempt(call: Call) -> Result:
             connection = await upstream.pool.connect(call.loop)
             refuse_self(call, connection)
         call.connection = connection
-        send_request(call, connection)
+        send_request(call, connection, mapped)
         record.status = await connection.head()
         call.deadline.disarm()
         record.head_at = call.loop.time()
@@ -108,8 +110,11 @@ async def clear_the_way(call: Call) -> None:
         await asyncio.wait((upload,))
 
 
-def send_request(call: Call, connection: Connection) -> None:
+def send_request(call: Call, connection: Connection, mapped: bytes | None = None) -> None:
     """Write a request's head and what has been read of its body; what is still to come of it follows in a task (`Upload`).
+
+    Args:
+        mapped: the whole body to send in place of the client's.
 
     Raises:
         ConnectionLost: the connection's close was seen before a byte was written.
@@ -118,6 +123,8 @@ def send_request(call: Call, connection: Connection) -> None:
     request = call.request
     body = request.whole()
     length = request.fields.get(b"content-length")
+    if mapped is not None:
+        body, length = mapped, b"%d" % len(mapped)
     chunked = length is None and (b"transfer-encoding" in request.fields or not call.client.done)
     head = _head(call, _framing(length, len(body), chunked=chunked))
     data = body
@@ -140,7 +147,7 @@ def _show(call: Call, body: bytes, whole: bool) -> None:
 
 
 def _head(call: Call, framing: bytes) -> bytes:
-    request, upstream = call.request, call.upstream
+    request, upstream, account = call.request, call.upstream, call.account
     try:
         if not request.checked:
             h.refuse_breaks(request.headers)
@@ -150,8 +157,8 @@ def _head(call: Call, framing: bytes) -> bytes:
             upstream.host,
             request.headers,
             request.fields,
-            credential=upstream.credential,
-            withheld=upstream.withheld | request.withheld if request.withheld else upstream.withheld,
+            credential=account.credential,
+            withheld=account.withheld | request.withheld if request.withheld else account.withheld,
             framing=framing,
         )
     except ValueError as error:

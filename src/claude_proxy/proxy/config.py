@@ -1,17 +1,24 @@
-"""What the path is told: one immutable value, taken once per exchange, so that a reload swaps it for the next ones."""
+"""What the path is told: one value, taken once per exchange, so that a reload swaps it for the next ones."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from claude_proxy.admission import Admission
-from claude_proxy.protocol.providers import GENERIC, Provider
+from claude_proxy.errors import NotFound
+from claude_proxy.proxy.accounts import Account, ClientAccounts, Upstream
 from claude_proxy.proxy.client import Scope
-from claude_proxy.proxy.count_tokens import CountTokens
-from claude_proxy.proxy.headers import CREDENTIALS, Header
+from claude_proxy.routing.routes import Candidate, Route, Routes
 from claude_proxy.settings import Settings
 from claude_proxy.upstream.pool import Pool
+
+if TYPE_CHECKING:
+    from claude_proxy.proxy.call import Call
+
+__all__ = ["Account", "ClientAccounts", "Config", "Gate", "Upstream"]
+
+_AGENT_TYPE = b"x-claude-code-agent-type"
 
 
 class Gate(Protocol):
@@ -24,51 +31,87 @@ class Gate(Protocol):
         """Bytes a request body may have at this path (below the prefix)."""
 
 
-class Upstream:
-    """A configured upstream: its pool, and the credential that goes there instead of the client's.
+class Config:
+    """The settings in force, who may pass, and where requests go. A reload makes another one.
 
     Args:
-        name: for logs and notices.
-        credential: header field with the held credential, or None to let the client's pass.
-        base_url: as the user wrote it, for messages.
-        provider: who answers there, and so what its errors mean.
-        memory: seconds to remember that it has no count_tokens (COUNT_TOKENS_MEMORY).
+        settings: those that the path reads.
+        gate: who may pass.
+        upstreams: in the file's order; at least one.
+        routes: `[[route]]`, in the file's order.
+
+    Attributes:
+        retired: pools that a reload has put out of use, while exchanges that began before it still use them.
     """
 
-    def __init__(
-        self,
-        name: str,
-        pool: Pool,
-        credential: Header | None,
-        *,
-        base_url: str = "",
-        provider: Provider = GENERIC,
-        memory: float = 0.0,
-    ) -> None:
-        self.name = name
-        self.pool = pool
-        self.base_url = base_url
-        self.provider = provider
-        self.credential = credential
-        self.withheld = frozenset(CREDENTIALS) if credential is not None else frozenset()
-        self.prefix = pool.origin.target_prefix
-        self.host = pool.origin.host_header
-        proxy = pool.origin.proxy
-        self.proxy_authorization = None if proxy is None or pool.origin.tls else proxy.authorization
-        self.count_tokens = CountTokens(memory)
+    __slots__ = ("_by_name", "_only", "_routes", "gate", "retired", "settings", "upstreams")
 
+    def __init__(self, settings: Settings, gate: Gate, upstreams: Sequence[Upstream], routes: Iterable[Route] = ()) -> None:
+        self.settings = settings
+        self.gate = gate
+        self.upstreams = tuple(upstreams)
+        self.retired: tuple[Pool, ...] = ()
+        self._by_name = {upstream.name: upstream for upstream in upstreams}
+        self._routes = Routes([upstream.served for upstream in upstreams], tuple(routes))
+        only = self.upstreams[0]
+        # The usual case, for which nothing has to be looked up.
+        self._only = only if len(self.upstreams) == 1 and only.served.models == ("*",) else None
 
-@dataclass(frozen=True, slots=True)
-class Config:
-    """The settings in force, who may pass, and where requests go."""
+    @property
+    def accounts(self) -> tuple[Account, ...]:
+        """All held accounts, in the file's order. Those of clients come and go (`ClientAccounts`)."""
+        return tuple(account for upstream in self.upstreams for account in upstream.accounts)
 
-    settings: Settings
-    gate: Gate
-    upstreams: tuple[Upstream, ...]
+    def candidates(self, call: Call) -> tuple[Candidate, ...]:
+        """The upstreams that may serve a request, in order.
 
-    def choose(self, _call: Any) -> Upstream:
-        """The upstream that a request goes to."""
-        return self.upstreams[0]
+        Raises:
+            NotFound: no upstream serves the model.
+        """
+        exchange, fields = call.exchange, call.request.fields
+        agent_type = fields[_AGENT_TYPE].decode("latin-1") if _AGENT_TYPE in fields else None
+        found = self._routes.candidates(call.request.target.kind, exchange.model, exchange.request_class, agent_type)
+        if not found:
+            raise _not_served(exchange.model, self.upstreams)
+        return found
+
+    def accounts_for(self, call: Call) -> tuple[Account, ...]:
+        """The accounts that may serve a request, in the order of their upstreams' ranks, and within one in the file's order.
+
+        A request that may not move gets one account: it belongs to whom has made what it asks for.
+
+        Raises:
+            NotFound: no upstream serves the model.
+        """
+        if self._only is not None:
+            return self._only.accounts_of(call.request)
+        return tuple(
+            account
+            for candidate in self.candidates(call)
+            for account in self._by_name[candidate.upstream].accounts_of(call.request)
+        )
+
+    def tiers_for(self, call: Call) -> tuple[tuple[Account, ...], ...]:
+        """The same accounts, those of one rank together.
+
+        Raises:
+            NotFound: no upstream serves the model.
+        """
+        if self._only is not None:
+            return (self._only.accounts_of(call.request),)
+        tiers: dict[int, tuple[Account, ...]] = {}
+        for candidate in self.candidates(call):
+            accounts = self._by_name[candidate.upstream].accounts_of(call.request)
+            tiers[candidate.rank] = tiers.get(candidate.rank, ()) + accounts
+        return tuple(tiers.values())
+
+    def choose(self, call: Call) -> Account:
+        """The account that a request goes to if nothing is known of their states: the first that may serve it.
+
+        Raises:
+            NotFound: no upstream serves the model.
+        """
+        return self.accounts_for(call)[0]
 
     def owns(self, client: tuple[str, int], server: tuple[str, int]) -> bool:
         """Whether a connection between these addresses is one of our own to an upstream.
@@ -83,5 +126,15 @@ class Config:
 
     def close(self) -> None:
         """Close the upstream connections."""
-        for upstream in self.upstreams:
-            upstream.pool.close()
+        for pool in (*(upstream.pool for upstream in self.upstreams), *self.retired):
+            pool.close()
+
+
+def _not_served(model: str | None, upstreams: Iterable[Upstream]) -> NotFound:
+    """404 as the API answers for an unknown model (docs.anthropic.com/en/api/errors)."""
+    served = dict.fromkeys(pattern for upstream in upstreams for pattern in upstream.served.models)
+    return NotFound(
+        f"No upstream of this proxy serves the model {model}. Ask for one of {', '.join(served)}, or add it to models of an "
+        "[[upstream]] at the proxy.",
+        code="model_not_served",
+    )

@@ -29,6 +29,7 @@ from claude_proxy.proxy.relay import Relay, StreamBroken
 from claude_proxy.proxy.request import Shelf
 from claude_proxy.proxy.results_url import own_base
 from claude_proxy.proxy.target import is_probe, parse
+from claude_proxy.proxy.turns import Turns
 from claude_proxy.routing.retry import Verdict, decide
 
 log = structlog.get_logger("proxy")
@@ -41,13 +42,17 @@ class Forward:
         config: settings, gate and upstreams; another value may be assigned at any time, for the exchanges to come.
         listeners: who is told.
         make_id: makes the ids of exchanges.
+        turns: the queue; without one every request is sent at once (QUEUE=off).
 
     Attributes:
         running: exchanges that have been opened and not finished.
     """
 
-    def __init__(self, config: Config, listeners: Listeners, make_id: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self, config: Config, listeners: Listeners, make_id: Callable[[], int] | None = None, turns: Turns | None = None
+    ) -> None:
         self.config = config
+        self.turns = turns
         self.running = 0
         self._listeners = listeners
         self._timers = Timers()
@@ -79,7 +84,9 @@ class Forward:
         self._admit(call, path)
         await self._read(call)
         self._peek(call)
-        call.upstream = call.config.choose(call)
+        call.tap = self._listeners.tap(call.exchange)
+        if self._turns_for(call) is None:  # else the account is chosen when the request's turn comes
+            call.use(call.config.choose(call) if self.turns is None else self.turns.home(call))
         if call.request.target.kind is Kind.COUNT_TOKENS:
             result = await edits.counted(call, self._attempts)
         else:
@@ -90,20 +97,24 @@ class Forward:
 
     def close(self) -> None:
         """Close the upstream connections."""
+        if self.turns is not None:
+            self.turns.close()
         self.config.close()
 
     # -- 1: open and admit
 
     def _open(self, scope: Scope, receive: Receive, send: Send, path: bytes) -> Call:
         client = scope.get("client")
+        number = self._make_id()
         exchange = Exchange(
-            encode(self._make_id()),
+            encode(number),
             scope["method"],
             clean(path, 500) or "",
             client[0] if client else "",
             0.0,
             time.time(),
         )
+        exchange.number = number
         self.running += 1
         call = Call(self.config, self._listeners, exchange, scope, receive, send, self._timers, self._shelf)
         exchange.started = call.loop.time()
@@ -112,7 +123,6 @@ class Forward:
         except Exception as error:  # what a request says of itself is for the record only
             self._listeners.contain("describe", error)
         self._listeners.exchange_start(exchange)
-        call.tap = self._listeners.tap(exchange)
         return call
 
     def _admit(self, call: Call, path: bytes) -> None:
@@ -167,13 +177,19 @@ class Forward:
         Raises:
             ProxyError: there is none; see the tree in errors.py.
         """
-        exchange = call.exchange
+        exchange, stale, turns = call.exchange, 0, self._turns_for(call)
         while True:
             exchange.state = State.WAITING
-            exchange.upstream = call.upstream.name
+            if turns is not None:
+                await turns.take(call)
+            exchange.upstream, exchange.account = call.upstream.name, call.account.name
             result = await attempt(call)
+            stale += result.stale
             can_resend = call.request.kept == call.client.size
-            verdict = decide(result.kind, stale=result.stale, tries=len(exchange.attempts), can_resend=can_resend)
+            verdict = decide(result.kind, stale=result.stale, tries=stale, can_resend=can_resend)
+            if verdict is not Verdict.AGAIN and turns is not None and turns.settle(call, result):
+                drop_answer(call)
+                verdict = Verdict.AGAIN
             if verdict is Verdict.RELAY:
                 call.request.release_body()
                 call.answer = result.answer
@@ -182,6 +198,10 @@ class Forward:
                 assert result.error is not None
                 raise result.error
             await clear_the_way(call)
+
+    def _turns_for(self, call: Call) -> Turns | None:
+        """The queue, for what it is for."""
+        return self.turns if call.exchange.kind is Kind.MESSAGES else None
 
     # -- 4: edit and relay
 
@@ -256,6 +276,8 @@ class Forward:
             self._report(call)
         except Exception as error:  # the record is worth more than what we read into it
             self._listeners.contain("report", error)
+        if call.turn is not None and self.turns is not None:
+            self.turns.end(call)
         exchange.state = State.ENDED
         exchange.ended = call.loop.time()
         if call.tap is not None:
@@ -275,16 +297,24 @@ class Forward:
                 exchange.status,
                 error,
                 provider=call.upstream.provider,
-                credential_held=call.upstream.credential is not None,
+                credential_held=call.account.held,
                 secrets=secrets(call),
             )
+
+
+def drop_answer(call: Call) -> None:
+    """What the upstream said stays here, because another attempt follows."""
+    call.give_back()
+    if call.connection is not None:
+        call.connection.abort()
+        call.connection = None
 
 
 def secrets(call: Call) -> list[str]:
     """The credentials of an exchange: an upstream that refuses one may quote it."""
     values = [call.request.fields[name] for name in h.CREDENTIALS if name in call.request.fields]
-    if call.upstream.credential is not None:
-        values.append(call.upstream.credential[1])
+    if call.account.credential is not None:
+        values.append(call.account.credential[1])
     words = [value.rpartition(b" ")[2].decode("latin-1") for value in values]
     return [word for word in words if len(word) >= 6]  # shorter ones occur by chance
 

@@ -16,7 +16,7 @@ from uvicorn.importer import ImportFromStringError
 
 from claude_proxy import logs
 from claude_proxy.errors import ProxyError, SettingsError
-from claude_proxy.signals import HANGUP, MEANINGLESS, STOPPING, stop_signals, surviving
+from claude_proxy.signals import HANGUP, MEANINGLESS, STOPPING, hung_up, stop_signals, surviving
 
 from .leftovers import unused_files
 from .limits import Limits
@@ -82,7 +82,8 @@ def fill_standard_descriptors() -> None:
 
 def _note_signal(number: signal.Signals) -> None:
     if number in HANGUP:
-        log.info("signal_ignored", signal=number.name, note="there is nothing to reload yet; SIGTERM stops this process")
+        if not hung_up():
+            log.info("signal_ignored", signal=number.name, note="this app has nothing to reload; SIGTERM stops this process")
     else:
         log.info("signal_ignored", signal=number.name, note="SIGTERM stops this process")
 

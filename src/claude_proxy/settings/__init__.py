@@ -6,12 +6,21 @@ secret), the settings file (`base_url`), the default. `places` says which file i
 
 from claude_proxy.cleaning import visible
 from claude_proxy.settings.cleaning import clean
-from claude_proxy.settings.definition import ENVIRONMENT_ONLY, SECRETS, AuthScheme, GunicornSettings, ProxySettings, Settings
+from claude_proxy.settings.definition import (
+    ENVIRONMENT_ONLY,
+    RELOADED,
+    SECRETS,
+    AuthScheme,
+    GunicornSettings,
+    ProxySettings,
+    Settings,
+)
 from claude_proxy.settings.kinds import DEFAULT_NTFY, MIB, default_data_dir
 from claude_proxy.settings.loading import Loaded, load
 from claude_proxy.settings.places import CONFIG_FILE, CONFIG_VARIABLE, Place, unread_sentence, user_file
 from claude_proxy.settings.showing import shown
 from claude_proxy.settings.tables import AccountTable, RouteMatch, RouteTable, Tables, UpstreamTable
+from claude_proxy.settings.upstreams import AccountSettings, UpstreamSettings, default_upstream
 from claude_proxy.settings.urls import DEFAULT_BASE_URL
 
 __all__ = [
@@ -21,7 +30,9 @@ __all__ = [
     "DEFAULT_NTFY",
     "ENVIRONMENT_ONLY",
     "MIB",
+    "RELOADED",
     "SECRETS",
+    "AccountSettings",
     "AccountTable",
     "AuthScheme",
     "GunicornSettings",
@@ -32,9 +43,11 @@ __all__ = [
     "RouteTable",
     "Settings",
     "Tables",
+    "UpstreamSettings",
     "UpstreamTable",
     "clean",
     "default_data_dir",
+    "default_upstream",
     "load",
     "shown",
     "unread_sentence",

@@ -32,10 +32,14 @@ from claude_proxy.settings.kinds import (
     PerCore,
     Port,
     Prefix,
+    Priority,
+    PublicUrl,
+    QuietHours,
     Script,
     Seconds,
     Secret,
     Size,
+    TimeOfDay,
     TimeZone,
     Topic,
     WholeSeconds,
@@ -116,6 +120,16 @@ class ProxySettings(BaseModel):
         description="How to pass on an answer that the upstream ended cleanly but incomplete: clean ends it the same way "
         "(Claude Code recovers in a second), cut breaks the connection.",
     )
+    queue: Flag = Field(
+        True,
+        description="Let Messages calls wait for their turn where the upstream limits them (docs/resilience.md); off sends each "
+        "at once and passes refusals on.",
+    )
+    queue_wait: Seconds | None = Field(
+        None,
+        description="Most seconds that a request waits for its turn; by default 0.8 of the time that its client allows, at most "
+        "288.",
+    )
     keepalive_expiry: OrOff = Field(30, description="Seconds an unused upstream connection is kept; 0 keeps none.")
     max_connections: Count = Field(1000, description="Most upstream connections open at once.")
     upstream_ca_file: CaFile | None = Field(
@@ -139,7 +153,13 @@ class ProxySettings(BaseModel):
         True, description="Point a batch's results_url back at this proxy while it holds the credential."
     )
     admin_token: Secret | None = Field(
-        None, description="Token for the page, the API and /metrics from other machines. Also ADMIN_TOKEN_FILE."
+        None,
+        description="Token for the page, the API and /metrics (docs/access.md); with one, this machine's own programs must show "
+        "it too. Also ADMIN_TOKEN_FILE.",
+    )
+    public_url: PublicUrl | None = Field(
+        None,
+        description="Where browsers reach the page, such as https://proxy.example.com; for links to it. Its host is allowed.",
     )
     quota_poll: Flag = Field(
         True,
@@ -163,8 +183,18 @@ class ProxySettings(BaseModel):
     ntfy_topic: Topic | None = Field(None, description="ntfy topic for notices; none are sent without it.")
     ntfy_server: NtfyUrl = Field(DEFAULT_NTFY, description="ntfy server.")
     ntfy_token: Secret | None = Field(None, description="ntfy access token. Also NTFY_TOKEN_FILE.")
+    ntfy_user: Words | None = Field(None, description="ntfy user name, with NTFY_PASSWORD, where there is no token.")
+    ntfy_password: Secret | None = Field(None, description="Password of NTFY_USER. Also NTFY_PASSWORD_FILE.")
     ntfy_via: Annotated[Literal["http", "cli"], _Word] = Field(
         "http", description="http, or cli to publish with the installed ntfy command."
+    )
+    ntfy_min_priority: Priority = Field(1, description="Least priority of a notice that is pushed, from 1 to 5 (urgent).")
+    ntfy_language: Annotated[Literal["en", "ko"], _Word] = Field("en", description="Language of notices: en or ko.")
+    quiet_hours: QuietHours | None = Field(
+        None, description="Hours of TIMEZONE without notices, such as 23:00-07:00; one summary follows at their end."
+    )
+    daily_summary: TimeOfDay | None = Field(
+        None, description="Time of TIMEZONE at which a notice sums up the day before, such as 09:00."
     )
 
 
@@ -231,6 +261,17 @@ class GunicornSettings(Settings):
 
 SECRETS = frozenset(name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation))
 PATHS = frozenset(name for name, field in Settings.model_fields.items() if "Path" in str(field.annotation))
+# What a reload brings into force at once (docs/accounts.md); every other setting is read at the start only.
+RELOADED = frozenset(
+    {
+        *("base_url", "upstream_api_key", "upstream_auth", "upstream_redirects", "upstream_ca_file"),
+        *("connect_timeout", "write_timeout", "response_head_timeout", "stream_idle_timeout"),
+        *("client_write_timeout", "client_read_timeout", "first_event_wait", "ping_interval"),
+        *("stream_cut", "stream_unfinished", "keepalive_expiry", "max_connections"),
+        *("max_body", "max_body_batches", "max_body_files"),
+        *("queue_wait", "retry_hints", "accel_buffering", "count_tokens_memory", "rewrite_results_url"),
+    }
+)
 # The settings file cannot name code to run, and gunicorn's own settings have no effect under any other server.
 ENVIRONMENT_ONLY = frozenset(
     {"app_module", "module_name", "variable_name", *(GunicornSettings.model_fields.keys() - Settings.model_fields.keys())}

@@ -23,12 +23,15 @@ _LEVELS = {"warn": "warning", "err": "error", "fatal": "error", "critical": "err
 _LEVELS |= {"trace": "debug", "verbose": "debug", "notice": "info", "information": "info"}
 _HOST_NAME = re.compile(r"\*|(\*\.)?[^\s/*@?#]+")
 _ORIGIN = re.compile(r"(?ai)\*|null|[a-z][a-z0-9+.-]*://([\w.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?/?")  # null: a page from a file
+_PATTERN = re.compile(r"[A-Za-z0-9._:/@+*-]+")
 _USUAL_PORT = re.compile(r"(?i)(?<=^http://)(.*):80$|(?<=^https://)(.*):443$")
 _SIZE = "expected a number of bytes, 1 or more, such as 67108864 or 64MiB"
 _KEY = "expected one line of printable ASCII without spaces around it, such as sk-4f1c9b27"
 _DATABASE = "expected an address such as postgresql://user:password@host:5432/database"
 _SCRIPT = "expected the absolute path of a script, such as /app/prestart.sh"
 _ZONE = "expected the IANA name of a time zone, such as Asia/Seoul or UTC"
+_TIME = "expected a time of day such as 09:00"
+_QUIET = "expected a span of the day such as 23:00-07:00"
 _BIND = "expected host:port or unix:path, such as 0.0.0.0:80 or unix:/run/claude-proxy.sock"
 
 
@@ -153,6 +156,14 @@ def listen_hosts(text: str) -> tuple[str, ...]:
     return tuple(clean(part).removeprefix("[").removesuffix("]") for part in text.split(","))
 
 
+def check_patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """Check patterns of names: one that holds a character which no such name has would match nothing."""
+    for pattern in patterns:
+        if not _PATTERN.fullmatch(pattern):
+            raise ValueError(f"expected names, with * for any text, such as glm-5.3 or claude-*; {pattern!r} can match nothing")
+    return patterns
+
+
 def check_listen_hosts(text: str) -> str:
     """Check addresses or host names to listen on: none may be empty or followed by anything else."""
     if not all(re.fullmatch(r"[^\s/@?#]+", host) for host in listen_hosts(text)):
@@ -200,6 +211,32 @@ def check_timezone(name: str) -> str:
     return name
 
 
+def parse_time(text: str) -> int:
+    """Parse `HH:MM` into minutes after midnight."""
+    found = re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])", text.strip())
+    if found is None:
+        raise ValueError(_TIME)
+    return int(found[1]) * 60 + int(found[2])
+
+
+def check_time(text: str) -> str:
+    """Normalise a time of day to `HH:MM`."""
+    minutes = parse_time(text)
+    return f"{minutes // 60:02}:{minutes % 60:02}"
+
+
+def check_quiet_hours(text: str) -> str:
+    """Normalise `23-7` or `23:00-07:00` to the latter. The span may go past midnight, but not around the clock."""
+    start, dash, end = text.partition("-")
+    try:
+        times = [check_time(part if ":" in part else f"{part.strip()}:00") for part in (start, end)]
+    except ValueError:
+        times = []
+    if not dash or len(set(times)) != 2:
+        raise ValueError(_QUIET)
+    return "-".join(times)
+
+
 def default_timezone() -> str:
     """The zone that TZ names (POSIX.1-2017 section 8.3, as `:Asia/Seoul` or `Asia/Seoul`); UTC where it names none."""
     try:
@@ -216,11 +253,14 @@ Size = Annotated[int, BeforeValidator(parse_size), Field(ge=1), expecting(_SIZE)
 Hosts = Annotated[tuple[str, ...], BeforeValidator(parse_list), AfterValidator(check_hosts), _LIST]
 Origins = Annotated[tuple[str, ...], BeforeValidator(parse_list), AfterValidator(check_origins), _LIST]
 Names = Annotated[tuple[str, ...], BeforeValidator(parse_list), _LIST]
+Patterns = Annotated[tuple[str, ...], BeforeValidator(parse_list), AfterValidator(check_patterns), _LIST]
 Listed = Annotated[str, BeforeValidator(join_list), expecting("expected addresses or networks separated by commas, or *")]
 BaseUrl = Annotated[str, AfterValidator(check_base_url), expecting(f"expected a URL such as {DEFAULT_BASE_URL}")]
 NtfyUrl = Annotated[
     str, AfterValidator(partial(check_url, example=DEFAULT_NTFY)), expecting(f"expected a URL such as {DEFAULT_NTFY}")
 ]
+_PAGE = "https://proxy.example.com"
+PublicUrl = Annotated[str, AfterValidator(partial(check_url, example=_PAGE)), expecting(f"expected a URL such as {_PAGE}")]
 Secret = Annotated[SecretStr, Field(min_length=1), AfterValidator(check_token), expecting(_KEY)]
 DatabaseUrl = Annotated[SecretStr, Field(min_length=1), AfterValidator(check_database_url), expecting(_DATABASE)]
 Days = Annotated[int, Field(ge=1, le=36_500), expecting("expected a whole number of days from 1 to 36500, such as 400")]
@@ -246,6 +286,9 @@ AppModule = Annotated[str, Field(pattern=r"^[^:\s]+:[^:\s]+$"), expecting("expec
 Identifier = Annotated[str, Field(pattern=r"^[^:\s]+$"), expecting("expected a name, such as proxy")]
 Words = Annotated[str, Field(min_length=1), expecting("expected a text")]
 TimeZone = Annotated[str, AfterValidator(check_timezone), expecting(_ZONE)]
+Priority = Annotated[int, Field(ge=1, le=5), expecting("expected a whole number from 1 to 5")]
+TimeOfDay = Annotated[str, AfterValidator(check_time), expecting(_TIME)]
+QuietHours = Annotated[str, AfterValidator(check_quiet_hours), expecting(_QUIET)]
 Topic = Annotated[
     str,
     Field(pattern=r"^[-_A-Za-z0-9]{1,64}$"),

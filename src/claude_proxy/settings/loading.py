@@ -18,7 +18,8 @@ from claude_proxy.settings.files import read_text, read_toml
 from claude_proxy.settings.kinds import parse_bind
 from claude_proxy.settings.places import Place, look, unread
 from claude_proxy.settings.problems import LISTED, expectation, meant, without_credentials
-from claude_proxy.settings.tables import NO_TABLES, TABLE_NAMES, Tables, parse_tables, single_upstream
+from claude_proxy.settings.tables import NO_TABLES, TABLE_NAMES, Tables, parse_tables
+from claude_proxy.settings.upstreams import DEFAULT_NAME, UpstreamSettings, default_upstream, with_keys
 
 Layer = dict[str, tuple[Any, str]]  # for each name that one source sets: the value, and where it was set
 _OF_AN_UPSTREAM = ("base_url", "upstream_api_key", "upstream_auth")
@@ -33,6 +34,8 @@ class Loaded:
         places: the files that were looked for, and which of them was read.
         unread: a claude-proxy.toml in the working directory that was not read.
         tables: `[[upstream]]` and `[[route]]` of the file.
+        upstreams: the upstreams in force with their keys, in the file's order; without a table the one of BASE_URL.
+        key_files: the files that hold the keys of upstreams.
     """
 
     settings: Settings
@@ -40,6 +43,18 @@ class Loaded:
     places: tuple[Place, ...] = ()
     unread: Path | None = None
     tables: Tables = NO_TABLES
+    upstreams: tuple[UpstreamSettings, ...] = ()
+    key_files: tuple[Path, ...] = ()
+
+    @classmethod
+    def of(cls, settings: Settings) -> Loaded:
+        """Return settings that were not read from anywhere, with the upstream that they describe."""
+        return cls(settings, {}, upstreams=(default_upstream(settings),))
+
+    @property
+    def watched(self) -> tuple[Path, ...]:
+        """The files whose change calls for a reload; some of them may be missing."""
+        return (*(place.path for place in self.places), *self.key_files)
 
     @property
     def file(self) -> Path | None:
@@ -48,8 +63,8 @@ class Loaded:
 
     @property
     def upstream_name(self) -> str:
-        """The name of the upstream, from its `[[upstream]]`, else `default`."""
-        return self.tables.upstreams[0].name if self.tables.upstreams else "default"
+        """The name of the first upstream, from its `[[upstream]]`, else `default`."""
+        return self.upstreams[0].name if self.upstreams else DEFAULT_NAME
 
 
 def load(
@@ -84,16 +99,37 @@ def load(
         _from_environ(environ, definition),
         {name: (_cleaned(name, value), "command line") for name, value in given.items() if value is not None},
     )
+    upstreams: tuple[UpstreamSettings, ...] = ()
     if tables.upstreams:
         assert file is not None
         layers[0].clear()  # a table replaces the built-in upstream
         _refuse_second_upstream(layers, tables, file)
-        for name, value in single_upstream(tables, environ, file).items():
-            of_file[name] = (_cleaned(name, value), f'{file} [[upstream]] "{tables.upstreams[0].name}"')
+        upstreams = with_keys(tables, environ, file)
+        of_file |= _of_first(upstreams[0], file)
     merged = _merged(layers)
     settings = _checked(definition, merged)
     sources = {name: merged[name][1] if name in merged else "default" for name in definition.model_fields}
-    return Loaded(settings, sources, places, unread(places), tables)
+    upstreams = upstreams or (default_upstream(settings, source=sources["upstream_api_key"]),)
+    return Loaded(settings, sources, places, unread(places), tables, upstreams, _key_files(tables, file, environ))
+
+
+def _key_files(tables: Tables, file: Path | None, environ: Mapping[str, str]) -> tuple[Path, ...]:
+    accounts = [account for upstream in tables.upstreams for account in upstream.account]
+    found = [file.parent / account.key_file for account in accounts if file is not None and account.key_file is not None]
+    if not accounts and (path := clean(environ.get("UPSTREAM_API_KEY_FILE", ""))):
+        found.append(Path(path))
+    return tuple(found)
+
+
+def _of_first(upstream: UpstreamSettings, file: Path) -> Layer:
+    """Return the first upstream as BASE_URL and its like, for what needs to know only one, or whether a key is held."""
+    source = f'{file} [[upstream]] "{upstream.name}"'
+    found: Layer = {"base_url": (upstream.base_url, source)}
+    for account in upstream.accounts[:1]:
+        found["upstream_api_key"] = (account.key, source)
+        if account.auth is not None:
+            found["upstream_auth"] = (account.auth, source)
+    return found
 
 
 def _cleaned(name: str, value: object) -> object:

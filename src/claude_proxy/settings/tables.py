@@ -1,34 +1,68 @@
 """The nested tables of claude-proxy.toml: `[[upstream]]` with its `[[upstream.account]]`, and `[[route]]`.
 
-They are validated completely; `single_upstream` decides which of them this version can serve.
+Each table is checked by itself here, and all of them together in `table_checks`; `upstreams` adds the keys.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from claude_proxy.cleaning import visible
 from claude_proxy.errors import SettingsError
-from claude_proxy.settings.cleaning import clean, clean_value, flaw
+from claude_proxy.settings.cleaning import clean_value, flaw
 from claude_proxy.settings.definition import AuthScheme
-from claude_proxy.settings.files import read_text
-from claude_proxy.settings.kinds import BaseUrl, Count, Label, Names, Rank, Words, expecting, parse_word
+from claude_proxy.settings.kinds import (
+    BaseUrl,
+    Count,
+    Label,
+    Names,
+    Patterns,
+    Rank,
+    Words,
+    check_patterns,
+    expecting,
+    parse_list,
+    parse_word,
+)
 from claude_proxy.settings.problems import expectation, meant, without_credentials
+from claude_proxy.settings.table_checks import problems
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
+# Values of x-claude-code-request-class (docs/facts.md, "Claude Code").
+RequestClass = Literal["main", "subagent", "workflow", "compaction", "auxiliary", "side_reply"]
+_MODEL_NAME = re.compile(r'[^\s"\\*\x00-\x1f]+', re.ASCII)
+
 
 def _pairs(value: object) -> object:
-    return tuple(value.items()) if isinstance(value, dict) else value
+    """Turn a table of model names into pairs, in the file's order."""
+    if not isinstance(value, dict):
+        return value
+    for pattern, target in value.items():
+        check_patterns((pattern,))
+        if isinstance(target, str) and not (target.isascii() and _MODEL_NAME.fullmatch(target)):
+            raise ValueError(f'expected the name of one model for "{pattern}", such as "glm-5.3"')
+    return tuple(value.items())
 
 
-NameMap = Annotated[
+def _request_classes(value: object) -> object:
+    found = parse_list(value)
+    known = get_args(RequestClass)
+    if isinstance(found, list | tuple):
+        for one in found:
+            if one not in known:
+                raise ValueError(f"expected {', '.join(known[:-1])} or {known[-1]}; {one!r} is none of them")
+    return found
+
+
+ModelMap = Annotated[
     tuple[tuple[Words, Words], ...],
     BeforeValidator(_pairs),
     expecting('expected a table of model names, such as { "claude-*" = "glm-5.3" }'),
@@ -45,6 +79,7 @@ class AccountTable(Table):
     """`[[upstream.account]]`: one credential at an upstream. The key itself is in a variable or a file, never here.
 
     Attributes:
+        name: what the log, the books and the page call it.
         key_env: the environment variable that holds the key; or
         key_file: the file that holds it, relative to the settings file.
         auth: the header for it; by default the one that the upstream's provider documents.
@@ -71,7 +106,7 @@ class UpstreamTable(Table):
         provider: whose API it is; by default derived from the host.
         priority: upstreams with a lower number are tried first.
         weight: share of new sessions among upstreams of the same priority.
-        models: patterns of the models it serves.
+        models: patterns of the models it serves, as clients call them.
         map: pairs of a pattern and the model name to send instead; the first match is used.
         account: its credentials; none if each client sends its own.
     """
@@ -81,17 +116,17 @@ class UpstreamTable(Table):
     provider: Label | None = None
     priority: Rank = 0
     weight: Count = 1
-    models: Names = ("*",)
-    map: NameMap = ()
+    models: Annotated[Patterns, Field(min_length=1), expecting('expected patterns such as ["claude-*"], at least one')] = ("*",)
+    map: ModelMap = ()
     account: tuple[AccountTable, ...] = ()
 
 
 class RouteMatch(Table):
     """`[route.match]`: which requests a route is for; a missing key matches everything."""
 
-    model: Names = ()
-    request_class: Names = Field((), alias="class")
-    agent_type: Names = ()
+    model: Patterns = ()
+    request_class: Annotated[tuple[RequestClass, ...], BeforeValidator(_request_classes)] = Field((), alias="class")
+    agent_type: Patterns = ()
 
 
 class RouteTable(Table):
@@ -127,16 +162,8 @@ def parse_tables(document: Mapping[str, Any], file: Path) -> Tables:
     """
     upstreams = tuple(_each(UpstreamTable, document.get("upstream", []), file, "[[upstream]]"))
     routes = tuple(_each(RouteTable, document.get("route", []), file, "[[route]]"))
-    names = [upstream.name for upstream in upstreams]
-    _refuse_repeated(names, f"{visible(file)}: [[upstream]]")
-    for upstream in upstreams:
-        accounts = [account.name for account in upstream.account]
-        _refuse_repeated(accounts, f'{visible(file)}: [[upstream.account]] of "{upstream.name}"')
-    for number, route in enumerate(routes, 1):
-        for name in route.upstreams:
-            if name not in names:
-                where = f"{visible(file)}: [[route]] {number}"
-                raise SettingsError(f"{where}: upstreams names {name!r}, but no [[upstream]] has that name.")
+    if found := list(problems(upstreams, routes)):
+        raise SettingsError("\n".join(f"{visible(file)}: {sentence}" for sentence in found))
     return Tables(upstreams, routes)
 
 
@@ -196,54 +223,3 @@ def _fault(kind: type[Table], table: Mapping[str, Any], fault: ErrorDetails) -> 
         return f"{inner}: {key} is missing."
     value = f" {key}={without_credentials(fault['input'])}" if key else ""
     return f"{inner}:{value}{':' if value else ''} {expectation(fault)}."
-
-
-def _refuse_repeated(names: Sequence[str], where: str) -> None:
-    for at, name in enumerate(names):
-        if name in names[:at]:
-            raise SettingsError(f'{where}: two are named "{name}"; names must be unique.')
-
-
-_ONE = "this version serves one upstream with at most one account"
-
-
-def single_upstream(tables: Tables, environ: Mapping[str, str], file: Path) -> dict[str, Any]:
-    """Return the settings of the only `[[upstream]]`: base_url, upstream_api_key, upstream_auth; empty without one.
-
-    Raises:
-        SettingsError: there is more than this version supports, or the account's key is missing.
-    """
-    if len(tables.upstreams) > 1:
-        raise SettingsError(f"{visible(file)}: [[upstream]]: there are {len(tables.upstreams)}, but {_ONE}.")
-    if tables.routes:
-        raise SettingsError(f"{visible(file)}: [[route]]: {_ONE}, so there is nothing to route. Leave it out.")
-    if not tables.upstreams:
-        return {}
-    upstream = tables.upstreams[0]
-    where = f'{visible(file)}: [[upstream]] "{upstream.name}"'
-    if len(upstream.account) > 1:
-        raise SettingsError(f"{where}, [[upstream.account]]: there are {len(upstream.account)}, but {_ONE}.")
-    _refuse_choice(upstream, where)
-    found: dict[str, Any] = {"base_url": upstream.base_url}
-    for account in upstream.account:
-        found["upstream_api_key"] = _key(account, environ, file, f'{where}, [[upstream.account]] "{account.name}"')
-        if account.auth is not None:
-            found["upstream_auth"] = account.auth
-    return found
-
-
-def _refuse_choice(upstream: UpstreamTable, where: str) -> None:
-    """Refuse keys that would change or limit requests; ignoring them silently would not do what the user asked for."""
-    limited = any(account.max_concurrency is not None for account in upstream.account)
-    unserved = {"map": bool(upstream.map), "models": upstream.models != ("*",), "max_concurrency": limited}
-    for name, stated in unserved.items():
-        if stated:
-            raise SettingsError(f"{where}: {name} has no effect yet: {_ONE}, for all models and without a limit. Leave it out.")
-
-
-def _key(account: AccountTable, environ: Mapping[str, str], file: Path, where: str) -> str:
-    if account.key_env is not None:
-        if key := clean(environ.get(account.key_env, "")):
-            return key
-        raise SettingsError(f"{where}: key_env={account.key_env}: the variable is not set.")
-    return read_text(file.parent / str(account.key_file), f"{where}: key_file={account.key_file}")

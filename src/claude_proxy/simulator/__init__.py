@@ -8,19 +8,25 @@ async with Simulator(Scenario("text", text="Hello")) as sim:
 from . import faults
 from .presets import PRESETS, ScriptError, named
 from .recorded import Recorded
+from .refusals import REFUSALS, Refusal, refusal
 from .run import serve
 from .scenario import Fault, Scenario, ToolCall, Usage, error, raw
 from .script import Script, load
 from .server import Simulator
+from .stage import Phase, Stage
 
 __all__ = [
     "PRESETS",
+    "REFUSALS",
     "Fault",
+    "Phase",
     "Recorded",
+    "Refusal",
     "Scenario",
     "Script",
     "ScriptError",
     "Simulator",
+    "Stage",
     "ToolCall",
     "Usage",
     "error",
@@ -28,5 +34,6 @@ __all__ = [
     "load",
     "named",
     "raw",
+    "refusal",
     "serve",
 ]

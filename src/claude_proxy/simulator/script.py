@@ -9,11 +9,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from .presets import ScriptError, named
+from . import reading
+from .phases import read_phases
+from .presets import ScriptError
 from .recorded import Recorded
 from .scenario import Scenario
+from .stage import Stage
 
 MATCHES = ("method", "path", "model", "stream", "header", "nth")
 NTH = re.compile(r"(\d+)(?:(-)(\d+)?)?")
@@ -76,6 +77,8 @@ class Script:
 
     rules: tuple[Rule, ...] = ()
     default: Scenario = field(default_factory=Scenario)
+    stage: Stage | None = None
+    """The phases of an outage, for requests that no rule is for."""
 
     @property
     def needs_body(self) -> bool:
@@ -88,7 +91,17 @@ class Script:
             scenario = rule.take(recorded)
             if scenario is not None:
                 return scenario
-        return self.default
+        return (self.stage(recorded) if self.stage is not None else None) or self.default
+
+    def begin(self) -> None:
+        """Start the clock of the phases."""
+        if self.stage is not None:
+            self.stage.begin()
+
+    def ended(self, recorded: Recorded) -> None:
+        """Note the end of a request."""
+        if self.stage is not None:
+            self.stage.ended(recorded)
 
 
 def load(path: Path) -> Script:
@@ -97,10 +110,7 @@ def load(path: Path) -> Script:
     Raises:
         ScriptError: the file is missing or invalid; the text says where and what was expected.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        raise ScriptError(f"{path}: cannot be read: {problem}") from problem
+    text = reading.read_text(path)
     try:
         return parse(text)
     except ScriptError as problem:
@@ -109,44 +119,36 @@ def load(path: Path) -> Script:
 
 def parse(text: str) -> Script:
     """Read a script from YAML text. Raises ScriptError."""
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as problem:
-        raise ScriptError(f"not YAML: {' '.join(str(problem).split())}") from problem
-    document = _mapping({} if document is None else document, "the script", ("rules", "default"))
-    rules = document.get("rules") or []
-    if not isinstance(rules, list):
-        raise ScriptError(f"rules: expected a list of rules, got {rules!r}")
+    document = reading.document(text, ("rules", "default", "provider", "limits", "phases"))
+    rules = reading.listed(document.get("rules"), "rules", "rules")
     read = tuple(_rule(rule, f"rule {number}") for number, rule in enumerate(rules, 1))
-    return Script(read, _scenario(document.get("default", "auto"), "default"))
+    default = reading.scenario(document.get("default", "auto"), "default")
+    return Script(read, default, _stage(document, default))
 
 
-def _mapping(value: Any, where: str, known: tuple[str, ...]) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ScriptError(f"{where}: expected {', '.join(known)}, got {value!r}")
-    unknown = [key for key in value if key not in known]
-    if unknown:
-        raise ScriptError(f"{where}: {unknown[0]!r} is unknown; expected {', '.join(known)}")
-    return value
+def _stage(document: dict[str, Any], default: Scenario) -> Stage | None:
+    phases = read_phases(document)
+    provider = reading.text(document.get("provider", "zai"), "provider")
+    return Stage(phases, provider=provider, good=lambda _: default) if phases else None
 
 
 def _rule(value: Any, where: str) -> Rule:
-    rule = _mapping(value, where, ("match", "answer", "sequence", "again"))
+    rule = reading.mapping(value, where, ("match", "answer", "sequence", "again"))
     if ("answer" in rule) == ("sequence" in rule):
         raise ScriptError(f"{where}: expected either `answer` or `sequence`")
-    match = _mapping(rule.get("match") or {}, f"{where}: match", MATCHES)
+    match = reading.mapping(rule.get("match") or {}, f"{where}: match", MATCHES)
     answers = rule.get("sequence", [rule.get("answer")])
     if not isinstance(answers, list) or not answers:
         raise ScriptError(f"{where}: sequence: expected a list of answers, got {answers!r}")
     return Rule(
         tuple(_turn(answer, where) for answer in answers),
-        method=_text(match.get("method", "*"), f"{where}: method").upper(),
-        path=_text(match.get("path", "*"), f"{where}: path"),
-        model=None if "model" not in match else _text(match["model"], f"{where}: model"),
-        stream=_flag(match.get("stream"), f"{where}: stream"),
+        method=reading.text(match.get("method", "*"), f"{where}: method").upper(),
+        path=reading.text(match.get("path", "*"), f"{where}: path"),
+        model=None if "model" not in match else reading.text(match["model"], f"{where}: model"),
+        stream=reading.flag(match.get("stream"), f"{where}: stream"),
         headers=_headers(match.get("header") or {}, f"{where}: header"),
         nth=_nth(match.get("nth"), f"{where}: nth"),
-        again=bool(_flag(rule.get("again"), f"{where}: again")),
+        again=bool(reading.flag(rule.get("again"), f"{where}: again")),
     )
 
 
@@ -157,38 +159,13 @@ def _turn(value: Any, where: str) -> tuple[Scenario, int]:
         times = value.pop("times")
         if not isinstance(times, int) or times < 1:
             raise ScriptError(f"{where}: times: expected a number from 1, got {times!r}")
-    return _scenario(value, where), times
-
-
-def _scenario(value: Any, where: str) -> Scenario:
-    """Read ``NAME`` or ``{use: NAME, option: value}``."""
-    try:
-        if isinstance(value, str):
-            return named(value)
-        if isinstance(value, dict):
-            options = dict(value)
-            return named(str(options.pop("use", "auto")), options)
-    except ScriptError as problem:
-        raise ScriptError(f"{where}: {problem}") from None
-    raise ScriptError(f"{where}: an answer is a name or {{use: NAME, option: value}}, got {value!r}")
-
-
-def _text(value: Any, where: str) -> str:
-    if not isinstance(value, str):
-        raise ScriptError(f"{where}: expected text, got {value!r}")
-    return value
-
-
-def _flag(value: Any, where: str) -> bool | None:
-    if value is not None and not isinstance(value, bool):
-        raise ScriptError(f"{where}: expected true or false, got {value!r}")
-    return value
+    return reading.scenario(value, where), times
 
 
 def _headers(value: Any, where: str) -> dict[str, str]:
     if not isinstance(value, dict):
         raise ScriptError(f"{where}: expected name: value, got {value!r}")
-    return {str(name): _text(text, f"{where}: {name}") for name, text in value.items()}
+    return {str(name): reading.text(text, f"{where}: {name}") for name, text in value.items()}
 
 
 def _nth(value: Any, where: str) -> tuple[int, float]:

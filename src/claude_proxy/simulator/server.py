@@ -15,21 +15,22 @@ from .presets import ScriptError, from_header, from_model
 from .recorded import Recorded
 from .scenario import Scenario, Until, Usage, error
 from .script import Script
+from .stage import Stage
 from .wire import Connection
 
 Chooser = Callable[[Recorded], Scenario | None]
 PREFIX = "/api/anthropic"
 
 
-class Gate(asyncio.Event):
-    """An event that can also be called."""
+class CallableEvent(asyncio.Event):
+    """An event that calls a function when it is itself called."""
 
     def __init__(self, on_call: Callable[[], None]) -> None:
         super().__init__()
         self._on_call = on_call
 
     def __call__(self) -> None:
-        """Open the gate."""
+        """Call that function."""
         self._on_call()
 
 
@@ -37,8 +38,8 @@ class Simulator:
     """A scripted Anthropic API on a real socket.
 
     ``scenario`` is a ``Scenario`` for every request, or a callable that gets each ``Recorded`` once its body has arrived
-    (a ``Script`` that does not need the body is called after the head); None means the default. A request's header
-    ``x-simulate`` and a model named ``sim-...`` override it.
+    (a ``Script`` that does not need the body, and a ``Stage``, are called after the head); None means the default. A
+    request's header ``x-simulate`` and a model named ``sim-...`` override it.
 
     ``hold()`` closes the gate at which stalled answers wait, ``release()`` opens it; it is initially closed.
     ``await sim.hold.wait()`` returns when at least one answer is stalled.
@@ -69,8 +70,8 @@ class Simulator:
         """Why bytes on a connection were not a valid request."""
         self.reported = Usage()
         """The sum of what all ended answers have reported."""
-        self.release = Gate(self._open_gate)
-        self.hold = Gate(self._close_gate)
+        self.release = CallableEvent(self._open_gate)
+        self.hold = CallableEvent(self._close_gate)
         self.connections = 0
         """TCP connections accepted so far."""
         self._open: set[Connection] = set()
@@ -119,6 +120,8 @@ class Simulator:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: Connection(self), self.host, self.port, ssl=self.tls, backlog=1024)
         self.port = self._server.sockets[0].getsockname()[1]
+        if isinstance(self.scenario, Script | Stage):
+            self.scenario.begin()
 
     async def refuse(self) -> None:
         """Stop listening so that new connections are refused; keep the port and open connections."""
@@ -190,7 +193,7 @@ class Simulator:
             recorded.chosen_by = "header"
         elif isinstance(self.scenario, Scenario):
             scenario, recorded.chosen_by = self.scenario, "scenario"
-        elif isinstance(self.scenario, Script) and not self.scenario.needs_body:
+        elif isinstance(self.scenario, Stage) or (isinstance(self.scenario, Script) and not self.scenario.needs_body):
             scenario, recorded.chosen_by = self.scenario(recorded), "scenario"
         recorded.scenario = scenario
         self.changed()
@@ -221,6 +224,8 @@ class Simulator:
         """Add up the reported usage."""
         if recorded.usage != _NOTHING:
             self.reported = self.reported + recorded.usage
+        if isinstance(self.scenario, Script | Stage):
+            self.scenario.ended(recorded)
         if self._on_end is not None:
             self._on_end(recorded)
         self.changed()

@@ -121,6 +121,11 @@ class Pool:
         while self._hand_over(None):  # waiters wake up and fail
             self._dialing += 1
 
+    def retire(self) -> None:
+        """Keep no connection any more: each closes after its exchange. Exchanges that still need the pool can use it."""
+        self._expiry = 0.0
+        self._drop_idle()
+
     # -- places and the queue
 
     async def _turn(self, loop: asyncio.AbstractEventLoop, deadline: float) -> Connection | None:

@@ -8,11 +8,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from claude_proxy.access.viewers import Viewers
 from claude_proxy.errors import ProxyError, Unauthorized, render
 from claude_proxy.web.admin import CHALLENGE
 from claude_proxy.web.description import describe
 from claude_proxy.web.docs import docs
 from claude_proxy.web.facts import PageFacts, Upstream
+from claude_proxy.web.login import login, refused_page
 from claude_proxy.web.missing import not_found, wrong_method
 from claude_proxy.web.probes import probes
 from claude_proxy.web.start import start
@@ -33,18 +35,22 @@ def install(
     facts: Callable[[], PageFacts],
     ready: Callable[[], tuple[bool, str]],
     status: tuple[StatusSource, Door] | None = None,
+    viewers: Viewers | None = None,
     page: Callable[[Request], Awaitable[Response]] | None = None,
 ) -> None:
-    """Add `/`, `/health`, `/ready`, `/docs`, `/redoc`, `/static`, the API and the answers for everything else to `app`.
+    """Add `/`, `/login`, `/health`, `/ready`, `/docs`, `/redoc`, `/static`, the API and the answers for everything else to `app`.
 
     Args:
         app: with `docs_url=None`, `redoc_url=None` and its `/openapi.json` left on.
         facts: returns what the pages show; called for each page.
         ready: returns whether new requests are accepted, and if not, a sentence saying why.
         status: builds the status line, and decides who may ask for it.
+        viewers: decides who may look; by default this machine's own peers.
         page: answers browsers at `/`, as `pages.install_pages` returns it.
     """
-    app.include_router(start(facts, ready, page))
+    viewers = viewers or Viewers()
+    app.include_router(start(facts, ready, viewers, page))
+    app.include_router(login(viewers))
     app.include_router(probes(facts, ready))
     if status is not None:
         app.include_router(statusline(*status))
@@ -58,9 +64,9 @@ def install(
         allow = (error.headers or {}).get("Allow", "") if isinstance(error, HTTPException) else ""
         return wrong_method(request, allow)
 
-    async def failed(_: Request, error: Exception) -> Response:
+    async def failed(request: Request, error: Exception) -> Response:
         assert isinstance(error, ProxyError)
-        return refusal(error)
+        return refused_page(request, error, viewers) or refusal(error)
 
     app.add_exception_handler(ProxyError, failed)
     app.add_exception_handler(404, missing)

@@ -1,60 +1,53 @@
-"""Who may see what this proxy knows (the page, the API, /metrics): its own machine, and clients with ADMIN_TOKEN."""
+"""Refuses requests of those who may not look at the page, the API and /metrics."""
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 # FastAPI reads this from an annotation, at runtime
 from starlette.requests import Request
 
-from claude_proxy.access.peers import is_local
+from claude_proxy.access.viewers import bearers_in
 from claude_proxy.errors import Unauthorized
 
 if TYPE_CHECKING:
-    from pydantic import SecretStr
+    from claude_proxy.access.viewers import Viewers
 
 CHALLENGE = 'Bearer realm="claude-proxy"'  # WWW-Authenticate goes with a 401 (RFC 9110 section 11.6.1)
 Check = Callable[[Request], Awaitable[None]]
 
 
-def require_admin(token: SecretStr | None) -> Check:
-    """A FastAPI dependency that lets this machine's own peers pass, and others with the token as a bearer (RFC 6750).
+class LoginNeeded(Unauthorized):
+    """401: the sender may not look. Browsers get a page that says how to log in (`login.py`), never a redirect."""
 
-    Host and Origin have been checked by then (`App`), so that a web page cannot borrow this machine's place.
+    code = "login_needed"
 
-    Args:
-        token: ADMIN_TOKEN; without one nobody passes from another machine.
+
+def require_viewer(viewers: Viewers) -> Check:
+    """A FastAPI dependency that lets those pass who may look, and puts the `Viewer` into `request.state.viewer`.
 
     Raises:
-        Unauthorized: with a sentence on what to do.
+        LoginNeeded: with a sentence on what to do.
+        TooManyTries: too many wrong tokens were shown.
     """
-    secret = None if token is None else token.get_secret_value().encode()
 
     async def check(request: Request) -> None:
-        if is_local(request.scope) or (secret is not None and shows(request.scope["headers"], secret)):
-            return
-        if secret is None:
-            raise Unauthorized(
-                "This is answered to the proxy's own machine only, until ADMIN_TOKEN is set at the proxy. Set it and send it as "
-                "`Authorization: Bearer <ADMIN_TOKEN>`.",
-                code="admin_token_needed",
+        viewer = await viewers.viewer(request.scope)
+        if viewer is not None:
+            request.state.viewer = viewer
+        elif viewers.has_token:
+            wrong = any(bearers_in(request.scope["headers"]))
+            raise LoginNeeded(
+                "This needs a login or the proxy's ADMIN_TOKEN, and the request showed neither. Send "
+                "`Authorization: Bearer <ADMIN_TOKEN>`, or log in with a browser at /login.",
+                code="admin_token_wrong" if wrong else None,
             )
-        raise Unauthorized(
-            "From another machine this needs the proxy's ADMIN_TOKEN, and the request did not show it. Send "
-            "`Authorization: Bearer <ADMIN_TOKEN>`.",
-            code="admin_token_wrong",
-        )
+        else:
+            raise LoginNeeded(
+                "From another machine, a container's host or a reverse proxy this needs a login: open the link in the proxy's "
+                "log, or one that `claude-proxy login` prints. For programs, set ADMIN_TOKEN at the proxy and send it as "
+                "`Authorization: Bearer <ADMIN_TOKEN>`."
+            )
 
     return check
-
-
-def shows(headers: Iterable[tuple[bytes, bytes]], secret: bytes) -> bool:
-    """Whether an Authorization field holds `secret` as a bearer. The time it takes does not depend on how much of it is right."""
-    found = False
-    for name, value in headers:
-        if name == b"authorization":
-            scheme, _, shown = value.partition(b" ")
-            found |= scheme.lower() == b"bearer" and hmac.compare_digest(shown.strip(), secret)
-    return found

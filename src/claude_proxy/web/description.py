@@ -24,8 +24,8 @@ _TAGS = [
     },
     {
         "name": "Books and status",
-        "description": "What was recorded and what runs now (docs/api.md). Answered to this machine, to others with ADMIN_TOKEN "
-        "as bearer. Costs are API list prices, not a bill.",
+        "description": "What was recorded and what runs now (docs/api.md). Answered to this machine, to "
+        "browsers that are logged in, and with ADMIN_TOKEN as bearer (docs/access.md). Costs are API list prices, not a bill.",
     },
     {"name": TAG, "description": "Answered here; nothing of it reaches the upstream."},
 ]

@@ -34,7 +34,7 @@ def metrics(text: Text, admin: Check) -> APIRouter:
     router = APIRouter(tags=[TAG], dependencies=[Depends(admin)])
 
     async def read(request: Request) -> Response:
-        """Counters, gauges and histograms, described in docs/metrics.md. From other machines with ADMIN_TOKEN as bearer."""
+        """Counters, gauges and histograms, described in docs/metrics.md. With ADMIN_TOKEN as bearer (docs/access.md)."""
         openmetrics = takes(request.headers.get("accept", ""), "application/openmetrics-text")
         gzipped = takes(request.headers.get("accept-encoding", ""), "gzip")
         body = await text(openmetrics=openmetrics, gzipped=gzipped)
@@ -49,7 +49,7 @@ def metrics(text: Text, admin: Check) -> APIRouter:
 
     answers: dict[int | str, dict[str, Any]] = {
         200: {"content": {"text/plain": {}, "application/openmetrics-text": {}}},
-        401: {"description": "From another machine, without ADMIN_TOKEN"},
+        401: {"description": "Without ADMIN_TOKEN, from another machine or where it is set"},
     }
     router.add_api_route("/metrics", read, response_class=Response, responses=answers, summary="For Prometheus")
     router.add_api_route("/metrics", read, methods=["HEAD"], include_in_schema=False)

@@ -16,11 +16,12 @@ from claude_proxy.web.negotiation import prefers_html
 from claude_proxy.web.probes import TAG
 
 if TYPE_CHECKING:
+    from claude_proxy.access.viewers import Viewers
     from claude_proxy.web.facts import PageFacts
 
 _LINKS = ("docs", "redoc", "openapi.json", "health", "ready")
 _HEADERS = {
-    "vary": "Accept, Accept-Language",
+    "vary": "Accept, Accept-Language, Cookie",
     "cache-control": "no-store",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -33,9 +34,10 @@ _DESCRIBED: dict[int | str, dict[str, Any]] = {
 def start(
     facts: Callable[[], PageFacts],
     ready: Callable[[], tuple[bool, str]],
+    viewers: Viewers,
     page: Callable[[Request], Awaitable[Response]] | None = None,
 ) -> APIRouter:
-    """Return the route of `/`.
+    """Return the route of `/`. Those who may not look get a JSON that says what this is, browsers a 401.
 
     Args:
         page: answers browsers; without one they get JSON too.
@@ -47,7 +49,8 @@ def start(
         if page is not None and prefers_html(request.headers.get("accept", "")):
             return await page(request)
         state = "ready" if ready()[0] else "draining"
-        body = json.dumps(as_json(facts(), state, address_of(request)), indent=2, ensure_ascii=False)
+        told = as_json if await viewers.viewer(request.scope) is not None else for_strangers
+        body = json.dumps(told(facts(), state, address_of(request)), indent=2, ensure_ascii=False)
         return Response(f"{body}\n", media_type="application/json", headers=_HEADERS)
 
     router.add_api_route("/", start_page, response_class=Response, responses=_DESCRIBED, summary="What is this?")
@@ -74,4 +77,15 @@ def as_json(facts: PageFacts, state: str, address: Address) -> dict[str, object]
         "needs_key": facts.needs_key,
         "notices": facts.notices,
         "links": {name.removesuffix(".json"): address.to(f"/{name}") for name in _LINKS},
+    }
+
+
+def for_strangers(facts: PageFacts, state: str, address: Address) -> dict[str, object]:
+    """Return what a program may know that may not look: what this is, and what is open to all."""
+    return {
+        "name": "claude-proxy",
+        "what": "A self-hosted proxy for the Anthropic API.",
+        "status": state,
+        "base_url": address.to(facts.prefix),
+        "links": {name.removesuffix(".json"): address.to(f"/{name}") for name in (*_LINKS, "login")},
     }

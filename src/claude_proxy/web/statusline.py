@@ -42,9 +42,13 @@ class Door:
     def __init__(self, settings: Settings, sessions: Sessions) -> None:
         keys = (settings.proxy_api_key, settings.admin_token)
         self._keys = [mark(key.get_secret_value().encode()) for key in keys if key is not None]
+        self._sessions = sessions
+        self.follow(settings)
+
+    def follow(self, settings: Settings) -> None:
+        """A reload may change whether the proxy holds a credential."""
         # In this case the path serves only local peers, and clients send a placeholder instead of a credential.
         self._local_only = settings.proxy_api_key is None and settings.upstream_api_key is not None
-        self._sessions = sessions
 
     def check(self, scope: MutableMapping[str, Any], session: str | None) -> None:
         """Accept or refuse a request.

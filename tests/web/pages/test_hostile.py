@@ -36,7 +36,10 @@ CORPUS = (
     "&lt;script&gt;&#60;b&#62;",
     "\u202e\u2028\x85<b>",
 )
-FIELDS = ("session", "project", "agent", "model", "model_served", "request_class", "client", "key", "user_agent", "upstream")
+FIELDS = (
+    *("session", "project", "agent", "model", "model_sent", "model_served", "request_class", "client", "key", "user_agent"),
+    *("upstream", "account"),
+)
 FORBIDDEN = {"script": 1, "img": 0, "iframe": 0, "object": 0, "embed": 0, "b": 0, "template": 0, "base": 0}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import pytest
 
 from claude_proxy.exchange import State
 from claude_proxy.ledger import reader as readers
-from claude_proxy.observe import seen
-from claude_proxy.observe.live import Live, Watcher
+from claude_proxy.observe.live import Live
+from claude_proxy.observe.seen import Together
+from claude_proxy.observe.siblings import Siblings
 from claude_proxy.simulator import Scenario, Simulator, faults
 from claude_proxy.web.pages import hub as hubs
 from claude_proxy.web.pages.hub import QUEUE, Chunk, Hub, Reader
@@ -23,11 +25,10 @@ from tests.integration.booked import booked
 from tests.integration.messages import JSON, MESSAGES, body
 from tests.integration.proxy import RunningProxy
 from tests.integration.wire import connect, request
-from tests.ledger.waiting import until
 from tests.observe.running import exchange
 from tests.web.pages.events import watching
 from tests.web.pages.site import call
-from tests.web.serving import without_books
+from tests.web.serving import nothing, without_books
 
 
 @pytest.fixture
@@ -93,25 +94,20 @@ class Place:
     """A hub with what it reads, and no server."""
 
     def __init__(self, tick: float = 0.01) -> None:
-        self.live = Live(clock=lambda: 60.0)
+        self.live = Live()
         self.looks = 0
-        self.let_go = 0
-        self.pulse = Pulse(without_books())
-        self.hub = Hub(self.live, self.pulse, self.here, self.others, self.hang_up, tick=tick)
+        alone = Siblings(Path("nowhere"), group=lambda: None)
+        self.together = Together(self.live, alone, lambda _: None, nothing)
+        self.pulse = Pulse(without_books(self.live, alone))
+        self.hub = Hub(self.live, self.pulse, self.news, tick=tick)
         self.fails = 0
 
-    def here(self, watcher: Watcher) -> dict[str, object]:
+    async def news(self) -> list[dict[str, Any]]:
         self.looks += 1
         if self.fails:
             self.fails -= 1
             raise RuntimeError("this look failed")
-        return seen.told(self.live, watcher, lambda _: None, 60.0) | {"upstreams": []}
-
-    async def others(self) -> list[dict[str, object]]:
-        return []
-
-    def hang_up(self) -> None:
-        self.let_go += 1
+        return await self.together.news()
 
 
 async def ended(hub: Hub) -> None:
@@ -124,14 +120,14 @@ async def ended(hub: Hub) -> None:
 async def test_nobody_looks_while_nobody_watches() -> None:
     place = Place()
     place.live.on_exchange_start(exchange())
-    assert (place.looks, place.live.watchers) == (0, 0)
+    assert place.looks == 0
     reader = place.hub.join("en")
     await reader.next()
-    assert place.live.watchers == 1
+    assert place.looks > 0
     place.hub.leave(reader)
     await ended(place.hub)
     looks = place.looks
-    assert (place.live.watchers, place.let_go, place.hub.readers) == (0, 1, 0)
+    assert place.hub.readers == 0
     place.live.on_exchange_start(exchange())
     assert place.looks == looks
 
@@ -203,15 +199,23 @@ async def test_too_many_pages_are_refused_in_a_sentence(proxy: RunningProxy, mon
 
 
 async def test_a_page_that_was_closed_is_forgotten(proxy: RunningProxy) -> None:
-    live = proxy.app.state.live
+    looking = partial(task_named, "page")
     async with watching(proxy) as page:
         await page.until(lambda shown: shown.beats)
-        assert live.watchers == 1
-    await asyncio.to_thread(until, lambda: live.watchers == 0)
+        assert looking() is not None
+    task = looking()
+    if task is not None:
+        async with asyncio.timeout(5):
+            await asyncio.wait((task,))
+
+
+def task_named(name: str) -> asyncio.Task[object] | None:
+    """A task of this event loop."""
+    return next((task for task in asyncio.all_tasks() if task.get_name() == name), None)
 
 
 async def test_figures_are_read_once_for_all_who_ask_at_the_same_time() -> None:
-    pulse = Pulse(without_books(), clock=lambda: 5.0)
+    pulse = Pulse(without_books(Live(), Siblings(Path("nowhere"), group=lambda: None)), clock=lambda: 5.0)
     one, two = await asyncio.gather(pulse.read(), pulse.read())
     assert one is two
     assert one == Figures(problem="No books are kept here: LEDGER is off.")

@@ -242,7 +242,8 @@ async def test_upstreams_without_errors_says_what_would_be_there(fresh: RunningP
 
 async def test_settings_shows_what_was_set_and_where_and_no_secret(simulator: Simulator, tmp_path: Path) -> None:
     secrets = {"upstream_api_key": "sk-secret-1", "admin_token": "token-secret-2-" + "x" * 20}
-    async with booked(simulator, tmp_path, **secrets) as proxy, visitor(proxy) as client:
+    seen = {"authorization": f"Bearer {secrets['admin_token']}"}
+    async with booked(simulator, tmp_path, **secrets) as proxy, visitor(proxy, **seen) as client:
         page = (await client.get("/settings")).text
     assert "secret-1" not in page
     assert "secret-2" not in page

@@ -12,10 +12,9 @@ import typer
 
 from claude_proxy.cleaning import visible
 from claude_proxy.cli.arguments import AppFile, AsJson, ConfigFile
-from claude_proxy.cli.doctor import local
+from claude_proxy.cli.doctor import local, upstreams
 from claude_proxy.cli.doctor.check import Check, Checks, fail, run_all
 from claude_proxy.cli.doctor.notices import ntfy
-from claude_proxy.cli.doctor.way import upstream
 from claude_proxy.cli.output import console, write_json
 from claude_proxy.cli.project import user_settings
 from claude_proxy.errors import SettingsError
@@ -62,7 +61,7 @@ def examine(config: Path | None, app: Path | None = None) -> list[Check]:
         "port": lambda: local.port(found),
         "data": lambda: local.data_dir(found),
         "client": lambda: local.client_side(found, os.environ),
-        "upstream": lambda: upstream(found, os.environ),
+        **upstreams.groups(loaded, os.environ),
         "ntfy": lambda: ntfy(found),
     }
     return run_all(groups, LIMIT)

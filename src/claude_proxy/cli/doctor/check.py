@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-State = Literal["ok", "warn", "fail"]
+Level = Literal["ok", "warn", "fail"]
 Checks = Iterator["Check"]
 
 
@@ -23,7 +23,7 @@ class Check:
     """
 
     name: str
-    state: State
+    state: Level
     detail: str
     fix: str = ""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from claude_proxy.cleaning import visible
 from claude_proxy.cli.doctor.check import Check, fail, ok, warn
-from claude_proxy.cli.doctor.wire import Answer
+from claude_proxy.cli.doctor.wire import HttpResponse
 from claude_proxy.protocol.usage import read_answer
 from claude_proxy.settings import DEFAULT_BASE_URL
 
@@ -31,7 +31,7 @@ CHALLENGE_FIX = "Only a browser can solve it. Use another network, or ask the pr
 PATH_FIX = f"Correct the path in BASE_URL: the API must be at /v1/messages below it, as with {DEFAULT_BASE_URL}."
 
 
-def recognised(answer: Answer, base_url: str, spent: str) -> Check | None:
+def recognised(answer: HttpResponse, base_url: str, spent: str) -> Check | None:
     """Judge the upstream by its answer to a request without a credential.
 
     Args:
@@ -53,13 +53,13 @@ def recognised(answer: Answer, base_url: str, spent: str) -> Check | None:
     return foreign(answer, base_url)
 
 
-def in_trouble(answer: Answer) -> Check:
+def in_trouble(answer: HttpResponse) -> Check:
     """Return the warning for an API that answers, but is failing at the moment."""
     said = "overloaded" if answer.status == 529 else f"status {answer.status}"
     return warn("upstream", f"it answers, but is failing ({said})", "Wait, or see the provider's status page.")
 
 
-def absent(answer: Answer, base_url: str) -> Check:
+def absent(answer: HttpResponse, base_url: str) -> Check:
     """Return the result if neither the list of models nor /v1/messages gave a conclusive answer."""
     if answer.status in ABSENT:
         return fail("upstream", f"there is no Anthropic API at BASE_URL={base_url}: /v1/messages gives {answer.status}", PATH_FIX)
@@ -68,7 +68,7 @@ def absent(answer: Answer, base_url: str) -> Check:
     return warn("upstream", f"it answers {answer.status}{asks}, but nothing shows that it is the API", PAGE_FIX)
 
 
-def redirect(answer: Answer, base_url: str) -> Check:
+def redirect(answer: HttpResponse, base_url: str) -> Check:
     """Return the result for a redirect: the address has moved, or it leads to a login page."""
     to = shown(answer.headers.get("location") or "nowhere")
     base, endpoint, _ = to.partition("/v1/m")
@@ -79,7 +79,7 @@ def redirect(answer: Answer, base_url: str) -> Check:
     return fail("upstream", detail, f"{better} If it leads to a login page or a portal, log in there first.")
 
 
-def is_page(answer: Answer) -> bool:
+def is_page(answer: HttpResponse) -> bool:
     """Whether the answer is a web page, whatever its content type."""
     start = answer.body.lstrip(b"\xef\xbb\xbf \t\r\n")[:15].lower()
     return start.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<meta")) or (
@@ -87,7 +87,7 @@ def is_page(answer: Answer) -> bool:
     )
 
 
-def foreign(answer: Answer, base_url: str) -> Check:
+def foreign(answer: HttpResponse, base_url: str) -> Check:
     """Return the result if something other than an API answers."""
     challenged = is_challenge(answer)
     fix = CHALLENGE_FIX if challenged else f"{TROUBLE_FIX} {PAGE_FIX}" if answer.status >= 500 else PAGE_FIX
@@ -95,7 +95,7 @@ def foreign(answer: Answer, base_url: str) -> Check:
     return fail("upstream", f"BASE_URL={base_url} answers {answer.status} with {what}, not as an API does", fix)
 
 
-def is_challenge(answer: Answer) -> bool:
+def is_challenge(answer: HttpResponse) -> bool:
     """Whether the page tests for a human (https://developers.cloudflare.com/cloudflare-challenges/ has the header)."""
     return is_page(answer) and ("cf-mitigated" in answer.headers or CHALLENGE.search(title_of(answer.body)) is not None)
 
@@ -112,7 +112,7 @@ def titled(body: bytes) -> str:
     return f' ("{title}")' if title else ""
 
 
-def speaks_as_api(answer: Answer) -> bool:
+def speaks_as_api(answer: HttpResponse) -> bool:
     """Whether the body looks like one from an Anthropic-compatible API."""
     content = parsed(answer.body)
     if not isinstance(content, dict):
@@ -131,7 +131,7 @@ def is_list_of_models(content: dict[str, Any]) -> bool:
     return isinstance(data, list) and all(isinstance(item, dict) and "id" in item for item in data)
 
 
-def described(answer: Answer) -> str:
+def described(answer: HttpResponse) -> str:
     """Describe the body in a few words."""
     if is_page(answer):
         return f"a web page{titled(answer.body)}"

@@ -8,7 +8,7 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ from claude_proxy.cli.client_env import PLACEHOLDER
 from claude_proxy.cli.doctor.check import Check, Checks, fail, ok, warn
 from claude_proxy.cli.doctor.recognise import absent, recognised, speaks_as_api
 from claude_proxy.cli.doctor.trust import trust_fix
-from claude_proxy.cli.doctor.wire import Answer, ask, connect, reach, resolve, tunnel
+from claude_proxy.cli.doctor.wire import HttpResponse, ask, connect, reach, resolve, tunnel
 from claude_proxy.errors import SettingsError
 from claude_proxy.protocol.judge import judge
 from claude_proxy.protocol.providers import Provider, find, find_at
@@ -52,13 +52,24 @@ class Way:
     tls: ssl.SSLContext | None
     base_url: str
 
-    def ask(self, path: str, headers: Mapping[str, str], body: Any) -> Answer:
+    def ask(self, path: str, headers: Mapping[str, str], body: Any) -> HttpResponse:
         """Make one request. Raises OSError or http.client.HTTPException if there is no answer."""
         return ask(connect(self.origin, self.tls), self.origin, path, headers, body)
 
 
-def upstream(settings: Settings, environ: Mapping[str, str] = os.environ) -> Checks:
-    """Check the path to the upstream step by step, until one fails."""
+def upstream(
+    settings: Settings,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    held: Sequence[Credential] = (),
+    provider: Provider | None = None,
+) -> Checks:
+    """Check the path to the upstream step by step, until one fails.
+
+    Args:
+        held: the credentials of its accounts; by default the one that would be sent there.
+        provider: whose API it is; by default derived from the host.
+    """
     if settings.port and same_place(settings.base_url, proxy_url(settings)):
         yield fail("upstream", f"BASE_URL={settings.base_url} is this proxy itself", "Set BASE_URL to the API behind it.")
         return
@@ -74,7 +85,8 @@ def upstream(settings: Settings, environ: Mapping[str, str] = os.environ) -> Che
     yield from steps(origin, tls, connected, lambda: trust_fix(settings.upstream_ca_file, environ))
     if connected:
         way = Way(origin, tls, settings.base_url)
-        yield from answers(way, connected[0], credential(settings, environ))
+        tried = held or (credential(settings, environ),)
+        yield from answers(way, connected[0], tried, provider or find(origin.host, origin.port))
 
 
 def steps(origin: Origin, tls: ssl.SSLContext | None, connected: list[socket.socket], untrusted: Callable[[], str]) -> Checks:
@@ -151,10 +163,10 @@ def certificate(sock: ssl.SSLSocket, spent: str) -> Check:
     return ok("tls", detail)
 
 
-def answers(way: Way, sock: socket.socket, shown: Credential | None) -> Checks:
-    """Check whether a working Anthropic API answers, its clock, and whether it accepts the credential.
+def answers(way: Way, sock: socket.socket, tried: Sequence[Credential | None], provider: Provider) -> Checks:
+    """Check whether a working Anthropic API answers, its clock, and whether it accepts each credential.
 
-    The credential is only sent to what was recognised as an API.
+    A credential is only sent to what was recognised as an API.
     """
     try:
         first, spent = timed(lambda: ask(sock, way.origin, MODELS, {}))
@@ -166,10 +178,11 @@ def answers(way: Way, sock: socket.socket, shown: Credential | None) -> Checks:
     yield found
     yield from clock(first)
     if found.state == "ok" or (found.state == "warn" and speaks_as_api(first)):
-        yield accepted(way.ask, first, shown, find(way.origin.host, way.origin.port))
+        for shown in tried:
+            yield accepted(way.ask, first, shown, provider)
 
 
-def judged(way: Way, first: Answer, spent: str) -> Check:
+def judged(way: Way, first: HttpResponse, spent: str) -> Check:
     """Judge the upstream by answers without a credential; make a second request if the first is inconclusive."""
     found = recognised(first, way.base_url, spent)
     if found is not None:
@@ -181,7 +194,7 @@ def judged(way: Way, first: Answer, spent: str) -> Check:
     return recognised(second, way.base_url, spent) or absent(second, way.base_url)
 
 
-def clock(answer: Answer) -> Checks:
+def clock(answer: HttpResponse) -> Checks:
     """Compare this machine's clock with the upstream's Date header."""
     try:
         theirs = email.utils.parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
@@ -216,7 +229,7 @@ def credential(settings: Settings, environ: Mapping[str, str]) -> Credential | N
 
 
 def accepted(
-    send: Callable[[str, Mapping[str, str], Any], Answer], first: Answer, shown: Credential | None, provider: Provider
+    send: Callable[[str, Mapping[str, str], Any], HttpResponse], first: HttpResponse, shown: Credential | None, provider: Provider
 ) -> Check:
     """Check whether the upstream accepts the credential, with requests that are not billed.
 
@@ -237,7 +250,7 @@ def accepted(
     return warn("credential", f"{shown.owner} cannot be checked for free at this upstream", fix)
 
 
-def compared(without: Answer, answer: Answer, owner: str, provider: Provider) -> Check | None:
+def compared(without: HttpResponse, answer: HttpResponse, owner: str, provider: Provider) -> Check | None:
     """Compare `answer`, to a request with the credential, to the one `without` it; None if they prove nothing."""
     failure = judge(answer.status, read_answer(answer.body).error, provider=provider, credential_held=True)
     if failure is not None and failure.side == "proxy":

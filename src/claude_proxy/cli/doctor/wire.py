@@ -21,7 +21,7 @@ MAX_HEAD = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """An HTTP response: status, headers (case-insensitive) and the first 64 KiB of its body."""
 
     status: int
@@ -103,7 +103,7 @@ def connect(origin: Origin, tls: ssl.SSLContext | None) -> socket.socket:
         raise
 
 
-def ask(sock: socket.socket, origin: Origin, path: str, headers: Mapping[str, str], body: Any = None) -> Answer:
+def ask(sock: socket.socket, origin: Origin, path: str, headers: Mapping[str, str], body: Any = None) -> HttpResponse:
     """Make one request on `sock` and close it; a POST if there is a (JSON) `body`.
 
     Raises:
@@ -126,6 +126,6 @@ def ask(sock: socket.socket, origin: Origin, path: str, headers: Mapping[str, st
     try:
         connection.request("GET" if data is None else "POST", origin.target_prefix.decode("ascii") + path, data, sent)
         response = connection.getresponse()
-        return Answer(response.status, response.headers, response.read(MAX_ANSWER))
+        return HttpResponse(response.status, response.headers, response.read(MAX_ANSWER))
     finally:
         connection.close()

@@ -1,39 +1,34 @@
-"""The thread that prepares and writes captured exchanges. What it cannot keep up with is lost, counted and told."""
+"""The thread that prepares and writes captured exchanges. What it cannot keep up with is dropped, counted and logged."""
 
 from __future__ import annotations
 
-import contextlib
-import queue
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from claude_proxy.ledger.capture.options import Parcel
+from claude_proxy.ledger.background import IDLE, RETRY, Background
+from claude_proxy.ledger.capture.options import MAX_WAITING, Parcel
 from claude_proxy.ledger.capture.preparing import Transcript
 from claude_proxy.ledger.capture.store import CaptureOff, Store
 from claude_proxy.ledger.options import Say, Trouble
 
 T = TypeVar("T")
-IDLE = 60.0
-RETRY = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)  # seconds after the first failure, the second ...
-PATIENT = 3  # failures in a row after which nothing more is taken until one write succeeds
-HOPELESS = 3  # tries of an exchange that the file refuses for what is in it
+PATIENT = 3  # failures in a row after which nothing is taken until a write succeeds
+HOPELESS = 3  # tries of an exchange that the file rejects
 
 
-class Worker:
-    """Takes parcels off a queue.
+class Worker(Background[Parcel]):
+    """Takes parcels off a queue, prepares them and writes them.
 
     Args:
-        open_store: called in the thread, again after trouble that needs it.
+        open_store: called in the thread; again if the store has to be reopened.
         prepare: cuts and redacts; called in the thread.
         say: the log; called in the thread.
         retry: seconds of pause after each failure in a row.
 
     Attributes:
-        lost: exchanges that were not kept.
-        written: exchanges that were.
-        given_back: bytes of parcels that are done with.
+        written: exchanges that were stored.
+        given_back: bytes of parcels that are finished.
         failing: whether the file cannot be written just now.
         off: whether it never can; `reason` says why.
     """
@@ -46,21 +41,14 @@ class Worker:
         say: Say,
         retry: Sequence[float] = RETRY,
     ) -> None:
+        super().__init__("capture", limit=MAX_WAITING, retry=retry)
         self._open_store = open_store
         self._prepare = prepare
         self._say = say
-        self._retry = retry
-        self._queue: queue.SimpleQueue[Parcel | None] = queue.SimpleQueue()
         self._store: Store | None = None
-        self._thread: threading.Thread | None = None
-        self._stop = threading.Event()
-        self._deadline = 0.0
-        self._failures = 0  # in a row
         self._chores_at = 0.0
-        self._told = 0  # losses that the log knows of
+        self._told = 0  # losses that were logged
         self._losing = False
-        self._lost_outside = 0  # counted by the event loop's thread, the other by this one
-        self._lost_here = 0
         self._said_bug = False
         self.written = 0
         self.given_back = 0
@@ -69,46 +57,20 @@ class Worker:
         self.reason = ""
 
     @property
-    def lost(self) -> int:
-        return self._lost_outside + self._lost_here
-
-    @property
     def accepting(self) -> bool:
-        """Whether collecting an exchange is worth while."""
+        """Whether exchanges can be stored at present."""
         return not self.failing and not self.off
 
     @property
     def waiting(self) -> int:
         """Exchanges in the queue."""
-        return self._queue.qsize()
-
-    def put(self, parcel: Parcel) -> None:
-        """Take a parcel. Never waits."""
-        self._queue.put(parcel)
+        return len(self._queue)
 
     def lose_one(self) -> None:
         """Count an exchange that could not even be put."""
-        self._lost_outside += 1
-        if self._lost_outside + self._lost_here == self._told + 1:
-            self._queue.put(None)  # so that it is told now
-
-    def start(self) -> None:
-        """Start the thread. It is no reason for the process to stay."""
-        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
-        self._thread.start()
-
-    def begin_stop(self, timeout: float) -> None:
-        """Write what waits, for at most `timeout` seconds, and end the thread."""
-        self._deadline = time.monotonic() + timeout
-        self._stop.set()
-        self._queue.put(None)
-
-    def join(self, timeout: float) -> bool:
-        """Wait for the thread; whether it has ended."""
-        if self._thread is None:
-            return True
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        self._turned_away += 1
+        if self.lost == self._told + 1:
+            self._wake.put(None)  # so that the thread logs it now
 
     # -- the thread
 
@@ -122,9 +84,7 @@ class Worker:
         self._end()
 
     def _more(self) -> bool:
-        if not self._stop.is_set():
-            return True
-        return not self._queue.empty() and time.monotonic() < self._deadline
+        return not self._stopping or (self.waiting > 0 and self._time_left)
 
     def _turn(self) -> None:
         parcel = self._next()
@@ -135,20 +95,18 @@ class Worker:
             if parcel is not None:
                 self.given_back += parcel.held
         self._tell_loss()
-        if time.monotonic() >= self._chores_at and not self._stop.is_set():
+        if time.monotonic() >= self._chores_at and not self._stopping:
             self._do_chores()
 
     def _next(self) -> Parcel | None:
         wait = min(IDLE, self._chores_at - time.monotonic())
-        with contextlib.suppress(queue.Empty):
-            return self._queue.get(timeout=max(0.0, wait)) if wait > 0 and not self._stop.is_set() else self._queue.get_nowait()
-        return None
+        return self._queue.popleft() if self._wait(until=1, seconds=wait) else None
 
     def _keep(self, parcel: Parcel) -> None:
         try:
             transcript = self._prepare(parcel)
-        except Exception as error:  # a bug of ours costs this exchange
-            self._lost_here += 1
+        except Exception as error:  # a bug of ours costs this exchange only
+            self._dropped += 1
             if not self._said_bug:
                 self._said_bug = True
                 self._say("error", "an exchange could not be captured", request=parcel.exchange.id, reason=repr(error))
@@ -160,7 +118,7 @@ class Worker:
             except Trouble as error:
                 refused += error.hopeless
                 if self._failed(error) or refused >= HOPELESS:
-                    self._lost_here += 1
+                    self._dropped += 1
                     return
             else:
                 self.written += 1
@@ -182,7 +140,7 @@ class Worker:
             self._chores_at = min(self._chores_at, time.monotonic())
 
     def _guarded(self, work: Callable[[], T]) -> T:
-        """What `work` gives; an exception that nobody thought of is trouble too, and does not end the thread."""
+        """The result of `work`. An unexpected exception becomes Trouble, so that it does not end the thread."""
         try:
             return work()
         except (Trouble, CaptureOff):
@@ -198,18 +156,17 @@ class Worker:
         return self._store
 
     def _failed(self, error: Trouble) -> bool:
-        """Note it once, and pause longer each time; whether there is no time for another try."""
+        """Log it once, and pause longer each time; returns whether there is no time for another try."""
         if self._failures == 0:
             self._say("warning", "capture cannot write; proxying and the ledger go on", reason=error.reason)
         self.reason = error.reason
-        pause = self._retry[min(self._failures, len(self._retry) - 1)]
-        self._failures += 1
+        pause = self._back_off()
         self.failing = self._failures >= PATIENT
         if error.reopen:
             self._close()
         self._tell_loss()
-        self._stop.wait(pause)
-        return self._stop.is_set()
+        self._rest(pause)
+        return self._stopping
 
     def _recovered(self) -> None:
         if self._failures:
@@ -217,7 +174,7 @@ class Worker:
         self._failures, self.failing, self.reason = 0, False, ""
 
     def _tell_loss(self) -> None:
-        """Once per spell of losses: it is over when nothing was lost while the queue ran empty."""
+        """Log a loss once, until the queue has run empty without another."""
         lost = self.lost
         if lost > self._told and not self._losing:
             self._losing = True
@@ -227,7 +184,7 @@ class Worker:
                 lost=lost,
                 reason=self.reason or "too much at once",
             )
-        elif self._losing and lost == self._told and self._queue.empty() and not self.failing:
+        elif self._losing and lost == self._told and not self._queue and not self.failing:
             self._losing = False
         self._told = lost
 
@@ -237,14 +194,11 @@ class Worker:
             store.close()
 
     def _end(self) -> None:
-        left = 0
-        with contextlib.suppress(queue.Empty):
-            while True:
-                parcel = self._queue.get_nowait()
-                if parcel is not None:
-                    left += 1
-                    self.given_back += parcel.held
-        self._lost_here += left
+        self._refuse()
+        left = len(self._queue)
+        while self._queue:
+            self.given_back += self._queue.popleft().held
+        self._dropped += left
         if left:
             self._say(
                 "warning", "captured exchanges were lost at the stop", exchanges=left, reason=self.reason or "no time was left"

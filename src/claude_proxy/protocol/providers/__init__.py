@@ -1,7 +1,7 @@
-"""The one table of provider knowledge: a file per provider, found by the upstream's address.
+"""Everything that the proxy knows about providers, one file per provider; looked up by the upstream's address.
 
-To add a provider, add a file here that defines `PROVIDERS`. Nothing else has to change: the error table, the notices, the start
-page, Claude Code's environment and the credential's header all ask this package (tests/architecture/test_providers.py).
+To add a provider, add a file that defines `PROVIDERS`. Nothing else has to change: the error table, the notices, the start page,
+Claude Code's environment and the credential's header all use this package (tests/architecture/test_providers.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["GENERIC", "PROVIDERS", "Auth", "Class", "Code", "Provider", "Reset",
 
 
 def _collect() -> tuple[Provider, ...]:
-    """The providers of every module in this package, in alphabetical order of the modules."""
+    """Return the providers of every module in this package, by the modules' alphabetical order."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
     modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
     return tuple(provider for module in modules for provider in getattr(module, "PROVIDERS", ()))
@@ -28,18 +28,18 @@ _BY_NAME = {provider.name: provider for provider in PROVIDERS}
 
 
 def find(host: str, port: int | None = None) -> Provider:
-    """The provider behind an address, GENERIC if it is none that we know.
+    """Return the provider at an address; GENERIC if it is unknown.
 
     Args:
         host: name or address, without port and brackets.
-        port: where local servers are told apart.
+        port: distinguishes local servers.
     """
     name = host.lower().rstrip(".")
     return next((provider for provider in PROVIDERS if provider.serves(name, port)), GENERIC)
 
 
 def find_at(base_url: str) -> Provider:
-    """The provider behind a base URL, with or without its scheme; GENERIC for what is no URL."""
+    """Return the provider at a base URL, with or without its scheme; GENERIC for an invalid URL."""
     try:
         parts = urlsplit(base_url if "//" in base_url else f"//{base_url}")
         return find(parts.hostname or "", parts.port)
@@ -48,5 +48,5 @@ def find_at(base_url: str) -> Provider:
 
 
 def by_name(name: str | None) -> Provider:
-    """The provider of that name; GENERIC if there is none."""
+    """Return the provider of this name; GENERIC if there is none."""
     return _BY_NAME.get(name or "", GENERIC)

@@ -1,4 +1,4 @@
-"""What the proxy knows about a provider, as data: the types that each file of this package fills in."""
+"""The types that describe a provider, and texts that several providers share."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ Scope = Literal["upstream", "model"]
 
 
 class Class(enum.StrEnum):
-    """What kind of error a code stands for; retries, queue and notices go by this, not by the code."""
+    """The kind of error that a code stands for; retries, queue and notices depend on this, not on the code."""
 
     CONCURRENCY = "concurrency"  # too many requests at once
     RATE = "rate"  # too many requests per minute, or tokens
-    OVERLOAD = "overload"  # no capacity; the request was refused before any work was done on it
-    SERVER = "server"  # a fault at the provider; the request may have been worked on, and billed
-    STOP_UNTIL = "stop_until"  # a window or quota is used up until its reset
-    ACCOUNT = "account"  # someone has to pay, or to change the plan
-    AUTH = "auth"  # the credential is refused
+    OVERLOAD = "overload"  # no capacity; the request was refused before it was processed
+    SERVER = "server"  # a fault at the provider; the request may have been processed and billed
+    STOP_UNTIL = "stop_until"  # a quota is used up until it is reset
+    ACCOUNT = "account"  # someone has to pay or change the plan
+    AUTH = "auth"  # the credential was refused
     CLIENT = "client"  # the request is at fault
 
     @property
     def side(self) -> Side:
-        """Who has to act. For AUTH that is whoever holds the credential, which only the caller knows: here the client."""
+        """Who has to act. For AUTH it is the holder of the credential, which only the caller knows; this returns the client."""
         return "client" if self in (Class.CLIENT, Class.AUTH) else "upstream"
 
     @property
     def retry(self) -> bool:
-        """Whether trying again soon can help."""
+        """Whether a retry can help soon."""
         return self in (Class.CONCURRENCY, Class.RATE, Class.OVERLOAD, Class.SERVER)
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """The same words in English and in Korean."""
+    """A text in English and Korean."""
 
     en: str
     ko: str
 
     def to(self, language: Language) -> str:
-        """The words in `language`."""
+        """Return the text in `language`."""
         return self.ko if language == "ko" else self.en
 
     def __add__(self, other: Text) -> Text:
@@ -60,10 +60,10 @@ class Code:
 
     Attributes:
         class_: what kind of error it is.
-        meaning: a few plain words, for a title.
-        fix: a sentence or two: what to do.
-        scope: whether the whole upstream is affected, or one model of it.
-        urgent: nothing works until a person acts.
+        meaning: a few words, for a title.
+        fix: what to do, in one or two sentences.
+        scope: whether the whole upstream or only one model is affected.
+        urgent: whether nothing works until a person acts.
     """
 
     class_: Class
@@ -79,17 +79,17 @@ class Code:
 
     @property
     def retry(self) -> bool:
-        """Whether trying again soon can help."""
+        """Whether a retry can help soon."""
         return self.class_.retry
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a provider puts its code into the message of an error.
+    """How a provider includes its code in the message of an error.
 
     Attributes:
         pattern: matches the whole message; groups `code` and `text`.
-        distinct: no other provider writes so; the form is then also understood behind a relay of unknown host.
+        distinct: whether no other provider uses this form, so that it is recognised in answers of an unknown host too.
     """
 
     pattern: re.Pattern[str]
@@ -97,12 +97,12 @@ class Form:
 
 
 class Reset(NamedTuple):
-    """When a quota is back.
+    """When a quota is reset.
 
     Attributes:
-        at: in UTC.
+        at: the time in UTC.
         stated: the time as the provider wrote it.
-        assumed: the zone that `at` rests on, such as UTC+8, where the provider names none; else nothing.
+        assumed: the time zone that we assumed, such as UTC+8, if the provider gives none; else empty.
     """
 
     at: datetime
@@ -112,12 +112,12 @@ class Reset(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ResetForm:
-    """How a provider writes the time of a reset into an error.
+    """How a provider gives the time of a reset in an error.
 
     Attributes:
-        pattern: group 1 is a date and time in ISO 8601, or close to it.
-        zone: of times that carry none.
-        assumed: the provider does not document that zone.
+        pattern: group 1 is a date and time in ISO 8601 or similar.
+        zone: the time zone of times without one.
+        assumed: whether `zone` is our assumption, because the provider does not document it.
     """
 
     pattern: re.Pattern[str]
@@ -125,7 +125,7 @@ class ResetForm:
     assumed: bool = False
 
     def read(self, message: str) -> Reset | None:
-        """The reset that `message` names; None if it names none that exists."""
+        """Return the reset that `message` gives; None if there is none or the date does not exist."""
         found = self.pattern.search(message)
         if found is None:
             return None
@@ -139,13 +139,39 @@ class ResetForm:
 
 
 @dataclass(frozen=True, slots=True)
-class Quota:
-    """Where a provider tells how much of a plan is used.
+class ResetHeader:
+    """A response header that gives the time of a reset.
 
     Attributes:
-        path: at the upstream's own origin; nowhere else may the credential go.
-        auth: how the credential is sent: `raw` is `Authorization` without a scheme.
-        headers: to send besides.
+        name: in lower case.
+        per_second: ticks of its Unix time per second: 1 for seconds, 1000 for milliseconds.
+    """
+
+    name: str
+    per_second: int = 1
+
+    def read(self, headers: Mapping[bytes, bytes]) -> float | None:
+        """The reset in Unix seconds; None if the header is missing or not a number."""
+        value = headers.get(self.name.encode("ascii"), b"").strip()
+        return int(value) / self.per_second if value.isdigit() and len(value) <= 15 else None
+
+
+class Mark(NamedTuple):
+    """A response header that says more than the body: if `header` has this `value`, the error is the one at `word` in `codes`."""
+
+    header: str
+    value: str
+    word: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """Where a provider reports how much of a plan is used.
+
+    Attributes:
+        path: the path at the upstream's own origin; the credential must not be sent anywhere else.
+        auth: how the credential is sent; `raw` means `Authorization` without a scheme.
+        headers: additional headers to send.
     """
 
     path: str
@@ -155,12 +181,12 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """Hours in which a provider charges more.
+    """The hours in which a provider charges more.
 
     Attributes:
         spans: (from, to) in whole hours of a day; `to` is excluded.
-        zone: of the hours and of the days.
-        days: 0 is Monday. Public holidays are not known here.
+        zone: the time zone of hours and days.
+        days: 0 is Monday. Public holidays are not considered.
     """
 
     spans: tuple[tuple[int, int], ...]
@@ -168,7 +194,7 @@ class Peak:
     days: tuple[int, ...] = (0, 1, 2, 3, 4)
 
     def holds(self, moment: datetime) -> bool:
-        """Whether `moment` (with a time zone) lies in a peak."""
+        """Whether `moment` (with a time zone) is within peak hours."""
         local = moment.astimezone(self.zone)
         return local.weekday() in self.days and any(start <= local.hour < end for start, end in self.spans)
 
@@ -183,14 +209,14 @@ class Rate(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Credits:
-    """How a plan counts.
+    """How a plan counts credits.
 
     Attributes:
-        since: from when on.
-        rates: by model, at peak.
-        off_peak: factor outside the peak.
-        allowances: by plan, credits in five hours and in a week.
-        tokens: what a rate refers to.
+        since: the first day on which it counts so.
+        rates: the rate of each model at peak hours.
+        off_peak: the factor outside peak hours.
+        allowances: each plan's credits per five hours and per week.
+        tokens: the number of tokens that a rate is for.
     """
 
     since: date
@@ -202,34 +228,38 @@ class Credits:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Provider:
-    """One provider of an Anthropic-compatible API. Everything but `name` and `label` has a default for "nothing is known".
+    """One provider of an Anthropic-compatible API. The defaults of all fields but `name` and `label` mean "unknown".
 
     Attributes:
-        name: a word for settings and records.
+        name: the identifier in settings and records.
         label: what people call it; safe to show to strangers.
-        domains: each stands for itself and every name below it.
+        domains: each includes all names below it.
         hosts: exact names; with `ports`, only at these ports.
-        ports: of a program that is known by its port.
+        ports: default ports of a local program.
         auth: the header that the provider documents for its keys.
         codes: by the provider's number, by its own error types, and by the words that `patterns` lead to.
         patterns: for errors that only their sentence tells apart: what to search in the message, and the word in `codes`.
         form: how a code stands in the message.
         numbers: of codes; no other provider here uses them, so they are also understood behind a relay.
         relays: it may pass on another provider's errors, so every distinct form is understood.
+        statuses: HTTP statuses that mean something special here, with their word in `codes`; for errors that nothing else tells.
+        marks: response headers that tell errors apart.
         resets: how the time of a reset is written.
+        reset_headers: response headers with the time of a reset, the surest first.
+        waits: how a delay is written into an error: group 1 is seconds.
         quota: where usage can be asked, if anywhere.
         concurrency: how many requests at once to begin with; None is unlimited.
         peak: when it charges more.
-        credits: how its plan counts.
-        models: what Claude Code should ask for, by role (OPUS ...).
-        resembles: models that Claude Code does not know, each with a known one that it may take it for. That one must not be
-            an Opus, Fable or Mythos (a 529 is given up after three attempts for those), and must take as long prompts and
-            answers; else Claude Code warns about the model at each start.
-        families: how names of its models begin, in lower case.
-        sample_model: for the lines to copy on the start page.
-        native: Anthropic itself: Claude Code may be logged in there, and all its features and model names are known.
-        fixes: what to do about one of our own failure kinds, where the general advice is too vague here.
-        sources: public pages that the facts come from; docs/facts.md says which fact.
+        credits: how its plan counts credits.
+        models: the models for Claude Code, by role (OPUS ...).
+        resembles: models that Claude Code does not know, each with a known one to treat it as. The known one must not be an
+            Opus, Fable or Mythos (Claude Code gives up after three 529s with those) and must allow prompts and answers of the
+            same length. Without an entry Claude Code warns about the model at each start.
+        families: the beginnings of its models' names, in lower case.
+        sample_model: the model in the examples on the start page.
+        native: whether it is Anthropic itself, where Claude Code may be logged in and knows all features and models.
+        fixes: what to do about one of our own failure kinds, if the general advice is too vague for this provider.
+        sources: public pages that the facts come from; docs/facts.md says which fact comes from which page.
     """
 
     name: str
@@ -243,7 +273,11 @@ class Provider:
     form: Form | None = None
     numbers: range = range(0)
     relays: bool = False
+    statuses: Mapping[int, str] = field(default_factory=dict)
+    marks: tuple[Mark, ...] = ()
     resets: tuple[ResetForm, ...] = ()
+    reset_headers: tuple[ResetHeader, ...] = ()
+    waits: tuple[re.Pattern[str], ...] = ()
     quota: Quota | None = None
     concurrency: int | None = None
     peak: Peak | None = None
@@ -258,27 +292,27 @@ class Provider:
 
     @property
     def public(self) -> bool:
-        """Whether its address may be shown to strangers: it is a service that everyone knows."""
+        """Whether its address may be shown to strangers, because it is a public service."""
         return bool(self.domains)
 
     def serves(self, host: str, port: int | None) -> bool:
-        """Whether `host` (lower case) and `port` are this provider's."""
+        """Whether this provider is at `host` (lower case) and `port`."""
         if any(host == domain or host.endswith(f".{domain}") for domain in self.domains):
             return True
         return host in self.hosts and (not self.ports or port in self.ports)
 
     def reset(self, message: str) -> Reset | None:
-        """When a quota is back, if `message` says so."""
+        """Return when a quota is reset, if `message` gives a time."""
         return next((reset for form in self.resets if (reset := form.read(message)) is not None), None)
 
 
 def hours(offset: int) -> timezone:
-    """The zone that is `offset` hours ahead of UTC."""
+    """Return the time zone `offset` hours ahead of UTC."""
     return timezone(timedelta(hours=offset))
 
 
 WAIT = Text(
-    "Clients try again by themselves; nothing to do unless it lasts.",
+    "Clients retry by themselves; nothing to do unless it lasts.",
     "클라이언트가 알아서 다시 시도하므로, 계속되지 않는 한 할 일은 없습니다.",
 )
 CHECK_KEY = Text(
@@ -286,7 +320,7 @@ CHECK_KEY = Text(
     "UPSTREAM_API_KEY 또는 클라이언트의 ANTHROPIC_AUTH_TOKEN을 확인하세요.",
 )
 CHECK_ACCOUNT = Text(
-    "Sign in at the provider's console and look at the account.",
+    "Sign in at the provider's console and check the account.",
     "제공자 콘솔에 로그인해 계정 상태를 확인하세요.",
 )
 TOP_UP = Text(
@@ -299,9 +333,10 @@ FEWER = Text(
 )
 SLOWER = Text("Too many requests per minute for this plan.", "이 플랜에 비해 분당 요청이 너무 많습니다.")
 AWAIT_RESET = Text(
-    "Wait for the reset, or use another plan; trying again before it is no use.",
+    "Wait for the reset, or use another plan; retrying earlier does not help.",
     "초기화될 때까지 기다리거나 다른 플랜을 쓰세요. 그 전에는 다시 시도해도 소용없습니다.",
 )
+LATER = Text("Wait for tomorrow, or use another key.", "내일까지 기다리거나 다른 키를 쓰세요.")
 CORRECT = Text("The client has to correct its request.", "클라이언트가 요청을 고쳐야 합니다.")
 OTHER_MODEL = Text(
     "Choose a model that this provider offers; the client may still have another provider's model names set.",

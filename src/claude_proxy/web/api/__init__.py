@@ -12,10 +12,12 @@ from starlette.responses import Response
 from claude_proxy.web import refusal
 from claude_proxy.web.api.asking import Sources
 from claude_proxy.web.api.books import add_books
+from claude_proxy.web.api.logins import add_logins
 from claude_proxy.web.api.parameters import unusable
 from claude_proxy.web.api.running import HEARTBEAT, add_running
 
 if TYPE_CHECKING:
+    from claude_proxy.access.logins import Logins
     from claude_proxy.web.admin import Check
 
 __all__ = ["Sources", "install_api"]
@@ -24,17 +26,22 @@ PREFIX = "/api/v1"
 TAG = "Books and status"
 
 
-def install_api(app: FastAPI, sources: Sources, admin: Check, *, heartbeat: float = HEARTBEAT) -> None:
+def install_api(
+    app: FastAPI, sources: Sources, admin: Check, logins: Logins | None = None, *, heartbeat: float = HEARTBEAT
+) -> None:
     """Add `/api/v1` to `app`.
 
     Args:
         sources: what it reads.
         admin: refuses who may not read it.
+        logins: are listed and revoked.
         heartbeat: seconds of silence after which a reader of events gets one.
     """
     router = APIRouter(prefix=PREFIX, tags=[TAG], dependencies=[Depends(admin)])
     add_books(router, sources)
     add_running(router, sources, heartbeat)
+    if logins is not None:
+        add_logins(router, logins)
     app.include_router(router)
 
     async def invalid(_: Request, error: Exception) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from claude_proxy.ledger.queries import Books
     from claude_proxy.ledger.reader import Reader
     from claude_proxy.observe.live import Live
+    from claude_proxy.observe.machine import Found, Machine
     from claude_proxy.web.api.parameters import OfTime
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
@@ -38,15 +39,17 @@ class Sources:
 
     Attributes:
         timezone: whose days are meant where a request names no zone.
-        upstreams, incidents, settings: items as `models` describes them; called on the event loop.
+        machine: what all workers do; `live` has the events of all of them.
+        incidents, settings: items as `models` describes them; called on the event loop.
         wall: Unix seconds.
     """
 
     reader: Reader
     live: Live
+    machine: Machine
     timezone: str
     upstreams: Callable[[], list[dict[str, Any]]]
-    incidents: Callable[[], list[dict[str, Any]]]
+    incidents: Callable[[], Awaitable[list[dict[str, Any]]]]
     settings: Callable[[], list[dict[str, Any]]]
     wall: Callable[[], float] = time.time
 
@@ -94,6 +97,12 @@ def listed(items: list[dict[str, Any]]) -> Response:
     return Response(msgspec.json.encode({"items": items}), headers=HEADERS, media_type="application/json")
 
 
+def of_all(found: Found) -> Response:
+    """Items of all workers as JSON."""
+    body = msgspec.json.encode({"items": found.items, "silent_workers": found.silent})
+    return Response(body, headers=HEADERS, media_type="application/json")
+
+
 def span(query: OfTime, timezone: str, now: float) -> dict[str, float | None]:
     """`since` and `until` of a request, in Unix seconds.
 
@@ -125,6 +134,6 @@ def error(description: str) -> dict[str, Any]:
 
 COMMON: Responses = {
     400: error("A parameter cannot be used; the message says which"),
-    401: error("From another machine, without ADMIN_TOKEN"),
+    401: error("Without a login or ADMIN_TOKEN, from another machine or where ADMIN_TOKEN is set"),
 }
 BOOKS: Responses = {503: error("The books cannot answer: off, locked, not there yet, or it takes over a second")}

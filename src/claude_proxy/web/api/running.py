@@ -1,4 +1,4 @@
-"""`/api/v1/live`, `/events`, `/upstreams`, `/incidents`, `/settings`: what this process is doing, and what it goes by."""
+"""`/api/v1/live`, `/events`, `/upstreams`, `/incidents`, `/settings`: what all workers are doing, and their settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from claude_proxy.errors import Unavailable
 from claude_proxy.observe.live import Event, Full, Live, Watcher
 from claude_proxy.web.api import models
-from claude_proxy.web.api.asking import COMMON, Responses, Sources, error, get, listed
+from claude_proxy.web.api.asking import COMMON, Responses, Sources, error, get, listed, of_all
 
 HEARTBEAT = 15.0  # seconds; fronts drop connections that are silent for 30 or 60
 HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
@@ -27,16 +27,16 @@ def add_running(router: APIRouter, sources: Sources, heartbeat: float = HEARTBEA
     _events(router, sources.live, heartbeat)
 
     async def live() -> Response:
-        """The exchanges that run in this process now, the oldest first, with the usage reported so far."""
-        return listed(sources.live.running())
+        """The exchanges that run now in all workers of this server, the oldest first, with the usage reported so far."""
+        return of_all(await sources.machine.running())
 
     async def upstreams() -> Response:
-        """Where requests go."""
-        return listed(sources.upstreams())
+        """Where requests go, with the counts of all workers of this server."""
+        return of_all(await sources.machine.upstreams())
 
     async def incidents() -> Response:
         """What notices are about: error classes that are open or were lately, the last failure first."""
-        return listed(sources.incidents())
+        return listed(await sources.incidents())
 
     async def settings() -> Response:
         """The settings in force and where each comes from; no secrets."""
@@ -50,7 +50,7 @@ def add_running(router: APIRouter, sources: Sources, heartbeat: float = HEARTBEA
 
 def _events(router: APIRouter, live: Live, heartbeat: float) -> None:
     async def events() -> Response:
-        """Server-sent events of this process: `started` and `ended` with an exchange, `heartbeat` in silence, `lost` with a count
+        """Server-sent events of all workers: `started` and `ended` with an exchange, `heartbeat` in silence, `lost` with a count
         when the reader was too slow. The stream ends when the proxy stops. Nothing is sent again after a reconnect."""
         try:
             watcher = live.watch()

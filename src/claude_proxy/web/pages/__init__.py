@@ -7,8 +7,7 @@ look, language, headers, compression, errors as pages) is `answering`. `VIEWS` l
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from starlette.routing import Route
 
@@ -25,38 +24,27 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from claude_proxy.observe.live import Watcher
     from claude_proxy.web.admin import Check
 
 __all__ = ["VIEWS", "Page", "Site", "View", "Visit", "Workers", "install_pages"]
 
 VIEWS = (
+    View("upstreams", "/upstreams", upstreams.show),
     View("settings", "/settings", settings.show),
     View("", "/search", search.show),
 )
 
 
-async def _no_others() -> list[dict[str, Any]]:
-    return []
+class Workers(Protocol):
+    """What the workers of this server tell of themselves, as `observe.seen` makes it."""
 
+    async def look(self) -> list[dict[str, Any]]:
+        """All there is."""
+        ...
 
-def _nothing() -> None:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class Workers:
-    """What the processes of this server tell of themselves, as `observe.seen.told` makes it, with their `upstreams`.
-
-    Attributes:
-        here: this one's, to a watcher.
-        others: the others'.
-        let_go: called when nobody looks any more.
-    """
-
-    here: Callable[[Watcher], dict[str, Any]]
-    others: Callable[[], Awaitable[list[dict[str, Any]]]] = _no_others
-    let_go: Callable[[], None] = _nothing
+    async def news(self) -> list[dict[str, Any]]:
+        """What runs, and what ended since the last call."""
+        ...
 
 
 def install_pages(app: FastAPI, site: Site, admin: Check, workers: Workers) -> Callable[[Request], Awaitable[Response]]:
@@ -70,19 +58,10 @@ def install_pages(app: FastAPI, site: Site, admin: Check, workers: Workers) -> C
     Returns:
         what answers a browser at `/`, which is JSON for programs.
     """
-    live = site.sources.live
     pulse = Pulse(site.sources)
-    hub = Hub(live, pulse, workers.here, workers.others, workers.let_go)
-
-    async def look() -> list[dict[str, Any]]:
-        found = [workers.here(live.unwatched()), *await workers.others()]
-        if not hub.readers:
-            workers.let_go()
-        return found
-
-    live_views = (View("upstreams", "/upstreams", upstreams.view(look)),)
-    routes = [Route(view.path, endpoint(view, site, admin), name=f"page {view.path}") for view in (*VIEWS, *live_views)]
+    hub = Hub(site.sources.live, pulse, workers.news)
+    routes = [Route(view.path, endpoint(view, site, admin), name=f"page {view.path}") for view in VIEWS]
     doctor = endpoint(View("settings", "/settings/doctor", settings.examine), site, admin)
     routes.append(Route("/settings/doctor", doctor, methods=["POST"], name="page /settings/doctor"))
     app.router.routes.extend([*routes, stream(hub, admin), trouble(site, admin)])
-    return endpoint(View("now", "/", now.view(pulse, look, lambda: hub.seen)), site, admin)
+    return endpoint(View("now", "/", now.view(pulse, workers.look)), site, admin)

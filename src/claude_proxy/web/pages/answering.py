@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from claude_proxy.errors import NotFound, ProxyError, Unauthorized
-from claude_proxy.web.admin import CHALLENGE
+from claude_proxy.errors import NotFound, ProxyError
+from claude_proxy.web.admin import LoginNeeded
 from claude_proxy.web.negotiation import prefers_html, takes
 from claude_proxy.web.pages.rendering import render
 from claude_proxy.web.pages.visit import COOKIE, Page, Site, View, Visit
@@ -43,6 +43,8 @@ def endpoint(view: View, site: Site, admin: Check) -> Callable[[Request], Awaita
         try:
             await admin(request)
             page = await view.show(visit)
+        except LoginNeeded:
+            raise  # answered as everywhere (login.py): by a page for a browser, by the envelope for a program
         except ProxyError as error:
             if not prefers_html(request.headers.get("accept", "")):
                 raise
@@ -54,13 +56,8 @@ def endpoint(view: View, site: Site, admin: Check) -> Callable[[Request], Awaita
 
 def refused(visit: Visit, error: ProxyError) -> Page:
     """An error as a page: what failed and what to do, in the error's own sentence."""
-    if isinstance(error, NotFound):
-        title = visit.text("shell.not_found")
-    elif isinstance(error, Unauthorized):
-        title = visit.text("shell.no_access")
-    else:
-        title = visit.text("shell.not_possible")
-    headers = {"www-authenticate": CHALLENGE} if isinstance(error, Unauthorized) else {}
+    title = visit.text("shell.not_found" if isinstance(error, NotFound) else "shell.not_possible")
+    headers = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
     return Page("error.html", title, {"sentence": str(error)}, status=error.status, headers=headers)
 
 

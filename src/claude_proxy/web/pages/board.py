@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from claude_proxy.ledger.answers import rfc3339
+from claude_proxy.observe.machine import merged
 from claude_proxy.observe.seen import SHOWN
 from claude_proxy.web.pages import formats
 from claude_proxy.web.pages.pulse import FINISHED, Figures
@@ -96,22 +97,9 @@ def tiles(answers: Iterable[Mapping[str, Any]], figures: Figures) -> dict[str, A
         "hour": None if hour is None else {key: value for key, value in hour.items() if key != "minutes"},
         "today": figures.today,
         "quota": figures.quota,
-        "upstreams": upstreams(answers),
+        "upstreams": merged(answer["upstreams"] for answer in answers),
         "problem": figures.problem,
     }
-
-
-def upstreams(answers: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The upstreams as all workers see them: what runs is added up, and trouble at one of them is shown."""
-    found: dict[str, dict[str, Any]] = {}
-    for answer in answers:
-        for one in answer["upstreams"]:
-            known = found.setdefault(one["name"], one | {"running": 0, "connections": 0})
-            known["running"] += one["running"]
-            known["connections"] += one["connections"]
-            if known["state"] == "up":
-                known["state"] = one["state"]
-    return list(found.values())
 
 
 def state_of(item: Item) -> str:

@@ -1,6 +1,6 @@
 """Keeps open pages of *Now* up to date: looks twice a second while somebody watches, and renders once for all in a language.
 
-The path is not involved: the hub reads the running exchanges of this process and asks the other workers. A tick holds only what
+The path is not involved: the hub asks all workers what runs. A tick holds only what
 changed; a reader that just came, or was too slow, gets everything.
 """
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import structlog
 
-from claude_proxy.observe.live import Full, Live, Watcher
+from claude_proxy.observe.live import Full, Live
 from claude_proxy.web.pages import wire
 from claude_proxy.web.pages.board import Board, Delta
 from claude_proxy.web.pages.now_context import hour_charts, hour_tables, rows_context
@@ -79,39 +79,24 @@ class Hub:
     """The readers, and what keeps them up to date.
 
     Args:
-        live: what runs in this process.
-        here: what this process tells of itself.
-        others: what the other workers tell.
-        let_go: called when nobody watches any more.
+        live: knows when this process stops.
         pulse: what the books say.
+        news: what all workers tell.
         tick: seconds between two looks.
-
-    Attributes:
-        seen: whether there was any exchange while somebody watched; the books may not have it yet.
     """
 
     def __init__(
-        self,
-        live: Live,
-        pulse: Pulse,
-        here: Callable[[Watcher], dict[str, Any]],
-        others: Callable[[], Awaitable[list[dict[str, Any]]]],
-        let_go: Callable[[], None],
-        *,
-        tick: float = TICK,
+        self, live: Live, pulse: Pulse, news: Callable[[], Awaitable[list[dict[str, Any]]]], *, tick: float = TICK
     ) -> None:
         self._live = live
-        self._here = here
-        self._others = others
-        self._let_go = let_go
         self._pulse = pulse
+        self._news = news
         self._tick = tick
         self._readers: set[Reader] = set()
         self._board = Board()
         self._minute = ""
         self._beaten = float("-inf")
         self._task: asyncio.Task[None] | None = None
-        self.seen = False
 
     @property
     def readers(self) -> int:
@@ -137,35 +122,27 @@ class Hub:
         self._readers.discard(reader)
 
     async def _run(self) -> None:
-        watcher = None
         try:
-            watcher = self._live.watch()
             while self._readers:
                 try:
-                    await self._look(watcher)
+                    await self._look()
                 except Exception as error:  # the next look is due in half a second
                     log.error("page_tick_failed", exc_info=error)
-                if not await watcher.rest(self._tick):
+                if not await self._live.rest(self._tick):
                     break
-        except Full:
-            log.warning("page_not_live", note="Too many readers of events are connected.")
         finally:
-            self._stop(watcher)
+            self._stop()
 
-    def _stop(self, watcher: Watcher | None) -> None:
-        if watcher is not None:
-            self._live.unwatch(watcher)
-        self._let_go()
+    def _stop(self) -> None:
         for reader in self._readers:
             reader.end()
         self._readers.clear()
         self._board = Board()
         self._task = None
 
-    async def _look(self, watcher: Watcher) -> None:
-        answers = [self._here(watcher), *await self._others()]
+    async def _look(self) -> None:
+        answers = await self._news()
         delta = self._board.update(answers, await self._pulse.read())
-        self.seen = self.seen or bool(self._board.total or self._board.finished)
         readers = list(self._readers)
         now = time.monotonic()
         beat = now - self._beaten >= BEAT

@@ -14,13 +14,12 @@ from claude_proxy.web.pages.visit import Page, Visit
 Look = Callable[[], Awaitable[list[dict[str, Any]]]]
 
 
-def view(pulse: Pulse, look: Look, seen: Callable[[], bool]) -> Callable[[Visit], Awaitable[Page]]:
+def view(pulse: Pulse, look: Look) -> Callable[[Visit], Awaitable[Page]]:
     """The view.
 
     Args:
         pulse: what the books say.
         look: what all workers tell of themselves.
-        seen: whether there was any exchange, also one that the books do not have yet.
     """
 
     async def show(visit: Visit) -> Page:
@@ -29,7 +28,7 @@ def view(pulse: Pulse, look: Look, seen: Callable[[], bool]) -> Callable[[Visit]
         figures = await pulse.read()
         board.update(await look(), figures)
         context: dict[str, Any] = page_context(board) | {"connect": None}
-        if not (board.total or board.finished or seen()):
+        if not board.total and not board.finished:
             context["connect"] = connect.card(visit)
         if figures.hour is not None:
             context |= {"charts": hour_charts(visit.language, figures.hour), **hour_tables(figures.hour)}

@@ -8,6 +8,8 @@ import msgspec
 from starlette.responses import Response
 from starlette.routing import Route
 
+from claude_proxy.observe.machine import UP
+
 if TYPE_CHECKING:
     from starlette.requests import Request
 
@@ -20,14 +22,16 @@ def trouble(site: Site, admin: Check) -> Route:
 
     async def answer(request: Request) -> Response:
         await admin(request)
-        body = msgspec.json.encode({"status": "ready" if site.ready()[0] else "draining", "trouble": in_trouble(site)})
+        body = msgspec.json.encode({"status": "ready" if site.ready()[0] else "draining", "trouble": await in_trouble(site)})
         return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
 
     return Route("/trouble", answer, name="trouble")
 
 
-def in_trouble(site: Site) -> bool:
+async def in_trouble(site: Site) -> bool:
     """Whether an upstream is out of rotation, an incident is open, or the proxy is shutting down."""
     sources = site.sources
     failing = any(incident["failing"] for incident in sources.incidents())
-    return failing or any(one["state"] != "up" for one in sources.upstreams()) or not site.ready()[0]
+    if failing or not site.ready()[0]:
+        return True
+    return any(one["state"] != UP for one in (await sources.machine.upstreams()).items)

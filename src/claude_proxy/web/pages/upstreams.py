@@ -6,41 +6,29 @@ from typing import TYPE_CHECKING, Any
 
 from claude_proxy.errors import NoBooks
 from claude_proxy.exchange import Failure
-from claude_proxy.web.pages.board import upstreams
+from claude_proxy.protocol.providers import find_at
 from claude_proxy.web.pages.visit import Page, Visit
 from claude_proxy.web.texts import known
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-
     from claude_proxy.ledger.queries import Books
-    from claude_proxy.web.pages.now import Look
 
 DAY, HOUR = 86_400, 3_600
 Item = dict[str, Any]
 
 
-def view(look: Look) -> Callable[[Visit], Awaitable[Page]]:
-    """The view.
-
-    Args:
-        look: what all workers tell of themselves.
-    """
-
-    async def show(visit: Visit) -> Page:
-        """Upstreams with their state and speed, errors with their meaning, and the incidents that notices are about."""
-        found, problem = await _read(visit)
-        there = upstreams(await look())
-        base_urls = {one["name"]: one["base_url"] for one in there}
-        context = {
-            "upstreams": [one | {"speed": found["speeds"].get(one["name"])} for one in there],
-            "errors": [explained(visit, error, base_urls) for error in found["errors"]],
-            "incidents": visit.site.sources.incidents(),
-            "problem": problem,
-        }
-        return Page("upstreams.html", visit.text("shell.upstreams"), context)
-
-    return show
+async def show(visit: Visit) -> Page:
+    """Upstreams with their state and speed, errors with their meaning, and the incidents that notices are about."""
+    found, problem = await _read(visit)
+    there = (await visit.site.sources.machine.upstreams()).items
+    providers = {one["name"]: find_at(one["base_url"]) for one in there}
+    context = {
+        "upstreams": [one | {"speed": found["speeds"].get(one["name"])} for one in there],
+        "errors": [explained(visit, error, providers) for error in found["errors"]],
+        "incidents": visit.site.sources.incidents(),
+        "problem": problem,
+    }
+    return Page("upstreams.html", visit.text("shell.upstreams"), context)
 
 
 async def _read(visit: Visit) -> tuple[Item, str | None]:
@@ -55,11 +43,16 @@ async def _read(visit: Visit) -> tuple[Item, str | None]:
         return {"errors": [], "speeds": {}}, str(error)
 
 
-def explained(visit: Visit, error: Item, base_urls: Mapping[str, str]) -> Item:
+def explained(visit: Visit, error: Item, providers: Item) -> Item:
     """A kind of error with its meaning and what to do, in the viewer's language."""
     if error["kind"] is None:  # nothing said what went wrong: how it ended is all that is known
         word = f"shell.outcome_{error['outcome']}"
         return error | {"code": error["outcome"], "meaning": visit.text(word) if known(word) else "", "fix": ""}
     failure = Failure(error["side"] or "upstream", error["kind"], error["message"] or "", error["provider_code"])
-    meaning, fix = visit.explained(failure, base_urls.get(error["upstream"], ""))
-    return error | {"code": error["provider_code"] or error["kind"], "meaning": meaning, "fix": fix}
+    about = visit.site.advise(failure, providers.get(error["upstream"]) or find_at(""))
+    english = visit.language == "en"
+    return error | {
+        "code": error["provider_code"] or error["kind"],
+        "meaning": about.name.en if english else about.name.ko,
+        "fix": about.do.en if english else about.do.ko,
+    }

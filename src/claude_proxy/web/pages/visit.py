@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from claude_proxy.protocol.providers import find_at
 from claude_proxy.web.address import Address, address_of
 from claude_proxy.web.api.asking import ask
 from claude_proxy.web.negotiation import Language, language_of
@@ -34,15 +33,15 @@ class Site:
         sources: what the API reads too: books, running exchanges, upstreams, incidents, settings.
         facts: what may be said about this proxy; called for each page.
         ready: whether new requests are accepted, and why not.
+        advise: what a failure at a provider means and what to do.
         examine: what `claude-proxy doctor` finds, as its `--json` lists it.
-        advise: what a failure means and what to do. The room of notices knows it, and is imported when this is first called.
     """
 
     sources: Sources
     facts: Callable[[], PageFacts]
     ready: Callable[[], tuple[bool, str]]
+    advise: Callable[[Failure, Provider], Advice]
     examine: Callable[[], Awaitable[list[dict[str, Any]]]] | None = None
-    advise: Callable[[Failure, Provider], Advice] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +112,6 @@ class Visit:
     def text(self, key: str, **values: object) -> str:
         """A text in the viewer's language."""
         return text(self.language, key, **values)
-
-    def explained(self, failure: Failure, base_url: str = "") -> tuple[str, str]:
-        """What a failure means, and what to do, in the viewer's language.
-
-        Args:
-            base_url: of the upstream, whose provider's codes are known.
-        """
-        if self.site.advise is None:
-            return "", ""
-        advice = self.site.advise(failure, find_at(base_url))
-        return (advice.name.ko, advice.do.ko) if self.language == "ko" else (advice.name.en, advice.do.en)
 
     def now(self) -> float:
         """Unix seconds."""

@@ -42,7 +42,6 @@ TEXTS = {
     "more": ("More", "더 보기"),
     "not_found": ("Not found", "찾을 수 없음"),
     "not_found_lead": ("Nothing is at this address.", "이 주소에는 아무것도 없습니다."),
-    "no_access": ("Who are you?", "누구신가요?"),
     "not_possible": ("This cannot be shown now", "지금은 표시할 수 없습니다"),
     "to_now": ("To what runs now", "지금 화면으로"),
     # Tokens

@@ -1,0 +1,65 @@
+"""How the workers of one server share the quota of a plan: one of them asks the provider, all of them know the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from claude_proxy.ledger.prices.quota import Quota
+from claude_proxy.observe.siblings import Siblings
+
+
+class Said(NamedTuple):
+    """What the leader knows of an upstream's quota.
+
+    Attributes:
+        plan: what the provider answered last; None if it has not answered yet.
+        age: seconds since it was asked; infinite if it never was.
+        mixed: as `Watched.mixed`.
+    """
+
+    upstream: str
+    plan: Quota | None
+    age: float
+    mixed: bool
+
+
+class QuotaSharing:
+    """Hands wishes to the leader, and its answers to all.
+
+    Args:
+        leads: whether this worker is the leader.
+    """
+
+    def __init__(self, siblings: Siblings, leads: Callable[[], bool]) -> None:
+        self._siblings = siblings
+        self.leads = leads
+
+    def serve(self, wish: Callable[[str, bytes], Said | None], learn: Callable[[Said], None]) -> None:
+        """Answer the other workers.
+
+        Args:
+            wish: called in the leader with an upstream's name and the credential that was good there, empty where the proxy
+                holds it.
+            learn: called in the others with what the leader was told.
+        """
+
+        def wished(data: Any) -> Said | None:
+            return wish(*msgspec.convert(data, tuple[str, bytes])) if self.leads() else None
+
+        self._siblings.on_question("quota_wish", wished)
+        self._siblings.on_question("quota_said", lambda data: learn(msgspec.convert(data, Said)))
+
+    async def wish(self, upstream: str, secret: bytes) -> Said | None:
+        """Ask the leader to ask; returns what it knows, None where no worker leads just now.
+
+        The credential goes over a Unix socket that only this user can open.
+        """
+        answers = await self._siblings.ask("quota_wish", (upstream, secret))
+        return next((msgspec.convert(one, Said) for one in answers.data if one is not None), None)
+
+    async def tell(self, said: Said) -> None:
+        """Let the other workers know."""
+        await self._siblings.ask("quota_said", said)

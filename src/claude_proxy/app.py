@@ -294,7 +294,6 @@ def api_sources(app: App, settings: Settings, notifier: Notifier | None, origins
         machine=app.state.machine,
         timezone=settings.timezone,
         settings=lambda: [items.setting(app.forward.config.settings, field, origins) for field in Settings.model_fields],
-        upstreams=lambda: [items.upstream(one, app.state.live) for one in app.forward.config.upstreams],
         incidents=make_incidents(notifier, app.state.reader),
     )
 

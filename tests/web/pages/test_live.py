@@ -225,8 +225,8 @@ async def test_books_that_fail_unexpectedly_do_not_cost_the_page() -> None:
     def broken() -> Any:
         raise KeyError(7)
 
-    pulse = Pulse(replace(without_books(), reader=readers.Reader(broken, shut=lambda: None)), clock=lambda: 5.0)
-    figures = await pulse.read()
+    sources = without_books(Live(), Siblings(Path("nowhere"), group=lambda: None))
+    figures = await Pulse(replace(sources, reader=readers.Reader(broken, shut=lambda: None)), clock=lambda: 5.0).read()
     assert figures.hour is None
     assert figures.problem is not None
     assert "log" in figures.problem

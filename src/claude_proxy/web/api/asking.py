@@ -48,7 +48,6 @@ class Sources:
     live: Live
     machine: Machine
     timezone: str
-    upstreams: Callable[[], list[dict[str, Any]]]
     incidents: Callable[[], Awaitable[list[dict[str, Any]]]]
     settings: Callable[[], list[dict[str, Any]]]
     wall: Callable[[], float] = time.time

@@ -74,6 +74,11 @@ def nothing() -> list[dict[str, Any]]:
     return []
 
 
+async def no_incidents() -> list[dict[str, Any]]:
+    """An empty list."""
+    return []
+
+
 def without_books(live: Live, siblings: Siblings, upstreams: Callable[[], list[dict[str, Any]]] = nothing) -> Sources:
     """What the API of a proxy reads that keeps no books."""
 

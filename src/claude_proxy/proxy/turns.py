@@ -7,14 +7,16 @@ turns: it is what the upstreams limit.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Iterable
 from random import Random
 from typing import TYPE_CHECKING
 
-from claude_proxy.errors import NoTurn, Untrusted
+from claude_proxy.errors import NotFound, NoTurn, Untrusted
 from claude_proxy.exchange import Kind, Outcome
+from claude_proxy.protocol.decoding import decompressor
 from claude_proxy.protocol.providers.base import Class
 from claude_proxy.protocol.ruling import Ruling, rule
 from claude_proxy.protocol.shape import Shape, read_shape
@@ -86,7 +88,9 @@ class Turns:
         self._workers = workers
         self._wall = wall
         self._choices: dict[object, Choice] = {}
+        self._waiting: dict[Turn, Call] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0  # when the timer fires; uvloop's handle for a time that has come does not tell
 
     # -- what the path calls
 
@@ -119,7 +123,7 @@ class Turns:
         if result.error is not None and result.error.side == "proxy":  # nobody was asked
             self._carry(self.queue.leave(turn, now), call.loop)
             return False
-        turn.can_resend = call.request.kept == call.client.size
+        turn.can_resend = call.request.kept == call.client.size  # as far as it has been read, all of it is there
         refusal = self._refusal(call, result)
         if refusal is not None:
             actions = self.queue.refused(turn, refusal, now)
@@ -133,12 +137,14 @@ class Turns:
         if isinstance(turn.decided, Pass):
             turn.decided = None
             return False
+        turn.can_resend = _is_kept(call)
         return True
 
     def end(self, call: Call) -> None:
         """The exchange is over, however it ended: give back what it has."""
         turn, outcome, now = call.turn, call.exchange.outcome, call.loop.time()
         assert turn is not None
+        call.turn = turn.identity = None  # they hold each other
         if turn.waiter is not None:
             turn.waiter.cancel()
         if outcome in _LEFT or (turn.lease is not None and not turn.lease.headed):
@@ -161,12 +167,15 @@ class Turns:
     def follow(self, config: Config, loop: asyncio.AbstractEventLoop) -> None:
         """A reload has put `config` in force: accounts that are gone finish what they have, their waiters go elsewhere."""
         self._choices.clear()
-        held = {account.id: account for account in config.accounts}
+        for turn, call in list(self._waiting.items()):
+            if turn.decided is None and any(account.removed for account in turn.candidates.accounts.values()):
+                with contextlib.suppress(NotFound):  # it is refused below, with its account
+                    self._carry(self.queue.move(turn, self._choice(config.tiers_for(call)), loop.time()), loop)
+        held = {account.id for account in config.accounts}
         upstreams = {upstream.name for upstream in config.upstreams if not upstream.accounts}
-        heirs = self._choice((tuple(held.values()),)) if held else None
         for lane in list(self.queue.lanes.values()):
             if lane.name not in held and lane.name.partition("/")[0] not in upstreams:
-                self._carry(self.queue.drain(lane, loop.time(), heirs), loop)
+                self._carry(self.queue.drain(lane, loop.time()), loop)
             elif lane.out_until:  # the file may have been changed because of that
                 self._carry(self.queue.readmit(lane, loop.time()), loop)
 
@@ -174,12 +183,13 @@ class Turns:
         """No timer fires any more."""
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
     # -- inside
 
     def _turn(self, call: Call) -> Turn:
         choice = self._choice(call.config.tiers_for(call))
-        fields, request = call.request.fields, call.request
+        fields = call.request.fields
         only = choice.only
         is_easy = only is not None and only.is_easy and not only.waiting  # nobody waits there: the body need not be read
         turn = Turn(
@@ -187,7 +197,7 @@ class Turns:
             classify(fields, lambda: None if is_easy else _shape(call)),
             choice,
             call.exchange.started + patience(fields, call.settings.queue_wait),
-            can_resend=request.kept == call.client.size,
+            can_resend=_is_kept(call),
             identity=lambda: _identity(call),
             prompt=(call.exchange.request_class, call.exchange.user_agent),
         )
@@ -220,11 +230,13 @@ class Turns:
     async def _wait(self, call: Call, turn: Turn) -> None:
         loop, start = call.loop, call.loop.time()
         turn.waiter = loop.create_future()
+        self._waiting[turn] = call
         self._arm(loop)
         try:
             await turn.waiter
         finally:
             turn.waiter = None
+            del self._waiting[turn]
             call.exchange.queue_wait = (call.exchange.queue_wait or 0.0) + loop.time() - start
 
     def _carry(self, actions: Iterable[Action], loop: asyncio.AbstractEventLoop) -> None:
@@ -240,12 +252,12 @@ class Turns:
     def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
         wake = self.queue.next_wake(loop.time())
         if self._timer is not None:
-            if wake is not None and self._timer.when() == wake and not self._timer.cancelled():
+            if wake == self._due:
                 return
             self._timer.cancel()
             self._timer = None
         if wake is not None:
-            self._timer = loop.call_at(wake, self._tick, loop)
+            self._due, self._timer = wake, loop.call_at(wake, self._tick, loop)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
@@ -257,26 +269,28 @@ class Turns:
         return turn.candidates.accounts[lane]
 
     def _refusal(self, call: Call, result: Result) -> Refusal | None:
-        """What the queue is told of an answer that is a refusal; None if it is none, or one that no other request would meet."""
+        """What the queue is told of an answer that is a refusal; None if it is none, or one that says nothing of the account."""
         if result.response is None or result.answer is None:
             return None
         ruling = self._ruling(call, result)
-        if ruling is None or ruling.scope == "model" or (ruling.group is Class.AUTH and not call.account.held):
+        if ruling is None or (ruling.group is Class.AUTH and not call.account.held):
             return None
-        event = _EVENTS.get(ruling.group)
+        event, now = _EVENTS.get(ruling.group), call.loop.time()
         if event is None:
             return None
-        until = None if ruling.resets_at is None else call.loop.time() + ruling.resets_at - self._wall()
+        until = None if ruling.resets_at is None else now + ruling.resets_at - self._wall()
+        if event is Event.STOP and ruling.scope == "model":
+            until = now  # another account may serve the model, but this one stays in rotation for other models
         return Refusal(event, ruling.retry_after, until, ruling.code or str(result.response.status))
 
     def _ruling(self, call: Call, result: Result) -> Ruling | None:
         response, answer = result.response, result.answer
         assert response is not None
         assert answer is not None
-        error = None
-        if response.status >= 400 or (answer.guarded and b"error" in result.first[:1024]):
-            error = _error_in(result.first, answer.is_stream) if b"content-encoding" not in response.fields else None
         try:
+            error = None
+            if response.status >= 400 or (answer.guarded and b"error" in result.first[:1024]):
+                error = _error_in(result.first, response.fields.get(b"content-encoding"), is_stream=answer.is_stream)
             provider = call.upstream.provider
             return rule(response.status, error, provider=provider, headers=response.fields, now=self._wall())
         except Exception as failure:  # whatever it is, it is ours, and the client gets the upstream's answer
@@ -284,7 +298,12 @@ class Turns:
             return None
 
 
-def _error_in(first: bytes, is_stream: bool) -> ErrorBody | None:
+def _error_in(first: bytes, coding: bytes | None, *, is_stream: bool) -> ErrorBody | None:
+    """The error that an answer is; None if it has begun before the error: then it is billed, and never asked for again."""
+    if coding is not None:
+        first = decompressor(coding.strip().lower()).feed(first)
+    if is_stream and (b"message_start" in first or b"content_block" in first):
+        return None
     reader = reader_of(first, labelled_stream=is_stream)
     reader.feed(first)
     reader.finish()
@@ -308,7 +327,12 @@ def _session(call: Call) -> object:
 
 
 def _shape(call: Call) -> Shape | None:
-    return read_shape(call.request.whole()) if call.request.kept == call.client.size else None
+    return read_shape(call.request.whole()) if _is_kept(call) else None
+
+
+def _is_kept(call: Call) -> bool:
+    """Whether the whole body is there. Else the next attempt reads on, and may have to be the last one."""
+    return call.client.done and call.request.kept == call.client.size
 
 
 def _identity(call: Call) -> tuple[object, ...]:

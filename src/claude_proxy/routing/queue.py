@@ -80,11 +80,17 @@ class Queue:
             if heirs is None:
                 actions.append(self.room.refuse(ticket, Reason.GONE, now))
             else:
-                self.room.remove(ticket)
-                ticket.candidates, ticket.avoided = heirs, ()
-                self._wait(ticket, now, actions)
+                actions += self.move(ticket, heirs, now)
         self._serve(lane, now, actions)
         self._serve_all(now, actions)
+        return actions
+
+    def move(self, ticket: Ticket, candidates: Candidates, now: float) -> list[Action]:
+        """A waiting request may use these accounts from now on, and no others; it keeps its seniority."""
+        actions: list[Action] = []
+        self.room.remove(ticket)
+        ticket.candidates, ticket.avoided = candidates, ()
+        self._wait(ticket, now, actions)
         return actions
 
     def readmit(self, lane: Lane, now: float) -> list[Action]:
@@ -94,8 +100,10 @@ class Queue:
 
     def discard(self, lane: Lane) -> bool:
         """Forget an account, such as a client's own credential that was not seen for long; False if it is in use."""
-        self._watched.pop(lane, None)
-        return self._lanes.forget(lane)
+        forgotten = self._lanes.forget(lane)
+        if forgotten:
+            self._watched.pop(lane, None)
+        return forgotten
 
     def dump(self) -> dict[str, Learned]:
         """What was learned about each account, for `load` after a restart."""

@@ -1,4 +1,4 @@
-"""Reading the books: short read transactions, each with a bound on its time. Usable from any thread and any process."""
+"""Reads the ledger in short transactions, each with a time limit. Usable from any thread and any process."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from claude_proxy.ledger import tables as t
 from claude_proxy.ledger.answers import attempt_item, exchange_item
 from claude_proxy.ledger.database import Connect, file_connect, postgres_engine, sqlite_engine, trouble
 from claude_proxy.ledger.errors import errors, speeds
+from claude_proxy.ledger.incidents import newest
 from claude_proxy.ledger.minutes import minutes
-from claude_proxy.ledger.options import FILE, NotReadable, Options, TooSlow
+from claude_proxy.ledger.options import FILE, IncidentRow, NotReadable, Options, TooSlow
 from claude_proxy.ledger.quotas import quota
 from claude_proxy.ledger.schema import HEAD, version_of
 from claude_proxy.ledger.sessions import Story, named_like, neighbours, story, with_sums
@@ -39,7 +40,7 @@ class Books:
 
     Args:
         engine: for reading, from `database`.
-        timeout: seconds that one question may take.
+        timeout: seconds that one query may take.
         wall: Unix seconds.
     """
 
@@ -84,7 +85,7 @@ class Books:
             {"items": [...], "next": cursor or None}.
 
         Raises:
-            ValueError: an argument says nothing usable; a sentence.
+            ValueError: an argument is invalid; a sentence.
             NotReadable: the ledger cannot be read now, or not in time.
         """
         _check_limit(limit)
@@ -104,7 +105,7 @@ class Books:
         return {"items": items, "next": items[-1]["id"] if len(found) > limit else None}
 
     def ended_since(self, ended: float, limit: int = MAX_LIMIT) -> list[dict[str, Any]]:
-        """The exchanges that ended at a Unix time or later, in the order of their ends; those that took less than six hours.
+        """The exchanges that ended at a Unix time or later, sorted by their end. Those that took over six hours are left out.
 
         Args:
             limit: if there are more, the latest.
@@ -232,7 +233,7 @@ class Books:
         Args:
             by: hour, day, week (from Monday) or month of the time zone; or a plan's window of five hours (see `windows`); or
                 session, project, model, agent, class, client, upstream, account. Groups of a time are in its order, without
-                those that are empty; others by cost, the dearest first.
+                those that are empty; others by cost, the most expensive first.
             since, until: Unix seconds, taken to the quarter hour around them; by default all there is.
             timezone: an IANA name.
             filters: only what has this session, project, ...; an empty text means "none".
@@ -281,15 +282,23 @@ class Books:
     # -- the plan
 
     def quota(self) -> dict[str, Any]:
-        """The windows of each plan as its provider told last, with what we counted in them; see `quotas`. Raises NotReadable."""
+        """The windows of each plan as its provider last reported them, with our own counts; see `quotas`. Raises NotReadable."""
         with self._reading() as connection:
             return {"items": quota(connection, self._wall())}
+
+    # -- incidents
+
+    def incidents(self, limit: int = 100) -> list[IncidentRow]:
+        """The last incidents, the newest first. Raises NotReadable."""
+        _check_limit(limit)
+        with self._reading() as connection:
+            return newest(connection, limit)
 
     # -- the way there
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        """A read transaction with a bound on its time."""
+        """A read transaction with a time limit."""
         deadline = time.monotonic() + self._timeout
         try:
             with self._engine.connect() as connection, connection.begin():
@@ -320,7 +329,7 @@ class Books:
 
 
 def _was_stopped(error: DBAPIError) -> bool:
-    """Whether the database stopped at our bound on its time."""
+    """Whether our time limit stopped the query."""
     stopped = getattr(error.orig, "sqlstate", None) == "57014"  # query_canceled
     return stopped or getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
 

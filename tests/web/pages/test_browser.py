@@ -147,7 +147,7 @@ async def test_focus_follows_a_row_to_the_finished_ones(browser: Chromium, used:
     await tab.until(f"document.querySelector('#r-{one.id} a')")
     await tab.run(f"document.querySelector('#r-{one.id} a').focus()")
     now = asyncio.get_running_loop().time()
-    done = finished(id=one.id, started_at=1_890_000_000.0, started=now - 2.5, ended=now)
+    done = finished(id=one.id, started_at=1_890_000_000.0, started=now - 1, ended=now)
     live(used).on_exchange_end(done)
     await tab.until(f"document.activeElement.closest('tr')?.id === 'f-{one.id}'")
 

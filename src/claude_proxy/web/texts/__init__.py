@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from claude_proxy.web.texts import connect, now, settings, shell, upstreams
+from claude_proxy.web.texts import connect, conversation, now, settings, shell, upstreams, usage
 
 if TYPE_CHECKING:
     from claude_proxy.web.negotiation import Language
@@ -20,10 +20,12 @@ Pair = tuple[str, str]
 
 CATALOGUES: Mapping[str, Mapping[str, Pair]] = {
     "connect": connect.TEXTS,
+    "conversation": conversation.TEXTS,
     "now": now.TEXTS,
     "settings": settings.TEXTS,
     "shell": shell.TEXTS,
     "upstreams": upstreams.TEXTS,
+    "usage": usage.TEXTS,
 }
 
 

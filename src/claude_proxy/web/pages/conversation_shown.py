@@ -38,7 +38,8 @@ class Writer:
         self._new = set() if since is None else since.new
         said = [part for part in told.parts if part.kind not in _APART]
         self.said = said
-        self._pages = {part.number: at // PARTS for at, part in enumerate(said)}
+        self._offset = -len(said) % PARTS  # so that the last page, which is shown first, is full
+        self._pages = {part.number: (at + self._offset) // PARTS for at, part in enumerate(said)}
 
     def part(self, part: Part, most: int = PREVIEW) -> Item:
         """A part with at most so many characters of its text."""
@@ -69,10 +70,13 @@ class Writer:
             total += len(found[-1]["text"])
         return found
 
-    def page(self, wanted: str) -> tuple[int, int]:
-        """The number of a page, by default of the last one, and how many there are."""
-        last = max(0, len(self.said) - 1) // PARTS
-        return min(int(wanted) - 1, last) if wanted.isdecimal() and 0 < len(wanted) < 7 and int(wanted) else last, last + 1
+    def page(self, wanted: str) -> tuple[int, int, Sequence[Part]]:
+        """A page by its number from 1, by default the last one: its number, how many there are, its parts."""
+        pages = max(1, -(-len(self.said) // PARTS))
+        named = wanted.isascii() and wanted.isdecimal() and len(wanted) < 7
+        number = max(1, min(int(wanted), pages)) if named else pages
+        start = (number - 1) * PARTS - self._offset
+        return number, pages, self.said[max(0, start) : start + PARTS]
 
 
 def conversation(told: Told, since: Since | None, page: str) -> Item:
@@ -82,7 +86,7 @@ def conversation(told: Told, since: Since | None, page: str) -> Item:
         page: as in the query, counted from 1.
     """
     writer = Writer(told, since)
-    at, pages = writer.page(page)
+    number, pages, parts = writer.page(page)
     shares = told.shares.by_kind()
     return {
         "note": told.note,
@@ -93,10 +97,10 @@ def conversation(told: Told, since: Since | None, page: str) -> Item:
         "largest": [writer.part(part) for part in told.shares.largest()],
         "tools": [writer.part(part) for part in told.parts if part.kind == "tool"],
         "system": [writer.part(part, SHORT) for part in told.parts if part.kind == "system"],
-        "parts": writer.within_budget(writer.said[at * PARTS : (at + 1) * PARTS]),
+        "parts": writer.within_budget(parts),
         "messages": len({part.message for part in writer.said if part.asked}),
         "answered": any(not part.asked for part in told.parts),
-        "page": at + 1,
+        "page": number,
         "pages": pages,
         "since": None if since is None else {"id": since.id, "areas": [_area(area, since, writer) for area in since.areas]},
     }

@@ -53,7 +53,7 @@ def chart(measure: str, period: Period, spans: Sequence[Span], groups: Sequence[
         return {"names": names(period, spans), "labels": labels, "rows": rows, "write": "compact"}
     key, write = ("cost_usd", "usd") if measure == "cost" else ("exchanges", "count")
     models = _models(groups, key)
-    rest = any(part["model"] not in models for group in groups for part in group["breakdown"])
+    rest = any(part[key] and part["model"] not in models for group in groups for part in group["breakdown"])
     labels = [model or text("shell.unknown") for model in models] + ([text("usage.others")] if rest else [])
     rows = [_of_models(group, key, models, rest=rest) for group in found]
     return {"names": names(period, spans), "labels": labels, "rows": rows, "write": write}

@@ -23,7 +23,7 @@ TEXTS = {
     "cache_changed": ("broken by a changed block", "변경된 블록 때문에 깨짐"),
     "cache_expired": ("expired: older than its lifetime", "만료됨: 유효 시간 초과"),
     "cache_provider": ("missed by the provider, though nothing changed", "변경이 없는데도 제공자가 적중하지 못함"),
-    "cache_at": ("in {place}", "위치: {place}"),
+    "cache_block": ("block {n}", "블록 {n}"),
     "cache_lost": ("~{n} tokens lost", "~{n} 토큰 손실"),
     "fills": ("What fills the context", "컨텍스트를 채우는 것"),
     "fills_note": (
@@ -70,6 +70,9 @@ TEXTS = {
     "area_tools": ("Tools", "도구"),
     "area_system": ("System", "시스템"),
     "area_messages": ("Messages", "메시지"),
+    "area_message": ("Message {n}", "메시지 {n}"),
+    "area_model": ("Model", "모델"),
+    "area_settings": ("Settings of the request", "요청 설정"),
     "same": ("{count} part the same|{count} parts the same", "{count}개 동일"),
     "changes": ("{count} change|{count} changes", "{count}개 변경"),
     "grew": ("only added at the end", "뒤에 추가만 됨"),

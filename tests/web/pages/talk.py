@@ -80,22 +80,32 @@ def coding() -> list[Json]:
         assistant(thinking("I should run the tests first."), "I will run the tests.", call("t1", command="pytest -x")),
         user(result("t1", "FAILED tests/test_parser.py::test_empty\n" + "assert parse('') == []\n" * 400, is_error=True)),
         assistant("The parser fails on empty input.", call("t2", "Read", file_path="parser.py"), call("t3", command="ls")),
-        user(result("t2", [{"type": "text", "text": "def parse(text):\n    return text[0]"}, image(png())]), result("t3", "parser.py")),
+        user(
+            result("t2", [{"type": "text", "text": "def parse(text):\n    return text[0]"}, image(png())]),
+            result("t3", "parser.py"),
+        ),
     ]
 
 
 async def say(
-    proxy: RunningProxy, simulator: Simulator, body: Json, *fields: Header, session: bytes = b"session-1", **scenario: Any
+    proxy: RunningProxy,
+    simulator: Simulator,
+    body: Json | str,
+    *fields: Header,
+    session: bytes = b"session-1",
+    kept: bool = True,
+    **scenario: Any,
 ) -> str:
-    """Send a body through the proxy; returns its id once books and capture have it."""
+    """Send a body through the proxy; returns its id once the books, and capture if it is `kept`, have it."""
     simulator.scenario = Scenario("text", **scenario)
-    before = len(proxy.recorder.ended)
+    before, ledger, capture = len(proxy.recorder.ended), proxy.app.state.ledger, proxy.app.state.capture
+    stored = 0 if capture is None else capture.worker.written
     headers = [JSON, (b"x-claude-code-session-id", session), *fields]
-    await ask(proxy.port, "POST", MESSAGES, headers, json.dumps(body).encode())
+    sent = body if isinstance(body, str) else json.dumps(body)
+    await ask(proxy.port, "POST", MESSAGES, headers, sent.encode())
     await proxy.recorder.wait_for(before + 1)
-    ledger, capture = proxy.app.state.ledger, proxy.app.state.capture
     if ledger is not None:
         await asyncio.to_thread(until, lambda: ledger.writer.written > before)
-    if capture is not None:
-        await asyncio.to_thread(until, lambda: capture.worker.waiting == 0 and capture.worker.written > before)
+    if capture is not None and kept:
+        await asyncio.to_thread(until, lambda: capture.worker.written > stored)
     return str(proxy.recorder.ended[-1].id)

@@ -11,7 +11,7 @@ import binascii
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from claude_proxy.ledger.capture.reading import Block
 
 MAX_DEPTH = 8  # of content inside content
+_MODEL = ("assistant", "answer")  # roles of what the model said
 _CALLS = ("tool_use", "server_tool_use", "mcp_tool_use")
 _MARK = "cache_control"  # clients move it each turn; it is no part of what is said
 
@@ -43,6 +44,9 @@ class Kind(StrEnum):
     BODY = "body"  # of a request or an answer that has no blocks
 
 
+_TEXTS = (Kind.USER, Kind.ASSISTANT, Kind.OTHER)  # of what a tool result contains
+
+
 class Image(NamedTuple):
     """An image that came as base64.
 
@@ -60,7 +64,7 @@ class Image(NamedTuple):
         return len(self.data) * 3 // 4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Part:
     """One part of a conversation.
 
@@ -103,7 +107,7 @@ def parts_of(blocks: Sequence[Block]) -> tuple[Part, ...]:
     for block in blocks:
         found += _of_block(block, message)
         message += block.kind == "message"
-    return tuple(replace(part, number=number) for number, part in enumerate(_paired(found)))
+    return tuple(_with(part, number=number) for number, part in enumerate(_paired(found)))
 
 
 def _of_block(block: Block, message: int) -> Iterator[Part]:
@@ -116,17 +120,17 @@ def _of_block(block: Block, message: int) -> Iterator[Part]:
     elif block.kind in ("message", "answer") and isinstance(value, dict):
         role = "answer" if block.kind == "answer" else str(value.get("role") or "?")
         for item in contents(value):
-            yield from (replace(part, message=message) for part in _content(item, role))
+            yield from (_with(part, message=message) for part in _content(item, role))
     elif block.kind not in ("rest", "nothing"):
         role = "request" if block.kind in ("whole", "beginning", "message") else "answer"
-        yield replace(_part(Kind.BODY, role, _decoded(block), None), message=message, name=block.kind)
+        yield _with(_part(Kind.BODY, role, _decoded(block), None), message=message, name=block.kind)
 
 
 def _tool(value: Any, block: Block) -> Part:
     value = value if isinstance(value, dict) else {}
     name = str(value.get("name") or value.get("type") or "?")
-    part = _part(Kind.TOOL, "tools", json.dumps(value, ensure_ascii=False, indent=2) if value else _decoded(block), value)
-    return replace(part, name=name, size=block.size)
+    part = _part(Kind.TOOL, "tools", _json(value) if value else _decoded(block), value)
+    return _with(part, name=name, size=block.size)
 
 
 def contents(value: Any) -> list[dict[str, Any]]:
@@ -142,32 +146,32 @@ def contents(value: Any) -> list[dict[str, Any]]:
 def _content(item: dict[str, Any], role: str, depth: int = 0) -> Iterator[Part]:
     kind = item.get("type")
     if kind == "text":
-        yield _part(Kind.USER if role == "user" else Kind.ASSISTANT, role, _text(item), [role, _text(item)])
+        yield _part(Kind.ASSISTANT if role in _MODEL else Kind.USER, role, _text(item), [role, _text(item)])
     elif kind == "thinking":
         yield _part(Kind.THINKING, role, str(item.get("thinking") or ""), item)
     elif kind in _CALLS:
         given = item.get("input")
-        text = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False, indent=2)
-        size = len(text.encode("utf-8", "replace")) if isinstance(given, str) else len(msgspec.json.encode(given))
+        text = given if isinstance(given, str) else _json(given)
+        size = len(text.encode("utf-8", "replace")) if isinstance(given, str) else len(_encoded(given))
         part = _part(Kind.CALL, role, text, item)
-        yield replace(part, name=str(item.get("name") or "?"), call=str(item.get("id") or ""), size=size)
+        yield _with(part, name=str(item.get("name") or "?"), call=str(item.get("id") or ""), size=size)
     elif isinstance(kind, str) and kind.endswith("tool_result") and depth < MAX_DEPTH:
         yield from _result(item, role, depth)
     elif kind == "image" or (isinstance(item.get("source"), dict) and kind == "document"):
         yield _source(item, role)
     else:
-        yield replace(_part(Kind.OTHER, role, json.dumps(item, ensure_ascii=False, indent=2), item), name=str(kind or "?"))
+        yield _with(_part(Kind.OTHER, role, _json(item), item), name=str(kind or "?"))
 
 
 def _result(item: dict[str, Any], role: str, depth: int) -> Iterator[Part]:
     """A result, and the images and documents in it."""
     inner = [part for one in contents(item) for part in _content(one, role, depth + 1)]
-    texts = [part for part in inner if part.kind in (Kind.USER, Kind.ASSISTANT, Kind.OTHER)]
+    texts = [part for part in inner if part.kind in _TEXTS]
     given = item.get("content")
-    text = json.dumps(given, ensure_ascii=False, indent=2) if isinstance(given, dict) else "\n".join(one.text for one in texts)
+    text = _json(given) if isinstance(given, dict) else "\n".join(one.text for one in texts)
     call = str(item.get("tool_use_id") or "")
-    yield replace(_part(Kind.RESULT, role, text, item), call=call, error=item.get("is_error") is True)
-    yield from (replace(part, call=call) for part in inner if part not in texts)
+    yield _with(_part(Kind.RESULT, role, text, item), call=call, error=item.get("is_error") is True)
+    yield from (_with(part, call=call) for part in inner if part.kind not in _TEXTS)
 
 
 def _source(item: dict[str, Any], role: str) -> Part:
@@ -178,12 +182,12 @@ def _source(item: dict[str, Any], role: str) -> Part:
     data = source.get("data")
     if not isinstance(data, str):
         where = source.get("url") or source.get("file_id") or source.get("type") or "?"
-        return replace(_part(kind, role, str(where), item), name=str(source.get("type") or "?"))
+        return _with(_part(kind, role, str(where), item), name=str(source.get("type") or "?"))
     if source.get("type") == "text":
-        return replace(_part(kind, role, data, item), name=str(item.get("title") or "text"))
+        return _with(_part(kind, role, data, item), name=str(item.get("title") or "text"))
     image = Image(_image_type(data), data)
     part = _part(kind, role, "", item)
-    return replace(part, name=image.media_type or str(source.get("media_type") or "?"), image=image, size=len(data))
+    return _with(part, name=image.media_type or str(source.get("media_type") or "?"), image=image, size=len(data))
 
 
 def _image_type(data: str) -> str | None:
@@ -199,14 +203,21 @@ def _paired(parts: list[Part]) -> Iterator[Part]:
     calls = {part.call for part in parts if part.kind is Kind.CALL and part.call}
     for part in parts:
         if part.kind is not Kind.CALL and part.call in calls:
-            results.setdefault(part.call, []).append(replace(part, paired=True))
+            results.setdefault(part.call, []).append(_with(part, paired=True))
     for part in parts:
         if part.kind is Kind.CALL:
             yield part
             found = results.pop(part.call, [])
-            yield from (replace(one, name=one.name or part.name) for one in found)
+            yield from (_with(one, name=one.name or part.name) for one in found)
         elif part.call not in calls:
             yield part
+
+
+def _with(part: Part, **fields: Any) -> Part:
+    """The part with other values; parts are changed only here, while they are made."""
+    for name, value in fields.items():
+        setattr(part, name, value)
+    return part
 
 
 def _part(kind: Kind, role: str, text: str, value: Any) -> Part:
@@ -215,8 +226,8 @@ def _part(kind: Kind, role: str, text: str, value: Any) -> Part:
     Args:
         value: what makes it equal to another one; by default its text.
     """
-    said = text if value is None else _unmarked(value)
-    digest = hashlib.blake2b(msgspec.json.encode(said), digest_size=12, person=kind.value.encode()).digest()
+    said = _encoded(text if value is None else _unmarked(value))
+    digest = hashlib.blake2b(said, digest_size=12, person=kind.value.encode()).digest()
     return Part(kind, role, text, len(text.encode("utf-8", "replace")), digest)
 
 
@@ -228,6 +239,22 @@ def _unmarked(value: Any, depth: int = 0) -> Any:
     if isinstance(value, list) and depth < MAX_DEPTH:
         return [_unmarked(one, depth + 1) for one in value]
     return value
+
+
+def _json(value: Any) -> str:
+    """A value as readable JSON; in one line where it is nested too deeply to be laid out."""
+    try:
+        return json.dumps(value, ensure_ascii=False, indent=2)
+    except RecursionError:
+        return _encoded(value).decode("utf-8", "replace")
+
+
+def _encoded(value: Any) -> bytes:
+    """A value as JSON; nothing for one that JSON decoders read and encoders do not write (nested too deeply, a huge number)."""
+    try:
+        return msgspec.json.encode(value)
+    except (RecursionError, OverflowError, ValueError, TypeError):
+        return b""
 
 
 def _text(value: Any) -> str:

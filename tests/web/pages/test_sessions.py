@@ -108,7 +108,8 @@ async def test_the_numbers_are_those_of_the_api(fresh: RunningProxy, simulator: 
 @pytest.mark.parametrize("name", ["a/b", "../../etc", "a?b=c#d", "ä 100%", "..", "a;b"])
 async def test_a_session_of_any_name_can_be_opened(fresh: RunningProxy, simulator: Simulator, name: str) -> None:
     await call(fresh, simulator, None, (SESSION, name.encode()))
-    await written(fresh, 1)
+    await call(fresh, simulator, None, (SESSION, name.encode()), (b"x-claude-code-agent-id", b"helper"))
+    await written(fresh, 2)
     async with visitor(fresh) as client:
         page = outline((await client.get("/sessions")).text)
         (address,) = [one for one in page.addresses if one.startswith("./sessions/")]
@@ -117,8 +118,10 @@ async def test_a_session_of_any_name_can_be_opened(fresh: RunningProxy, simulato
             return
         assert answer.status_code == 200
         session = outline(answer.text)
-        (exchange,) = [one for one in session.addresses if re.search(r"exchanges/cp_\w+$", one)]
-        assert (await client.get(answer.url.join(exchange))).status_code == 200
+        exchanges = [one for one in session.addresses if re.search(r"exchanges/cp_\w+$", one)]
+        assert len(exchanges) == 2
+        for inner in (exchanges[0], *(one for one in session.addresses if "agent=helper" in one)):
+            assert (await client.get(answer.url.join(inner))).status_code == 200, inner
 
 
 async def test_a_search_shows_what_it_found_or_what_can_be_searched(fresh: RunningProxy, simulator: Simulator) -> None:

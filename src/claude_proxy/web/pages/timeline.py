@@ -85,7 +85,7 @@ def _cut(items: Iterable[Item]) -> list[list[Item]]:
         gap = began(item) - last
         if not groups or gap >= PAUSE or (gap >= BREATH and last - first >= LONG):
             groups.append([])
-            first = last = began(item)
+            first = began(item)
         groups[-1].append(item)
         last = max(last, ended(item))
     return groups

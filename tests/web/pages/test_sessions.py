@@ -90,6 +90,8 @@ async def test_from_the_list_to_a_session_to_an_exchange_and_back(fresh: Running
         assert "../sessions/session-9" in inner.addresses
         beside = {one for one in inner.addresses if one.startswith("../exchanges/")} - {f"{address}/conversation"}
         assert beside == set(exchanges) - {address}
+        assert f"{address}/conversation" in inner.addresses
+        await look(fresh, f"{address.removeprefix('..')}/conversation")
 
 
 async def test_the_numbers_are_those_of_the_api(fresh: RunningProxy, simulator: Simulator) -> None:
@@ -253,7 +255,7 @@ async def test_attempts_stand_as_a_ladder(simulator: Simulator, tmp_path: Path) 
     one = entry(attempts=tries)
     page = await with_books(simulator, tmp_path, f"/exchanges/{number_of(one)}", one)
     assert page.tags.count("svg") >= 2
-    for said in ("529", "200", "zai", "backup", "Overloaded, please wait", text("en", "exchange.passed_on")):
+    for said in ("529", "200", "zai", "backup", "overloaded", "Overloaded, please wait", text("en", "exchange.passed_on")):
         assert said in page.texts
 
 

@@ -291,3 +291,22 @@ async def test_other_calls_do_not_wait(simulator: Simulator, tmp_path: Path) -> 
         assert (await ask(proxy.port, "POST", COUNT, [JSON], body())).status == 200
         assert (await ask(proxy.port, "GET", "/api/anthropic/v1/models")).status == 200
         assert in_flight(proxy) == {"zai/one": 1}
+
+
+# -- over a restart
+
+
+@pytest.mark.parametrize("damage", [None, b"{"])
+async def test_what_was_learned_survives_a_restart(simulator: Simulator, tmp_path: Path, damage: bytes | None) -> None:
+    """z.ai is assumed to take two at once; this account takes one. A damaged file costs a refusal."""
+    simulator.scenario = limited(1, good=lambda _: Scenario("text", pace=0.01))
+    refused = []
+    for _ in range(2):
+        async with queued(tmp_path, simulator, "ONE") as proxy:
+            assert {reply.status for reply in await asyncio.gather(*calls(proxy, ["main"] * 4))} == {200}
+            await until(lambda: turns_of(proxy).queue.lanes["zai/one"].limit.value == 1)  # noqa: B023
+        refused.append(statuses(simulator).count(429))
+        if damage is not None:
+            (tmp_path / "data" / "limits.json").write_bytes(damage)  # noqa: ASYNC240 - a few bytes
+    assert refused[0] > 0
+    assert (refused[1] > refused[0]) is (damage is not None)

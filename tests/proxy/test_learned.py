@@ -34,6 +34,10 @@ async def saved(queue: Queue, folder: Path) -> list[Any]:
     return logged
 
 
+def names(folder: Path) -> list[str]:
+    return [one.name for one in folder.iterdir()]
+
+
 async def test_what_was_learned_is_there_after_a_restart(tmp_path: Path) -> None:
     before = queue_with(a=1, b=5)
     before.lanes["b"].limit.delay = 1.25
@@ -133,7 +137,7 @@ async def test_nothing_is_written_where_nothing_has_changed(tmp_path: Path) -> N
 
 async def test_nothing_learned_is_no_file(tmp_path: Path) -> None:
     assert await saved(Queue(Random(1)), tmp_path) == []
-    assert list(tmp_path.iterdir()) == []
+    assert names(tmp_path) == []
 
 
 async def test_the_file_stays_small_however_many_clients_have_come_by(tmp_path: Path) -> None:
@@ -169,4 +173,4 @@ async def test_the_last_saving_waits_for_one_that_is_under_way(tmp_path: Path, m
         await closing
     assert (done, logged) == (set(), [])
     assert json.loads((tmp_path / learned.NAME).read_bytes())["a"]["limit"] == 9
-    assert [one.name for one in tmp_path.iterdir()] == [learned.NAME]
+    assert names(tmp_path) == [learned.NAME]

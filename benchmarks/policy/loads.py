@@ -30,8 +30,8 @@ class Load:
 
 LOADS = (
     Load("1 session x 20 subagents", 1, 20),
-    Load("5 sessions mixed", 5, 3),
-    Load("12 sessions, overload", 12, 4),
+    Load("5 sessions mixed", 5, 2),
+    Load("12 sessions, overload", 12, 2),
 )
 LIGHT = Load("1 session, no subagents", 1, 0)
 
@@ -155,7 +155,7 @@ def start(load: Load, client: Client, rng: Random, times: int = 1) -> None:
     """Start the agents of a load, `times` as many sessions."""
     for number in range(load.sessions * times):
         session = f"session {number}"
-        Agent(client, session, Urgency.MAIN, 18.0, rng, checks=0.5, titles=0.15).start()
+        Agent(client, session, Urgency.MAIN, 15.0, rng, checks=0.5, titles=0.15).start()
         for index in range(load.subagents):
             urgency = Urgency.WORKFLOW if index % 5 == 4 else Urgency.SUBAGENT
-            Agent(client, session, urgency, 15.0, rng, checks=0.15).start()
+            Agent(client, session, urgency, 12.0, rng, checks=0.15).start()

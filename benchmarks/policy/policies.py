@@ -7,11 +7,13 @@ from random import Random
 
 from benchmarks.policy.loads import Call, Client
 from benchmarks.policy.world import Account, Clock
-from claude_proxy.routing.fair import Fair, Key
+from claude_proxy.routing.choosing import LOOK_AGAIN, blocked
+from claude_proxy.routing.fair import Fair
 from claude_proxy.routing.lane import Lane
 from claude_proxy.routing.limit import Lease, Limit
 from claude_proxy.routing.plan import Event
-from claude_proxy.routing.queue import Action, Candidates, Grant, Queue, Refusal, Refuse, Ticket
+from claude_proxy.routing.queue import Queue
+from claude_proxy.routing.ticket import Action, Candidates, Grant, Refusal, Refuse, Ticket
 
 WAY = (0.03, 0.15)  # seconds from the proxy to the provider, or back
 HEAD = (0.5, 3.0)  # seconds from the provider's acceptance to the response head
@@ -20,15 +22,12 @@ HEAD = (0.5, 3.0)  # seconds from the provider's acceptance to the response head
 class FirstCome(Fair):
     """First come, first served: no classes, no sessions, no kept slot."""
 
-    def key(self, ticket: Ticket, now: float) -> Key:
-        return 0, 0.0, ticket.seq
+    def pick(self, lane: Lane, now: float) -> tuple[Ticket | None, float]:
+        able = [ticket for ticket in lane.waiting if not blocked(ticket, lane, now)]
+        return min(able, key=lambda ticket: ticket.seq, default=None), now + LOOK_AGAIN
 
     def hold(self, ticket: Ticket, lane: Lane, now: float) -> float:
         return 0.0
-
-    def granted(self, ticket: Ticket, lane: Lane) -> None:
-        super().granted(ticket, lane)
-        lane.streak = 0
 
 
 class Fixed(Limit):
@@ -100,7 +99,9 @@ class Upstream:
         self.sent = 0
         self.refused = 0
 
-    def send(self, account: Account, lasts: float, head: Callable[[], None], end: Callable[[], None], no: Callable[[], None]) -> None:
+    def send(
+        self, account: Account, lasts: float, head: Callable[[], None], end: Callable[[], None], no: Callable[[], None]
+    ) -> None:
         self.sent += 1
         self.clock.after(self.rng.uniform(*WAY), lambda: self._decide(account, lasts, head, end, no))
 
@@ -131,7 +132,6 @@ class Queued:
         *,
         order: Fair | None = None,
         make_limit: Callable[[Account], Callable[[int | None, int | None, Random], Limit]] | None = None,
-        start: int | None = 2,
     ) -> None:
         self.client: Client
         self.upstream = upstream
@@ -145,7 +145,7 @@ class Queued:
             make_limit=Limit if make_limit is None else lambda *known: make_limit(next(make))(*known),
         )
         for number, account in enumerate(accounts):
-            self.accounts[self.queue.lane(f"account {number}", start=start)] = account
+            self.accounts[self.queue.lane(f"account {number}", start=account.scenario.start)] = account
         self.candidates = Candidates([list(self.accounts)])
         self.calls: dict[Ticket, Call] = {}
         self._wake: float | None = None

@@ -9,7 +9,7 @@ from random import Random
 
 from benchmarks.policy.loads import Client, Load, start
 from benchmarks.policy.measures import Learning, Measures
-from benchmarks.policy.policies import POLICIES, Queued, Upstream
+from benchmarks.policy.policies import POLICIES, Upstream
 from benchmarks.policy.world import Account, Clock, Scenario
 
 Figures = dict[str, float]
@@ -21,7 +21,6 @@ class Run:
 
     Attributes:
         accounts: how many; the load is multiplied by it.
-        cold: begin without a limit, to see how fast it is learned.
     """
 
     policy: str
@@ -30,22 +29,18 @@ class Run:
     hours: float
     seed: int
     accounts: int = 1
-    cold: bool = False
 
 
 def simulate(run: Run) -> Figures:
     """Run one simulation; the same `run` gives the same figures, but for `cpu`."""
     began = time.process_time()
-    clock, upstream, accounts = Clock(), None, []
+    clock = Clock()
     accounts = [Account(run.scenario, clock, Random(f"{run.seed} account {number}")) for number in range(run.accounts)]
     upstream = Upstream(clock, Random(f"{run.seed} upstream"))
     policy = POLICIES[run.policy](accounts, upstream, Random(f"{run.seed} policy"))
     measures = Measures(clock, accounts)
     policy.client = client = Client(clock, Random(f"{run.seed} client"), policy, measures)
     start(run.load, client, Random(f"{run.seed} load"), run.accounts)
-    if run.cold and isinstance(policy, Queued):
-        for lane in policy.accounts:
-            lane.limit.value = None
     learning = [Learning(lane, account, clock) for lane, account in policy.learned()]
     clock.run(1.0 + run.hours * 3600)
     measures.add_up()

@@ -42,6 +42,7 @@ class Scenario:
         moves: seconds between two moves, on average; infinite for a limit that stays.
         lag: a slot is free again up to so many seconds after its stream has ended.
         blackouts: seconds between two blackouts, on average; in one, all is refused for up to a minute.
+        start: the limit that a policy begins with; None for none.
     """
 
     name: str
@@ -49,10 +50,12 @@ class Scenario:
     moves: float = 1200.0
     lag: float = 2.0
     blackouts: float = 2400.0
+    start: int | None = 2
 
 
 FIXED = Scenario("fixed limit, no lag", (2,), math.inf, 0.0, math.inf)
-LAGGING = Scenario("fixed limit, lag 0 to 2 s", (10,), math.inf, 2.0, math.inf)
+LAGGING = Scenario("fixed limit, lag 0 to 2 s", (2,), math.inf, 2.0, math.inf)
+COLD = Scenario("cold start", (2,), math.inf, 2.0, math.inf, None)
 MOVING = Scenario("moving limit, lag, blackouts")
 
 

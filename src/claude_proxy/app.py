@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 from fastapi import FastAPI
@@ -17,7 +17,6 @@ from starlette.datastructures import State
 from claude_proxy import __version__, logs
 from claude_proxy.access.gate import Gate
 from claude_proxy.access.origin import OriginRules, preflight_headers
-from claude_proxy.access.viewers import Viewers
 from claude_proxy.accounts import ClientSecret, load_in_time, make_routes, make_upstreams
 from claude_proxy.errors import ProxyError, render
 from claude_proxy.exchange import Listener, Listeners
@@ -31,13 +30,17 @@ from claude_proxy.observe.machine import Machine
 from claude_proxy.observe.metrics import Metrics
 from claude_proxy.observe.quota import QuotaPoll
 from claude_proxy.observe.quota_sharing import QuotaSharing
+from claude_proxy.observe.seen import Together
 from claude_proxy.observe.sessions import Sessions
 from claude_proxy.observe.siblings import Siblings
 from claude_proxy.observe.sources import Sources
 from claude_proxy.parts import (
+    advise,
     hosts_of,
+    learned_limits,
     make_capture,
     make_charging,
+    make_incidents,
     make_ledger,
     make_notifier,
     make_origins,
@@ -51,7 +54,6 @@ from claude_proxy.parts import (
 from claude_proxy.proxy.client import Receive, Scope, Send
 from claude_proxy.proxy.config import Config
 from claude_proxy.proxy.forward import Forward
-from claude_proxy.proxy.learned import LearnedLimits
 from claude_proxy.proxy.target import PREFIX, below_prefix
 from claude_proxy.proxy.turns import Turns
 from claude_proxy.reload import Reloader
@@ -63,11 +65,15 @@ from claude_proxy.web.admin import require_viewer
 from claude_proxy.web.api import Sources as ApiSources
 from claude_proxy.web.api import install_api, items
 from claude_proxy.web.asgi import answer, refuse_websocket, with_cors
+from claude_proxy.web.examining import examination
 from claude_proxy.web.login_start import LoginStart
 from claude_proxy.web.metrics import metrics
+from claude_proxy.web.pages import Site, install_pages
 
 if TYPE_CHECKING:
     from claude_proxy.notify import Notifier
+    from claude_proxy.observe.status import StatusSource
+    from claude_proxy.web.admin import Check
 
 log = structlog.get_logger("app")
 
@@ -133,14 +139,9 @@ def create_app(
     Raises:
         SettingsError: with a sentence for each invalid setting.
     """
-    if settings is None:
-        settings = (read := read or reader_of(default_base_url, beside))()
-    loaded = settings if isinstance(settings, Loaded) else Loaded.of(settings)
+    read = read or (reader_of(default_base_url, beside) if settings is None else None)
+    loaded = taken(settings, read)
     settings, origins = loaded.settings, loaded.sources
-    told = structlog.is_configured()  # by serve or gunicorn_conf.py, which have logged it once for all workers
-    logs.configure(settings.log_level, settings.log_format)
-    if loaded.unread is not None and not told:
-        log.warning("option", note=unread_sentence(loaded.unread))
     app = bare_app()
     app.state = State({"settings": settings, "draining": False, "ids": Ids()})
     secret = app.state.client_secret = ClientSecret(settings.data_dir)
@@ -148,38 +149,54 @@ def create_app(
     upstreams = make_upstreams(loaded.upstreams, routes, settings, client_secret=secret)
     hosts = hosts_of(upstreams)
     charging = make_charging(hosts)
-    ledger = app.state.ledger = make_ledger(settings, charging, app.state.ids)
+    notifier = make_notifier(settings, app.state.ids, lambda: ledger, lambda: app.state.reader)
+    ledger = app.state.ledger = make_ledger(settings, charging, app.state.ids, notifier)
     app.state.reader = make_reader(settings, ledger)
     app.state.live = Live()
     siblings = Siblings(settings.data_dir)
-    quota = make_quota_poll(settings, upstreams, ledger, QuotaSharing(siblings, lambda: counted.leads))
-    notifier = make_notifier(settings)
+    quota = make_quota_poll(settings, upstreams, ledger, QuotaSharing(siblings, lambda: counted.leads), notifier)
     app.state.capture = make_capture(settings, loaded.upstreams)
     counted = Metrics(sources(app, notifier, charging, quota), data_dir=settings.data_dir)
     app.state.machine = machine = machine_of(app, siblings)
+    app.state.together = together_of(app, siblings, charging)
     sessions = Sessions(projects=settings.project_names)
     watch = None if ledger is None else CacheObserver()
     turns = make_turns(settings)
-    learned = None if turns is None else LearnedLimits(turns.queue, settings.data_dir)
-    # `sessions` comes first: it names the project that the others record.
     shared = (counted, app.state.live, siblings, machine)
-    found = (sessions, ExchangeLog(), *shared, *listeners, watch, ledger, app.state.capture, quota, notifier, learned)
-    app.state.listeners = Listeners([listener for listener in found if listener is not None], on_listener_error)
-    app.published_under = settings.root_path
-    app.origins = make_origins(settings)
+    # `sessions` comes first: it names the project that the others record.
+    kept = (watch, ledger, app.state.capture, quota, notifier, learned_limits(turns, settings))
+    hang_on(app, sessions, ExchangeLog(), *shared, *listeners, *kept)
+    app.published_under, app.origins = settings.root_path, make_origins(settings)
     config = Config(settings, make_gate(app, settings), upstreams, routes)
     app.forward = Forward(config, app.state.listeners, app.state.ids, turns)
-    windows = quota.windows if quota is not None else tuple
-    status = app.state.status = make_status(app.state.reader, sessions, ledger, charging, hosts, windows)
+    status = app.state.status = make_status(app.state.reader, sessions, ledger, charging, hosts, quota)
     door = Door(settings, sessions)
     app.state.reloader = None if read is None else make_reloader(app, loaded, read, Followers(hosts, door, quota, turns))
-    viewers: Viewers = make_viewers(settings)
-    app.state.viewers = viewers
-    install(app, lambda: facts(app.forward.config), lambda: readiness(app), (status, door), viewers)
-    admin = require_viewer(viewers)
+    app.state.viewers = make_viewers(settings)
+    admin = require_viewer(app.state.viewers)
+    known = api_sources(app, settings, notifier, origins)
+    add_pages(app, site_of(app, known, beside), (status, door), admin)
     app.include_router(metrics(counted.text, admin))
-    install_api(app, api_sources(app, settings, notifier, origins), admin, viewers.logins)
+    install_api(app, known, admin, app.state.viewers.logins)
     return app
+
+
+def taken(settings: Settings | Loaded | None, read: Callable[[], Loaded] | None) -> Loaded:
+    """The settings to begin with, given or read; logging is configured by them."""
+    if settings is None:
+        assert read is not None
+        settings = read()
+    loaded = settings if isinstance(settings, Loaded) else Loaded.of(settings)
+    told = structlog.is_configured()  # by serve or gunicorn_conf.py, which have logged it once for all workers
+    logs.configure(loaded.settings.log_level, loaded.settings.log_format)
+    if loaded.unread is not None and not told:
+        log.warning("option", note=unread_sentence(loaded.unread))
+    return loaded
+
+
+def hang_on(app: App, *listeners: Listener | None) -> None:
+    """Let listeners follow every exchange, in this order."""
+    app.state.listeners = Listeners([listener for listener in listeners if listener is not None], on_listener_error)
 
 
 def reader_of(default_base_url: str | None, beside: str | Path | None) -> Callable[[], Loaded]:
@@ -231,8 +248,18 @@ def bare_app() -> App:
 
 def machine_of(app: App, siblings: Siblings) -> Machine:
     """What this worker and the others do together."""
-    live = app.state.live
-    return Machine(live, siblings, lambda: [items.upstream(one, live) for one in app.forward.config.upstreams])
+    return Machine(app.state.live, siblings, lambda: upstreams_of(app))
+
+
+def upstreams_of(app: App) -> list[dict[str, Any]]:
+    """The upstreams in force, as the API shows them."""
+    return [items.upstream(one, app.state.live) for one in app.forward.config.upstreams]
+
+
+def together_of(app: App, siblings: Siblings, charging: Charging) -> Together:
+    """What the page shows of all workers."""
+    price = charging.cost_of if app.state.ledger is not None else lambda _: None
+    return Together(app.state.live, siblings, price, lambda: upstreams_of(app))
 
 
 def sources(app: App, notifier: Notifier | None, charging: Charging, quota: QuotaPoll | None) -> Sources:
@@ -263,9 +290,25 @@ def api_sources(app: App, settings: Settings, notifier: Notifier | None, origins
         live=app.state.live,
         machine=app.state.machine,
         timezone=settings.timezone,
-        incidents=lambda: [] if notifier is None else notifier.incidents(),
         settings=lambda: [items.setting(app.forward.config.settings, field, origins) for field in Settings.model_fields],
+        incidents=make_incidents(notifier, app.state.reader),
     )
+
+
+def site_of(app: App, known: ApiSources, beside: str | Path | None) -> Site:
+    """What the page takes from the other rooms, besides what the API takes.
+
+    Args:
+        beside: as in `create_app`, for the doctor.
+    """
+    doctor = examination(() if beside is None else ("--app", str(beside)))
+    return Site(known, lambda: facts(app.forward.config), lambda: readiness(app), advise, doctor)
+
+
+def add_pages(app: App, site: Site, status_line: tuple[StatusSource, Door], admin: Check) -> None:
+    """The page with its live part, and what is open to all."""
+    page = install_pages(app, site, admin, app.state.together)
+    install(app, site.facts, site.ready, status_line, app.state.viewers, page)
 
 
 @asynccontextmanager

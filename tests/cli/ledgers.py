@@ -10,7 +10,7 @@ import msgspec
 from claude_proxy import ids
 from claude_proxy.exchange import Attempt, Failure, Outcome, Usage
 from claude_proxy.ledger.record import Charge
-from tests.ledger.books import NOW, entry, write_all
+from tests.ledger.books import NOW, WALL, Clock, entry, write_all
 from tests.ledger.places import Place
 
 HOUR = 3_600_000
@@ -18,8 +18,12 @@ DOLLAR = 10**9
 
 
 def fill(folder: Path, *entries: Any) -> list[str]:
-    """Write entries into the ledger of a folder; their ids."""
-    store = Place(folder).store()
+    """Write entries into the ledger of a folder; their ids.
+
+    It is written on the day of the last entry, so that a process that tidies the ledger up finds its texts in use.
+    """
+    written = ids.milliseconds(max(one.record.id for one in entries)) / 1000
+    store = Place(folder, clock=Clock(max(WALL, written))).store()
     write_all(store, list(entries))
     store.close(0)
     return [ids.encode(one.record.id) for one in entries]

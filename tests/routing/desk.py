@@ -9,8 +9,8 @@ from random import Random
 from claude_proxy.routing.classes import Urgency
 from claude_proxy.routing.lane import Lane
 from claude_proxy.routing.plan import Event
-from claude_proxy.routing.queue import Action, Candidates, Grant, Pass, Queue, Refusal, Refuse, Ticket
-from claude_proxy.routing.ticket import State
+from claude_proxy.routing.queue import Queue
+from claude_proxy.routing.ticket import Action, Candidates, Grant, Pass, Refusal, Refuse, State, Ticket
 
 START = 1000.0
 CONCURRENCY = Refusal(Event.CONCURRENCY)
@@ -21,16 +21,23 @@ OVERLOAD = Refusal(Event.OVERLOAD)
 class Desk:
     """Reports events to a queue and keeps its own account of what the queue has decided.
 
+    Args:
+        starts: the limit that each account begins with.
+        fixed: the limits are configured, so that nothing is probed.
+
     Attributes:
         sent, waiting: the tickets that are in flight or wait, according to the actions.
         done: how each finished ticket ended.
         log: every action, in order.
     """
 
-    def __init__(self, *starts: int | None, most: int = 500, seed: int = 1) -> None:
+    def __init__(self, *starts: int | None, most: int = 500, seed: int = 1, fixed: bool = False) -> None:
         self.now = START
         self.queue = Queue(Random(seed), most=most)
-        self.lanes = [self.queue.lane(f"account {number}", start=start) for number, start in enumerate(starts)]
+        self.lanes = [
+            self.queue.lane(f"account {number}", start=start, ceiling=start if fixed else None)
+            for number, start in enumerate(starts)
+        ]
         self.all = Candidates([self.lanes]) if self.lanes else None
         self.sent: dict[Ticket, Lane] = {}
         self.waiting: dict[Ticket, None] = {}

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from claude_proxy.routing.choosing import LOOK_AGAIN
 from claude_proxy.routing.classes import Urgency
 from claude_proxy.routing.plan import Event
-from claude_proxy.routing.queue import Action, Candidates, Grant, Pass, Refusal, Ticket
+from claude_proxy.routing.ticket import Action, Candidates, Grant, Pass, Refusal, Ticket
 from tests.routing.desk import Desk
 
 REFUSALS = st.builds(
@@ -146,7 +146,7 @@ class QueueMachine(RuleBasedStateMachine):
             return  # the timer is about to fire
         for lane in self.desk.lanes:
             if lane.waiting and lane.opens_at(now) is None:
-                ticket, _ = queue._order.pick(lane, now, queue._blocked)
+                ticket, _ = queue._order.pick(lane, now)
                 # How long a session would wait at its own account is predicted again every few seconds only.
                 predicted = ticket is not None and ticket.candidates.only is None and lane.wake <= now + LOOK_AGAIN
                 assert ticket is None or predicted

@@ -177,3 +177,36 @@ async def chromium(profile: Path) -> AsyncIterator[Chromium]:
                     await process.wait()
             await listening
             transport.close()
+
+
+def only_from(address: str, tab: Tab) -> None:
+    """Nothing was loaded from elsewhere, and the page had nothing to complain of."""
+    assert {url for url in tab.asked if not url.startswith((f"{address}/", "data:", "blob:"))} == set()
+    assert tab.said == []
+
+
+# Text whose contrast with what is behind it is below 4.5:1 (WCAG 2.2, 1.4.3).
+CONTRASTS = """
+(() => {
+  const parts = (color) => (color.match(/[\\d.]+/g) || []).map(Number);
+  const light = (color) => {
+    const [r, g, b] = parts(color).map((v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const color = getComputedStyle(at).backgroundColor;
+      if (parts(color)[3] !== 0) return color;
+    }
+  };
+  const poor = [];
+  for (const element of document.querySelectorAll('body *')) {
+    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+    if (!own || !element.checkVisibility() || element.closest('script, style')) continue;
+    const [a, b] = [light(getComputedStyle(element).color), light(behind(element))];
+    const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (!(contrast >= 4.5)) poor.push(`${element.outerHTML.slice(0, 80)}: ${contrast.toFixed(2)}`);
+  }
+  return poor;
+})()
+"""

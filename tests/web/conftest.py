@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from tests.web.browser import Chromium, chromium
 from tests.web.serving import Front, Pages, WithRootPath, serving
 
 if TYPE_CHECKING:
@@ -37,3 +38,17 @@ async def address(request: pytest.FixtureRequest, pages: Pages) -> AsyncIterator
     app = WithRootPath(front, "/any/prefix") if request.param == "told" else front
     async with serving(app) as origin:
         yield f"{origin}/any/prefix"
+
+
+@pytest.fixture(scope="module")
+async def program(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chromium]:
+    """A browser for all tests of a file."""
+    async with chromium(tmp_path_factory.mktemp("profile")) as running:
+        yield running
+
+
+@pytest.fixture
+async def browser(program: Chromium) -> AsyncIterator[Chromium]:
+    """The browser, without what earlier tests left open."""
+    yield program
+    await program.close_tabs()

@@ -5,17 +5,26 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from fastapi import Depends, FastAPI
 
 from claude_proxy.access.viewers import Viewers
+from claude_proxy.ledger.reader import Reader
+from claude_proxy.notify.advice import advise
+from claude_proxy.observe.live import Live
+from claude_proxy.observe.machine import Machine
+from claude_proxy.observe.seen import Together
+from claude_proxy.observe.siblings import Siblings
 from claude_proxy.web import PageFacts, Upstream, install
 from claude_proxy.web.admin import require_viewer
+from claude_proxy.web.api import Sources
+from claude_proxy.web.pages import Site, install_pages
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 ZAI = "https://api.z.ai/api/anthropic"
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
@@ -35,16 +44,52 @@ class Pages:
         asks: bool = False,
         viewers: Viewers | None = None,
         guarded: bool = False,
+        examine: Any = None,
     ) -> None:
         named = tuple(Upstream(f"up{at}" if at else "default", url) for at, url in enumerate(upstreams))
         self.facts = PageFacts("1.2.3", "/api/anthropic", named, holds, asks, notices=True)
         self.ready = (True, "")
         self.app = FastAPI(title="claude-proxy", version="1.2.3", docs_url=None, redoc_url=None, redirect_slashes=False)
-        install(self.app, lambda: self.facts, lambda: self.ready, viewers=viewers)
+        viewers = viewers or Viewers()
+        admin = require_viewer(viewers)
+        live, alone = Live(), Siblings(Path("nowhere"), group=lambda: None)
+        site = Site(without_books(live, alone, self.upstreams), lambda: self.facts, lambda: self.ready, advise, examine)
+        page = install_pages(self.app, site, admin, Together(live, alone, lambda _: None, self.upstreams))
+        install(self.app, site.facts, site.ready, viewers=viewers, page=page)
         if guarded:
-            admin = Depends(require_viewer(viewers or Viewers()))
-            self.app.add_api_route("/guarded", lambda: "seen", dependencies=[admin])
-            self.app.add_api_route("/guarded/by/depth", lambda: "seen", dependencies=[admin])
+            self.app.add_api_route("/guarded", lambda: "seen", dependencies=[Depends(admin)])
+            self.app.add_api_route("/guarded/by/depth", lambda: "seen", dependencies=[Depends(admin)])
+
+    def upstreams(self) -> list[dict[str, Any]]:
+        """The upstreams as the API shows them."""
+        return [
+            {"name": one.name, "base_url": one.base_url, "provider": one.provider.label, "state": "up", "credential": "client"}
+            | {"running": 0, "connections": 0}
+            for one in self.facts.upstreams
+        ]
+
+
+def nothing() -> list[dict[str, Any]]:
+    """An empty list."""
+    return []
+
+
+async def no_incidents() -> list[dict[str, Any]]:
+    """An empty list."""
+    return []
+
+
+def without_books(live: Live, siblings: Siblings, upstreams: Callable[[], list[dict[str, Any]]] = nothing) -> Sources:
+    """What the API of a proxy reads that keeps no books."""
+
+    def none() -> Any:
+        raise AssertionError("there are no books to open")
+
+    async def no_incidents() -> list[dict[str, Any]]:
+        return []
+
+    reader = Reader(none, shut=lambda: "No books are kept here: LEDGER is off.")
+    return Sources(reader, live, Machine(live, siblings, upstreams), "UTC", incidents=no_incidents, settings=nothing)
 
 
 class Front:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from claude_proxy.cli.client_env import variables
@@ -13,8 +14,7 @@ from claude_proxy.settings import Settings
 from claude_proxy.web import PageFacts, Upstream
 from claude_proxy.web.negotiation import Language
 from claude_proxy.web.snippets import claude_code, code, environment
-from claude_proxy.web.texts import texts_in
-from tests.web.serving import ZAI, serving
+from tests.web.serving import BROWSER, ZAI, Pages, serving
 
 ANTHROPIC = "https://api.anthropic.com"
 EVENTS: list[dict[str, Any]] = [
@@ -160,11 +160,13 @@ def test_the_page_says_of_the_upstream_what_claude_proxy_env_says(upstream: str)
 
 @pytest.mark.parametrize(("upstream", "said"), [(ZAI, True), (ANTHROPIC, False), ("https://llm.example", True)])
 @pytest.mark.parametrize("language", ["en", "ko"])
-def test_the_note_explains_auto_mode_where_the_upstream_does_not_check_tools(
+async def test_the_note_explains_auto_mode_where_the_upstream_does_not_check_tools(
     language: Language, upstream: str, said: bool
 ) -> None:
     known = facts(upstream)
-    note = texts_in(language).client_note(known)
+    async with serving(Pages(upstreams=(upstream,)).app) as origin, httpx.AsyncClient() as client:
+        page = (await client.get(origin, headers={"accept": BROWSER, "accept-language": language})).text
+    note = page.partition('<p class="note">')[2].partition("</p>")[0]
     assert ("CLAUDE_CODE_AUTO_MODE_SERVER=0" in note) is said is (known.upstreams[0].host in note)
     assert ("CLAUDE_CODE_AUTO_MODE_SERVER" in environment("http://h", known)) is said
 

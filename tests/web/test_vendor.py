@@ -5,7 +5,8 @@ from pathlib import Path
 import claude_proxy.web
 
 VENDOR = Path(claude_proxy.web.__file__).parent / "static" / "vendor"
-ROW = re.compile(r"^\| [\w-]+ \| [\d.]+ \| [\w.-]+ \| (\S+) \| ([0-9a-f]{64}) \|$", re.MULTILINE)
+ROW = re.compile(r"^\| [\w.-]+ \| [\d.]+ \| [\w.-]+ \| (\S+) \| ([0-9a-f]{64}) \|$", re.MULTILINE)
+BUNDLES = ("redoc", "swagger-ui")  # they contain further packages
 
 
 def test_vendored_files_are_those_of_their_packages() -> None:
@@ -18,5 +19,6 @@ def test_vendored_files_are_those_of_their_packages() -> None:
 
 def test_each_vendored_package_brings_its_licence() -> None:
     for folder in (path for path in VENDOR.iterdir() if path.is_dir()):
-        assert "license" in (folder / "LICENSE").read_text().lower()
-        assert list(folder.glob("*.LICENSE.txt")), "the licences of what the bundle contains"
+        assert re.search("licen[cs]e|clause bsd", (folder / "LICENSE").read_text().lower())
+        if folder.name in BUNDLES:
+            assert list(folder.glob("*.LICENSE.txt")), "the licences of what the bundle contains"

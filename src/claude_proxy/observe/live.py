@@ -19,6 +19,7 @@ from claude_proxy.exchange import Exchange, Listener, Outcome, Usage
 
 QUEUE = 256  # events that wait for one reader
 MAX_WATCHERS = 50
+REMEMBERED = 20  # ended exchanges that are kept for those who look now and then
 _NO_USAGE = Usage()
 
 
@@ -110,7 +111,9 @@ class Live(Listener):
         self._siblings: set[Watcher] = set()  # readers in other workers, which get this worker's own events only
         self.on_watched: Callable[[bool], object] = bool
         self._states: dict[str, str] = {}
+        self._last: deque[Exchange] = deque(maxlen=REMEMBERED)
         self._ended = False
+        self._stop = asyncio.Event()
 
     def on_exchange_start(self, exchange: Exchange) -> None:
         self._running[exchange.id] = exchange
@@ -120,6 +123,7 @@ class Live(Listener):
 
     def on_exchange_end(self, exchange: Exchange) -> None:
         self._running.pop(exchange.id, None)
+        self._last.append(exchange)
         for watchers in (self._watchers, self._siblings):
             for watcher in watchers:
                 watcher.put(What.ENDED, exchange)
@@ -133,13 +137,36 @@ class Live(Listener):
     def end(self) -> None:
         """The process stops: readers get what waits, then their end. Called on the event loop."""
         self._ended = True
+        self._stop.set()
         for watcher in (*self._watchers, *self._siblings):
             watcher.end()
+
+    async def rest(self, seconds: float) -> bool:
+        """Wait; returns False at once when the process stops."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+        except TimeoutError:
+            return True
+        return False
+
+    @property
+    def exchanges(self) -> list[Exchange]:
+        """The exchanges that run, the oldest first, as they are."""
+        return list(self._running.values())
 
     def running(self) -> list[dict[str, Any]]:
         """The exchanges that run, the oldest first, brought up to date."""
         now = self._clock()
         return [item(exchange, now) for exchange in list(self._running.values())]
+
+    def ended_since(self, at: float) -> list[Exchange]:
+        """The exchanges that ended lately, the oldest first; at most the last REMEMBERED.
+
+        Args:
+            at: event-loop seconds.
+        """
+        return [exchange for exchange in self._last if exchange.ended is not None and exchange.ended >= at]
 
     def of_upstream(self, upstream: str) -> tuple[int, str]:
         """How many exchanges run at an upstream, and the state it is in (`up` as long as nobody said otherwise)."""

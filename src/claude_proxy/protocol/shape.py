@@ -13,7 +13,7 @@ _SUBAGENT = b"cc_is_subagent=true"  # in the first system block (docs/facts.md, 
 
 
 class _OutputConfig(msgspec.Struct):
-    format: msgspec.Raw | None = None
+    format: Any = None
 
 
 class _Body(msgspec.Struct):

@@ -26,8 +26,9 @@ from claude_proxy.proxy.refusing import no_turn
 from claude_proxy.routing.classes import classify, patience
 from claude_proxy.routing.lane import Lane
 from claude_proxy.routing.plan import Event
-from claude_proxy.routing.queue import Action, Candidates, Pass, Queue, Reason, Refusal, Refuse, Ticket
+from claude_proxy.routing.queue import Queue
 from claude_proxy.routing.retry import Kind as Ending
+from claude_proxy.routing.ticket import Action, Candidates, Pass, Reason, Refusal, Refuse, Ticket
 
 if TYPE_CHECKING:
     from claude_proxy.proxy.attempt import Result

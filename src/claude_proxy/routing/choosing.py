@@ -5,8 +5,10 @@ Writing a prompt into a cache costs about twelve times what reading it costs, so
 
 from __future__ import annotations
 
-from claude_proxy.routing.fair import Key, lift
+from bisect import bisect_left
+
 from claude_proxy.routing.lane import NEVER, Lane
+from claude_proxy.routing.plan import Event, Facts
 from claude_proxy.routing.ticket import Session, Ticket
 
 LONG = 60.0  # seconds of predicted wait at its own account, above which a request may go to another one
@@ -17,19 +19,32 @@ LOOK_AGAIN = 5.0  # seconds after which a wait is predicted again
 LOW = 2  # classes from here on may try an account that comes back
 
 
+def blocked(ticket: Ticket, lane: Lane, now: float) -> float:
+    """0.0 if `ticket` may be sent to `lane`; else when to look again."""
+    if ticket.not_before > now:
+        return ticket.not_before
+    if ticket.deadline < now:
+        return NEVER  # the timer is late
+    return 0.0 if ticket.candidates.only is lane else barred(ticket, lane, now)
+
+
 def barred(ticket: Ticket, lane: Lane, now: float) -> float:
     """0.0 if `ticket`, which has several candidates, may be sent to `lane`; else when to look again."""
+    home = _home(ticket, now)
+    if not ticket.avoided and lane.is_sound and (home is None or home.is_sound):
+        return 0.0 if home is None or home is lane else _kept_at(home, ticket, now)
     usable = [other for other in ticket.candidates.lanes if other not in ticket.avoided and not other.is_lost(ticket, now)]
     if not usable:
         return 0.0  # it has failed everywhere: then anywhere
     if lane not in usable:
         return NEVER
-    out = lane.ejection
-    if out.returning:
+    if lane.ejection.returning:
         healthy = [other for other in usable if not other.ejection.returning]
         if until := _returning(ticket, lane, healthy, usable, now):
             return until
-    return _kept_at_home(ticket, lane, usable, now)
+    if home is None or home is lane or home not in usable or home.ejection.until > now:
+        return 0.0
+    return _kept_at(home, ticket, now)
 
 
 def _returning(ticket: Ticket, lane: Lane, healthy: list[Lane], usable: list[Lane], now: float) -> float:
@@ -44,25 +59,30 @@ def _returning(ticket: Ticket, lane: Lane, healthy: list[Lane], usable: list[Lan
     return 0.0 if ticket.urgency >= LOW or not healthy or now >= out.until + RETURN_WAITS else out.until + RETURN_WAITS
 
 
-def _kept_at_home(ticket: Ticket, lane: Lane, usable: list[Lane], now: float) -> float:
-    """A session stays with its account, unless it would wait there for long."""
+def _home(ticket: Ticket, now: float) -> Lane | None:
+    """The account that has the session's prompts in its cache; None if there is none, or `ticket` may not use it."""
     session = ticket.whose
     assert session is not None
     home = session.lane
-    if home is None or home is lane or home not in usable or not is_bound(session, now) or home.ejection.until > now:
-        return 0.0
-    if home.predicted_wait(now, len(home.waiting)) <= LONG:
+    return home if home is not None and is_bound(session, now) and home in ticket.candidates.members else None
+
+
+def _kept_at(home: Lane, ticket: Ticket, now: float) -> float:
+    """A session stays with its account, unless it would wait there for long."""
+    if home.predicted_wait(now, len(home.homed)) <= LONG or home.predicted_wait(now, _ahead(ticket, home, now)) <= LONG:
         return now + LOOK_AGAIN
-    return 0.0 if home.predicted_wait(now, _ahead(ticket, home, now)) > LONG else now + LOOK_AGAIN
+    return 0.0
 
 
-def _ahead(ticket: Ticket, lane: Lane, now: float) -> int:
-    """How many wait before `ticket` there, by the fair order."""
-    mine = _order(ticket)
-    return sum(_order(other) < mine for other in lane.waiting)
+def _ahead(ticket: Ticket, home: Lane, now: float) -> int:
+    """How many that are bound to `home` wait there before `ticket`, roughly: ranked once for each moment."""
+    if home.ranked_at != now:
+        home.ranked_at = now
+        home.ranks = sorted(_order(other) for other in home.homed)
+    return bisect_left(home.ranks, _order(ticket))
 
 
-def _order(ticket: Ticket) -> Key:
+def _order(ticket: Ticket) -> tuple[int, float, int]:
     assert ticket.whose is not None
     return ticket.urgency, ticket.whose.virtual, ticket.seq
 
@@ -75,7 +95,7 @@ def is_bound(session: Session, now: float) -> bool:
 def choose(ticket: Ticket, found: Lane, now: float) -> Lane:
     """The best account for a request that `found` has room for: its own, else by tier and weight."""
     home = ticket.whose.lane if ticket.whose is not None else None
-    if home is not None and home is not found and home in ticket.candidates.lanes and _has_room(ticket, home, now):
+    if home is not None and home is not found and home in ticket.candidates.members and _has_room(ticket, home, now):
         return home
     for tier in ticket.candidates.tiers:
         able = [lane for lane in tier if lane is found or _has_room(ticket, lane, now)]
@@ -99,5 +119,22 @@ def bind(ticket: Ticket, lane: Lane, now: float) -> None:
             return  # only this request goes elsewhere
         session.lane, session.warm = lane, False
         lane.spread += 1 / lane.weight
-        lift(session, (lane,))
+        session.lift((lane,))
     session.used_at = now
+
+
+def facts_of(ticket: Ticket, lane: Lane, event: Event, now: float, *, retry_after: float | None, same_prompt: int) -> Facts:
+    """What decides about another attempt of a request that ended with `event` at `lane`; counts this try."""
+    if ticket.tries is None:
+        ticket.tries = {}
+    tries = ticket.tries[lane, event] = ticket.tries.get((lane, event), 0) + 1
+    others = (each for each in ticket.candidates.lanes if each is not lane and each not in ticket.avoided)
+    return Facts(
+        tries=tries,
+        can_resend=ticket.can_resend,
+        other=any(not each.is_lost(ticket, now) for each in others),
+        bucket_open=lane.bucket.open,
+        same_prompt=same_prompt,
+        retry_after=retry_after,
+        time_left=ticket.deadline - now,
+    )

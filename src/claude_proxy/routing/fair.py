@@ -6,8 +6,9 @@ has used, and the smallest is served next. A request's duration is unknown when 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
+from claude_proxy.routing.choosing import blocked
 from claude_proxy.routing.classes import Urgency
 from claude_proxy.routing.lane import GUESS, KEPT_SLOT, NEVER, Lane
 from claude_proxy.routing.ticket import Session, State, Ticket
@@ -16,9 +17,6 @@ AGED = 45.0  # seconds of waiting that lift a request by one class, up to SUBAGE
 AGED_TO_MAIN = 300.0  # seconds of waiting that lift a subagent to MAIN; nothing is lifted to BLOCKING
 STREAK = 2  # requests of class BLOCKING in a row, after which another class is served
 TITLE_WAITS = 0.1  # seconds before a title takes the last slot: it is sent up to 70 ms before its main turn
-
-Blocked = Callable[[Ticket, Lane, float], float]  # 0.0: may be sent there; else when to look again
-Key = tuple[int, float, int]
 
 
 def effective(ticket: Ticket, now: float) -> int:
@@ -33,12 +31,7 @@ def effective(ticket: Ticket, now: float) -> int:
 
 
 class Fair:
-    """The order of a queue. The simulation compares it with others."""
-
-    def key(self, ticket: Ticket, now: float) -> Key:
-        """What requests are ordered by; the smallest is served next."""
-        assert ticket.whose is not None
-        return effective(ticket, now), ticket.whose.virtual, ticket.seq
+    """The order of a queue. The simulation compares it with another."""
 
     def hold(self, ticket: Ticket, lane: Lane, now: float) -> float:
         """Until when a request leaves the free slot to another one that may come; 0.0 if it need not."""
@@ -50,28 +43,36 @@ class Fair:
             return ticket.since + TITLE_WAITS
         return 0.0
 
-    def pick(self, lane: Lane, now: float, blocked: Blocked) -> tuple[Ticket | None, float]:
+    def pick(self, lane: Lane, now: float) -> tuple[Ticket | None, float]:
         """The waiting request that is sent next, or None and when to look again."""
+        if lane.streak >= STREAK:
+            ticket, _ = self._best(lane, now, [each for each in lane.waiting if each.urgency is not Urgency.BLOCKING])
+            if ticket is not None:
+                return ticket, NEVER
+        return self._best(lane, now, lane.waiting)
+
+    def _best(self, lane: Lane, now: float, tickets: Iterable[Ticket]) -> tuple[Ticket | None, float]:
+        """The first by class, virtual time and seniority. Each slot that becomes free costs this loop: it skips early."""
         best: Ticket | None = None
-        other: Ticket | None = None  # the best that is not BLOCKING
-        best_key: Key = (99, 0.0, 0)
-        other_key = best_key
+        best_class, best_virtual, best_seq = 99, 0.0, 0
         wake = NEVER
-        for ticket in lane.waiting:
+        for ticket in tickets:
+            urgency: int = ticket.urgency
+            if now - ticket.since >= AGED:
+                urgency = effective(ticket, now)
+            if urgency > best_class:
+                continue
+            virtual = ticket.whose.virtual  # type: ignore[union-attr]  # it waits, so it has a session
+            if urgency == best_class and (virtual, ticket.seq) > (best_virtual, best_seq):
+                continue
             until = blocked(ticket, lane, now) or self.hold(ticket, lane, now)
             if until:
                 wake = min(wake, until)
-                continue
-            key = self.key(ticket, now)
-            if key < best_key:
-                best, best_key = ticket, key
-            if ticket.urgency is not Urgency.BLOCKING and key < other_key:
-                other, other_key = ticket, key
-        if lane.streak >= STREAK and other is not None:
-            best = other
+            else:
+                best, best_class, best_virtual, best_seq = ticket, urgency, virtual, ticket.seq
         return best, wake
 
-    def pick_probe(self, lane: Lane, now: float, blocked: Blocked) -> Ticket | None:
+    def pick_probe(self, lane: Lane, now: float) -> Ticket | None:
         """The waiting request that is sent above the limit: one of the lowest class that can be sent again unnoticed."""
         able = [ticket for ticket in lane.waiting if ticket.can_resend and not blocked(ticket, lane, now)]
         return max(able, key=lambda ticket: (ticket.urgency, -ticket.seq), default=None)
@@ -91,12 +92,6 @@ class Fair:
 def correct(session: Session, lasted: float) -> None:
     """Put what a request has really taken in the place of what it was expected to take."""
     session.virtual += lasted - GUESS
-
-
-def lift(session: Session, lanes: Iterable[Lane]) -> None:
-    """A session that comes, or comes back, gets no credit for the time in which it asked for nothing."""
-    served = session.lane.virtual if session.lane is not None else min(lane.virtual for lane in lanes)
-    session.virtual = max(session.virtual, served)
 
 
 def youngest_of_the_largest(tickets: Iterable[Ticket]) -> Ticket:

@@ -1,4 +1,4 @@
-"""An account as the queue sees it: what it lets run, when it may be asked, and who waits for it. Pure."""
+"""An account as the queue sees it: what it lets run, when it may be asked, and which requests wait for it. Pure."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class Lane:
 
     Attributes:
         waiting: the requests that may be sent there.
+        homed: those of sessions that are bound to it; `ranks` are their places, as of `ranked_at`.
         low: requests of subagents and below that are in flight.
         main_at: when a main agent's request last arrived or ended.
         virtual: the largest virtual time served.
@@ -46,8 +47,8 @@ class Lane:
     """
 
     __slots__ = (
-        "bucket", "draining", "ejection", "limit", "low", "main_at", "mean", "name", "out_probe_at", "out_reason", "out_until",
-        "overloads", "pace", "spread", "streak", "virtual", "waiting", "wake", "weight",
+        "bucket", "draining", "ejection", "homed", "limit", "low", "main_at", "mean", "name", "out_probe_at", "out_reason",
+        "out_until", "overloads", "pace", "ranked_at", "ranks", "spread", "streak", "virtual", "waiting", "wake", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +68,9 @@ class Lane:
         self.bucket = Bucket()
         self.weight = max(weight, 1e-6)
         self.waiting: dict[Ticket, None] = {}
+        self.homed: dict[Ticket, None] = {}
+        self.ranks: list[tuple[int, float, int]] = []
+        self.ranked_at = -NEVER
         self.low = 0
         self.main_at = -NEVER
         self.virtual = 0.0
@@ -86,6 +90,11 @@ class Lane:
         return (
             self.limit.value is None and self.pace.calm and not self.out_until and not self.draining and not self.limit.unsettled
         )
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it is neither out, nor removed, nor ejected, nor just back."""
+        return not (self.out_until or self.draining or self.ejection.returning)
 
     @property
     def in_flight(self) -> int:

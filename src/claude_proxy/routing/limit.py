@@ -124,7 +124,7 @@ class Limit:
         """When one request may be sent above the full limit, given that somebody waits; None if not now. Starts the wait."""
         if self.value is None or self.probe is not None or (self.ceiling is not None and self.value >= self.ceiling):
             return None
-        if len(self.leases) != self.value or self.held(now) != self.value:
+        if len(self.leases) != self.value:  # fewer: it would prove nothing; more: an earlier one already runs above it
             return None
         if self.probe_at is None:
             self.probe_at = now + self._probe_wait
@@ -152,8 +152,9 @@ class Limit:
 
     def end(self, lease: Lease, now: float, *, sent: bool = True) -> None:
         """It is over, well or not; its slot is held for `delay`, but not if nothing of it was `sent`."""
-        if self.leases.pop(lease, lease) is lease:
+        if lease not in self.leases:
             return
+        del self.leases[lease]
         lease.ended_at = now
         if lease is self.probe:
             self._probe_again(now, PROBE_RETRY)
@@ -164,15 +165,15 @@ class Limit:
         """The upstream has refused it because too many run.
 
         Args:
-            fresh: whether it was sent after the last pause began; several refused together count once for the delay.
+            fresh: whether it is the first one since something was accepted: only that one says something about the delay.
         """
-        if self.leases.pop(lease, lease) is lease:
+        if lease not in self.leases:
             return
+        del self.leases[lease]
         lease.refused, lease.ended_at = True, now
         if lease.probe:
             if lease is self.probe:
-                self._probe_wait = min(PROBE_WAIT_MOST, 2 * self._probe_wait)
-                self._probe_again(now, self._probe_wait * self._rng.uniform(0.8, 1.2))
+                self._probe_refused(lease, now)
             return
         window = self._window
         if fresh and self.value is not None and self._ended_within(window, now):
@@ -210,6 +211,14 @@ class Limit:
         self._probe_wait = PROBE_WAIT
         self._probe_again(now, PROBE_NEXT)
 
+    def _probe_refused(self, lease: Lease, now: float) -> None:
+        late = max(self.delay, DECIDED)
+        if any((other.ended_at or 0.0) + late > lease.sent_at for other in self._ended):
+            self._probe_again(now, PROBE_RETRY)  # perhaps only because a slot was given back late
+            return
+        self._probe_wait = min(PROBE_WAIT_MOST, 2 * self._probe_wait)
+        self._probe_again(now, self._probe_wait * self._rng.uniform(0.8, 1.2))
+
     def _probe_again(self, now: float, wait: float) -> None:
         self.probe, self.probe_at = None, now + wait
 
@@ -220,10 +229,13 @@ class Limit:
         return max(RECENT, self.delay + LAG)
 
     def _ended_within(self, seconds: float, now: float) -> int:
-        """How many streams ended less than `seconds` ago; computed as in `opens_at`, so that rounding cannot tell them apart."""
+        """How many streams ended less than `seconds` ago; computed as in `opens_at`, so that rounding cannot tell them apart.
+
+        Counted no further than the limit: more cannot hold a slot.
+        """
         count = 0
         for other in reversed(self._ended):
-            if (other.ended_at or 0.0) + seconds <= now:
+            if (other.ended_at or 0.0) + seconds <= now or count == self.value:
                 break
             count += 1
         return count

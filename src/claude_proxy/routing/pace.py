@@ -56,6 +56,11 @@ class Pace:
         self.calm = not self._careful
         return None
 
+    @property
+    def in_trouble(self) -> bool:
+        """Whether nothing has been accepted since the last refusal."""
+        return self._careful
+
     def is_fresh(self, lease: Lease) -> bool:
         """Whether it was sent after the last pause began. What was under way then says nothing new when it is refused too."""
         return lease.sent_at >= self._began

@@ -11,14 +11,14 @@ import math
 from collections.abc import Mapping
 from random import Random
 
-from claude_proxy.routing.choosing import barred, bind, choose
+from claude_proxy.routing.choosing import bind, blocked, choose, facts_of
 from claude_proxy.routing.classes import Urgency
 from claude_proxy.routing.fair import Fair, correct
 from claude_proxy.routing.lane import MEMORY, NEVER, OUT_PROBE, Lane, MakeLimit
 from claude_proxy.routing.limit import PROBE_RETRY, Lease, Limit
-from claude_proxy.routing.plan import LONG_WAIT, TABLE, Event, Facts, Step, plan
+from claude_proxy.routing.plan import LONG_WAIT, TABLE, Event, Step, plan
 from claude_proxy.routing.sessions import Lanes, Learned, Sessions
-from claude_proxy.routing.ticket import Action, Candidates, Grant, Pass, Reason, Refusal, Refuse, State, Ticket
+from claude_proxy.routing.ticket import Action, Candidates, Grant, Pass, Reason, Refusal, State, Ticket
 from claude_proxy.routing.waiting import MOST, WaitingRoom
 
 JITTER = 0.2  # of the delay before a retry
@@ -191,8 +191,11 @@ class Queue:
         lease, lane = ticket.lease, ticket.lane
         if lease is None or lane is None:
             return []
-        lane.ejection.failure(lease.sent_at, now)
-        return self._again(ticket, event, now)
+        ejected = lane.ejection.failure(lease.sent_at, now)
+        actions = self._again(ticket, event, now)
+        if ejected:
+            self._serve_all(now, actions)
+        return actions
 
     # -- time
 
@@ -230,13 +233,13 @@ class Queue:
             opens = lane.opens_at(now)
             if opens is not None:
                 due_probe = lane.probe_due(now)
-                probe = self._order.pick_probe(lane, now, self._blocked) if due_probe is not None and due_probe <= now else None
+                probe = self._order.pick_probe(lane, now) if due_probe is not None and due_probe <= now else None
                 if probe is None:
                     wake = opens if due_probe is None else min(opens, due_probe if due_probe > now else now + PROBE_RETRY)
                     break
                 actions.append(self._send(probe, lane, now, probe=True))
                 continue
-            ticket, wake = self._order.pick(lane, now, self._blocked)
+            ticket, wake = self._order.pick(lane, now)
             if ticket is None:
                 break
             actions.append(self._send(ticket, choose(ticket, lane, now), now))
@@ -248,17 +251,21 @@ class Queue:
             if lane.draining:
                 self._lanes.forget(lane)
 
+    def _offer(self, ticket: Ticket, lane: Lane, now: float, actions: list[Action]) -> None:
+        """Send a request that has just begun to wait, if `lane` has room: what waited there before has been looked at."""
+        if lane not in self._watched or lane.wake <= now:
+            self._serve(lane, now, actions)
+        elif lane.opens_at(now) is None:
+            until = blocked(ticket, lane, now) or self._order.hold(ticket, lane, now)
+            if until:
+                lane.wake = min(lane.wake, until)
+            else:
+                actions.append(self._send(ticket, choose(ticket, lane, now), now))
+
     def _has_room(self, ticket: Ticket, lane: Lane, now: float) -> bool:
         """Whether it can be sent without having waited."""
         lane.limit.settle(now)
         return not lane.waiting and lane.opens_at(now) is None and not self._order.hold(ticket, lane, now)
-
-    def _blocked(self, ticket: Ticket, lane: Lane, now: float) -> float:
-        if ticket.not_before > now:
-            return ticket.not_before
-        if ticket.deadline < now:
-            return NEVER  # the timer is late
-        return 0.0 if ticket.candidates.only is lane else barred(ticket, lane, now)
 
     def _send(self, ticket: Ticket, lane: Lane, now: float, *, probe: bool = False) -> Grant:
         session = ticket.whose
@@ -298,7 +305,7 @@ class Queue:
         if self._ask_one_that_is_out(ticket, now, actions):
             return
         for lane in ticket.candidates.lanes:
-            self._serve(lane, now, actions)
+            self._offer(ticket, lane, now, actions)
             if ticket.state is not State.WAITING:
                 return
         self.room.identify(ticket, now)
@@ -332,8 +339,8 @@ class Queue:
     # -- inside: after an attempt
 
     def _learn(self, lane: Lane, lease: Lease, now: float, retry_after: float | None) -> None:
-        """A refusal because too many run."""
-        lane.limit.refuse(lease, now, fresh=lane.pace.is_fresh(lease) and not lane.pace._careful)
+        """A refusal because too many run. Of several in a row only the first says something about slots given back late."""
+        lane.limit.refuse(lease, now, fresh=lane.pace.is_fresh(lease) and not lane.pace.in_trouble)
         self._watched[lane] = None
         if not lease.probe:
             lane.pace.concurrency(lease, now, alone=not lane.limit.leases, retry_after=retry_after)
@@ -349,7 +356,7 @@ class Queue:
         if not session.warm and session.lane is lane:
             session.lane = None  # nothing of it is cached there
         actions: list[Action] = []
-        step, delay = plan(event, self._facts(ticket, event, now, retry_after, same_prompt))
+        step, delay = plan(event, facts_of(ticket, lane, event, now, retry_after=retry_after, same_prompt=same_prompt))
         if step is Step.RELAY:
             ticket.state = State.DONE
             actions.append(Pass(ticket, event, False if event is Event.STOP else None))
@@ -357,25 +364,10 @@ class Queue:
             self._come_back(ticket, event, step, delay, now, actions)
         if lane.out_until:
             self._refuse_the_lost(lane, now, actions)
-        self._serve_all(now, actions)
+            self._serve_all(now, actions)
+        else:
+            self._serve(lane, now, actions)
         return actions
-
-    def _facts(self, ticket: Ticket, event: Event, now: float, retry_after: float | None, same_prompt: int) -> Facts:
-        lane = ticket.lane
-        assert lane is not None
-        if ticket.tries is None:
-            ticket.tries = {}
-        tries = ticket.tries[lane, event] = ticket.tries.get((lane, event), 0) + 1
-        others = (each for each in ticket.candidates.lanes if each is not lane and each not in ticket.avoided)
-        return Facts(
-            tries=tries,
-            can_resend=ticket.can_resend,
-            other=any(not each.is_lost(ticket, now) for each in others),
-            bucket_open=lane.bucket.open,
-            same_prompt=same_prompt,
-            retry_after=retry_after,
-            time_left=ticket.deadline - now,
-        )
 
     def _come_back(self, ticket: Ticket, event: Event, step: Step, delay: float, now: float, actions: list[Action]) -> None:
         """It waits again, with its seniority."""
@@ -395,6 +387,3 @@ class Queue:
         actions: list[Action] = []
         self._serve_all(now, actions)
         return actions
-
-
-__all__ = ["Action", "Candidates", "Grant", "Pass", "Queue", "Reason", "Refusal", "Refuse", "Ticket"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from random import Random
 
-from claude_proxy.routing.fair import lift
 from claude_proxy.routing.lane import Lane, MakeLimit
 from claude_proxy.routing.ticket import Session, Ticket
 
@@ -41,7 +40,7 @@ class Sessions:
             session = self._by_name[ticket.session] = Session()
         ticket.whose = session
         if not session.waiting and not session.running:
-            lift(session, ticket.candidates.lanes)
+            session.lift(ticket.candidates.lanes)
         return session
 
     def _sweep(self, now: float) -> None:

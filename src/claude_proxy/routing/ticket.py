@@ -22,11 +22,12 @@ class Candidates:
         tiers: accounts of equal preference stand together; an earlier tier is asked first.
     """
 
-    __slots__ = ("lanes", "only", "tiers")
+    __slots__ = ("lanes", "members", "only", "tiers")
 
     def __init__(self, tiers: Iterable[Iterable[Lane]]) -> None:
         self.tiers = tuple(tuple(tier) for tier in tiers)
         self.lanes = tuple(dict.fromkeys(lane for tier in self.tiers for lane in tier))
+        self.members = frozenset(self.lanes)
         self.only = self.lanes[0] if len(self.lanes) == 1 else None
         if not self.lanes:
             raise ValueError("a request needs at least one account")
@@ -51,6 +52,11 @@ class Session:
         self.used_at = 0.0
         self.waiting = 0
         self.running = 0
+
+    def lift(self, lanes: Iterable[Lane]) -> None:
+        """It comes, or comes back, and gets no credit for the time in which it asked for nothing."""
+        served = self.lane.virtual if self.lane is not None else min(lane.virtual for lane in lanes)
+        self.virtual = max(self.virtual, served)
 
 
 class State(enum.Enum):
@@ -79,6 +85,7 @@ class Ticket:
         seq: its seniority; the lowest is the oldest.
         since: when it, or the request whose place it continues, arrived.
         lease: the right to send it, while it has one; `lane` is where.
+        home: the account that its session was bound to when it began to wait.
         refusals: how often it was refused and came back.
         not_before: when it may be sent again.
         avoided: accounts that it failed at.
@@ -86,8 +93,8 @@ class Ticket:
     """
 
     __slots__ = (
-        "avoided", "can_resend", "candidates", "deadline", "identity", "key", "lane", "lease", "not_before", "prompt", "refusals",
-        "seq", "session", "since", "state", "tries", "urgency", "whose",
+        "avoided", "can_resend", "candidates", "deadline", "home", "identity", "key", "lane", "lease", "not_before", "prompt",
+        "refusals", "seq", "session", "since", "state", "tries", "urgency", "whose",
     )  # fmt: skip
 
     def __init__(
@@ -114,6 +121,7 @@ class Ticket:
         self.key: Hashable = None
         self.lease: Lease | None = None
         self.lane: Lane | None = None
+        self.home: Lane | None = None
         self.whose: Session | None = None
         self.refusals = 0
         self.not_before = 0.0

@@ -16,7 +16,7 @@ RETRY_LATER = 45.0  # seconds, times at most 1.25 in the client: before the kept
 
 
 class WaitingRoom:
-    """Who waits.
+    """The requests that wait.
 
     Args:
         most: requests that wait at once.
@@ -43,6 +43,9 @@ class WaitingRoom:
         self.soonest = min(self.soonest, ticket.deadline)
         for lane in ticket.candidates.lanes:
             lane.waiting[ticket] = None
+        ticket.home = ticket.whose.lane
+        if ticket.home is not None:
+            ticket.home.homed[ticket] = None
         if ticket.key is not None:
             self._by_key.setdefault(ticket.key, ticket)
 
@@ -53,6 +56,8 @@ class WaitingRoom:
         ticket.whose.waiting -= 1
         for lane in ticket.candidates.lanes:
             lane.waiting.pop(ticket, None)
+        if ticket.home is not None:
+            ticket.home.homed.pop(ticket, None)
         if ticket.key is not None and self._by_key.get(ticket.key) is ticket:
             del self._by_key[ticket.key]
         if not self.tickets:

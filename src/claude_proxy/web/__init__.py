@@ -1,4 +1,4 @@
-"""The start page, the API docs and the probes: everything served here that is not proxied."""
+"""The page, the API, its docs and the probes: everything served here that is not proxied."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from claude_proxy.web.start import start
 from claude_proxy.web.statusline import Door, statusline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from fastapi import FastAPI
 
@@ -36,6 +36,7 @@ def install(
     ready: Callable[[], tuple[bool, str]],
     status: tuple[StatusSource, Door] | None = None,
     viewers: Viewers | None = None,
+    page: Callable[[Request], Awaitable[Response]] | None = None,
 ) -> None:
     """Add `/`, `/login`, `/health`, `/ready`, `/docs`, `/redoc`, `/static`, the API and the answers for everything else to `app`.
 
@@ -45,9 +46,10 @@ def install(
         ready: returns whether new requests are accepted, and if not, a sentence saying why.
         status: builds the status line, and decides who may ask for it.
         viewers: decides who may look; by default this machine's own peers.
+        page: answers browsers at `/`, as `pages.install_pages` returns it.
     """
     viewers = viewers or Viewers()
-    app.include_router(start(facts, ready, viewers))
+    app.include_router(start(facts, ready, viewers, page))
     app.include_router(login(viewers))
     app.include_router(probes(facts, ready))
     if status is not None:

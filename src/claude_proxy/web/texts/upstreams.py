@@ -1,0 +1,41 @@
+"""Upstreams: who is in trouble?"""
+
+TEXTS = {
+    "lead": ("Where requests go, and how it is going there.", "요청이 어디로 가고, 그곳의 상태는 어떤지 보여줍니다."),
+    "name": ("Upstream", "업스트림"),
+    "state": ("State", "상태"),
+    "up": ("up", "정상"),
+    "running": ("Running", "실행 중"),
+    "connections": ("Connections", "연결"),
+    "credential": ("Key", "키"),
+    "held": ("held by the proxy", "프록시가 보관"),
+    "client": ("the client's", "클라이언트의 키"),
+    "requests": ("Requests, last hour", "최근 1시간 요청"),
+    "failed": ("Errors", "오류"),
+    "first_byte": ("First byte", "첫 바이트"),
+    "first_byte_95": ("95% within", "95% 이내"),
+    "errors": ("Errors of the last 24 hours", "최근 24시간 오류"),
+    "error": ("Error", "오류"),
+    "meaning": ("What it means, what to do", "의미와 조치 방법"),
+    "count": ("Count", "횟수"),
+    "last": ("Last", "최근"),
+    "no_errors": ("No errors in the last 24 hours", "최근 24시간 동안 오류가 없습니다"),
+    "no_errors_lead": (
+        "Errors appear here by the provider's own code, with what they mean and what to do.",
+        "오류가 생기면 제공자의 코드별로 의미와 조치 방법이 여기에 표시됩니다.",
+    ),
+    "incidents": ("Incidents", "장애"),
+    "failing": ("failing", "장애 중"),
+    "recovered": ("recovered", "복구됨"),
+    "times": ("{count} failure|{count} failures", "실패 {count}회"),
+    "pushed": ("Pushed to your phone", "휴대전화로 보낸 알림"),
+    "no_incidents": ("No incident is open", "진행 중인 장애가 없습니다"),
+    "no_incidents_lead": (
+        "What is pushed to your phone through ntfy also appears here.",
+        "ntfy로 휴대전화에 보낸 알림이 여기에도 표시됩니다.",
+    ),
+    "notices_off": (
+        "Notices are off. Set NTFY_TOPIC, and errors also reach your phone and this list.",
+        "알림이 꺼져 있습니다. NTFY_TOPIC을 설정하면 오류가 휴대전화와 이 목록에 표시됩니다.",
+    ),
+}

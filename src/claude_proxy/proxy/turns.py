@@ -111,7 +111,9 @@ class Turns:
             await self._wait(call, turn)
         decided, turn.decided = turn.decided, None
         if isinstance(decided, Refuse):
-            raise no_turn(decided, self._account(turn), call.settings.timezone, self._wall() - call.loop.time())
+            account = self._account(turn)
+            call.exchange.upstream, call.exchange.account = account.upstream.name, account.name
+            raise no_turn(decided, account, call.settings.timezone, self._wall() - call.loop.time())
         assert turn.lane is not None
         call.use(turn.candidates.accounts[turn.lane])
 
@@ -265,8 +267,10 @@ class Turns:
         self._arm(loop)
 
     def _account(self, turn: Turn) -> Account:
-        lane = turn.lane or turn.candidates.lanes[0]
-        return turn.candidates.accounts[lane]
+        """The account that it waited for: where it was last, unless a reload has moved it, else the first."""
+        accounts = turn.candidates.accounts
+        lane = turn.lane if turn.lane in accounts else turn.candidates.lanes[0]
+        return accounts[lane]
 
     def _refusal(self, call: Call, result: Result) -> Refusal | None:
         """What the queue is told of an answer that is a refusal; None if it is none, or one that says nothing of the account."""

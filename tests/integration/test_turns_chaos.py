@@ -68,7 +68,7 @@ class Upstream:
 
 
 async def fail_in_turn(upstreams: list[Upstream], troubles: tuple[str, ...], dice: random.Random, seconds: float) -> None:
-    """Change every half second who is in trouble, and in which; the healthy one is known to be well before the others fall ill."""
+    """Change every half second who is in trouble, and in which; the healthy one is well before the others fail."""
     end = asyncio.get_running_loop().time() + seconds
     while asyncio.get_running_loop().time() < end:
         well = dice.choice(upstreams)

@@ -150,9 +150,7 @@ def create_app(
     hosts = hosts_of(upstreams)
     charging = make_charging(hosts)
     notifier = make_notifier(settings, app.state.ids, lambda: ledger, lambda: app.state.reader)
-    on_killed = None if notifier is None else notifier.was_killed
-    ledger: Ledger | None = make_ledger(settings, charging, app.state.ids, on_killed=on_killed)
-    app.state.ledger = ledger
+    ledger = app.state.ledger = make_ledger(settings, charging, app.state.ids, notifier)
     app.state.reader = make_reader(settings, ledger)
     app.state.live = Live()
     siblings = Siblings(settings.data_dir)
@@ -168,8 +166,7 @@ def create_app(
     # `sessions` comes first: it names the project that the others record.
     kept = (watch, ledger, app.state.capture, quota, notifier, learned_limits(turns, settings))
     hang_on(app, sessions, ExchangeLog(), *shared, *listeners, *kept)
-    app.published_under = settings.root_path
-    app.origins = make_origins(settings)
+    app.published_under, app.origins = settings.root_path, make_origins(settings)
     config = Config(settings, make_gate(app, settings), upstreams, routes)
     app.forward = Forward(config, app.state.listeners, app.state.ids, turns)
     status = app.state.status = make_status(app.state.reader, sessions, ledger, charging, hosts, quota)

@@ -71,15 +71,13 @@ def hosts_of(upstreams: Iterable[Upstream]) -> dict[str, str]:
     return {one.name: urlsplit(one.base_url).hostname or "" for one in upstreams}
 
 
-def make_ledger(
-    settings: Settings, charging: Charging, make_id: Ids, *, on_killed: Callable[[float], None] | None = None
-) -> Ledger | None:
+def make_ledger(settings: Settings, charging: Charging, make_id: Ids, notifier: Notifier | None = None) -> Ledger | None:
     """What keeps the books; the database's modules are imported by its thread.
 
     Args:
         charging: prices what is recorded.
         make_id: gets the worker number that the database leases.
-        on_killed: told in that thread when an earlier process is found dead: its last sign of life (Unix seconds).
+        notifier: told in that thread when an earlier process is found dead.
     """
     if not settings.ledger:
         return None
@@ -89,7 +87,7 @@ def make_ledger(
         from claude_proxy.ledger.opening import Opener
 
         charging.ready()
-        on_unclean = (lambda dead: None) if on_killed is None else (lambda dead: on_killed(dead.seen / 1000))
+        on_unclean = (lambda dead: None) if notifier is None else (lambda dead: notifier.was_killed(dead.seen / 1000))
         return Opener(options, make_id, say, on_unclean=on_unclean)
 
     return Ledger(opener, price=charging)

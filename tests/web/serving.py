@@ -85,6 +85,9 @@ def without_books(live: Live, siblings: Siblings, upstreams: Callable[[], list[d
     def none() -> Any:
         raise AssertionError("there are no books to open")
 
+    async def no_incidents() -> list[dict[str, Any]]:
+        return []
+
     reader = Reader(none, shut=lambda: "No books are kept here: LEDGER is off.")
     return Sources(reader, live, Machine(live, siblings, upstreams), "UTC", incidents=no_incidents, settings=nothing)
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, func, literal_column, or_, select, true
+from sqlalchemy import ColumnElement, Connection, Engine, and_, func, literal_column, or_, select, true
 from sqlalchemy.exc import DBAPIError
 
 from claude_proxy import ids
 from claude_proxy.ledger import periods
 from claude_proxy.ledger import tables as t
-from claude_proxy.ledger.answers import amounts, attempt_item, exchange_item, rfc3339
+from claude_proxy.ledger.answers import attempt_item, exchange_item
 from claude_proxy.ledger.database import Connect, file_connect, postgres_engine, sqlite_engine, trouble
 from claude_proxy.ledger.errors import errors, speeds
 from claude_proxy.ledger.incidents import newest
@@ -22,6 +22,7 @@ from claude_proxy.ledger.minutes import minutes
 from claude_proxy.ledger.options import FILE, IncidentRow, NotReadable, Options, TooSlow
 from claude_proxy.ledger.quotas import quota
 from claude_proxy.ledger.schema import HEAD, version_of
+from claude_proxy.ledger.sessions import Story, named_like, neighbours, story, with_sums
 from claude_proxy.ledger.usage import BY, DIMENSIONS, By, Dimension, bounds, text_id, texts_of, totals_of, usage
 
 __all__ = ["MAX_LIMIT", "Books", "NotReadable", "TooSlow"]
@@ -65,6 +66,7 @@ class Books:
         before: str | None = None,
         *,
         session: str | None = None,
+        agent: str | None = None,
         model: str | None = None,
         status: str | None = None,
         since: float | None = None,
@@ -75,7 +77,7 @@ class Books:
         Args:
             limit: 1 to 1000.
             before: the `next` of the page before: an exchange's id.
-            session, model: as the client named them.
+            session, agent, model: as the client named them; an empty text means "none".
             status: a number such as "429", a class such as "5xx", or "failed".
             since, until: Unix seconds between which they began.
 
@@ -90,7 +92,7 @@ class Books:
         condition = and_(true() if before is None else t.exchange.c.id < ids.decode(before), _of_status(status))
         condition = and_(condition, *_between(since, until))
         with self._reading() as connection:
-            for kind, wanted in (("session", session), ("model", model)):
+            for kind, wanted in (("session", session), ("agent", agent), ("model", model)):
                 if wanted is not None:
                     number = text_id(connection, kind, wanted)
                     if number is None:
@@ -136,12 +138,18 @@ class Books:
 
     # -- sessions
 
-    def sessions(self, limit: int = 50, before: str | None = None, *, project: str | None = None) -> dict[str, Any]:
-        """Sessions, the one that was active last first, with their sums. Arguments and errors as in `exchanges`."""
+    def sessions(
+        self, limit: int = 50, before: str | None = None, *, project: str | None = None, search: str | None = None
+    ) -> dict[str, Any]:
+        """Sessions, the one that was active last first, with their sums. Arguments and errors as in `exchanges`.
+
+        Args:
+            search: only those whose own or whose project's name contains this, in any case.
+        """
         _check_limit(limit)
         c = t.session.c
         with self._reading() as connection:
-            condition = _before(before)
+            condition = and_(_before(before), true() if search is None else named_like(search))
             if project is not None:
                 number = text_id(connection, "project", project)
                 if number is None:
@@ -149,7 +157,7 @@ class Books:
                 condition = and_(condition, c.project == number)
             page = select(t.session).where(condition).order_by(c.last_seen.desc(), c.id.desc()).limit(limit + 1)
             found = connection.execute(page).all()
-            items = self._with_sums(connection, found[:limit])
+            items = with_sums(connection, found[:limit])
         last = found[limit - 1] if len(found) > limit else None
         return {"items": items, "next": None if last is None else f"{last.last_seen}-{last.id}"}
 
@@ -158,8 +166,19 @@ class Books:
         with self._reading() as connection:
             number = text_id(connection, "session", session)
             found = connection.execute(select(t.session).where(t.session.c.id == number)).all() if number else []
-            items = self._with_sums(connection, found)
+            items = with_sums(connection, found)
         return items[0] if items else None
+
+    def story(self, session: str) -> Story:
+        """What a session's own exchanges say of it, with texts; see `sessions.Story`. Raises NotReadable."""
+        with self._reading() as connection:
+            return story(connection, text_id(connection, "session", session))
+
+    def neighbours(self, number: str) -> dict[str, str | None]:
+        """The exchanges next to one in its session, as {"previous", "next"}: ids, or None. Raises as `exchanges` does."""
+        with self._reading() as connection:
+            found = neighbours(connection, ids.decode(number))
+        return {place: None if key is None else ids.encode(key) for place, key in found.items()}
 
     def projects(self, sessions: Iterable[str]) -> dict[str, str]:
         """The project of each of some sessions, as far as it is known. Raises NotReadable."""
@@ -196,25 +215,6 @@ class Books:
                 within = and_(c.bucket >= first, c.bucket <= last, c.session == number)
                 parts = connection.execute(select(*sums).where(within)).all()
         return totals_of(parts), frozenset(numbers[one] for one in there)
-
-    def _with_sums(self, connection: Connection, sessions: list[Row[Any]] | Any) -> list[dict[str, Any]]:
-        if not sessions:
-            return []
-        c = t.rollup.c
-        within = and_(
-            c.bucket >= min(row.first_seen for row in sessions) // t.BUCKET_MS,
-            c.bucket <= max(row.last_seen for row in sessions) // t.BUCKET_MS,
-            c.session.in_([row.id for row in sessions]),
-        )
-        sums = [func.sum(c[key]).label(key) for key in t.ROLLUP_SUMS]
-        parts = connection.execute(select(c.session, c.agent, c.model, *sums).where(within).group_by(c.session, c.agent, c.model))
-        by_session: dict[int, list[Row[Any]]] = {row.id: [] for row in sessions}
-        for part in parts:
-            by_session[part.session].append(part)
-        numbers = {row.id for row in sessions} | {row.project for row in sessions}
-        numbers |= {number for rows in by_session.values() for row in rows for number in (row.agent, row.model)}
-        texts = texts_of(connection, numbers)
-        return [_session_item(row, by_session[row.id], texts) for row in sessions]
 
     # -- sums
 
@@ -372,22 +372,3 @@ def _before(cursor: str | None) -> ColumnElement[bool]:
 
 def _ids_in(rows: Any, columns: tuple[str, ...]) -> set[int]:
     return {row._mapping[column] for row in rows for column in columns}
-
-
-def _session_item(row: Row[Any], parts: list[Row[Any]], texts: Mapping[int, str]) -> dict[str, Any]:
-    return {
-        "session": texts.get(row.id),
-        "project": texts.get(row.project),
-        "first_seen": rfc3339(row.first_seen),
-        "last_seen": rfc3339(row.last_seen),
-        "models": sorted({texts[part.model] for part in parts if part.model}),
-        **amounts(totals_of(parts)),
-        "agents": _per_agent(parts, texts),
-    }
-
-
-def _per_agent(parts: list[Row[Any]], texts: Mapping[int, str]) -> list[dict[str, Any]]:
-    agents: dict[int, list[Row[Any]]] = {}
-    for part in parts:
-        agents.setdefault(part.agent, []).append(part)
-    return [{"agent": texts.get(agent), **amounts(totals_of(rows))} for agent, rows in sorted(agents.items())]

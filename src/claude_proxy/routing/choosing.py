@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 
 from claude_proxy.routing.lane import NEVER, Lane
+from claude_proxy.routing.plan import Event, Facts
 from claude_proxy.routing.ticket import Session, Ticket
 
 LONG = 60.0  # seconds of predicted wait at its own account, above which a request may go to another one
@@ -120,3 +121,20 @@ def bind(ticket: Ticket, lane: Lane, now: float) -> None:
         lane.spread += 1 / lane.weight
         session.lift((lane,))
     session.used_at = now
+
+
+def facts_of(ticket: Ticket, lane: Lane, event: Event, now: float, *, retry_after: float | None, same_prompt: int) -> Facts:
+    """What decides about another attempt of a request that ended with `event` at `lane`; counts this try."""
+    if ticket.tries is None:
+        ticket.tries = {}
+    tries = ticket.tries[lane, event] = ticket.tries.get((lane, event), 0) + 1
+    others = (each for each in ticket.candidates.lanes if each is not lane and each not in ticket.avoided)
+    return Facts(
+        tries=tries,
+        can_resend=ticket.can_resend,
+        other=any(not each.is_lost(ticket, now) for each in others),
+        bucket_open=lane.bucket.open,
+        same_prompt=same_prompt,
+        retry_after=retry_after,
+        time_left=ticket.deadline - now,
+    )

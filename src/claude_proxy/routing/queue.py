@@ -11,12 +11,12 @@ import math
 from collections.abc import Mapping
 from random import Random
 
-from claude_proxy.routing.choosing import bind, blocked, choose
+from claude_proxy.routing.choosing import bind, blocked, choose, facts_of
 from claude_proxy.routing.classes import Urgency
 from claude_proxy.routing.fair import Fair, correct
 from claude_proxy.routing.lane import MEMORY, NEVER, OUT_PROBE, Lane, MakeLimit
 from claude_proxy.routing.limit import PROBE_RETRY, Lease, Limit
-from claude_proxy.routing.plan import LONG_WAIT, TABLE, Event, Facts, Step, plan
+from claude_proxy.routing.plan import LONG_WAIT, TABLE, Event, Step, plan
 from claude_proxy.routing.sessions import Lanes, Learned, Sessions
 from claude_proxy.routing.ticket import Action, Candidates, Grant, Pass, Reason, Refusal, State, Ticket
 from claude_proxy.routing.waiting import MOST, WaitingRoom
@@ -356,7 +356,7 @@ class Queue:
         if not session.warm and session.lane is lane:
             session.lane = None  # nothing of it is cached there
         actions: list[Action] = []
-        step, delay = plan(event, self._facts(ticket, event, now, retry_after, same_prompt))
+        step, delay = plan(event, facts_of(ticket, lane, event, now, retry_after=retry_after, same_prompt=same_prompt))
         if step is Step.RELAY:
             ticket.state = State.DONE
             actions.append(Pass(ticket, event, False if event is Event.STOP else None))
@@ -368,23 +368,6 @@ class Queue:
         else:
             self._serve(lane, now, actions)
         return actions
-
-    def _facts(self, ticket: Ticket, event: Event, now: float, retry_after: float | None, same_prompt: int) -> Facts:
-        lane = ticket.lane
-        assert lane is not None
-        if ticket.tries is None:
-            ticket.tries = {}
-        tries = ticket.tries[lane, event] = ticket.tries.get((lane, event), 0) + 1
-        others = (each for each in ticket.candidates.lanes if each is not lane and each not in ticket.avoided)
-        return Facts(
-            tries=tries,
-            can_resend=ticket.can_resend,
-            other=any(not each.is_lost(ticket, now) for each in others),
-            bucket_open=lane.bucket.open,
-            same_prompt=same_prompt,
-            retry_after=retry_after,
-            time_left=ticket.deadline - now,
-        )
 
     def _come_back(self, ticket: Ticket, event: Event, step: Step, delay: float, now: float, actions: list[Action]) -> None:
         """It waits again, with its seniority."""

@@ -12,7 +12,11 @@ from claude_proxy.web.pages.visit import Page, Visit
 async def show(visit: Visit) -> Page:
     """Send the browser to the exchange or the session of that id, else to the sessions that have the text in their names."""
     wanted = visit.query("q").strip()
-    found = await visit.ask(lambda books: _found(books, wanted)) if wanted else "sessions"
+    running = (await visit.site.sources.machine.running()).items if wanted else []
+    if any(one["id"] == wanted.lower() for one in running):  # the books do not have it yet
+        found = f"exchanges/{quote(wanted.lower(), safe='')}"
+    else:
+        found = await visit.ask(lambda books: _found(books, wanted)) if wanted else "sessions"
     return Page("error.html", visit.text("shell.search"), {"sentence": wanted}, 303, {"location": visit.root + found})
 
 

@@ -271,7 +271,10 @@ EXCERPT = 90  # characters on each side of a hit
 
 
 class Hit(NamedTuple):
-    """Where a text was found: the part, and what stands before, at and after its first place there."""
+    """Where a text was found: the part, and what stands before, at and after its first place there.
+
+    The three are empty where the text is not among what may be shown.
+    """
 
     part: Part
     before: str
@@ -283,21 +286,27 @@ def search(parts: Sequence[Part], wanted: str, clean: Callable[[str], str], limi
     """The parts that contain a text, whatever its case, and how many there are.
 
     Args:
-        clean: makes what is shown safe.
+        clean: makes what is shown safe. It is given whole texts: a credential is not recognised by a piece of it.
         limit: most hits that are returned.
     """
     hits: list[Hit] = []
-    folded, count = wanted.casefold(), 0
+    count = 0
     for part in parts:
         text = f"{part.name} {part.text}" if part.kind in (Kind.CALL, Kind.TOOL) else part.text
-        lower = text.casefold()
-        at = lower.find(folded)
-        if at < 0:
-            continue
-        count += 1
-        if len(hits) < limit:
-            at = at if len(lower) == len(text) else max(0, text.lower().find(wanted.lower()))
-            end = at + len(wanted)
-            pieces = (text[max(0, at - EXCERPT) : at], text[at:end], text[end : end + EXCERPT])
-            hits.append(Hit(part, *(" ".join(clean(piece).split("\n")) for piece in pieces)))
+        if wanted.casefold() in text.casefold():
+            count += 1
+            if len(hits) < limit:
+                hits.append(_hit(part, clean(text), wanted))
     return hits, count
+
+
+def _hit(part: Part, text: str, wanted: str) -> Hit:
+    folded = text.casefold()
+    same = len(folded) == len(text)  # else a letter became two, and places differ
+    at = folded.find(wanted.casefold()) if same else text.lower().find(wanted.lower())
+    if at < 0:
+        return Hit(part, "", "", "")
+    end = at + len(wanted)
+    pieces = (text[max(0, at - EXCERPT) : at], text[at:end], text[end : end + EXCERPT])
+    before, found, after = (piece.replace("\n", " ") for piece in pieces)
+    return Hit(part, before, found, after)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from claude_proxy.errors import BadRequest
@@ -12,8 +13,6 @@ from claude_proxy.web.pages.visit import Page, Visit
 
 if TYPE_CHECKING:
     from datetime import tzinfo
-
-    from claude_proxy.ledger.queries import Books
 
 MAX_ROWS = 50
 Item = dict[str, Any]
@@ -35,26 +34,20 @@ async def show(visit: Visit) -> Page:
         raise BadRequest(str(error), code="bad_parameter") from None
     shared: Item = {"since": since, "until": until, "timezone": choice.timezone, "filters": choice.filters}
 
-    def question(books: Books) -> Item:
-        over_time = books.usage(period, breakdown=True, **shared)
-        groups = books.usage(choice.by, **shared)["groups"]
-        return {
-            "over_time": over_time,
-            "groups": groups[:MAX_ROWS],
-            "more": len(groups) - MAX_ROWS,
-            "plans": books.quota()["items"],
-        }
-
-    found = await visit.ask(question)
+    over_time, groups, plans = await asyncio.gather(  # each in a thread of its own, where SQLite works at the same time
+        visit.ask(lambda books: books.usage(period, breakdown=True, **shared)),
+        visit.ask(lambda books: books.usage(choice.by, **shared)["groups"]),
+        visit.ask(lambda books: books.quota()["items"]),
+    )
     spans = periods.spans(period, periods.quarter(since), periods.quarter_after(until), where)
     context = {
         "choice": choice,
         "period": period,
-        "totals": found["over_time"]["totals"],
-        "chart": chart.chart(choice.measure, period, spans, found["over_time"]["groups"], visit.text),
-        "groups": [row(choice, group) for group in found["groups"]],
-        "more": max(0, found["more"]),
-        "plans": found["plans"],
+        "totals": over_time["totals"],
+        "chart": chart.chart(choice.measure, period, spans, over_time["groups"], visit.text),
+        "groups": [row(choice, group) for group in groups[:MAX_ROWS]],
+        "more": max(0, len(groups) - MAX_ROWS),
+        "plans": plans,
         "options": {"span": options(SPANS, choice.span), "period": PERIODS, "by": GROUPS, "measure": MEASURES},
     }
     return Page("usage.html", visit.text("shell.usage"), context)

@@ -49,7 +49,7 @@ TEXTS = {
     "time": ("Time", "기간"),
     "main": ("main conversation", "주 대화"),
     "agent": ("Agent", "에이전트"),
-    "only": ("Only what {agent} sent.", "{agent}이(가) 보낸 요청만 표시합니다."),
+    "only": ("Only these requests: {agent}.", "{agent}의 요청만 표시합니다."),
     "show_all": ("Show all", "모두 보기"),
     "breaks": ("What broke the prompt cache", "프롬프트 캐시가 깨진 원인"),
     "breaks_lead": (

@@ -121,25 +121,27 @@ def timed(proxy: Proxy, path: str) -> list[float]:
     """Milliseconds of some calls, sorted.
 
     Raises:
-        RuntimeError: the answer is not 200.
+        RuntimeError: the answer is neither 200 nor "this took longer than 1 s".
     """
     found = []
     for _ in range(TURNS):
         started = time.perf_counter()
         status, body = proxy.get(path)
         found.append((time.perf_counter() - started) * 1000)
-        if status != 200:
+        if status != 200 and b"took longer" not in body:
             raise RuntimeError(f"{path}: {status} {body[:200]!r}")
     return sorted(found)
 
 
 def calls(proxy: Proxy) -> None:
     """Print the time of each call."""
-    print(f"{'over HTTP':44}{'median':>10}{'worst':>10} ms")
+    print(f"{'over HTTP':44}{'median':>10}{'worst':>10}{'CPU':>10} ms")
     for name, path in paths(proxy).items():
+        before = processes.cpu_seconds(proxy.pid)
         took = timed(proxy, path)
+        cpu = (processes.cpu_seconds(proxy.pid) - before) / TURNS * 1000
         over = f"   OVER {SLOW}" if took[TURNS // 2] > SLOW else ""
-        print(f"{name:44}{took[TURNS // 2]:10.1f}{took[-1]:10.1f}{over}")
+        print(f"{name:44}{took[TURNS // 2]:10.1f}{took[-1]:10.1f}{cpu:10.1f}{over}")
 
 
 def stats(folder: Path) -> None:

@@ -76,7 +76,13 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "ntfy_topic": ("my-topic_1", '"my-topic_1"', "my-topic_1"),
     "ntfy_server": ("http://localhost:8090", '"http://localhost:8090"', "http://localhost:8090"),
     "ntfy_token": ("tk_1", '"tk_1"', SecretStr("tk_1")),
+    "ntfy_user": ("phil", '"phil"', "phil"),
+    "ntfy_password": ("p w", '"p w"', SecretStr("p w")),
     "ntfy_via": ("cli", '"cli"', "cli"),
+    "ntfy_min_priority": ("4", "4", 4),
+    "ntfy_language": ("KO", '"ko"', "ko"),
+    "quiet_hours": ("23-7:30", '"23:00-07:30"', "23:00-07:30"),
+    "daily_summary": ("9:00", '"09:00"', "09:00"),
 }
 
 
@@ -292,7 +298,7 @@ def test_what_bind_gives_has_its_source() -> None:
 
 
 def test_the_secrets_are_known() -> None:
-    assert {"upstream_api_key", "proxy_api_key", "admin_token", "database_url", "ntfy_token"} == SECRETS
+    assert {"upstream_api_key", "proxy_api_key", "admin_token", "database_url", "ntfy_token", "ntfy_password"} == SECRETS
 
 
 @pytest.mark.parametrize("name", sorted(SECRETS))
@@ -400,6 +406,15 @@ def test_the_cause_of_a_settings_error_is_not_chained_where_it_would_show_values
         ("base_url", "api.z.ai", "expected a URL such as https://api.z.ai/api/anthropic"),
         ("base_url", "http://h:x", "expected a URL such as https://api.z.ai/api/anthropic"),
         ("ntfy_server", "ntfy.sh", "expected a URL such as https://ntfy.sh"),
+        ("ntfy_min_priority", "0", "expected a whole number from 1 to 5"),
+        ("ntfy_min_priority", "urgent", "expected a whole number from 1 to 5"),
+        ("ntfy_language", "de", "expected en or ko"),
+        ("quiet_hours", "23:00", "expected a span of the day such as 23:00-07:00"),
+        ("quiet_hours", "23:00-24:00", "expected a span of the day such as 23:00-07:00"),
+        ("quiet_hours", "07:00-07:00", "expected a span of the day such as 23:00-07:00"),
+        ("daily_summary", "25:00", "expected a time of day such as 09:00"),
+        ("daily_summary", "noon", "expected a time of day such as 09:00"),
+        ("public_url", "claude.example.com", "expected a URL such as https://proxy.example.com"),
         ("ntfy_topic", "a b", "expected 1 to 64 letters, digits, hyphens or underscores, such as claude-7f3a9c"),
     ],
 )

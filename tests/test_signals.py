@@ -10,7 +10,7 @@ from types import FrameType
 
 import pytest
 
-from claude_proxy.signals import STOPPING, on_stop_signal
+from claude_proxy.signals import STOPPING, hung_up, on_hangup, on_stop_signal
 
 
 @pytest.fixture(autouse=True)
@@ -99,3 +99,15 @@ def test_a_signal_that_nobody_else_handles_still_ends_the_process() -> None:
     path = {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, env=os.environ | path, check=False)
     assert (done.returncode, done.stdout) == (-signal.SIGTERM, b"told")
+
+
+def test_a_hangup_is_passed_on_to_whoever_registered_until_they_take_it_back() -> None:
+    acted: list[str] = []
+    assert hung_up() is False
+    forget_first, forget_second = on_hangup(lambda: acted.append("first")), on_hangup(lambda: acted.append("second"))
+    assert hung_up() is True
+    forget_first()
+    assert hung_up() is True
+    forget_second()
+    assert hung_up() is False
+    assert acted == ["first", "second", "second"]

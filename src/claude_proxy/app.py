@@ -37,8 +37,10 @@ from claude_proxy.observe.sources import Sources
 from claude_proxy.parts import (
     advise,
     hosts_of,
+    learned_limits,
     make_capture,
     make_charging,
+    make_incidents,
     make_kept,
     make_ledger,
     make_notifier,
@@ -46,6 +48,7 @@ from claude_proxy.parts import (
     make_quota_poll,
     make_reader,
     make_status,
+    make_turns,
     make_viewers,
     watched_quotas,
 )
@@ -53,6 +56,7 @@ from claude_proxy.proxy.client import Receive, Scope, Send
 from claude_proxy.proxy.config import Config
 from claude_proxy.proxy.forward import Forward
 from claude_proxy.proxy.target import PREFIX, below_prefix
+from claude_proxy.proxy.turns import Turns
 from claude_proxy.reload import Reloader
 from claude_proxy.settings import Loaded, Settings, load, unread_sentence
 from claude_proxy.signals import on_hangup, on_stop_signal
@@ -136,11 +140,9 @@ def create_app(
     Raises:
         SettingsError: with a sentence for each invalid setting.
     """
-    if settings is None:
-        settings = (read := read or reader_of(default_base_url, beside))()
-    loaded = settings if isinstance(settings, Loaded) else Loaded.of(settings)
+    read = read or (reader_of(default_base_url, beside) if settings is None else None)
+    loaded = taken(settings, read)
     settings, origins = loaded.settings, loaded.sources
-    open_log(loaded)
     app = bare_app()
     app.state = State({"settings": settings, "draining": False, "ids": Ids()})
     secret = app.state.client_secret = ClientSecret(settings.data_dir)
@@ -148,29 +150,29 @@ def create_app(
     upstreams = make_upstreams(loaded.upstreams, routes, settings, client_secret=secret)
     hosts = hosts_of(upstreams)
     charging = make_charging(hosts)
-    ledger = app.state.ledger = make_ledger(settings, charging, app.state.ids)
+    notifier = make_notifier(settings, app.state.ids, lambda: ledger, lambda: app.state.reader)
+    ledger = app.state.ledger = make_ledger(settings, charging, app.state.ids, notifier)
     app.state.reader = make_reader(settings, ledger)
     app.state.live = Live()
     siblings = Siblings(settings.data_dir)
-    quota = make_quota_poll(settings, upstreams, ledger, QuotaSharing(siblings, lambda: counted.leads))
-    notifier = make_notifier(settings)
+    quota = make_quota_poll(settings, upstreams, ledger, QuotaSharing(siblings, lambda: counted.leads), notifier)
     app.state.capture = make_capture(settings, loaded.upstreams)
     counted = Metrics(sources(app, notifier, charging, quota), data_dir=settings.data_dir)
     app.state.machine = machine = machine_of(app, siblings)
     app.state.together = together_of(app, siblings, charging)
     sessions = Sessions(projects=settings.project_names)
     watch = None if ledger is None else CacheObserver()
+    turns = make_turns(settings)
     shared = (counted, app.state.live, siblings, machine)
     # `sessions` comes first: it names the project that the others record.
-    hang_on(app, sessions, ExchangeLog(), *shared, *listeners, watch, ledger, app.state.capture, quota, notifier)
-    app.published_under = settings.root_path
-    app.origins = make_origins(settings)
+    kept = (watch, ledger, app.state.capture, quota, notifier, learned_limits(turns, settings))
+    hang_on(app, sessions, ExchangeLog(), *shared, *listeners, *kept)
+    app.published_under, app.origins = settings.root_path, make_origins(settings)
     config = Config(settings, make_gate(app, settings), upstreams, routes)
-    app.forward = Forward(config, app.state.listeners, app.state.ids)
-    windows = quota.windows if quota is not None else tuple
-    status = app.state.status = make_status(app.state.reader, sessions, ledger, charging, hosts, windows)
+    app.forward = Forward(config, app.state.listeners, app.state.ids, turns)
+    status = app.state.status = make_status(app.state.reader, sessions, ledger, charging, hosts, quota)
     door = Door(settings, sessions)
-    app.state.reloader = None if read is None else make_reloader(app, loaded, read, Followers(hosts, door, quota))
+    app.state.reloader = None if read is None else make_reloader(app, loaded, read, Followers(hosts, door, quota, turns))
     app.state.viewers = make_viewers(settings)
     admin = require_viewer(app.state.viewers)
     known = api_sources(app, settings, notifier, origins)
@@ -180,12 +182,17 @@ def create_app(
     return app
 
 
-def open_log(loaded: Loaded) -> None:
-    """Set up the log, and say once if there is a settings file that is not read."""
+def taken(settings: Settings | Loaded | None, read: Callable[[], Loaded] | None) -> Loaded:
+    """The settings to begin with, given or read; logging is configured by them."""
+    if settings is None:
+        assert read is not None
+        settings = read()
+    loaded = settings if isinstance(settings, Loaded) else Loaded.of(settings)
     told = structlog.is_configured()  # by serve or gunicorn_conf.py, which have logged it once for all workers
     logs.configure(loaded.settings.log_level, loaded.settings.log_format)
     if loaded.unread is not None and not told:
         log.warning("option", note=unread_sentence(loaded.unread))
+    return loaded
 
 
 def hang_on(app: App, *listeners: Listener | None) -> None:
@@ -210,6 +217,7 @@ class Followers(NamedTuple):
     hosts: dict[str, str]
     door: Door
     quota: QuotaPoll | None
+    turns: Turns | None
 
     def follow(self, config: Config) -> None:
         """A new configuration is in force."""
@@ -217,6 +225,8 @@ class Followers(NamedTuple):
         self.door.follow(config.settings)
         if self.quota is not None:
             self.quota.follow(watched_quotas(config.upstreams))
+        if self.turns is not None:
+            self.turns.follow(config, asyncio.get_running_loop())
 
 
 def make_reloader(app: App, loaded: Loaded, read: Callable[[], Loaded], followers: Followers) -> Reloader:
@@ -281,8 +291,8 @@ def api_sources(app: App, settings: Settings, notifier: Notifier | None, origins
         live=app.state.live,
         machine=app.state.machine,
         timezone=settings.timezone,
-        incidents=lambda: [] if notifier is None else notifier.incidents(),
         settings=lambda: [items.setting(app.forward.config.settings, field, origins) for field in Settings.model_fields],
+        incidents=make_incidents(notifier, app.state.reader),
     )
 
 

@@ -12,11 +12,13 @@ ProxyError
 │   └── TooManyTries         429 rate_limit_error
 ├── UpstreamError     5xx    the upstream's side, or the network to it
 │   ├── ConnectFailed        502 api_error      (name, route, refused, TLS, tunnel)
+│   │   └── Untrusted        502 api_error      (the certificate is not trusted)
 │   ├── ConnectionLost       502 api_error      (closed before an answer)
 │   ├── BadResponse          502 api_error      (not HTTP, or not what was asked)
 │   ├── UpstreamTimeout      504 timeout_error  (connect, write, response head)
 │   ├── UpstreamRedirect     502 api_error      (BASE_URL leads elsewhere)
-│   └── UpstreamIsSelf       508 api_error
+│   ├── UpstreamIsSelf       508 api_error
+│   └── NoTurn               429 rate_limit_error (the account's limit: it waited for too long, or the account is out)
 ├── Unavailable       503    our own side: draining, full, or out of descriptors, memory or threads
 └── NoBooks           503    the ledger cannot be read: off, locked, not there yet, or the question takes too long
 
@@ -148,6 +150,10 @@ class ConnectFailed(UpstreamError):
     code = "connect_failed"
 
 
+class Untrusted(ConnectFailed):
+    """502: the upstream's certificate is not trusted; another try would fail the same way."""
+
+
 class ConnectionLost(UpstreamError):
     """502: the upstream closed the connection before it answered."""
 
@@ -183,6 +189,26 @@ class UpstreamIsSelf(UpstreamError):
     code = "upstream_is_self"
     side: Side = "proxy"
     should_retry = False
+
+
+class NoTurn(UpstreamError):
+    """429 in our words: the request was not sent, because its account takes no more for now.
+
+    A 529 would lose the words at some models, and a 401 would be tried eleven times (docs/facts.md, "Retries").
+
+    Args:
+        should_retry: False if trying again cannot help soon.
+        retry_after: seconds; at most 60, because Claude Code reads more as "stop".
+    """
+
+    status = 429
+    type = "rate_limit_error"
+    code = "no_turn"
+
+    def __init__(self, message: str, *, code: str, should_retry: bool | None = None, retry_after: int | None = None) -> None:
+        super().__init__(message, code=code)
+        self.should_retry = should_retry
+        self.retry_after = retry_after
 
 
 class Unavailable(ProxyError):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import msgspec
 import structlog
 
 from claude_proxy import __version__
@@ -17,22 +19,25 @@ from claude_proxy.exchange import Listener
 from claude_proxy.ids import Ids
 from claude_proxy.ledger import Ledger, Options, prices
 from claude_proxy.ledger.charging import Charging
-from claude_proxy.ledger.options import Say, Store
+from claude_proxy.ledger.options import IncidentRow, NotReadable, Sample, Say, Store
 from claude_proxy.ledger.prices import Prices
+from claude_proxy.ledger.prices.quota import Quota
 from claude_proxy.ledger.reader import Reader
+from claude_proxy.observe.election import Election
 from claude_proxy.observe.quota import QuotaPoll, Watched
 from claude_proxy.observe.quota_sharing import QuotaSharing
 from claude_proxy.observe.session_sums import Booked, SessionSums
 from claude_proxy.observe.sessions import Sessions
-from claude_proxy.observe.sources import QuotaWindow
 from claude_proxy.observe.status import StatusSource
 from claude_proxy.proxy.config import Upstream
+from claude_proxy.proxy.learned import LearnedLimits
+from claude_proxy.proxy.turns import Turns
 from claude_proxy.settings import SECRETS, Settings, UpstreamSettings, default_upstream
 
 if TYPE_CHECKING:
     from claude_proxy.exchange import Failure
     from claude_proxy.ledger.queries import Books
-    from claude_proxy.notify import Notifier
+    from claude_proxy.notify import Figures, Notifier, Report
     from claude_proxy.notify.advice import Advice
     from claude_proxy.protocol.providers import Provider
     from claude_proxy.web.pages.conversation_kept import Kept
@@ -67,12 +72,13 @@ def hosts_of(upstreams: Iterable[Upstream]) -> dict[str, str]:
     return {one.name: urlsplit(one.base_url).hostname or "" for one in upstreams}
 
 
-def make_ledger(settings: Settings, charging: Charging, make_id: Ids) -> Ledger | None:
+def make_ledger(settings: Settings, charging: Charging, make_id: Ids, notifier: Notifier | None = None) -> Ledger | None:
     """What keeps the books; the database's modules are imported by its thread.
 
     Args:
         charging: prices what is recorded.
         make_id: gets the worker number that the database leases.
+        notifier: told in that thread when an earlier process is found dead.
     """
     if not settings.ledger:
         return None
@@ -82,7 +88,8 @@ def make_ledger(settings: Settings, charging: Charging, make_id: Ids) -> Ledger 
         from claude_proxy.ledger.opening import Opener
 
         charging.ready()
-        return Opener(options, make_id, say)
+        on_unclean = (lambda dead: None) if notifier is None else (lambda dead: notifier.was_killed(dead.seen / 1000))
+        return Opener(options, make_id, say, on_unclean=on_unclean)
 
     return Ledger(opener, price=charging)
 
@@ -112,18 +119,29 @@ def make_reader(settings: Settings, ledger: Ledger | None) -> Reader:
 
 
 def make_quota_poll(
-    settings: Settings, upstreams: Iterable[Upstream], ledger: Ledger | None, sharing: QuotaSharing | None = None
+    settings: Settings,
+    upstreams: Iterable[Upstream],
+    ledger: Ledger | None,
+    sharing: QuotaSharing | None = None,
+    notifier: Notifier | None = None,
 ) -> QuotaPoll | None:
-    """What asks the providers' quota endpoints, if there are any and their answers can be kept."""
+    """What asks the providers' quota endpoints, if there are any and somebody wants their answers."""
     watched = watched_quotas(upstreams)
-    if ledger is None or not watched or not settings.quota_poll:
+    if (ledger is None and notifier is None) or not watched or not settings.quota_poll:
         return None
     key = settings.proxy_api_key
 
     def is_own_key(shown_: bytes) -> bool:
         return key is not None and shows([(b"authorization", b"Bearer " + shown_)], key.get_secret_value().encode())
 
-    return QuotaPoll(watched, ledger.writer.put_sample, is_own_key=is_own_key, sharing=sharing)
+    def keep(sample: Sample) -> None:
+        if ledger is not None:
+            ledger.writer.put_sample(sample)
+        if notifier is not None:
+            plan = Quota(None, sample.windows).plan
+            notifier.quota_seen(sample.upstream, [(one.name, one.ratio, one.resets_at) for one in plan if one.ratio is not None])
+
+    return QuotaPoll(watched, keep, is_own_key=is_own_key, sharing=sharing)
 
 
 def watched_quotas(upstreams: Iterable[Upstream]) -> list[Watched]:
@@ -172,21 +190,22 @@ def make_status(
     ledger: Ledger | None,
     charging: Charging,
     upstreams: Mapping[str, str],
-    quota: Callable[[], Iterable[QuotaWindow]],
+    quota: QuotaPoll | None,
 ) -> StatusSource:
     """What the status line says; it asks the ledger in a thread, and the database's modules come with the first question.
 
     Args:
         upstreams: host name by upstream.
-        quota: the plan's windows.
+        quota: knows the plan's windows.
     """
+    windows = tuple if quota is None else quota.windows
     if ledger is None:
-        return StatusSource(sessions, hosts=upstreams, quota=quota)
+        return StatusSource(sessions, hosts=upstreams, quota=windows)
 
     def booked(session: str, ended: Sequence[str]) -> Booked:
         return Booked(*reader.books().session_sums(session, ended))
 
-    return StatusSource(sessions, SessionSums(sessions, booked, charging), hosts=upstreams, quota=quota)
+    return StatusSource(sessions, SessionSums(sessions, booked, charging), hosts=upstreams, quota=windows)
 
 
 def make_origins(settings: Settings) -> OriginRules:
@@ -200,13 +219,116 @@ def make_viewers(settings: Settings) -> Viewers:
     return Viewers(settings.admin_token, Logins(settings.data_dir))
 
 
-def make_notifier(settings: Settings) -> Notifier | None:
-    """The ntfy listener if a topic is set; its room is not even imported otherwise."""
+def make_turns(settings: Settings) -> Turns | None:
+    """The queue. Several workers share an account's limit: each begins with its part."""
+    return Turns(workers=settings.web_concurrency or 1) if settings.queue else None
+
+
+def learned_limits(turns: Turns | None, settings: Settings) -> LearnedLimits | None:
+    """What keeps the limits that the queue learns."""
+    return None if turns is None else LearnedLimits(turns.queue, settings.data_dir)
+
+
+def make_notifier(
+    settings: Settings,
+    make_id: Ids | None = None,
+    ledger: Callable[[], Ledger | None] = lambda: None,
+    reader: Callable[[], Reader | None] = lambda: None,
+) -> Notifier | None:
+    """The ntfy listener if a topic is set; its room is not even imported otherwise.
+
+    Args:
+        make_id: makes the ids of incidents.
+        ledger: what keeps the books; `reader` asks them. Both may be made after the notifier.
+    """
     if settings.ntfy_topic is None:
         return None
-    from claude_proxy.notify import Notifier
+    from claude_proxy.notify import Figures, Notifier, Surroundings
 
-    return Notifier(settings)
+    def record(report: Report) -> None:
+        books = ledger()
+        if books is not None:
+            books.writer.put_sample(incident_row(report))
+
+    def ledger_lost() -> int:
+        books = ledger()
+        return 0 if books is None else books.writer.lost
+
+    async def figures(since: float, until: float) -> Figures:
+        books = reader()
+        if books is None:
+            return Figures(since, until)
+        totals = (await books.ask(lambda books: books.usage(since=since, until=until)))["totals"]
+        tokens = sum(totals[name] for name in totals if name.endswith("_tokens"))
+        return Figures(since, until, totals["exchanges"], totals["failed"], tokens, totals["cost_usd"])
+
+    around = Surroundings(
+        make_id=make_id or Ids(),
+        record=record,
+        ledger_lost=ledger_lost,
+        figures=figures,
+        seat=None if sys.platform == "win32" else lambda name: Election(settings.data_dir, name),
+    )
+    return Notifier(settings, around=around)
+
+
+def incident_row(report: Report) -> IncidentRow:
+    """An incident as the books keep it."""
+    more = {name: getattr(report, name) for name in ("meaning", "message", "fix", "told", "pushed")}
+    return IncidentRow(
+        id=report.id,
+        kind=report.code,
+        subject=report.upstream,
+        text=msgspec.json.encode(more).decode(),
+        opened=int(report.opened * 1000),
+        seen=int(report.seen * 1000),
+        closed=None if report.closed is None else int(report.closed * 1000),
+        exchanges=report.failures,
+    )
+
+
+def make_incidents(notifier: Notifier | None, reader: Reader, limit: int = 100) -> Callable[[], Awaitable[list[dict[str, Any]]]]:
+    """What `GET /api/v1/incidents` lists: those in memory, and from the books those of before and of the other workers."""
+
+    async def incidents() -> list[dict[str, Any]]:
+        try:
+            rows = await reader.ask(lambda books: books.incidents(limit))
+        except NotReadable:
+            rows = []
+        if not rows and notifier is None:
+            return []
+        from claude_proxy.notify import Report, shown
+
+        here = [] if notifier is None else notifier.reports()
+        known = {report.id for report in here}
+        leads = notifier is not None and notifier.leads
+        reports = here + [report_of(row, Report, leads=leads) for row in rows if row.id not in known]
+        return [shown(report) for report in sorted(reports, key=lambda report: report.seen, reverse=True)]
+
+    return incidents
+
+
+def report_of(row: IncidentRow, make: type[Report], *, leads: bool) -> Report:
+    """An incident from the books. The worker that decides knows all that is open: one that it does not know is over."""
+    try:
+        more = msgspec.json.decode(row.text)
+    except msgspec.DecodeError:
+        more = {}
+    closed = row.seen if row.closed is None and leads else row.closed
+    return make(
+        id=row.id,
+        upstream=row.subject,
+        code=row.kind,
+        meaning=more.get("meaning", ""),
+        message=more.get("message", ""),
+        fix=more.get("fix", ""),
+        opened=row.opened / 1000,
+        seen=row.seen / 1000,
+        closed=None if closed is None else closed / 1000,
+        failures=row.exchanges,
+        told=bool(more.get("told")),
+        pushed=tuple((at, title) for at, title in more.get("pushed", ())),
+    )
 
 
 def advise(failure: Failure, provider: Provider) -> Advice:

@@ -233,6 +233,17 @@ def test_a_start_sweeps_what_has_expired_and_leaves_the_rest(in_files: Logins, t
     assert sorted(path.name for path in folder.iterdir()) == ["login-broken", "notes"]
 
 
+def test_drafts_of_a_killed_process_are_swept_after_an_hour(in_files: Logins, tmp_path: Path, clock: Clock) -> None:
+    names = [".login-0123456789abcdef-a1", ".code-0123-a1", ".probe-a1"]
+    for age in (3599, 3600):
+        for name in names:
+            (tmp_path / "logins" / name).write_bytes(b"")
+            os.utime(tmp_path / "logins" / name, (clock.now - age, clock.now - age))
+        Logins(tmp_path, clock).start(alone=True)
+        left = sorted(path.name for path in (tmp_path / "logins").iterdir())
+        assert left == (sorted(names) if age == 3599 else [])
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"null", b'{"id": 1}', b"\xff\0"])
 def test_a_broken_file_is_no_login_and_no_code(in_files: Logins, tmp_path: Path, content: bytes) -> None:
     login, value = in_files.add("", "")

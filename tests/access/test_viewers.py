@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from claude_proxy.access.logins import LOGIN_SECONDS, SIGNED_SECONDS, Kept, Logins
 from claude_proxy.access.viewers import Viewers, shows
@@ -174,6 +175,20 @@ async def test_brute_force_is_held_up_but_does_not_lock_a_code_out() -> None:
         with pytest.raises(TooManyTries, match="in 30 seconds"):
             await viewers.log_in(far(), secret)
     assert await viewers.log_in(far(), code)
+
+
+async def test_logins_and_refusals_are_logged_without_secrets() -> None:
+    viewers = with_token()
+    code = code_of(viewers)
+    with capture_logs() as lines:
+        value, _ = await viewers.log_in(far(), code)
+        with pytest.raises(Unauthorized):
+            await viewers.log_in(far(), "a guess")
+    [done, refused] = lines
+    [login] = viewers.logins.all()
+    assert (done["event"], done["login"], done["peer"]) == ("logged_in", login.id, "192.0.2.7")
+    assert (refused["event"], refused["peer"]) == ("login_refused", "192.0.2.7")
+    assert not any(secret in str(lines) for secret in (code, "a guess", TOKEN, value.partition(".")[2]))
 
 
 # -- several workers without a folder

@@ -24,7 +24,10 @@ except ImportError:
     from backports import zstd
 
 from claude_proxy import cleaning, logs
+from claude_proxy.access.login_cookie import values_in
+from claude_proxy.access.logins import Logins
 from claude_proxy.access.origin import OriginRules
+from claude_proxy.access.viewers import shows
 from claude_proxy.cli.doctor import recognise
 from claude_proxy.errors import ProxyError
 from claude_proxy.ledger.capture import cutting
@@ -52,6 +55,7 @@ from claude_proxy.server import head
 from claude_proxy.server.refusal import RefusedError
 from claude_proxy.upstream import failures
 from claude_proxy.web import address, negotiation
+from claude_proxy.web.login import MAX_FORM, fields_in, own_place
 
 MIB = 1024 * 1024
 HEAD = 64 * 1024  # the most that fits into a request's head: larger ones are refused (431)
@@ -230,6 +234,13 @@ REPLIES = (
     ('{"code":1,"http":429,"error":"', "\\n", '"}'), ('{"code":1,"http":429,"error":"', "a", '"}'),
 )  # fmt: skip
 
+COOKIES = (
+    "a", ";", "=", " ", "; ", "claude_proxy=a;", "claude_proxy", "\xff",
+    ("claude_proxy=", "a", ""), ("x=", ";", "claude_proxy=1"),
+)  # fmt: skip
+TOKENS = ("a", " ", ":", ".", "[", ("Bearer ", "a", ""), ("Bearer ", " ", ""), ("signed.", "1", ""), ("signed.", ".", ""))
+FORMS = ("a", "&", "=", "%", "%2", "%ff", "+", "a=b&", ("secret=", "a", ""), ("secret=", "%23code%3d", ""), ("to=", "/", ""))
+
 MODELS = ("a", "-", "@", "-2025", "-20251001", "@20251001", ("claude-opus-5-5-", "2", ""), ("", "2", "-20251001"))
 PROMPT = '{"messages":[{"role":"user","content":['
 BLOCKS = (
@@ -284,6 +295,7 @@ def asked_time(text: str) -> None:
         moment(text, UTC, 1_790_000_000.0, end=True)
 
 
+LOGINS = Logins()
 NO_AMOUNTS = SimpleNamespace(limit_micro=None, used_micro=None, used_ppm=None, resets_at=None)
 
 SYSTEM = '{"messages":[{"role":"system","content":"'
@@ -399,6 +411,11 @@ CASES = (
     Case("a Connection field with upgrade", lambda data: head.without_upgrade([(b"connection", data)]), FIELD, most=HEAD),
     Case("an allowed host", lambda text: OriginRules(["*.example.org"]).allows_host(text), FIELD, most=HEAD, text=True),
     Case("an origin", lambda data: OriginRules().check({"headers": [(b"host", b"h"), (b"origin", data)]}), FIELD, most=HEAD),
+    Case("a Cookie field", lambda data: list(values_in({"headers": [(b"cookie", data)]})), COOKIES, most=HEAD),
+    Case("a bearer", lambda data: shows([(b"authorization", data)], b"token"), TOKENS, most=HEAD),
+    Case("a login's cookie", lambda text: (LOGINS.find(text), LOGINS.is_signed(text, b"key")), TOKENS, most=HEAD, text=True),
+    Case("a code", LOGINS.take_code, (*TOKENS, "#code=", "\u00e9"), most=MAX_FORM, text=True),
+    Case("a login form", lambda text: own_place(fields_in(text.encode()).get("to", "")), FORMS, most=MAX_FORM, text=True),
     Case("an Accept field", negotiation.prefers_html, FIELD, ("web/negotiation.py:_WEIGHT",), HEAD, text=True),
     Case(
         "a weight", negotiation._WEIGHT.fullmatch, (*FIELD, ("q=1.", "0", "")), ("web/negotiation.py:_WEIGHT",), HEAD, text=True

@@ -35,7 +35,8 @@ PROVIDERS = (
 )
 """
 READERS = """
-import asyncio, json
+import asyncio, json, tempfile
+from pathlib import Path
 from claude_proxy.parts import make_upstream
 from claude_proxy.cli.client_env import variables
 from claude_proxy.cli.doctor.way import credential
@@ -50,7 +51,7 @@ from claude_proxy.settings import Settings
 from claude_proxy.web import PageFacts, Upstream
 
 URL = "https://api.acme.example/anthropic"
-settings = Settings(base_url=URL, upstream_api_key="the-key", ntfy_topic="t")
+settings = Settings(base_url=URL, upstream_api_key="the-key", ntfy_topic="t", data_dir=Path(tempfile.mkdtemp()))
 anthropic = Settings(base_url="https://api.anthropic.com")
 provider = find_at(URL)
 ruling = rule(429, ErrorBody("rate_limit_error", "no more", "7001"), provider=provider, now=0.0)
@@ -62,7 +63,9 @@ told = []
 async def listen():
     notifier = Notifier(settings, clock=lambda: 1.0)
     notifier.publisher.put = told.append
+    await notifier.start()
     notifier.on_exchange_end(exchange)
+    await notifier.aclose()
 asyncio.run(listen())
 
 advice = advise(failure, provider)

@@ -39,6 +39,49 @@ def test_secrets_are_only_shown_as_set(invoke: Invoke, home: Path, words: list[s
     assert result.stdout.count("env PROXY_API_KEY_FILE") == 1
 
 
+TABLES = """
+[[upstream]]
+name = "zai"
+base_url = "https://api.z.ai/api/anthropic"
+map = { "claude-*" = "glm-5.3" }
+[[upstream.account]]
+name = "one"
+key_env = "ONE"
+max_concurrency = 2
+[[upstream]]
+name = "side"
+base_url = "https://side.example"
+[[upstream.account]]
+name = "two"
+key_file = "two.key"
+[[route]]
+match = { class = "subagent" }
+upstreams = ["side", "zai"]
+"""
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_upstreams_and_accounts_are_listed_with_the_source_of_each_key(invoke: Invoke, own_file: Path, words: list[str]) -> None:
+    own_file.write_text(TABLES, encoding="utf-8")
+    (own_file.parent / "two.key").write_text(f"{SECRET}-2")
+    result = invoke("config", "show", *words, ONE=SECRET)
+    assert SECRET not in result.output
+    if words:
+        rows = [
+            [name, *(json.loads(result.stdout)[name][key] for key in ("value", "source"))] for name in json.loads(result.stdout)
+        ]
+    else:
+        rows = [line.split("\t")[:3] for line in result.stdout.splitlines()]
+    file, both = str(own_file), ["side", "zai"] if words else "side,zai"
+    assert rows[len(Settings.model_fields) :] == [
+        ["[[upstream]] zai", "https://api.z.ai/api/anthropic", file],
+        ["[[upstream.account]] zai/one", "set", "env ONE"],
+        ["[[upstream]] side", "https://side.example", file],
+        ["[[upstream.account]] side/two", "set", str(own_file.parent / "two.key")],
+        ["[[route]] 1", both, file],
+    ]
+
+
 def test_json_says_what_is_a_secret(invoke: Invoke) -> None:
     shown = json.loads(invoke("config", "show", "--json", UPSTREAM_API_KEY=SECRET, ALLOWED_HOSTS="a.example, b.example").stdout)
     assert shown["UPSTREAM_API_KEY"] | {"description": ""} == {

@@ -219,7 +219,7 @@ def test_what_is_not_there_is_a_sentence(
     assert sentence in capsys.readouterr().err
     with pytest.raises(typer.Exit):
         print_conversation(1, tmp_path / "none")
-    assert "CAPTURE=all keeps them" in capsys.readouterr().err
+    assert "With CAPTURE=all the proxy keeps new ones." in capsys.readouterr().err
 
 
 def test_damage_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,6 +38,7 @@ def test_a_dry_run_says_what_would_change(invoke: Invoke, ledger: Path) -> None:
     result = invoke("reprice", *SINCE, "--dry-run", "--data-dir", str(ledger))
     assert result.exit_code == 0, result.output
     assert "2 of 3 exchanges would change." in result.stdout
+    assert "Unpriced exchanges get the prices of their upstream in these settings: default is api.z.ai." in result.stdout
     assert "unpriced" in result.stdout
     assert "zai/glm-5.3.old" in result.stdout
     assert totals(ledger) == before
@@ -50,6 +51,11 @@ def test_without_a_terminal_it_needs_yes(invoke: Invoke, ledger: Path) -> None:
     assert totals(ledger) == before
 
 
+def test_a_time_without_exchanges_is_said(invoke: Invoke, ledger: Path) -> None:
+    result = invoke("reprice", "--since", "2040-01-01", "--data-dir", str(ledger))
+    assert result.stdout == "Nothing to change: no exchange was recorded since then.\n"
+
+
 def test_with_yes_rows_and_sums_change(invoke: Invoke, ledger: Path) -> None:
     result = invoke("reprice", *SINCE, "--yes", "--data-dir", str(ledger))
     assert "Done: 2 exchanges changed." in result.stdout
@@ -58,7 +64,7 @@ def test_with_yes_rows_and_sums_change(invoke: Invoke, ledger: Path) -> None:
     assert 0 < after["cost_usd"] < 0.1
     assert_books_balance(Place(ledger).engine(reading=True))
     again = invoke("reprice", *SINCE, "--yes", "--data-dir", str(ledger))
-    assert "Nothing to change: 3 exchanges checked" in again.stdout
+    assert "Nothing to change: all 3 exchanges have current prices." in again.stdout
 
 
 def test_the_users_own_prices_count(invoke: Invoke, ledger: Path, own_file: Path) -> None:

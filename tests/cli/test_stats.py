@@ -55,7 +55,7 @@ def test_the_table_has_the_columns_people_know(invoke: Invoke, ledger: Path) -> 
 def test_of_very_many_groups_a_table_shows_the_dearest(invoke: Invoke, ledger: Path) -> None:
     fill(ledger, *(entry(NOW, session=f"more-{number}") for number in range(MANY)))
     output = invoke("stats", "--by", "session", "--data-dir", str(ledger)).stdout
-    assert "These are the 100 dearest of 103; --last N shows others." in output
+    assert "These are the 100 most expensive of 103; --last N shows others." in output
     assert "The total includes groups that are not shown." in output
     assert output.count("more-") < MANY
     for words in (["--last", "103"], ["--format", "json"], ["--format", "csv"]):
@@ -206,7 +206,11 @@ def test_a_file_that_is_no_ledger_is_said(invoke: Invoke, tmp_path: Path) -> Non
 def test_nothing_recorded_is_said(invoke: Invoke, ledger: Path) -> None:
     result = invoke("stats", "--data-dir", str(ledger), "--since", "2020-01-01", "--until", "2020-01-31")
     assert result.exit_code == 0
-    assert result.stdout.startswith("Nothing was recorded from 2020-01-01T00:00:00")
+    assert result.stdout.startswith("Nothing was recorded from 2020-01-01 00:00 to ")
+
+
+def test_a_time_to_come_is_said(invoke: Invoke, ledger: Path) -> None:
+    assert invoke("stats", "--data-dir", str(ledger), "--since", "2040-01-01").stdout == "That time is yet to come.\n"
 
 
 def test_reading_changes_nothing(invoke: Invoke, ledger: Path, tmp_path: Path) -> None:

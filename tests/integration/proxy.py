@@ -111,12 +111,15 @@ async def running_proxy(
     `trusted`: peers whose forwarded headers the server believes; None for a server that reads none.
     """
     recorder = Recorder()
-    given = {"log_level": "error", "ledger": "off", **settings}
+    given = {"log_level": "error", "ledger": "off", "queue": "off", **settings}
 
     def read() -> Loaded:
         return load(environ or {}, base_url=base_url, config=config, **given)
 
-    app = create_app(read(), listeners=[recorder, *listeners], read=None if config is None else read)
+    if config is None:
+        app = create_app(read().settings, listeners=[recorder, *listeners])
+    else:
+        app = create_app(read(), listeners=[recorder, *listeners], read=read)
     if prepare is not None:
         prepare(app)
     sock = sock or socket.create_server(("127.0.0.1", 0))
@@ -131,5 +134,6 @@ async def running_proxy(
         yield RunningProxy(app, recorder, sock.getsockname()[1], server)
     finally:
         server.should_exit = True
-        server.force_exit = True
+        server.force_exit = True  # connections that a test left open are not waited for
         await serving
+        await server.lifespan.shutdown()  # which uvicorn skips then: what waits is written, as when the process stops

@@ -22,6 +22,7 @@ class Served:
     """
 
     def __init__(self, pid: int, port: int) -> None:
+        self.pid = pid
         self._proc = Path(f"/proc/{pid}")
         self.port = port
 
@@ -42,8 +43,8 @@ class Served:
 
 
 @asynccontextmanager
-async def served(base_url: str, folder: Path, **environ: str) -> AsyncIterator[Served]:
-    """Run it in front of `base_url`, with `folder` as its home; it has to end well."""
+async def served(base_url: str, folder: Path, *, returncode: int = 0, **environ: str) -> AsyncIterator[Served]:
+    """Run it in front of `base_url`, with `folder` as its home; it has to end with `returncode`."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-m", "claude_proxy", "serve", "--port", "0",
         cwd=folder,
@@ -64,4 +65,4 @@ async def served(base_url: str, folder: Path, **environ: str) -> AsyncIterator[S
             process.terminate()
         async with asyncio.timeout(START_SECONDS):
             _, rest = await process.communicate()
-    assert process.returncode == 0, rest
+    assert process.returncode == returncode, rest

@@ -172,7 +172,9 @@ async def test_headers_that_an_app_around_ours_put_in_are_those_that_count(
         async def wrapped(scope: Any, receive: Any, send: Any, path: bytes) -> None:
             await forward.serve({**scope, "headers": [*scope["headers"], added]}, receive, send, path)
 
-        app.forward = SimpleNamespace(serve=wrapped, close=forward.close, running=0)  # type: ignore[assignment]
+        app.forward = SimpleNamespace(  # type: ignore[assignment]
+            serve=wrapped, close=forward.close, running=0, config=forward.config
+        )
 
     async with running_proxy(simulator.base_url, prepare=prepare) as proxy:
         reply = await ask(proxy.port, "POST", MESSAGES, [JSON], body())

@@ -121,8 +121,8 @@ async def test_a_file_that_became_read_only(simulator: Simulator, small: Place) 
         await until_booked(proxy, small, 300)
     mount(small.folder, "-o", "remount,ro")
     async with booked_process(small, simulator.base_url) as proxy:
-        assert_untouched(await proxy.exchanges(300), before)
         said = await proxy.until_said("ledger")
+        assert_untouched(await proxy.exchanges(300), before)
         assert "memory" in str(said) or "read-only" in str(said)
         mount(small.folder, "-o", "remount,rw")
     assert booked(small) >= 300

@@ -203,6 +203,20 @@ async def test_a_login_survives_a_restart(simulator: Simulator, tmp_path: Path) 
             assert (await client.get("/api/v1/live")).status_code == 200
 
 
+@pytest.mark.parametrize(("headers", "secure"), [({"x-forwarded-proto": "https"}, True), ({}, False)])
+async def test_the_cookie_is_secure_behind_a_front_that_ends_tls(
+    simulator: Simulator, tmp_path: Path, headers: dict[str, str], secure: bool
+) -> None:
+    async with (
+        running_proxy(simulator.base_url, data_dir=tmp_path, trusted="127.0.0.1") as proxy,
+        stranger(proxy, **headers) as client,
+    ):
+        answer = await client.post("/login", data={"secret": code_of(proxy.app)})
+        assert ("Secure" in answer.headers["set-cookie"]) is secure
+        [login] = proxy.app.state.viewers.logins.all()
+        assert login.peer == "192.0.2.7"
+
+
 # -- other sites
 
 

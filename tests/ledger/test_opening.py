@@ -238,7 +238,7 @@ def writing(house: House) -> Iterator[Writer]:
 
 
 def test_a_locked_database_costs_nothing_once_it_is_free(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("claude_proxy.ledger.database.BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("claude_proxy.ledger.sqlite.BUSY_SECONDS", 0.01)
     house.open().close(0)
     other = sqlite3.connect(house.path, isolation_level=None)
     with writing(house) as writer:
@@ -256,7 +256,7 @@ def test_a_locked_database_costs_nothing_once_it_is_free(house: House, monkeypat
 
 
 def test_a_database_that_is_locked_at_the_start_is_waited_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("claude_proxy.ledger.database.BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("claude_proxy.ledger.sqlite.BUSY_SECONDS", 0.01)
     house.open().close(0)
     other = sqlite3.connect(house.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

@@ -475,3 +475,31 @@ def test_without_a_ledger_no_sample_is_kept(store: FakeStore, log: Log) -> None:
         writer.join(PATIENCE)
         writer.put_sample(sample(1))
         assert not writer._samples
+
+
+def test_chores_are_done_while_a_batch_fills(store: FakeStore, log: Log) -> None:
+    """Under steady traffic a batch always waits for more: retention must not wait for it."""
+    store.chore = 0.001
+    with running(store, log, delay=PATIENCE, size=1000) as writer:
+        put_all(writer, records(1))
+        before = store.chores_done
+        store.until(lambda: store.chores_done >= before + 20)
+        assert writer.written == 0
+
+
+def test_a_chore_that_fails_while_a_batch_fills_loses_no_row(store: FakeStore, log: Log) -> None:
+    failing = [Trouble("locked"), Trouble("locked")]
+    real = store.chores
+
+    def chores() -> float:
+        if failing and store.tries == 0 and store.chores_done > 2:
+            raise failing.pop()
+        return real()
+
+    store.chores = chores  # type: ignore[method-assign]
+    store.chore = 0.001
+    with running(store, log, delay=0.2) as writer:
+        put_all(writer, records(5))
+        store.until(lambda: len(store.written) == 5)
+        assert writer.lost == 0
+    assert failing == []

@@ -20,10 +20,10 @@ class Reply:
     silent: bool = False
     raw: bytes | None = None
 
-    def encode(self, number: int) -> bytes:
+    def encode(self, number: int, sequence: dict[str, str]) -> bytes:
         if self.raw is not None:
             return self.raw
-        body = self.body if self.body is not None else {"id": f"msg{number}", "event": "message"}
+        body = self.body if self.body is not None else {"id": f"msg{number}", "event": "message", **sequence}
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         lines = [f"HTTP/1.1 {self.status} X", f"content-length: {len(data)}", "connection: close"]
         lines += [f"{name}: {value}" for name, value in self.headers.items()]
@@ -45,9 +45,13 @@ class Published:
 
 
 class FakeNtfy:
-    """`async with FakeNtfy(Reply(500)) as ntfy`: the replies in order, then 200 for ever."""
+    """`async with FakeNtfy(Reply(500)) as ntfy`: the replies in order, then 200 from then on.
 
-    def __init__(self, *replies: Reply) -> None:
+    It is of version 2.16, which repeats a message's sequence, unless it is `old`.
+    """
+
+    def __init__(self, *replies: Reply, old: bool = False) -> None:
+        self.old = old
         self.replies = deque(replies)
         self.published: list[Published] = []
         self._changed = asyncio.Condition()
@@ -88,7 +92,9 @@ class FakeNtfy:
             if reply.silent:
                 await reader.read()  # until the client gives up
             else:
-                writer.write(reply.encode(len(self.published)))
+                known = not self.old and body.startswith(b"{")
+                sequence = {"sequence_id": json.loads(body).get("sequence_id", "")} if known else {}
+                writer.write(reply.encode(len(self.published), sequence))
                 await writer.drain()
         self._writers.discard(writer)
         writer.close()

@@ -11,7 +11,7 @@ import structlog
 from claude_proxy.notify.answer import Answer, Verdict
 from claude_proxy.notify.notice import Notice
 from claude_proxy.notify.ntfy import Http
-from claude_proxy.notify.publisher import MAX_AGE, Publisher
+from claude_proxy.notify.publisher import MAX_AGE, Item, Publisher
 from tests.notify.exchanges import settings
 from tests.notify.fake_ntfy import FakeNtfy, Reply
 
@@ -124,25 +124,18 @@ async def test_a_delay_is_logged_once_per_notice() -> None:
     assert [line["event"] for line in lines] == ["notice delayed", "notice sent"]
 
 
-async def test_after_the_daily_quota_there_is_silence_until_midnight_utc() -> None:
-    ntfy, wall = Ntfy(QUOTA), Wall()
-    publisher = Publisher(ntfy.send, wall=wall)
-    with structlog.testing.capture_logs() as lines:
-        publisher.put(notice("a"))
-        publisher.put(notice("b"))
-        publisher.start()
-        await ntfy.until(1)
-        await asyncio.sleep(0)
-        publisher.put(notice("c"))
-        wall.now = NOON + 43_199
-        publisher.put(notice("d"))
-        assert len(lines) == 1
-    wall.now = NOON + 43_200
-    publisher.put(notice("e"))
-    await ntfy.until(2)
+async def test_after_the_daily_quota_everything_waits_for_midnight_utc() -> None:
+    ntfy = Ntfy(QUOTA)
+    publisher = Publisher(ntfy.send, wall=Wall(NOON + 43_199.9), first_wait=0.001)
+    publisher.put(notice("a"))
+    publisher.put(notice("b"))
+    begun = asyncio.get_running_loop().time()
+    publisher.start()
+    await ntfy.until(3)
+    assert asyncio.get_running_loop().time() - begun >= 0.09
     await close(publisher)
-    assert ntfy.tries == ["a", "e"]
-    assert publisher.lost == 4
+    assert ntfy.tries == ["a", "a", "b"]
+    assert publisher.lost == 0
 
 
 async def test_a_full_queue_drops_the_oldest_and_counts() -> None:
@@ -187,7 +180,7 @@ async def test_old_news_is_given_up() -> None:
     assert publisher.lost == 1
 
 
-async def test_the_stop_sends_what_waits() -> None:
+async def test_the_stop_sends_what_waits_and_keeps_the_rest() -> None:
     ntfy = Ntfy(again(3600), again())
     publisher = Publisher(ntfy.send)
     publisher.start()
@@ -196,7 +189,8 @@ async def test_the_stop_sends_what_waits() -> None:
     await ntfy.until(1)
     await close(publisher)
     assert ntfy.tries == ["a", "a", "b", "c"]  # one more try each, without the wait
-    assert (publisher.sent, publisher.lost) == (2, 1)
+    assert [item.notice.title for item in publisher.waiting] == ["a"]
+    assert (publisher.sent, publisher.lost) == (2, 0)
 
 
 async def test_the_stop_is_bounded_when_ntfy_hangs() -> None:
@@ -209,16 +203,120 @@ async def test_the_stop_is_bounded_when_ntfy_hangs() -> None:
     await ntfy.until(1)
     async with asyncio.timeout(5):
         await publisher.aclose(0.05)
-    assert publisher.lost == 2
+    assert len(publisher.waiting) == 2
     publisher.put(notice("late"))
-    assert publisher.lost == 3
+    assert publisher.lost == 1
 
 
-async def test_a_stop_without_a_start_counts_what_is_left() -> None:
+async def test_a_stop_without_a_start_keeps_what_is_left() -> None:
     publisher = Publisher(Ntfy().send)
     publisher.put(notice("a"))
     await close(publisher)
-    assert publisher.lost == 1
+    assert len(publisher.waiting) == 1
+
+
+async def test_what_an_earlier_run_left_goes_first() -> None:
+    ntfy = Ntfy()
+    publisher = Publisher(ntfy.send, wall=Wall())
+    publisher.put(notice("b"))
+    publisher.restore([Item(notice("a"), NOON - 60)])
+    publisher.start()
+    await ntfy.until(2)
+    await close(publisher)
+    assert ntfy.tries == ["a", "b"]
+
+
+# -- one notice per sequence
+
+
+def in_sequence(title: str, priority: int = 3, *, update: bool = False) -> Notice:
+    return Notice(title, "text", priority, (), "one", update=update)
+
+
+async def test_a_notice_takes_the_place_of_the_one_that_waits_under_its_sequence() -> None:
+    ntfy = Ntfy()
+    publisher = Publisher(ntfy.send)
+    for one in (in_sequence("fails", 4), notice("other"), in_sequence("fails more", 2, update=True), in_sequence("works", 2)):
+        publisher.put(one)
+    publisher.start()
+    await ntfy.until(2)
+    await close(publisher)
+    assert ntfy.tries == ["works", "other"]
+
+
+def test_an_update_is_as_loud_as_the_alert_that_nobody_has_heard() -> None:
+    publisher = Publisher(Ntfy().send)
+    publisher.put(in_sequence("fails", 4))
+    publisher.put(in_sequence("fails more", 2, update=True))
+    (item,) = publisher.waiting
+    assert (item.notice.title, item.notice.priority, item.notice.update) == ("fails more", 4, False)
+
+
+async def test_what_is_being_sent_is_not_replaced() -> None:
+    ntfy = Ntfy()
+    publisher = Publisher(ntfy.send)
+    ntfy.gate.clear()
+    publisher.start()
+    publisher.put(in_sequence("fails"))
+    await ntfy.until(1)
+    publisher.put(in_sequence("works"))
+    publisher.withdraw("nothing")
+    ntfy.gate.set()
+    await ntfy.until(2)
+    await close(publisher)
+    assert ntfy.tries == ["fails", "works"]
+
+
+async def test_what_is_withdrawn_is_not_sent() -> None:
+    ntfy = Ntfy()
+    publisher = Publisher(ntfy.send)
+    publisher.put(notice("a"))
+    publisher.put(notice("b"))
+    publisher.withdraw("a")
+    publisher.start()
+    await ntfy.until(1)
+    await close(publisher)
+    assert ntfy.tries == ["b"]
+
+
+@pytest.mark.parametrize(("replaces", "tries"), [(True, ["a", "update"]), (None, ["a", "update"]), (False, ["a"])])
+async def test_an_update_is_not_sent_where_it_would_be_one_more_message(replaces: bool | None, tries: list[str]) -> None:
+    ntfy, known = Ntfy(Answer(Verdict.SENT, replaces=replaces)), asyncio.Event()
+    publisher = Publisher(ntfy.send, on_result=lambda one, answer: known.set())
+    publisher.start()
+    publisher.put(notice("a"))
+    await known.wait()
+    publisher.put(in_sequence("update", update=True))
+    await close(publisher)
+    assert ntfy.tries == tries
+    assert publisher.lost == 0
+
+
+async def test_an_attempt_is_made_only_once_the_queue_is_on_disk() -> None:
+    ntfy, order = Ntfy(), []
+
+    async def saved() -> None:
+        order.append([item.notice.title for item in publisher.waiting])
+
+    publisher = Publisher(ntfy.send, saved=saved, on_result=lambda one, answer: order.append([f"tried {one.title}"]))
+    publisher.put(notice("a"))
+    publisher.start()
+    await ntfy.until(1)
+    await close(publisher)
+    assert order == [["a"], ["tried a"], []]
+
+
+async def test_a_pause_ends_when_the_network_is_back() -> None:
+    ntfy = Ntfy(again())
+    publisher = Publisher(ntfy.send, first_wait=3600)
+    publisher.start()
+    publisher.put(notice("a"))
+    await ntfy.until(1)
+    while len(ntfy.tries) < 2:
+        publisher.hurry()
+        await asyncio.sleep(0)
+    await close(publisher)
+    assert publisher.sent == 1
 
 
 async def test_a_fault_in_one_try_does_not_end_the_rest() -> None:
@@ -259,4 +357,4 @@ async def test_a_stuck_server_does_not_hold_up_the_stop() -> None:
         await ntfy.until(1)
         async with asyncio.timeout(5):
             await publisher.aclose(0.05)
-    assert publisher.lost == 1
+    assert len(publisher.waiting) == 1

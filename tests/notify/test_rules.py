@@ -1,336 +1,437 @@
-"""Which exchanges open, continue and close an incident, and when a person hears of it."""
+"""When a person hears of an incident: only of harm that clients saw, once, and in place."""
 
 from __future__ import annotations
 
 import itertools
+import random
 import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from claude_proxy.exchange import Exchange, Failure, Outcome
-from claude_proxy.notify.notice import Notice
-from claude_proxy.notify.rules import MAX_INCIDENTS, STORM, Rules
-from tests.notify.exchanges import WALL, answered, exchange, failed
+from claude_proxy.notify.events import Condition, Figures, Happened, Hurry, Published, Summarise
+from claude_proxy.notify.fault import condition
+from claude_proxy.notify.incident import ENOUGH, GOOD, HOLD, QUIET
+from claude_proxy.notify.incidents import OPENINGS
+from tests.notify.exchanges import WALL, fault
+from tests.notify.playing import HOUR, MINUTE, Play, titles
 
-MINUTE = 60.0
-
-
-def rules() -> Rules:
-    return Rules(lambda upstream: upstream)
-
-
-def end(subject: Rules, *exchanges: Exchange) -> list[Notice]:
-    return [notice for one in exchanges for notice in subject.ended(one, one.ended or 0.0)]
+STOPS = ["1308", "1309", "1310", "1311", "1313", "1113", "1002"]
+LIMITS = [(code, "rate_limit_error") for code in ("1302", "1303")]
+TRANSIENT = [*LIMITS, *((code, "overloaded_error") for code in ("1305", "1312"))]
+TRANSIENT_OURS = ["stream_cut", "connect_failed", "upstream_timeout", "http_502", "unavailable", "internal"]
+KINDS = [*TRANSIENT, *((None, kind) for kind in TRANSIENT_OURS)]
 
 
-def titles(notices: list[Notice]) -> list[str]:
-    return [notice.title for notice in notices]
+@pytest.mark.parametrize("code", STOPS)
+def test_what_no_retry_can_help_is_told_at_once(code: str) -> None:
+    (notice,) = Play().fail(10, fault(code, "rate_limit_error"))
+    assert notice.title.endswith(f"({code})")
+    assert notice.priority >= 4
+    assert not notice.update
 
 
-def test_the_first_failure_is_told_at_once() -> None:
-    (notice,) = end(rules(), failed(100))
-    assert notice.title == "default: concurrency limit (1302)"
+@pytest.mark.parametrize(("code", "kind"), KINDS)
+def test_what_clients_retry_is_held_and_told_after_three_failures_and_30_seconds(code: str | None, kind: str) -> None:
+    play = Play()
+    for n in range(ENOUGH):
+        assert play.fail(10 + n, fault(code, kind)) == []
+    assert play.to(10 + HOLD - 0.1) == []
+    (notice,) = play.to(10 + HOLD)
+    assert "3 requests failed in 30 s" in notice.message
+
+
+@pytest.mark.parametrize(("code", "kind"), KINDS)
+def test_a_burst_that_heals_within_30_seconds_is_never_told(code: str | None, kind: str) -> None:
+    play = Play()
+    for n in range(300):
+        play.fail(10 + n / 100, fault(code, kind))
+    for n in range(GOOD):
+        play.answer(20 + n)
+    play.to(HOUR)
+    assert play.pushed == []
+    (report,) = play.records.values()
+    assert (report.told, report.failures, report.closed) == (False, 300, WALL + 21)
+
+
+@pytest.mark.parametrize("failures", range(1, ENOUGH))
+def test_fewer_than_three_failures_are_never_told(failures: int) -> None:
+    play = Play()
+    for n in range(failures):
+        play.fail(10 + n, fault())
+    play.to(HOUR)
+    assert play.pushed == []
+
+
+def test_the_third_failure_tells_however_late_it_comes() -> None:
+    play = Play()
+    for at in (10, 60, 119):
+        said = play.fail(at, fault())
+    assert titles(said) == ["z.ai: overloaded (1305)"]
+
+
+def told(**values: object) -> Play:
+    """One about whose overload a notice went out at 40 s."""
+    play = Play(**values)
+    for at in (10, 11, 12):
+        play.fail(at, fault())
+    assert titles(play.to(40)) == ["z.ai: overloaded (1305)"]
+    play.pushed.clear()
+    return play
+
+
+def test_updates_come_at_10_30_and_60_minutes_then_hourly_silently_and_in_place() -> None:
+    play = told()
+    for minute in range(1, 8 * 60):
+        play.fail(minute * MINUTE, fault())
+    assert [round((at - 10) / MINUTE) for at, _ in play.pushed] == [10, 30, 60, 120, 180, 240, 300, 360, 420]
+    assert {notice.priority for _, notice in play.pushed} == {2}
+    assert all(notice.update for _, notice in play.pushed)
+    assert len({notice.sequence for _, notice in play.pushed}) == 1
+    assert play.titles[-1] == "z.ai: overloaded (1305), 423 failed"
+
+
+def test_two_good_answers_end_it_in_place() -> None:
+    play = told()
+    assert play.answer(50) == []
+    (notice,) = play.answer(51)
+    assert notice.title == "z.ai: works again"
+    assert "3 requests failed in 2 s" in notice.message
+    assert notice.priority == 2
+    assert not notice.update
+
+
+def test_a_failure_between_two_good_answers_starts_the_count_again() -> None:
+    play = told()
+    play.answer(50)
+    play.fail(51, fault())
+    assert play.answer(52) == []
+    assert titles(play.answer(53)) == ["z.ai: works again"]
+
+
+def test_an_answer_that_was_under_way_proves_nothing() -> None:
+    play = told()
+    assert play.answer(50, took=45) == []
+    assert play.answer(51, took=45) == []
+    assert play.answer(52) == []
+    assert len(play.answer(53)) == 1
+
+
+def test_two_quiet_minutes_end_it_and_the_words_claim_no_more() -> None:
+    play = told()
+    (notice,) = play.to(12 + QUIET)
+    assert notice.title == "z.ai: no more failures"
+    assert play.to(HOUR) == []
+
+
+def test_another_upstreams_answers_end_nothing() -> None:
+    play = told()
+    assert [play.answer(50 + n, upstream="other") for n in range(5)] == [[]] * 5
+
+
+def test_a_busy_model_recovers_by_its_own_answers_only() -> None:
+    play = Play()
+    for n in range(3):
+        play.fail(10 + n, fault("1312", model="glm-5.3"))
+    assert len(play.to(40)) == 1
+    assert [play.answer(50 + n, "glm-4.7") for n in range(5)] == [[]] * 5
+    assert len(play.answer(60, "glm-5.3")) == 1
+
+
+def test_one_outage_of_many_kinds_is_one_incident_named_by_the_most_frequent() -> None:
+    play = Play()
+    kinds = [("1305", "overloaded_error")] * 3 + [(None, "stream_cut"), (None, "http_502"), (None, "upstream_timeout")]
+    for n, (code, kind) in enumerate(kinds):
+        play.fail(10 + n, fault(code, kind))
+    (notice,) = play.to(50)
+    assert notice.title == "z.ai: overloaded (1305)"
+    assert "6 requests failed in 30 s: overloaded ×3, answers break off ×1, HTTP 502 ×1, no answer in time ×1." in notice.message
+
+
+def test_limits_overload_and_a_used_up_plan_are_different_matters() -> None:
+    play = Play()
+    for code in ("1302", "1305", "1308"):
+        for n in range(3):
+            play.fail(10 + n / 10, fault(code, "rate_limit_error"))
+            play.now = 10
+    play.to(60)
+    assert sorted(play.titles) == [
+        "z.ai: concurrency limit (1302)",
+        "z.ai: overloaded (1305)",
+        "z.ai: usage window used up (1308)",
+    ]
+
+
+def test_a_used_up_plan_is_not_over_because_nobody_tries() -> None:
+    play = Play()
+    play.fail(10, fault("1308", reset_at=WALL + 2 * HOUR))
+    assert [notice.update for notice in play.to(2 * HOUR - 1)] == [True] * 3
+    (notice,) = play.to(2 * HOUR)
+    assert notice.title == "z.ai: usable again"
     assert notice.priority == 3
-    assert "model glm-5.3" in notice.message
 
 
-def test_300_failures_and_a_recovery_are_two_messages_and_one_recovery() -> None:
-    subject = rules()
-    said = end(subject, *(failed(100 + n) for n in range(300)))
-    said += subject.due(700)
-    said += end(subject, answered(800))
-    assert titles(said) == [
-        "default: concurrency limit (1302)",
-        "default: concurrency limit (1302), 299 more",
-        "default: works again",
+def test_a_reset_time_that_has_passed_already_ends_nothing() -> None:
+    play = Play()
+    play.fail(10, fault("1308", reset_at=WALL - 7 * HOUR))
+    play.to(HOUR)
+    assert play.records[1].closed is None
+
+
+# -- coming and going
+
+
+def flap(play: Play, at: float) -> None:
+    """An outage of 40 s that is told, and over after it."""
+    for n in range(3):
+        play.fail(at + n, fault())
+    play.to(at + 35)
+    play.answer(at + 40)
+    play.answer(at + 41)
+
+
+def test_three_openings_in_half_an_hour_are_unstable_and_silent_for_an_hour() -> None:
+    play = Play()
+    for n in range(40):
+        flap(play, 10 + n * 90)
+    loud = [(at, notice.title) for at, notice in play.pushed if notice.priority > 2]
+    assert [title for _, title in loud] == ["z.ai: overloaded (1305)"] * 2 + ["z.ai: unstable (overloaded (1305))"]
+    assert len({notice.sequence for _, notice in play.pushed}) == 1
+    assert len(play.opened) == OPENINGS  # the rest is the third one's
+    play.to(play.now + 2 * HOUR)
+    assert play.titles[-1] == "z.ai: works again"
+    assert play.opened == play.closed
+
+
+def test_openings_far_apart_are_told_each_time() -> None:
+    play = Play()
+    for n in range(4):
+        flap(play, 10 + n * 31 * MINUTE)
+    assert [notice.title for _, notice in play.pushed if notice.priority > 2] == ["z.ai: overloaded (1305)"] * 4
+
+
+def test_a_night_of_flapping_is_three_sounds_and_one_notification() -> None:
+    play = Play()
+    rng = random.Random(7)
+    while play.now < 8 * HOUR:
+        at = play.now + rng.expovariate(1 / 8)
+        if rng.random() < 0.75:
+            play.fail(at, fault())
+        else:
+            play.answer(at)
+    assert sum(notice.priority > 2 for _, notice in play.pushed) <= 3
+    assert len({notice.sequence for _, notice in play.pushed}) == 1
+
+
+# -- the network
+
+
+def unreachable(play: Play, at: float, *upstreams: str) -> None:
+    for n in range(3):
+        for upstream in upstreams:
+            play.fail(at + n, fault(None, "connect_failed", upstream=upstream))
+
+
+def test_everything_failing_and_ntfy_too_is_one_incident_that_stands_for_the_others() -> None:
+    play = Play()
+    unreachable(play, 10, "default", "second", "third")
+    assert len(play.to(45)) == 3
+    said = play.do(Published(reached=False))
+    assert titles(said) == ["claude-proxy: your network"]
+    assert sorted(play.withdrawn) == sorted(notice.sequence for _, notice in play.pushed[:3])
+    for at in (60, 300):
+        unreachable(play, at, "default", "second", "third")
+    assert play.to(10 * MINUTE) == []
+    (back,) = play.answer(11 * MINUTE)
+    assert back.title == "claude-proxy: your network: over"
+    assert back.sequence == said[0].sequence
+    assert "27 requests failed" in back.message
+    assert sorted(play.opened) == sorted(play.closed)
+
+
+def test_ntfy_alone_out_of_reach_is_no_incident() -> None:
+    play = told()
+    assert play.do(Published(reached=False)) == []
+    assert play.withdrawn == []
+
+
+def test_what_was_delivered_before_the_network_failed_is_not_taken_back() -> None:
+    play = Play()
+    unreachable(play, 10, "default")
+    (notice,) = play.to(45)
+    play.do(Published(reached=True, sequence=notice.sequence))
+    assert play.do(Published(reached=False)) == []
+    play.answer(60)
+    assert titles(play.answer(61)) == ["z.ai: works again"]
+
+
+def test_a_good_answer_makes_the_waiting_notices_go_now() -> None:
+    play = Play()
+    play.do(Published(reached=False))
+    play.answer(10)
+    play.answer(11)
+    assert play.actions.count(Hurry()) == 1
+
+
+def test_an_upstream_that_stays_away_when_the_network_is_back_is_told_for_itself() -> None:
+    play = Play()
+    unreachable(play, 10, "default", "second")
+    play.to(45)
+    play.do(Published(reached=False))
+    play.do(Published(reached=True, sequence=play.pushed[-1][1].sequence))
+    assert play.titles[-1] == "claude-proxy: your network: over"
+    unreachable(play, 100, "second")
+    assert titles(play.to(140)) == ["z.ai: not reachable"]
+
+
+# -- the machine
+
+
+@pytest.mark.parametrize("word", ["ledger_losing", "disk_low"])
+def test_a_condition_is_told_when_it_begins_and_when_it_ends(word: str) -> None:
+    play = Play()
+    (begun,) = play.do(Condition(condition(word, "Numbers."), on=True))
+    assert play.do(Condition(condition(word, "Other numbers."), on=True)) == []
+    play.to(5 * HOUR)
+    (over,) = play.do(Condition(condition(word, ""), on=False))
+    assert begun.title.startswith("claude-proxy: ")
+    assert over.title == f"{begun.title}: over"
+    assert "It lasted 5 h." in over.message
+    assert play.do(Condition(condition(word, ""), on=False)) == []
+
+
+def test_a_crash_is_told_and_a_crash_loop_three_times() -> None:
+    play = Play()
+    for n in range(10):
+        play.to(60.0 * n)
+        play.restart()
+        play.do(Happened(condition("crashed", "It was last seen at noon.")))
+    assert play.titles == [
+        "claude-proxy: was killed and has started again",
+        "claude-proxy: was killed and has started again",
+        "claude-proxy: killed 3 times within 30 minutes",
     ]
-    assert "299 more in 10 min" in said[1].message
-    assert "after 12 min; 300 requests failed" in said[2].message
-    assert subject.due(100_000) == []
+    assert play.opened == play.closed
 
 
-def test_300_failures_within_seconds_and_a_recovery_are_the_same_three() -> None:
-    said = end(rules(), *(failed(100 + n / 100, took=0.001) for n in range(300)), answered(110))
-    assert titles(said) == [
-        "default: concurrency limit (1302)",
-        "default: concurrency limit (1302), 299 more",
-        "default: works again",
-    ]
-    assert said[1].priority == 1  # its recovery comes right behind it
-    assert "300 requests failed" in said[2].message
-
-
-def test_the_retries_of_one_client_are_told_by_the_recovery_alone() -> None:
-    said = end(rules(), *(failed(100 + n) for n in range(1 + STORM)), answered(120))
-    assert titles(said) == ["default: concurrency limit (1302)", "default: works again"]
-    assert f"{1 + STORM} requests failed" in said[1].message
-    assert len(end(rules(), *(failed(100 + n) for n in range(2 + STORM)), answered(120))) == 3
-
-
-def test_nothing_is_due_before_ten_minutes_are_over() -> None:
-    subject = rules()
-    end(subject, failed(100), failed(101))
-    assert subject.next_due() == 700
-    assert subject.due(699.9) == []
-    assert len(subject.due(700)) == 1
-
-
-def test_a_single_failure_has_no_follow_up() -> None:
-    subject = rules()
-    end(subject, failed(100))
-    assert subject.next_due() is None
-    assert subject.due(100_000) == []
-
-
-def test_an_outage_of_hours_is_told_after_10_then_30_then_every_60_minutes() -> None:
-    subject = rules()
-    told = []
-    for minute in range(5 * 60):
-        now = minute * MINUTE
-        told += [minute for _ in subject.due(now)]
-        told += [minute for _ in end(subject, failed(now, took=0))]
-    assert told == [0, 10, 40, 100, 160, 220, 280]
-
-
-def test_a_failure_long_after_the_last_message_is_told_at_once() -> None:
-    subject = rules()
-    end(subject, failed(100))
-    (notice,) = end(subject, failed(8 * 3600))
-    assert "1 more in 7 h 58 min" in notice.message
-
-
-def test_two_classes_are_two_incidents_and_close_together() -> None:
-    subject = rules()
-    said = end(subject, failed(100), failed(101, None, "connect_failed"), answered(110))
-    assert titles(said) == [
-        "default: concurrency limit (1302)",
-        "default: not reachable",
-        "default: works again",
-        "default: works again",
-    ]
-    assert said[0].sequence == said[2].sequence != said[1].sequence == said[3].sequence
-
-
-def test_upstreams_do_not_recover_for_one_another() -> None:
-    subject = rules()
-    end(subject, failed(100, upstream="a"), failed(101, upstream="b"))
-    (notice,) = end(subject, answered(110, upstream="b"))
-    assert notice.title == "b: works again"
-
-
-def test_follow_up_and_recovery_replace_the_first_notice() -> None:
-    subject = rules()
-    said = end(subject, failed(100), failed(101)) + subject.due(700) + end(subject, answered(710))
-    assert len(said) == 3
-    assert len({notice.sequence for notice in said}) == 1
-    assert re.fullmatch(r"[-_A-Za-z0-9]{1,64}", said[0].sequence)
-
-
-def test_a_new_incident_does_not_replace_an_old_one() -> None:
-    subject = rules()
-    first, *_ = end(subject, failed(100), answered(110))
-    (second,) = end(subject, failed(5000))
-    assert second.title == first.title
-    assert second.sequence != first.sequence
-
-
-@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.CUT, Outcome.STALLED, Outcome.COMPLETED])
-@pytest.mark.parametrize("side", ["upstream", "proxy"])
-def test_failures_of_the_upstream_and_of_ours_are_told(outcome: Outcome, side: str) -> None:
-    assert len(end(rules(), failed(100, outcome=outcome, side=side))) == 1
-
-
-@pytest.mark.parametrize("outcome", [Outcome.REFUSED, Outcome.CANCELLED, Outcome.CLIENT_STALLED, Outcome.ABORTED])
-def test_what_a_client_ends_is_never_told(outcome: Outcome) -> None:
-    assert end(rules(), failed(100, outcome=outcome)) == []
-
-
-BROKEN = ["cut", "stalled", "unfinished", "completed"]  # "unfinished": the stream ended cleanly before its end
-
-
-@pytest.mark.parametrize("outcome", BROKEN)
-@pytest.mark.parametrize("kind", ["stream_cut", "stream_idle", "stream_unfinished", "overloaded_error"])
-def test_an_answer_that_broke_off_is_told(outcome: str, kind: str) -> None:
-    (notice,) = end(rules(), failed(100, None, kind, outcome=outcome, status=200))
-    assert notice.title.startswith("default: ")
-
-
-@pytest.mark.parametrize("outcome", BROKEN)
-@pytest.mark.parametrize("stop_reason", ["end_turn", "tool_use", "max_tokens", "refusal"])
-def test_an_answer_that_said_everything_is_not_told_however_it_ended(outcome: str, stop_reason: str) -> None:
-    subject = rules()
-    kinds = ("stream_cut", "stream_idle", "stream_unfinished", "api_error")
-    broken = [failed(100, None, kind, outcome=outcome, stop_reason=stop_reason, status=200) for kind in kinds]
-    assert end(subject, *broken) == []
-    assert subject.next_due() is None
-
-
-@pytest.mark.parametrize("kind", ["unavailable", "out_of_descriptors", "out_of_memory", "out_of_threads", "internal"])
-def test_a_failure_of_our_own_opens_and_closes_under_our_own_name(kind: str) -> None:
-    ours = failed(100, None, kind, side="proxy", outcome=Outcome.FAILED, status=503)
-    first, over = end(rules(), ours, answered(110))
-    assert first.title.startswith("claude-proxy: ")
-    assert over.title == "claude-proxy: works again"
-    assert "default" not in first.message + over.message
-
-
-def test_an_upstream_that_redirects_is_told_once() -> None:
-    many = [failed(100 + n, None, "upstream_redirect", side="proxy", outcome=Outcome.FAILED, status=502) for n in range(50)]
-    (notice,) = end(rules(), *many)
-    assert notice.title == "claude-proxy: BASE_URL redirects"
-    assert "Set BASE_URL to the address that" in notice.message
-
-
-def test_each_providers_code_is_explained_by_its_own_table() -> None:
-    def opened(provider: str) -> str:
-        failure = Failure("upstream", "rate_limit_error", "words", "1002", provider)
-        return titles(end(rules(), exchange(100, status=429, failure=failure)))[0]
-
-    assert opened("minimax") == "default: rate limit (1002)"
-    assert opened("zai") == "default: credential not valid (1002)"
-
-
-def test_a_clients_mistake_is_never_told() -> None:
-    assert end(rules(), failed(100, "1210", "invalid_request_error", side="client", status=400)) == []
-
-
-def test_a_refusal_while_we_stop_is_never_told() -> None:
-    assert end(rules(), failed(100, None, "draining", side="proxy", outcome=Outcome.FAILED, status=503)) == []
-
-
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("HEAD", "/api/hello"),
-        ("HEAD", ""),
-        ("GET", "/"),
-        ("POST", "/v1/messages/count_tokens"),
-        ("GET", "/v1/models"),
-        ("GET", "/v1/models/glm-5.3"),
-        ("OPTIONS", "/v1/messages"),
-    ],
-)
-def test_probes_token_counts_and_model_lists_neither_open_nor_close(method: str, path: str) -> None:
-    subject = rules()
-    assert end(subject, failed(100, method=method, path=path)) == []
-    end(subject, failed(101))
-    assert end(subject, answered(110, method=method, path=path)) == []
-    assert len(end(subject, answered(111))) == 1
-
-
-def test_other_endpoints_count() -> None:
-    assert len(end(rules(), failed(100, path="/v1/messages/batches"))) == 1
-    assert len(end(rules(), failed(100, path="/v1/files"))) == 1
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"status": 400},
-        {"outcome": Outcome.CANCELLED},
-        {"outcome": Outcome.CLIENT_STALLED},
-        {"status": 0, "outcome": Outcome.ABORTED},
-        {"took": 30.0},  # it was under way when the failure came
-    ],
-)
-def test_what_proves_nothing_is_no_recovery(values: dict[str, object]) -> None:
-    subject = rules()
-    end(subject, failed(100))
-    assert end(subject, answered(110, **values)) == []
-
-
-def test_a_busy_model_recovers_by_its_own_answer_only() -> None:
-    subject = rules()
-    end(subject, failed(100, "1312", model="glm-5.3"), failed(101, "1312", model="glm-5.2"))
-    assert end(subject, answered(110, model="glm-4.7")) == []
-    assert end(subject, answered(120, model="glm-5.3")) == []
-    assert len(end(subject, answered(130, model="glm-5.2"))) == 1
-
-
-def test_one_that_comes_and_goes_does_not_push_each_time() -> None:
-    subject = rules()
-    said = []
+def test_an_upstream_that_is_far_slower_than_usual_is_told() -> None:
+    play = Play()
     for n in range(100):
-        said += end(subject, failed(100 + 4 * n), answered(102 + 4 * n))
-    assert titles(said) == ["default: concurrency limit (1302)", "default: works again"]
-    (later,) = subject.due(700)
-    assert later.title == "default: concurrency limit (1302), 99 more"
-    assert "It works at the moment." in later.message
-    assert end(subject, answered(800)) == []  # it has been told
-    assert end(subject, failed(810), answered(820)) == []  # nobody has heard of this one yet
+        assert play.answer(n * 30.0, head=2.0) == []
+    base = play.now + 700
+    for n in range(20):
+        play.answer(base + n * 60, head=25.0)
+    assert play.titles == ["z.ai: unusually slow"]
+    assert "took 25 s to begin; 2 s is usual" in play.pushed[0][1].message
+    base = play.now
+    for n in range(40):
+        play.answer(base + n * 30, head=2.0)
+    assert play.titles[-1] == "z.ai: unusually slow: over"
 
 
-def test_one_that_fails_again_and_stays_so_is_told_and_recovers() -> None:
-    subject = rules()
-    end(subject, failed(100), answered(110), failed(200), failed(300))
-    (again,) = subject.due(700)
-    assert "2 more" in again.message
-    assert "at the moment" not in again.message
-    (over,) = end(subject, answered(800))
-    assert "after 10 min; 2 requests failed" in over.message
+def test_answers_that_are_slow_but_usual_or_fast_but_slower_are_no_news() -> None:
+    for usual, lately in ((20.0, 30.0), (0.5, 8.0)):
+        play = Play()
+        for n in range(100):
+            play.answer(n * 30.0, head=usual)
+        for n in range(40):
+            play.answer(4000 + n * 30.0, head=lately)
+        assert play.pushed == []
 
 
-def test_an_incident_that_is_over_and_quiet_starts_afresh() -> None:
-    subject = rules()
-    end(subject, failed(100), answered(110))
-    (notice,) = end(subject, failed(701))
-    assert notice.title == "default: concurrency limit (1302)"
-    (over,) = end(subject, answered(710))
-    assert "1 request failed" in over.message
+# -- the daily summary
 
 
-def test_invented_error_types_share_one_incident() -> None:
-    subject = rules()
-    said = end(subject, *(failed(100 + n / 10, None, f"odd_{n}_error") for n in range(500)))
-    assert len(said) == MAX_INCIDENTS + 1
-    assert len(end(subject, answered(200))) == MAX_INCIDENTS + 2  # the shared one was a storm
+def test_the_daily_summary_has_the_books_figures_and_what_was_hidden() -> None:
+    play = Play(daily="15:00")
+    for n in range(10):
+        play.answer(10.0 + n, hidden=2)
+    play.fail(30, fault("1308"))
+    play.to(HOUR)
+    (asked,) = [action for action in play.actions if isinstance(action, Summarise)]
+    assert asked.until == WALL + 46 * MINUTE + 40  # 15:00 UTC
+    (notice,) = play.figures(exchanges=12, failed=1, tokens=123_456, cost_usd=1.5)
+    assert "Requests: 12, failed: 1." in notice.message
+    assert "Failed attempts that a retry hid: 20." in notice.message
+    assert "Tokens: 123,456." in notice.message
+    assert "1.50 USD" in notice.message
+    assert "usage window used up (1308)" in notice.message
+    play.to(25 * HOUR)
+    assert "Requests: 0, failed: 0." in play.figures()[0].message  # counted from the last one on
 
 
-def test_what_is_counted_is_told_at_the_stop() -> None:
-    subject = rules()
-    end(subject, failed(100), failed(101), failed(102))
-    (notice,) = subject.flush(110)
-    assert "2 more in 10 s" in notice.message
-    assert subject.flush(111) == []
+def test_without_the_books_the_summary_has_what_was_counted() -> None:
+    play = Play(daily="15:00")
+    play.answer(10)
+    play.fail(30, fault())
+    play.to(HOUR)
+    (notice,) = play.figures()
+    assert "Requests: 2, failed: 1." in notice.message
+    assert "USD" not in notice.message
 
 
-def test_an_ejection_is_told_and_closed() -> None:
-    subject = rules()
-    (gone,) = subject.state("b", "ejected", 100, WALL)
-    (back,) = subject.state("b", "healthy", 160, WALL + 60)
-    assert gone.title == "b: taken out of rotation"
-    assert back.title == "b: works again"
-    assert subject.state("b", "healthy", 170, WALL + 70) == []
+def test_nobody_who_has_not_asked_for_it_gets_a_daily_summary() -> None:
+    play = Play()
+    play.to(30 * HOUR)
+    assert play.actions == []
 
 
-def test_an_ejection_behind_told_failures_is_no_news() -> None:
-    subject = rules()
-    end(subject, failed(100, upstream="b"))
-    assert subject.state("b", "ejected", 101, WALL) == []
-    assert len(subject.state("c", "ejected", 102, WALL)) == 1
+# -- restarts and languages
 
 
-EVENTS = st.lists(st.tuples(st.floats(0.01, 2000), st.booleans()), max_size=200)
+def test_a_restart_in_the_middle_repeats_nothing_and_loses_nothing() -> None:
+    play = Play()
+    for n in range(3):
+        play.fail(10 + n, fault())
+        play.restart()
+    assert len(play.to(45)) == 1
+    play.restart()
+    play.fail(60, fault())
+    play.restart()
+    play.answer(61)
+    play.restart()
+    assert titles(play.answer(62)) == ["z.ai: works again"]
+    assert len(play.pushed) == 2
+    assert play.opened == play.closed == [1]
 
 
-@given(EVENTS)
-def test_whatever_happens_failures_are_told_ten_minutes_apart_and_recoveries_follow_them(
-    events: list[tuple[float, bool]],
-) -> None:
-    subject = rules()
-    now, loud, told, recovered, failures = 0.0, [], 0, 0, 0
-    for wait, good in events:
-        now += wait
-        said = subject.due(now) + end(subject, answered(now, took=0) if good else failed(now, took=0))
-        failures += not good
-        for notice in said:
-            if notice.title.endswith("works again"):
-                recovered += 1
-            else:
-                told += 1 if "more" not in notice.title else int(notice.title.split()[-2])
-                loud += [now] if notice.priority > 1 else []
-    assert all(later - earlier >= 600 for earlier, later in itertools.pairwise(loud))
-    assert recovered <= len(loud)
-    assert told <= failures
+def test_korean_notices_have_no_english_sentence() -> None:
+    play = Play(language="ko", daily="15:00")
+    flap(play, 10)
+    for n in range(3):
+        flap(play, 100 + 60.0 * n)
+    play.fail(600, fault("1308", reset_at=WALL + 2 * HOUR))
+    play.quota(700, 0.97)
+    play.do(Condition(condition("disk_low", "1 MiB"), on=True))
+    play.do(Condition(condition("disk_low", ""), on=False))
+    play.to(3 * HOUR)
+    play.do(Figures(WALL, WALL + HOUR, 5, 1, 3, 0.1))
+    for _, notice in play.pushed:
+        for text in (notice.title, *notice.message.splitlines()):
+            assert re.search("[가-힣]", text) or text == "words" or "UTC" in text or "MiB" in text, text
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_an_hour_of_chaos_in_a_second_keeps_the_promises(seed: int) -> None:
+    rng = random.Random(seed)
+    play = Play()
+    upstreams = ["default", "second", "third"]
+    kinds = [*KINDS, *((code, "rate_limit_error") for code in STOPS)]
+    failing = dict.fromkeys(upstreams, False)
+    while play.now < HOUR:
+        at = play.now + rng.expovariate(2.0)
+        upstream = rng.choice(upstreams)
+        failing[upstream] ^= rng.random() < 0.01
+        if failing[upstream]:
+            play.fail(at, fault(*rng.choice(kinds), upstream=upstream))
+        else:
+            play.answer(at, upstream=upstream)
+        if rng.random() < 0.01:
+            play.do(Published(reached=rng.random() < 0.7))
+        if rng.random() < 0.005:
+            play.restart()
+    loud = [at for at, notice in play.pushed if notice.priority > 2]
+    assert all(later - earlier > HOUR - 0.001 for earlier, later in zip(loud, loud[6:], strict=False)), f"seed {seed}"
+    assert len(play.opened) == len(set(play.opened))
+    assert len(play.closed) == len(set(play.closed))
+    for (_, before), (_, after) in itertools.pairwise(sorted(play.pushed, key=lambda push: (push[1].sequence, push[0]))):
+        assert before.sequence == after.sequence or not after.update, "an update of nothing"

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from datetime import UTC, datetime, tzinfo
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from claude_proxy.errors import Side
 from claude_proxy.exchange import Failure
-from claude_proxy.notify import wording
 from claude_proxy.notify.advice import OWN, Advice, advise, of_code, reset
-from claude_proxy.notify.incident import Fault, Incident
+from claude_proxy.notify.fault import Fault
+from claude_proxy.notify.incident import Incident
 from claude_proxy.notify.notice import Notice
+from claude_proxy.notify.phrases import ENGLISH, KOREAN, Phrases
+from claude_proxy.notify.wording import Wording
 from claude_proxy.protocol.providers import PROVIDERS, by_name, find_at
 from claude_proxy.protocol.providers.generic import TYPES
-from tests.notify.exchanges import exchange
+from tests.notify.exchanges import WALL, exchange
 
 
-def opening(code: str | None, kind: str, message: str = "", side: Side = "upstream", **values: object) -> Notice:
+def opening(
+    code: str | None, kind: str, message: str = "", side: Side = "upstream", zone: tzinfo = UTC, **values: object
+) -> Notice:
     known = code is not None and code in by_name("zai").codes
-    fault = Fault.of(exchange(100, **values), Failure(side, kind, message, code, "zai" if known else None), by_name("zai"))
-    return wording.opening(Incident.open(fault, 100), "z.ai")
+    failure = Failure(side, kind, message, code, "zai" if known else None)
+    fault = Fault.of(exchange(100, **values), failure, "z.ai", by_name("zai"))
+    incident = Incident(1, fault.key, "cp-1", fault, WALL + 100, WALL + 100)
+    incident.count(fault, WALL + 100)
+    return Wording(zone=zone).opening(incident, WALL + 100)
 
 
 def test_a_known_code_says_what_to_do_and_what_was_said() -> None:
@@ -42,9 +52,11 @@ def test_our_own_failure_speaks_for_itself() -> None:
 
 
 def test_a_quota_says_when_it_is_back_in_two_clocks() -> None:
-    notice = opening("1308", "rate_limit_error", "Usage limit reached. Your limit will reset at 2026-08-31 18:19:41")
+    words = "Usage limit reached. Your limit will reset at 2026-09-22 00:19:41"
+    notice = opening("1308", "rate_limit_error", words, zone=ZoneInfo("Asia/Seoul"))
     assert (
-        "Resets at 2026-08-31 18:19:41 by the provider's clock: probably UTC+8, that is 2026-08-31 10:19 UTC." in notice.message
+        "Resets at 2026-09-22 01:19 KST, in 2 h 5 min. (2026-09-22 00:19:41 by the provider's clock, which is probably UTC+8.)"
+        in notice.message
     )
     assert notice.priority == 4
 
@@ -56,12 +68,13 @@ def test_a_reset_time_that_is_none_is_left_out(message: str) -> None:
 
 def test_a_reset_with_a_zone_is_told_plainly() -> None:
     failure = Failure("upstream", "rate_limit_error", "used up, resets at 2026-05-15T15:00:00Z", "2056", "minimax")
-    assert reset(failure).en == "Resets at 2026-05-15 15:00 UTC."
-    assert "2026-05-15 15:00 UTC" in reset(failure).ko
+    assert reset(failure) == (datetime(2026, 5, 15, 15, tzinfo=UTC), "2026-05-15T15:00:00Z", "")
     failure = Failure(
         "upstream", "invalid_request_error", "You will regain access on 2026-12-01 at 00:00 UTC.", "spend_limit", "anthropic"
     )
-    assert reset(failure).en == "Resets at 2026-12-01 00:00 UTC."
+    found = reset(failure)
+    assert found is not None
+    assert (found.at, found.assumed) == (datetime(2026, 12, 1, tzinfo=UTC), "")
 
 
 def test_an_unknown_class_is_named_plainly() -> None:
@@ -148,7 +161,21 @@ def test_what_needs_a_person_is_louder(number: str, priority: int) -> None:
     ],
 )
 def test_durations_read_well(seconds: float, text: str) -> None:
-    assert wording.spell(seconds) == text
+    assert ENGLISH.spell(seconds) == text
+    assert KOREAN.spell(seconds) == text.replace(" s", "초").replace(" min", "분").replace(" h", "시간").replace(" d", "일")
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Phrases) if field.name != "units"])
+def test_each_phrase_is_there_in_both_languages_with_the_same_places(field: str) -> None:
+    def texts(phrases: Phrases) -> dict[str, str]:
+        value = getattr(phrases, field)
+        return {"": value} if isinstance(value, str) else dict(value)
+
+    english, korean = texts(ENGLISH), texts(KOREAN)
+    assert english.keys() == korean.keys()
+    for key, text in english.items():
+        assert set(re.findall(r"{\w+}", text)) == set(re.findall(r"{\w+}", korean[key])), key
+        assert bool(re.search("[가-힣]", korean[key])) == bool(re.search("[a-z]{2}", re.sub(r"{\w+}", "", text))), key
 
 
 def test_foreign_text_stays_one_short_line() -> None:

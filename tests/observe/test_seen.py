@@ -73,7 +73,7 @@ async def test_each_worker_sees_what_runs_in_all(folder: Path) -> None:
 
 async def test_what_ended_before_is_told_once_to_each_who_follows(folder: Path) -> None:
     async with workers(folder, "1", "2") as (one, two):
-        old, new = two.ends(ago=60.0), two.ends()
+        old, new = two.ends(ago=60.0), two.ends(ago=0.5)
         assert ended(await one.together.news()) == {old.id, new.id}, "the first look gets all that is remembered"
         assert ended(await one.together.news()) == {new.id}, "what has just ended comes again, for the clocks' sake"
         assert ended(await two.together.news()) == {old.id, new.id}

@@ -12,7 +12,7 @@ import pytest
 from claude_proxy import ids
 from claude_proxy.exchange import Exchange, Kind, Usage
 from claude_proxy.ledger.record import Charge, Record
-from claude_proxy.observe.session_sums import FRESH, STALE, Booked, SessionSums, Sums
+from claude_proxy.observe.session_sums import FEW, FRESH, STALE, Booked, SessionSums, Sums
 from claude_proxy.observe.sessions import Sessions
 from claude_proxy.protocol.status_line import Cost, Tokens
 from tests.observe.conversation import Clock, eventually
@@ -57,7 +57,9 @@ class Session:
         self.books = Books()
         self.sessions = Sessions(clock=self.clock)
         self.price: Any = lambda record: Charge(1000)
-        self.sums = SessionSums(self.sessions, self.books, self._price, clock=self.clock, **{"wait": 20, **options})
+        self.sums = SessionSums(
+            self.sessions, self.books, self._price, clock=self.clock, **{"wait": 20, "short_wait": 20, **options}
+        )
         self._numbers = iter(range(1, 10_000))
 
     def _price(self, record: Record) -> Charge:
@@ -167,3 +169,36 @@ async def test_answers_are_kept_for_some_sessions_only() -> None:
     for number in range(300):
         await session.sums.of(str(number))
     assert len(session.sums._kept) == 200
+
+
+async def test_a_ledger_that_is_late_is_not_waited_for_where_an_older_answer_is_there() -> None:
+    session = Session(short_wait=0.001)
+    session.books.book(session.end(session.begin(input=10)))
+    assert await session.tokens() == Tokens(10)
+    session.end(session.begin(input=5))
+    session.clock.now += FRESH + 0.1
+    session.books.may_answer.clear()
+    assert await session.tokens() == Tokens(15), "the older answer and what ended since"
+    session.books.may_answer.set()
+    await eventually(lambda: not session.sums._asking)
+    assert await session.tokens() == Tokens(15)
+    assert session.books.asked == 2
+
+
+@pytest.mark.parametrize("calls", [1, FEW, FEW + 1])
+async def test_many_calls_are_priced_in_a_thread_and_few_on_the_loop_once_the_table_is_read(calls: int) -> None:
+    session = Session()
+    threads: list[bool] = []
+
+    def price(record: Record) -> Charge:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return Charge(1000)
+
+    session.price = price
+    session.begin(input=1)
+    await session.tokens()
+    assert threads == [False]
+    for _ in range(calls - 1):
+        session.begin(input=1)
+    await session.tokens()
+    assert threads[1:] == [calls <= FEW] * calls

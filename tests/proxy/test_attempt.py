@@ -129,23 +129,48 @@ def config_with(pool: FakePool) -> Config:
     return Config(settings, Gate(settings, OriginRules(), lambda: False), (Upstream("default", fake, None),))
 
 
-async def tried(pool: FakePool) -> tuple[Any, Call, Told]:
-    """One attempt of a whole request: its result, the call, and what listeners were told."""
-    told = Told()
+def call_with(config: Config, listeners: Listeners) -> Call:
+    """A whole request that has been read."""
 
     async def nothing(*_: Any) -> Any:
         raise AssertionError("the body has been read, and nothing is answered here")
 
     exchange = Exchange("cp_1", "POST", "/v1/messages", "127.0.0.1", 0.0, 0.0)
-    call = Call(config_with(pool), Listeners([told]), exchange, scope(), nothing, nothing, Timers(), Shelf(1 << 20))
+    call = Call(config, listeners, exchange, scope(), nothing, nothing, Timers(), Shelf(1 << 20))
     call.request.target = parse("POST", b"/v1/messages", b"")
     call.request.keep(call.client.took(b"{}", done=True))
+    return call
+
+
+async def tried(pool: FakePool) -> tuple[Any, Call, Told]:
+    """One attempt of a whole request: its result, the call, and what listeners were told."""
+    told = Told()
+    call = call_with(config_with(pool), Listeners([told]))
     call.account = call.config.choose(call)
     call.upstream = call.account.upstream
     try:
         return await attempt(call), call, told
     finally:
         call.close()
+
+
+async def test_the_chosen_account_s_credential_is_sent_and_no_other() -> None:
+    """Also where it is not the first of its upstream."""
+    connection = FakeConnection()
+    pool: Any = FakePool(connection)
+    upstream = Upstream("work", pool)
+    upstream.hold("first", (b"authorization", b"Bearer sk-first"))
+    second = upstream.hold("second", (b"x-api-key", b"sk-second"))
+    call = call_with(Config(load({}).settings, Gate(load({}).settings, OriginRules(), lambda: False), (upstream,)), Listeners())
+    call.request.headers.append((b"authorization", b"Bearer sk-client"))
+    call.account, call.upstream = second, upstream
+    try:
+        await attempt(call)
+    finally:
+        call.close()
+    assert b"x-api-key: sk-second\r\n" in connection.sent
+    assert not any(other in connection.sent for other in (b"sk-first", b"sk-client"))
+    assert call.exchange.attempts[0].account == "second"
 
 
 @pytest.mark.parametrize(

@@ -352,3 +352,31 @@ async def test_a_closed_pool_keeps_nothing(simulator: Simulator) -> None:
         pool.release(busy, now())
         await simulator.wait_for(lambda sim: not sim.open_connections)
         assert pool.take(now()) is None
+
+
+async def test_a_retired_pool_keeps_nothing_but_serves_who_still_needs_it(simulator: Simulator) -> None:
+    """Its upstream was removed by a reload, while exchanges that began before still run."""
+    async with pool_to(simulator.base_url) as pool:
+        idle, busy = await use(pool), await use(pool)
+        pool.release(idle, now())
+        pool.retire()
+        assert pool.idle == 0
+        await until(lambda: len(pool) == 1)
+        late = await use(pool)
+        pool.release(busy, now())
+        pool.release(late, now())
+        await simulator.wait_for(lambda sim: not sim.open_connections)
+        assert len(pool) == 0
+
+
+async def test_who_waits_for_a_place_in_a_retired_pool_gets_one(simulator: Simulator) -> None:
+    async with pool_to(simulator.base_url, limit=1) as pool:
+        first = await use(pool)
+        waiting = asyncio.create_task(use(pool))
+        await until(lambda: pool.waiting == 1)
+        pool.retire()
+        pool.release(first, now())
+        second = await waiting
+        pool.release(second, now())
+        assert second is not first
+        await until(lambda: len(pool) == 0)

@@ -74,14 +74,22 @@ def nothing() -> list[dict[str, Any]]:
     return []
 
 
+async def no_incidents() -> list[dict[str, Any]]:
+    """An empty list."""
+    return []
+
+
 def without_books(live: Live, siblings: Siblings, upstreams: Callable[[], list[dict[str, Any]]] = nothing) -> Sources:
     """What the API of a proxy reads that keeps no books."""
 
     def none() -> Any:
         raise AssertionError("there are no books to open")
 
+    async def no_incidents() -> list[dict[str, Any]]:
+        return []
+
     reader = Reader(none, shut=lambda: "No books are kept here: LEDGER is off.")
-    return Sources(reader, live, Machine(live, siblings, upstreams), "UTC", incidents=nothing, settings=nothing)
+    return Sources(reader, live, Machine(live, siblings, upstreams), "UTC", incidents=no_incidents, settings=nothing)
 
 
 class Front:

@@ -10,14 +10,16 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import threading
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
 FOLDER = "logins"
-_LOGIN, _CODE = "login-", "code-"
+_LOGIN, _CODE, _PROBE = "login-", "code-", ".probe-"
 TOUCH_SECONDS = 600  # how exact `used_at` is
+DRAFT_SECONDS = 3600  # a file that was not renamed into place by then never will be
 
 
 class Login(msgspec.Struct, frozen=True):
@@ -66,36 +68,44 @@ class Store(Protocol):
 
 
 class MemoryStore:
-    """Keeps them in this process."""
+    """Keeps them in this process. Threads share it, so each method takes a lock."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._codes: dict[str, int] = {}
         self._logins: dict[str, Login] = {}
 
     def put_code(self, digest: str, expires_at: int) -> None:
-        self._codes[digest] = expires_at
+        with self._lock:
+            self._codes[digest] = expires_at
 
     def take_code(self, digest: str) -> int | None:
-        return self._codes.pop(digest, None)
+        with self._lock:
+            return self._codes.pop(digest, None)
 
     def put(self, login: Login) -> None:
-        self._logins[login.id] = login
+        with self._lock:
+            self._logins[login.id] = login
 
     def get(self, id: str, now: int) -> Login | None:
-        found = self._logins.get(id)
-        if found is not None and now - found.used_at >= TOUCH_SECONDS:
-            self._logins[id] = found = msgspec.structs.replace(found, used_at=now)
-        return found
+        with self._lock:
+            found = self._logins.get(id)
+            if found is not None and now - found.used_at >= TOUCH_SECONDS:
+                self._logins[id] = found = msgspec.structs.replace(found, used_at=now)
+            return found
 
     def remove(self, id: str) -> bool:
-        return self._logins.pop(id, None) is not None
+        with self._lock:
+            return self._logins.pop(id, None) is not None
 
     def all(self) -> list[Login]:
-        return list(self._logins.values())
+        with self._lock:
+            return list(self._logins.values())
 
     def sweep(self, now: int) -> None:
-        self._codes = {digest: at for digest, at in self._codes.items() if at > now}
-        self._logins = {id: login for id, login in self._logins.items() if login.expires_at > now}
+        with self._lock:
+            self._codes = {digest: at for digest, at in self._codes.items() if at > now}
+            self._logins = {id: login for id, login in self._logins.items() if login.expires_at > now}
 
 
 class FileStore:
@@ -115,7 +125,7 @@ class FileStore:
             OSError: they cannot.
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        probe = self.folder / f".probe-{secrets.token_hex(6)}"
+        probe = self.folder / f"{_PROBE}{secrets.token_hex(6)}"
         probe.write_bytes(b"")
         probe.unlink()
 
@@ -188,7 +198,9 @@ def _read(path: Path) -> Login | None:
 
 
 def _expiry(path: Path) -> float:
-    """When a file can be removed, in Unix seconds; files of other names never."""
+    """When a file can be removed, in Unix seconds; files of other names never. A killed process may leave a draft behind."""
+    if path.name.startswith((f".{_LOGIN}", f".{_CODE}", _PROBE)):
+        return path.stat().st_mtime + DRAFT_SECONDS
     if path.name.startswith(_LOGIN):
         login = _read(path)
         return float("inf") if login is None else login.expires_at

@@ -108,9 +108,9 @@ class Logins:
         shown = clean(browser, 200) or ""
         login = Login(secrets.token_hex(8), _digest(secret), now, now + LOGIN_SECONDS, peer[:100], shown, now)
         self._store.sweep(now)
-        for old in self.all()[MAX_LOGINS - 1 :]:
-            self._store.remove(old.id)
         try:
+            for old in self.all()[MAX_LOGINS - 1 :]:
+                self._store.remove(old.id)
             self._store.put(login)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()

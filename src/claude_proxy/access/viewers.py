@@ -8,6 +8,8 @@ from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import structlog
+
 from claude_proxy.access.login_cookie import values_in
 from claude_proxy.access.login_store import Login
 from claude_proxy.access.logins import LOGIN_SECONDS, SIGNED_SECONDS, Kept, Logins
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
 Scope = MutableMapping[str, Any]
+log = structlog.get_logger("access")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,8 @@ class Viewers:
             return self.logins.sign(self._token), SIGNED_SECONDS
         client = scope.get("client")
         browser = next((value for name, value in scope["headers"] if name == b"user-agent"), b"")
-        _, value = await asyncio.to_thread(self.logins.add, client[0] if client else "", browser.decode("latin-1"))
+        login, value = await asyncio.to_thread(self.logins.add, client[0] if client else "", browser.decode("latin-1"))
+        log.info("logged_in", login=login.id, peer=login.peer)
         await self.log_out(scope)  # the login that this one replaces
         return value, LOGIN_SECONDS
 
@@ -111,6 +115,7 @@ class Viewers:
         self._hold_up(peer)
         if self._token is None or not hmac.compare_digest(secret.strip().encode("utf-8", "replace"), self._token):
             self._throttle.failed(peer)
+            log.warning("login_refused", peer=peer)  # at most as often as the throttle allows tries
             also = " or ADMIN_TOKEN" if self._token is not None else ""
             raise Unauthorized(
                 f"This is not a valid code{also}. A code works once and for 15 minutes; `claude-proxy login`, run "

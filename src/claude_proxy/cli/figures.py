@@ -71,6 +71,12 @@ def clock(stamp: str, where: tzinfo, form: str = "%Y-%m-%d %H:%M:%S") -> str:
     return datetime.fromisoformat(stamp).astimezone(where).strftime(form)
 
 
+def span(report: Mapping[str, Any]) -> str:
+    """The time of a report, such as "2026-11-28 00:00 to 2026-11-29 03:30, Asia/Seoul"."""
+    begin, end = (report[name][:16].replace("T", " ") for name in ("from", "to"))
+    return f"{begin} to {end}, {report['timezone']}"
+
+
 def named(text: str | None) -> str:
     """A name; `(none)` if there is none."""
     return "(none)" if text is None else text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -42,7 +43,7 @@ def login(
 
 def new_code(logins: Logins, files: FileStore) -> str:
     """Make a code that the proxy accepts, or exit with a sentence that says why there is none."""
-    if not files.folder.is_dir():
+    if not _is_folder(files.folder):
         fail(
             f"No proxy keeps its logins in {files.folder}. Start the proxy first; if it runs with another DATA_DIR, name that "
             "with --data-dir. If its log says that DATA_DIR cannot be written, only the link in that log works, or ADMIN_TOKEN."
@@ -55,6 +56,13 @@ def new_code(logins: Logins, files: FileStore) -> str:
     if code is None:
         fail(f"{logins.problem}: run this as the user that runs the proxy.")
     return code
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except PermissionError:  # it may be there: making the code says what is missing
+        return True
 
 
 def fail(sentence: str) -> NoReturn:

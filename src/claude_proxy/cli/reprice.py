@@ -48,6 +48,8 @@ def reprice(
         work, engine = _prepared(at, since)
         changes = _guarded(lambda: work.changes(engine))
         _say_changes(changes, work.looked_at, as_json)
+        if not as_json and any(change.old_price is None for change in changes):
+            _say_hosts(at)
         if not changes or dry_run or not _agreed(yes, as_json):
             return
         changed = _guarded(lambda: work.apply(engine))
@@ -91,12 +93,19 @@ def _agreed(yes: bool, as_json: bool) -> bool:
     return False
 
 
+def _say_hosts(at: LedgerPlace) -> None:
+    """An exchange without a price takes its provider from the settings; those of this shell may not be the proxy's."""
+    hosts = ", ".join(f"{one.name} is {urlsplit(one.base_url).hostname}" for one in at.loaded.upstreams)
+    say(f"Unpriced exchanges get the prices of their upstream in these settings: {hosts}.")
+
+
 def _say_changes(changes: Mapping[Change, Sums], looked_at: int, as_json: bool) -> None:
     if as_json:
         write_json({"looked_at": looked_at, "changes": [_item(change, sums) for change, sums in changes.items()]})
         return
     if not changes:
-        say(f"Nothing to change: {exchanges(looked_at)} checked, all with the current prices.")
+        found = f"all {exchanges(looked_at)} have current prices" if looked_at else "no exchange was recorded since then"
+        say(f"Nothing to change: {found}.")
         return
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for title in ("Model", "Price before", "Price after"):

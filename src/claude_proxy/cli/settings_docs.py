@@ -77,9 +77,8 @@ TABLE = """\
 TAIL = """
 ## Upstreams in the file
 
-Instead of `BASE_URL`, `UPSTREAM_API_KEY` and `UPSTREAM_AUTH` the file can describe the upstream in a table. This version
-serves one upstream with at most one account; more of them, `[[route]]`, `models`, `map` and `max_concurrency` are checked and
-then refused with an error. `BASE_URL` together with a table is refused too.
+Instead of `BASE_URL`, `UPSTREAM_API_KEY` and `UPSTREAM_AUTH` the file can describe one or more upstreams, each with its accounts,
+and routes between them: [accounts.md](accounts.md). `BASE_URL` together with a table is refused.
 
 ```toml
 # claude-proxy.toml
@@ -92,14 +91,10 @@ name = "mine"
 key_env = "ZAI_API_KEY"
 ```
 
-| Key of `[[upstream]]` | Meaning |
-|---|---|
-| `name` | what the log, the notices and the page call it |
-| `base_url` | where requests go, without /v1 |
-| `provider` | whose API it is; by default derived from the host |
-| `priority`, `weight` | which upstream is asked first, and how new sessions are shared among equals |
-| `[[upstream.account]]` | a credential: `name`, `key_env` (the variable that holds the key) or `key_file` (the file that \
-does), `auth` (`bearer` or `x-api-key`) |
+## Reload
+
+A change of the file applies without a restart, except for the settings that are read at the start only:
+[accounts.md](accounts.md#reload).
 """
 NO_DEFAULT = {
     "data_dir": "the platform's folder for user data",

@@ -26,11 +26,8 @@ def _filter(name: str) -> Any:
 def stats(
     by: Annotated[By, typer.Option("--by", help="What each row stands for.")] = "day",
     since: Annotated[str | None, typer.Option(metavar="WHEN", help="7d, 24h, yesterday, 2026-11-28, 2026-11 ...")] = None,
-    until: Annotated[str | None, typer.Option(metavar="WHEN", help="The same; a day or month given here is included.")] = None,
-    last: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="The last N days, weeks ...; else the N most expensive."),
-    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="WHEN", help="The same; a day or month is included.")] = None,
+    last: Annotated[int | None, typer.Option(min=1, metavar="N", help="The last N days ..., or the N most expensive.")] = None,
     session: Annotated[str | None, _filter("session")] = None,
     project: Annotated[str | None, _filter("project")] = None,
     model: Annotated[str | None, _filter("model")] = None,

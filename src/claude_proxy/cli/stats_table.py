@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from claude_proxy.cli.figures import LIST_PRICES, cost, count, exchanges, named, tokens
+from claude_proxy.cli.figures import LIST_PRICES, cost, count, exchanges, named, span, tokens
 from claude_proxy.cli.output import say, wide_console
 from claude_proxy.ledger.groups import TIMES
 
@@ -29,18 +29,19 @@ def print_table(report: Mapping[str, Any], *, breakdown: bool, costs: bool, top:
     """
     screen = wide_console()
     if not report["groups"]:
-        say(f"Nothing was recorded from {report['from']} to {report['to']}.")
+        say(f"Nothing was recorded from {span(report)}." if report["from"] < report["to"] else "That time is yet to come.")
         return
     wide = screen.width >= ROOM
-    shown = dearest(report) if top is None else report
+    shown = most_expensive(report) if top is None else report
     screen.print(made(shown, wide=wide, breakdown=breakdown, costs=costs))
     if shown is not report:
-        screen.print(Text(f"These are the {MANY} dearest of {count(len(report['groups']))}; --last N shows others.", "dim"))
+        groups = count(len(report["groups"]))
+        screen.print(Text(f"These are the {MANY} most expensive of {groups}; --last N shows others.", "dim"))
     for line in notes(shown, costs=costs):
         screen.print(Text(line, "dim"))
 
 
-def dearest(report: Mapping[str, Any]) -> Mapping[str, Any]:
+def most_expensive(report: Mapping[str, Any]) -> Mapping[str, Any]:
     """The report without the groups that nobody reads in a terminal; groups of a time are all shown."""
     if report["by"] in TIMES or len(report["groups"]) <= MANY:
         return report
@@ -76,7 +77,7 @@ def notes(report: Mapping[str, Any], *, costs: bool) -> Sequence[str]:
     """Return the lines below the table."""
     totals = report["totals"]
     calls = f"{exchanges(totals['exchanges'])} ({count(totals['failed'])} failed, {count(totals['cancelled'])} cancelled)"
-    found = [f"{calls} from {report['from']} to {report['to']}, {report['timezone']}."]
+    found = [f"{calls} from {span(report)}."]
     if totals["credits"] is not None:
         found.append(f"Plan credits: {count(totals['credits'])}.")
     if costs:

@@ -67,9 +67,10 @@ class Asking:
                 self.problem = REASONS.get(status, f"claude-proxy answers {status}")
         except NotOurs:
             self.problem = "ANTHROPIC_BASE_URL names no claude-proxy"
-        except Exception:  # noqa: S110 - any failure means a line without the proxy
+        except (OSError, ValueError):  # no answer, or none of ours
             pass
-        self.done.set()
+        finally:
+            self.done.set()  # in any case: a bug of ours must not cost the line either
 
 
 class NotOurs(Exception):
@@ -165,7 +166,7 @@ def exchange(connection: socket.socket, question: bytes, deadline: float) -> tup
         answer += part
     top, found, body = answer.partition(b"\r\n\r\n")
     words = top.split(None, 2)
-    if not found or not words[0].startswith(b"HTTP/1."):
+    if not found or len(words) < 2 or not words[0].startswith(b"HTTP/1."):
         raise ValueError("no HTTP answer")
     return int(words[1]), body
 

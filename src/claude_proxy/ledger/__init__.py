@@ -1,6 +1,6 @@
-"""The books: every finished exchange recorded once, off the path; SQLite, or PostgreSQL with DATABASE_URL.
+"""The books: every finished exchange is recorded once, beside the path, in SQLite or (with DATABASE_URL) in PostgreSQL.
 
-Importing this room costs neither SQLAlchemy nor a database: those come with `opening`, which the writer's thread loads.
+Importing this package loads neither SQLAlchemy nor a database driver: `opening` does, in the writer's thread.
 """
 
 from claude_proxy.ledger.ledger import Ledger

@@ -1,4 +1,4 @@
-"""The shapes in which the books are read: one meaning per number, on the page, the command line, in the API and in metrics."""
+"""The dictionaries that readers get. Every number means the same on the page, the command line, in the API and in metrics."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ NANO, MICRO = 10**9, 10**6
 
 
 def amounts(sums: Mapping[str, int]) -> dict[str, Any]:
-    """The sums of a rollup as readers know them.
+    """The sums of a rollup, by the names that readers know.
 
-    `exchanges`, `failed` and `cancelled` count Messages calls. `cost_usd` is of the priced ones, at list price; it is None where
-    nothing is priced and something should be, never zero. `credits` are None where no plan meters any.
+    `exchanges`, `failed` and `cancelled` count Messages calls. `cost_usd` sums the priced ones at list price; it is None, not 0,
+    if there was usage and none of it has a price. `credits` is None if no plan meters the exchanges.
     """
     return {
         "exchanges": sums["exchanges"],

@@ -13,7 +13,7 @@ class Charging:
     """Prices exchanges, and the records made of them; give it to the writer as `price`.
 
     Args:
-        load: reads the price table; called once, by `ready` or by the first who asks for a price.
+        load: reads the price table; called once, by `ready` or with the first price.
         hosts: the host name of each upstream, by the upstream's name.
     """
 

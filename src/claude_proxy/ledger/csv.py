@@ -1,4 +1,4 @@
-"""Exchanges and sums as CSV (RFC 4180) for spreadsheets. A text that a spreadsheet would take for a formula is made harmless."""
+"""Exchanges and sums as CSV (RFC 4180) for spreadsheets. Texts that a spreadsheet would evaluate as a formula are escaped."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FAILURE = ("side", "kind", "provider_code", "message")
 
 
 def cell(value: Any) -> Any:
-    """A value as it may stand in a cell: nothing for None, and no text that is a formula."""
+    """A value as a cell: empty for None, and never a formula."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -48,7 +48,7 @@ def exchanges(items: Iterable[Mapping[str, Any]]) -> bytes:
 
 
 def usage(report: Mapping[str, Any], *, breakdown: bool = False) -> bytes:
-    """A line for each group of `Books.usage`, none for the totals: a spreadsheet adds up by itself.
+    """A line for each group of `Books.usage`, none for the totals: a spreadsheet can add them up.
 
     Args:
         breakdown: a line for each model of a group instead; the report has to have them.

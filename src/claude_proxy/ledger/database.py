@@ -1,4 +1,4 @@
-"""Engines for the two databases, with their rules set on every connection, and what their errors mean."""
+"""Engines for the two databases, which configure every connection, and the meaning of the databases' errors."""
 
 from __future__ import annotations
 
@@ -7,24 +7,15 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, NoSuchModuleError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
+from claude_proxy.ledger import sqlite
 from claude_proxy.ledger.options import LedgerOff, Trouble
 
-BUSY_SECONDS = 1.0  # a lock held longer makes the writer pause; a stop must not wait for it either
 JOURNAL_BYTES = 64 * 1024**2
-_BUSY = (5, 6)  # SQLITE_BUSY, SQLITE_LOCKED: https://www.sqlite.org/rescode.html
-_DAMAGED = (11, 26)  # SQLITE_CORRUPT, SQLITE_NOTADB
-_REASONS = {
-    8: "the database file is read-only",
-    10: "the disk reports an input/output error",
-    13: "the disk is full",
-    14: "the database file cannot be opened",
-}
 _memories = itertools.count(1)
 
 Connect = Callable[[], Any]
@@ -32,21 +23,20 @@ Connect = Callable[[], Any]
 
 def file_connect(path: Path, *, make: bool = True) -> Connect:
     """Opens a database file; `make` it if it is not there."""
-    uri = f"file:{quote(str(path))}?mode={'rwc' if make else 'rw'}"
-    return lambda: sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    return lambda: sqlite.connect(path, "rwc" if make else "rw")
 
 
 def memory_connect() -> Connect:
     """Opens one database in memory, the same for all connections of this process; it lives while one of them is open."""
     uri = f"file:/claude-proxy-{next(_memories)}?vfs=memdb"
-    return lambda: sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    return lambda: sqlite3.connect(uri, uri=True, timeout=sqlite.BUSY_SECONDS, isolation_level=None, check_same_thread=False)
 
 
 def sqlite_engine(connect: Connect, *, reading: bool = False) -> Engine:
-    """An engine for SQLite, whose transactions begin as writers', or never write.
+    """An engine for SQLite. Its transactions take the write lock at once, or never write.
 
-    A transaction that began as a reader's and then wants to write fails at once if another process wrote in between, whatever
-    the busy time-out (https://www.sqlite.org/lang_transaction.html): so a writer's begins with BEGIN IMMEDIATE.
+    A transaction that reads first and writes later fails at once, whatever the busy timeout, if another process has written in
+    between (https://www.sqlite.org/lang_transaction.html). So a writer's transaction begins with BEGIN IMMEDIATE.
     """
     engine = create_engine("sqlite://", creator=connect, poolclass=NullPool, hide_parameters=True)
     begin = "BEGIN" if reading else "BEGIN IMMEDIATE"
@@ -56,7 +46,7 @@ def sqlite_engine(connect: Connect, *, reading: bool = False) -> Engine:
         if reading:
             connection.execute("PRAGMA query_only=1").close()
             return
-        if connection.execute("PRAGMA page_count").fetchone() == (0,):  # later it would change nothing, but write
+        if connection.execute("PRAGMA page_count").fetchone() == (0,):  # has no effect once there are tables
             connection.execute("PRAGMA auto_vacuum=INCREMENTAL").close()
         for rule in _WRITER_RULES:
             connection.execute(rule).close()
@@ -105,29 +95,18 @@ def postgres_engine(database_url: str) -> Engine:
     return engine
 
 
-def is_damaged(error: BaseException) -> bool:
-    """Whether SQLite says that its file is none, or broken."""
-    return _code(error) in _DAMAGED
-
-
 def trouble(error: Exception) -> Trouble:
-    """What went wrong, in words, and what helps against it."""
-    code = _code(error)
-    if code in _BUSY:
+    """Classify a database error: what failed, in words, and whether trying again or reopening helps."""
+    code = sqlite.code_of(error)
+    if code in sqlite.BUSY:
         return Trouble("the database is locked by another program")
-    if code is not None and code not in (1, 19, 20, 25):  # ERROR, CONSTRAINT, MISMATCH, RANGE: ours
-        return Trouble(_REASONS.get(code, _first_line(error)), reopen=True)
+    if code is not None and code not in sqlite.OURS:
+        known = None if code in sqlite.DAMAGED else sqlite.reason_of(code, "the database file")  # SQLite says what is damaged
+        return Trouble(known or _first_line(error), reopen=True)
     ours = (
         isinstance(error, DataError | IntegrityError | ProgrammingError) or not isinstance(error, DBAPIError) or code is not None
     )
     return Trouble(_first_line(error), hopeless=ours, reopen=True)
-
-
-def _code(error: BaseException) -> int | None:
-    """SQLite's primary result code."""
-    original = getattr(error, "orig", error)
-    code = getattr(original, "sqlite_errorcode", None)
-    return None if code is None else code & 0xFF
 
 
 def _first_line(error: Exception) -> str:

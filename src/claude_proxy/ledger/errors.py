@@ -9,7 +9,7 @@ from sqlalchemy import Connection, and_, func, select
 
 from claude_proxy import ids
 from claude_proxy.ledger.answers import rfc3339
-from claude_proxy.ledger.minutes import STEP, Steps, percentile
+from claude_proxy.ledger.minutes import Steps, percentile, step_of
 from claude_proxy.ledger.tables import exchange
 from claude_proxy.ledger.usage import text_id, texts_of
 
@@ -55,7 +55,7 @@ def speeds(connection: Connection, since: float) -> dict[str, dict[str, Any]]:
     """Messages calls since a Unix time by upstream: how many, how many failed, and the time to the first byte."""
     c = exchange.c
     kind = text_id(connection, "kind", "messages")
-    step = (c.first_byte_ms // STEP).label("step")
+    step = step_of(c.first_byte_ms)
     chosen = and_(c.id >= ids.first_of(int(since * 1000)), c.kind == (kind or -1))
     counted = select(c.upstream, step, func.count().label("exchanges"), func.sum(c.failed).label("failed")).where(chosen)
     by_upstream: dict[int, list[Any]] = defaultdict(list)

@@ -9,7 +9,7 @@ from claude_proxy.ledger.periods import PERIODS
 Dimension: TypeAlias = Literal["session", "project", "model", "agent", "class", "client", "upstream", "account"]
 By: TypeAlias = Literal[
     "hour", "day", "week", "month", "window", "session", "project", "model", "agent", "class", "client", "upstream", "account"
-]  # in one piece, so that OpenAPI and messages list it in one
+]  # one Literal, so that OpenAPI and error messages list all values together
 DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
 BY: tuple[By, ...] = get_args(By)
-TIMES: tuple[By, ...] = (*PERIODS, "window")  # groups of these stand in the order of time
+TIMES: tuple[By, ...] = (*PERIODS, "window")  # groups of these are sorted by time, others by cost

@@ -1,14 +1,16 @@
-"""The listener that keeps the books: what `app.py` hangs on the path."""
+"""The listener that records exchanges in the ledger."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
 
 from claude_proxy.exchange import Exchange, Listener
+from claude_proxy.ledger.loop_log import LoopLog
 from claude_proxy.ledger.options import Entry, Say, Store
 from claude_proxy.ledger.record import UNKNOWN, Charge, Record, record
 from claude_proxy.ledger.writer import State, Writer
@@ -22,10 +24,10 @@ class Ledger(Listener):
     """Records every exchange. On the path it makes a record and appends it; a thread does the rest.
 
     Args:
-        opener: called once in the thread, with the log to use; gives what opens the store. It loads the database's modules.
+        opener: called once, in the thread, with the log to use; returns what opens the store. It loads the database's modules.
         price: what a record cost.
-        on_loss: told on the event loop when rows begin to be lost, how many so far.
-        on_batch: sees each batch once, in the thread (metrics).
+        on_loss: called on the event loop when rows begin to be lost, with their number so far.
+        on_batch: called with each batch once, in the thread (metrics).
     """
 
     def __init__(
@@ -39,19 +41,19 @@ class Ledger(Listener):
         self._opener = opener
         self._open: Callable[[], Store] | None = None
         self._on_loss = on_loss
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._say = LoopLog(log)
         self.writer = Writer(self._open_store, say=self._say, price=price, on_loss=self._lost, on_batch=on_batch)
 
     async def start(self) -> None:
-        """Start the thread. What ended before is written now."""
-        self._loop = asyncio.get_running_loop()
+        """Start the thread. Exchanges that ended before are written now."""
+        self._say.bind()
         self.writer.start()
 
     async def aclose(self, timeout: float = CLOSE_TIMEOUT) -> None:
         """Write what waits, for at most `timeout` seconds."""
         self.writer.begin_stop(timeout)
         ended = await asyncio.to_thread(self.writer.join, timeout + 1.0)
-        await asyncio.sleep(0)  # what the thread had to say comes as calls to this loop
+        await asyncio.sleep(0)  # runs the thread's last log calls, which are queued on this loop
         if not ended:
             log.error("the ledger did not stop in time", waiting=self.writer.waiting, reason=self.writer.reason)
 
@@ -81,15 +83,4 @@ class Ledger(Listener):
 
     def _lost(self, lost: int) -> None:
         if self._on_loss is not None:
-            self._on_loop(self._on_loss, lost)
-
-    def _say(self, level: str, event: str, /, **fields: object) -> None:
-        """The log belongs to the event loop's thread: its lines wait there to be written together."""
-        self._on_loop(lambda: getattr(log, level)(event, **fields))
-
-    def _on_loop(self, call: Callable[..., object], *arguments: object) -> None:
-        try:
-            assert self._loop is not None
-            self._loop.call_soon_threadsafe(call, *arguments)
-        except RuntimeError:  # the loop is closed, and with it the log's batching
-            call(*arguments)
+            self._say.call(partial(self._on_loss, lost))

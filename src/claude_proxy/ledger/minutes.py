@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Integer, Label, and_, func, literal_column, select
 
 from claude_proxy import ids
 from claude_proxy.ledger.answers import rfc3339
@@ -44,11 +44,17 @@ def percentile(steps: Steps, share: float) -> int | None:
     return None
 
 
+def step_of(ms: ColumnElement[Any]) -> Label[Any]:
+    """The step of a column of milliseconds, as `step`; written as text, so that PostgreSQL can group by it."""
+    return (ms // literal_column(str(STEP), Integer)).label("step")
+
+
 def _counted(connection: Connection, first: int) -> dict[int, list[Any]]:
     c = exchange.c
     kind = text_id(connection, "kind", "messages")
-    minute = (c.id.bitwise_rshift(literal_column("22")) // MINUTE).label("minute")  # PostgreSQL shifts a bigint by an int only
-    step = (c.first_byte_ms // STEP).label("step")
+    # PostgreSQL shifts a bigint by an int only, and takes two parameters for two values where it compares GROUP BY with SELECT.
+    minute = (c.id.bitwise_rshift(literal_column("22")) // literal_column(str(MINUTE), Integer)).label("minute")
+    step = step_of(c.first_byte_ms)
     since = and_(c.id >= ids.first_of(first * MINUTE), c.kind == (kind or -1))
     counted = select(minute, step, func.count().label("exchanges"), func.sum(c.failed).label("failed")).where(since)
     found: dict[int, list[Any]] = defaultdict(list)

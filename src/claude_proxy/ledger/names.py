@@ -1,7 +1,7 @@
-"""Texts that repeat are kept once, as `name(id, kind, text)`; rows hold their ids.
+"""Repeated texts are stored once, as `name(id, kind, text)`; rows hold their ids.
 
-Clients choose many of these texts, so a kind takes 1,000 new ones a day, and later ones become `other`. An id is remembered for
-the day on which it was looked up, which marks the text as used that day: so no text is pruned while a process remembers it.
+Clients choose many of these texts, so each kind accepts 1,000 new ones a day; later ones become `other`. A lookup marks the text
+as used on that day, and a process caches its id until the day ends: so no text is pruned while a process has its id.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _used = name.update().where(name.c.id == bindparam("of")).values(last_day=bindpa
 
 
 class Names:
-    """The texts that this process has looked up today. Use one per writer; `commit` follows the transaction's."""
+    """The texts that this process has looked up today. One per writer. Call `commit` after the transaction's commit."""
 
     def __init__(self, statements: Statements) -> None:
         self._statements = statements
@@ -38,31 +38,31 @@ class Names:
         self._fresh: dict[str, dict[str, int]] = {}
 
     def resolve(self, connection: Connection, wanted: Iterable[Text], day: int) -> Mapping[str, Mapping[str, int]]:
-        """The ids of texts, by kind and text, made where there is none. Inside a transaction.
+        """The ids of texts, by kind and text; new texts are inserted. Call it inside a transaction.
 
         Args:
             connection: with a transaction begun.
-            wanted: may hold repetitions.
+            wanted: kinds and texts; may contain duplicates.
             day: UTC days since 1970.
         """
         if day != self._day:
             self._ids.clear()
             self._day = day
         self._fresh = {}
-        missing: dict[str, dict[str, None]] = defaultdict(dict)  # in the order of their coming
+        missing: dict[str, dict[str, None]] = defaultdict(dict)  # in order of arrival
         for kind, text in wanted:
             if text not in self._ids[kind]:
                 missing[kind][text] = None
         if not missing:
             return self._ids
         found: dict[str, dict[str, int]] = {}
-        for kind in sorted(missing):  # all processes in one order, or PostgreSQL sees deadlocks
+        for kind in sorted(missing):  # the same order in all processes prevents deadlocks in PostgreSQL
             found[kind] = self._look_up(connection, kind, list(missing[kind]))
         self._fresh = found
         return dict(self._ids) | {kind: self._ids[kind] | ids for kind, ids in found.items()}
 
     def commit(self) -> None:
-        """The transaction is through: what it looked up may be remembered."""
+        """The transaction was committed: cache the ids that it looked up."""
         for kind, ids in self._fresh.items():
             known = self._ids[kind]
             if len(known) + len(ids) > MAX_REMEMBERED:

@@ -1,4 +1,4 @@
-"""Opens the ledger's database, and decides what becomes of one that cannot be used.
+"""Opens the ledger's database, and decides what to do with one that cannot be used.
 
 Loading this module loads SQLAlchemy (10 MB, 0.1 s): the writer's thread does it.
 """
@@ -20,29 +20,30 @@ from claude_proxy.ledger import schema
 from claude_proxy.ledger.database import (
     Connect,
     file_connect,
-    is_damaged,
     memory_connect,
     postgres_engine,
     sqlite_engine,
     trouble,
 )
 from claude_proxy.ledger.options import FILE, MEMORY_BYTES, LedgerOff, Options, Say, Trouble
-from claude_proxy.ledger.runs import Process, Run, this_process
+from claude_proxy.ledger.runs import Process, Run, Unclean, this_process
+from claude_proxy.ledger.sqlite import is_damaged
 from claude_proxy.ledger.store import SqlStore
 
 Wrap = Callable[[Connect], Connect]
 
 
 class Opener:
-    """Opens the store again and again, as often as the writer needs it; this process keeps its run over all of them.
+    """Opens the store, as often as the writer asks. All stores of a process share one run.
 
     Args:
         options: where the ledger is.
         make_id: gets the worker number that the database leases.
         say: the log.
-        process: who runs.
+        process: identifies this process in the table of runs.
         wall: Unix seconds.
-        wrap: for tests: stands between us and SQLite's connections.
+        wrap: wraps the function that opens SQLite connections (for tests).
+        on_unclean: called with each process that was found dead.
     """
 
     def __init__(
@@ -54,14 +55,16 @@ class Opener:
         process: Process | None = None,
         wall: Callable[[], float] = time.time,
         wrap: Wrap | None = None,
+        on_unclean: Callable[[Unclean], None] = lambda dead: None,
     ) -> None:
         self._options = options
         self._make_id = make_id
         self._say = say
         self._wall = wall
+        self._on_unclean = on_unclean
         self._wrap = wrap or (lambda connect: connect)
         self._run = Run(process or this_process(options.version), one_machine=options.database_url is None)
-        self._suspect = False  # SQLite has called the file damaged while it was in use
+        self._suspect = False  # SQLite reported damage while the file was in use
         self._memory: sqlite3.Connection | None = None
         self.reading: Connect | None = None  # how readers in this process reach a ledger in memory
 
@@ -69,8 +72,8 @@ class Opener:
         """Open the store.
 
         Raises:
-            LedgerOff: there is no ledger to be had.
-            Trouble: not now.
+            LedgerOff: there will be no ledger in this process.
+            Trouble: the database cannot be used now.
         """
         if self._options.database_url is not None:
             return self._store(postgres_engine(self._options.database_url), None)
@@ -80,7 +83,7 @@ class Opener:
         return self._in_file(self._options.data_dir / FILE)
 
     def _unusable_folder(self) -> str | None:
-        """Why no file can be in DATA_DIR, ever; None if one can, or perhaps later."""
+        """Why DATA_DIR can never hold a file; None if it can, or may later."""
         folder = self._options.data_dir
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -95,7 +98,7 @@ class Opener:
     def _in_memory(self, reason: str) -> SqlStore:
         if self._memory is None:
             self.reading = self._wrap(memory_connect())
-            self._memory = self.reading()  # holds the database while the store is reopened
+            self._memory = self.reading()  # keeps the database in memory alive while the store is reopened
             self._say(
                 "warning",
                 "the ledger is kept in memory and ends with this process: DATA_DIR cannot be written",
@@ -121,7 +124,7 @@ class Opener:
         return self._store(sqlite_engine(connect), path)
 
     def _check(self, engine: Engine) -> None:
-        """Look a file over: its header always, all of it after a kill, or when it has been called damaged.
+        """Check a file: always its header; all of it after a kill, or after SQLite reported damage.
 
         Raises:
             DatabaseError: it is damaged.
@@ -153,13 +156,14 @@ class Opener:
             path=path,
             in_memory=in_memory,
             on_damage=self._suspected,
+            on_unclean=self._on_unclean,
         )
 
     def _suspected(self) -> None:
         self._suspect = True
 
     def _set_aside(self, path: Path, found: tuple[int, int] | None) -> None:
-        """Give a damaged file another name, its journal with it, unless another process has done so already."""
+        """Rename a damaged file and its journal, unless another process has already done so."""
         if found is None or _identity(path) != found:
             return
         aside = path.with_name(f"{path.name}.damaged-{datetime.fromtimestamp(self._wall(), UTC):%Y%m%dT%H%M%SZ}")

@@ -1,4 +1,4 @@
-"""What the ledger is told, and what its writer and its store say to each other. Nothing here needs a database."""
+"""The ledger's options, and the types that its writer and its store exchange. Nothing here needs a database."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from claude_proxy.ledger.prices.quota import Window
 from claude_proxy.ledger.record import Charge, Record
 
 FILE = "ledger.db"
-MEMORY_BYTES = 32 * 1024**2  # of the ledger that is kept in memory, where no file can be
+MEMORY_BYTES = 32 * 1024**2  # of a ledger in memory, used when DATA_DIR cannot hold a file
 DAYS = 400
 MAX_BYTES = 512 * 1024**2
 
@@ -24,8 +24,8 @@ class Options:
 
     Attributes:
         data_dir: holds `ledger.db`, unless there is a `database_url`.
-        database_url: `postgresql://...`; its password never leaves this object's `repr`.
-        keep_days: exchanges and fine rollups older than this go; rollups by day stay.
+        database_url: `postgresql://...`; `repr` leaves it out.
+        keep_days: older exchanges and fine rollups are deleted; rollups by day stay.
         max_bytes: of all tables (SQLite only).
         version: of this program, for the table of runs.
     """
@@ -42,22 +42,22 @@ class Options:
 
 
 class Entry(msgspec.Struct):
-    """A row on its way: it keeps the id under which it is written over retries."""
+    """A row to be written. It keeps its id over retries."""
 
     record: Record
     charge: Charge
 
 
 class NotReadable(Exception):
-    """The books cannot be read now; the text is a sentence on why."""
+    """The ledger cannot be read now; the text is a sentence that says why."""
 
 
 class TooSlow(NotReadable):
-    """The question took longer than it may; the text says what helps."""
+    """The query exceeded its time limit; the text says what to do."""
 
 
 class LedgerOff(Exception):
-    """There will be no ledger in this process; the text says why and what to do."""
+    """This process has no ledger; the text says why and what to do."""
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -74,13 +74,35 @@ class Sample(msgspec.Struct, frozen=True):
     windows: tuple[Window, ...]
 
 
+class IncidentRow(msgspec.Struct, frozen=True):
+    """An incident as it is kept; the last one of an id stays.
+
+    Attributes:
+        id: made as an exchange's id is.
+        kind: what fails, such as a provider's code.
+        subject: the upstream's name.
+        text: more about it, as JSON.
+        opened, seen, closed: Unix milliseconds; `closed` is None while it lasts.
+        exchanges: how many failed.
+    """
+
+    id: int
+    kind: str
+    subject: str
+    text: str
+    opened: int
+    seen: int
+    closed: int | None
+    exchanges: int
+
+
 class Trouble(Exception):
-    """A batch could not be written, nothing of it is kept, and it may be tried again.
+    """A batch could not be written. Nothing of it was kept, and it may be tried again.
 
     Args:
         reason: a sentence.
-        hopeless: the rows themselves are refused, so trying again changes nothing.
-        reopen: the store is of no use any more and has to be opened anew.
+        hopeless: the database rejects the rows themselves, so trying again does not help.
+        reopen: the store is unusable and has to be opened again.
     """
 
     def __init__(self, reason: str, *, hopeless: bool = False, reopen: bool = False) -> None:
@@ -103,13 +125,13 @@ class Store(Protocol):
     in_memory: bool
 
     def write(self, batch: Sequence[Entry], lost: int) -> None:
-        """Keep all of a batch or nothing, and note how many rows this process has lost. Raises Trouble."""
+        """Write all of a batch or nothing, and record how many rows this process has lost. Raises Trouble."""
 
-    def sample(self, taken: Sample) -> None:
-        """Keep a quota sample. Raises Trouble."""
+    def sample(self, taken: Sample | IncidentRow) -> None:
+        """Keep a quota sample, or what is known of an incident by now. Raises Trouble."""
 
     def chores(self) -> float:
-        """Do one short piece of what is due beside writing; returns seconds until there is more. Raises Trouble."""
+        """Do one short piece of housekeeping; returns seconds until the next is due. Raises Trouble."""
 
     def close(self, lost: int | None) -> None:
-        """Give the database back; with a number of lost rows, this process's run is over too. Never raises."""
+        """Close the database; given a number of lost rows, end this process's run too. Never raises."""

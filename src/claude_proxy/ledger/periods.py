@@ -1,4 +1,4 @@
-"""Hours, days, weeks and months of a time zone, as spans of the quarter hours that rollups are kept in. Pure.
+"""Hours, days, weeks and months of a time zone, as spans of rollup buckets (quarter hours). Pure.
 
 Every zone's offset has been a multiple of 15 minutes since 1972, so each of its days begins with a quarter hour of UTC.
 """
@@ -18,7 +18,7 @@ PERIODS: tuple[Period, ...] = get_args(Period)
 
 
 class Span(NamedTuple):
-    """A period with data's key, and its first quarter hour and the first one after it (Unix time divided by 900 s)."""
+    """A period's key, its first quarter hour, and the first one after it (Unix time divided by 900 s)."""
 
     key: str
     first: int
@@ -29,7 +29,7 @@ def zone(name: str) -> tzinfo:
     """A time zone by its IANA name.
 
     Raises:
-        ValueError: there is none of this name here.
+        ValueError: this system knows no zone of that name.
     """
     if name.upper() == "UTC":
         return UTC
@@ -53,7 +53,7 @@ def spans(period: Period, since: int, until: int, where: tzinfo) -> list[Span]:
     """The periods that touch a range of quarter hours, each cut to the range.
 
     Raises:
-        ValueError: they are more than anybody reads.
+        ValueError: there are more than MAX_SPANS.
     """
     if since >= until:
         return []
@@ -85,7 +85,7 @@ def _starts(period: Period, at: int, where: tzinfo) -> Iterator[tuple[str, int]]
 def _hours(at: int, where: tzinfo) -> Iterator[tuple[str, int]]:
     while True:
         local = datetime.fromtimestamp(at, where)
-        at -= local.minute * 60 + local.second  # always after the one before, also where a zone moves by half an hour
+        at -= local.minute * 60 + local.second  # always later than the hour before, even where a zone shifts by half an hour
         yield datetime.fromtimestamp(at, where).isoformat(timespec="minutes"), quarter(at)
         at += 3600
 

@@ -1,4 +1,4 @@
-"""Reading the books: short read transactions, each with a bound on its time. Usable from any thread and any process."""
+"""Reads the ledger in short transactions, each with a time limit. Usable from any thread and any process."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, func, literal_column, or_, select, true
+from sqlalchemy import ColumnElement, Connection, Engine, and_, func, literal_column, or_, select, true
 from sqlalchemy.exc import DBAPIError
 
 from claude_proxy import ids
 from claude_proxy.ledger import periods
 from claude_proxy.ledger import tables as t
-from claude_proxy.ledger.answers import amounts, attempt_item, exchange_item, rfc3339
+from claude_proxy.ledger.answers import attempt_item, exchange_item
 from claude_proxy.ledger.database import Connect, file_connect, postgres_engine, sqlite_engine, trouble
 from claude_proxy.ledger.errors import errors, speeds
+from claude_proxy.ledger.incidents import newest
 from claude_proxy.ledger.minutes import minutes
-from claude_proxy.ledger.options import FILE, NotReadable, Options, TooSlow
+from claude_proxy.ledger.options import FILE, IncidentRow, NotReadable, Options, TooSlow
 from claude_proxy.ledger.quotas import quota
 from claude_proxy.ledger.schema import HEAD, version_of
+from claude_proxy.ledger.sessions import Story, named_like, neighbours, story, with_sums
 from claude_proxy.ledger.usage import BY, DIMENSIONS, By, Dimension, bounds, text_id, texts_of, totals_of, usage
 
 __all__ = ["MAX_LIMIT", "Books", "NotReadable", "TooSlow"]
@@ -38,7 +40,7 @@ class Books:
 
     Args:
         engine: for reading, from `database`.
-        timeout: seconds that one question may take.
+        timeout: seconds that one query may take.
         wall: Unix seconds.
     """
 
@@ -64,6 +66,7 @@ class Books:
         before: str | None = None,
         *,
         session: str | None = None,
+        agent: str | None = None,
         model: str | None = None,
         status: str | None = None,
         since: float | None = None,
@@ -74,7 +77,7 @@ class Books:
         Args:
             limit: 1 to 1000.
             before: the `next` of the page before: an exchange's id.
-            session, model: as the client named them.
+            session, agent, model: as the client named them; an empty text means "none".
             status: a number such as "429", a class such as "5xx", or "failed".
             since, until: Unix seconds between which they began.
 
@@ -82,14 +85,14 @@ class Books:
             {"items": [...], "next": cursor or None}.
 
         Raises:
-            ValueError: an argument says nothing usable; a sentence.
+            ValueError: an argument is invalid; a sentence.
             NotReadable: the ledger cannot be read now, or not in time.
         """
         _check_limit(limit)
         condition = and_(true() if before is None else t.exchange.c.id < ids.decode(before), _of_status(status))
         condition = and_(condition, *_between(since, until))
         with self._reading() as connection:
-            for kind, wanted in (("session", session), ("model", model)):
+            for kind, wanted in (("session", session), ("agent", agent), ("model", model)):
                 if wanted is not None:
                     number = text_id(connection, kind, wanted)
                     if number is None:
@@ -102,7 +105,7 @@ class Books:
         return {"items": items, "next": items[-1]["id"] if len(found) > limit else None}
 
     def ended_since(self, ended: float, limit: int = MAX_LIMIT) -> list[dict[str, Any]]:
-        """The exchanges that ended at a Unix time or later, in the order of their ends; those that took less than six hours.
+        """The exchanges that ended at a Unix time or later, sorted by their end. Those that took over six hours are left out.
 
         Args:
             limit: if there are more, the latest.
@@ -135,12 +138,18 @@ class Books:
 
     # -- sessions
 
-    def sessions(self, limit: int = 50, before: str | None = None, *, project: str | None = None) -> dict[str, Any]:
-        """Sessions, the one that was active last first, with their sums. Arguments and errors as in `exchanges`."""
+    def sessions(
+        self, limit: int = 50, before: str | None = None, *, project: str | None = None, search: str | None = None
+    ) -> dict[str, Any]:
+        """Sessions, the one that was active last first, with their sums. Arguments and errors as in `exchanges`.
+
+        Args:
+            search: only those whose own or whose project's name contains this, in any case.
+        """
         _check_limit(limit)
         c = t.session.c
         with self._reading() as connection:
-            condition = _before(before)
+            condition = and_(_before(before), true() if search is None else named_like(search))
             if project is not None:
                 number = text_id(connection, "project", project)
                 if number is None:
@@ -148,7 +157,7 @@ class Books:
                 condition = and_(condition, c.project == number)
             page = select(t.session).where(condition).order_by(c.last_seen.desc(), c.id.desc()).limit(limit + 1)
             found = connection.execute(page).all()
-            items = self._with_sums(connection, found[:limit])
+            items = with_sums(connection, found[:limit])
         last = found[limit - 1] if len(found) > limit else None
         return {"items": items, "next": None if last is None else f"{last.last_seen}-{last.id}"}
 
@@ -157,8 +166,19 @@ class Books:
         with self._reading() as connection:
             number = text_id(connection, "session", session)
             found = connection.execute(select(t.session).where(t.session.c.id == number)).all() if number else []
-            items = self._with_sums(connection, found)
+            items = with_sums(connection, found)
         return items[0] if items else None
+
+    def story(self, session: str) -> Story:
+        """What a session's own exchanges say of it, with texts; see `sessions.Story`. Raises NotReadable."""
+        with self._reading() as connection:
+            return story(connection, text_id(connection, "session", session))
+
+    def neighbours(self, number: str) -> dict[str, str | None]:
+        """The exchanges next to one in its session, as {"previous", "next"}: ids, or None. Raises as `exchanges` does."""
+        with self._reading() as connection:
+            found = neighbours(connection, ids.decode(number))
+        return {place: None if key is None else ids.encode(key) for place, key in found.items()}
 
     def projects(self, sessions: Iterable[str]) -> dict[str, str]:
         """The project of each of some sessions, as far as it is known. Raises NotReadable."""
@@ -196,25 +216,6 @@ class Books:
                 parts = connection.execute(select(*sums).where(within)).all()
         return totals_of(parts), frozenset(numbers[one] for one in there)
 
-    def _with_sums(self, connection: Connection, sessions: list[Row[Any]] | Any) -> list[dict[str, Any]]:
-        if not sessions:
-            return []
-        c = t.rollup.c
-        within = and_(
-            c.bucket >= min(row.first_seen for row in sessions) // t.BUCKET_MS,
-            c.bucket <= max(row.last_seen for row in sessions) // t.BUCKET_MS,
-            c.session.in_([row.id for row in sessions]),
-        )
-        sums = [func.sum(c[key]).label(key) for key in t.ROLLUP_SUMS]
-        parts = connection.execute(select(c.session, c.agent, c.model, *sums).where(within).group_by(c.session, c.agent, c.model))
-        by_session: dict[int, list[Row[Any]]] = {row.id: [] for row in sessions}
-        for part in parts:
-            by_session[part.session].append(part)
-        numbers = {row.id for row in sessions} | {row.project for row in sessions}
-        numbers |= {number for rows in by_session.values() for row in rows for number in (row.agent, row.model)}
-        texts = texts_of(connection, numbers)
-        return [_session_item(row, by_session[row.id], texts) for row in sessions]
-
     # -- sums
 
     def usage(
@@ -232,7 +233,7 @@ class Books:
         Args:
             by: hour, day, week (from Monday) or month of the time zone; or a plan's window of five hours (see `windows`); or
                 session, project, model, agent, class, client, upstream, account. Groups of a time are in its order, without
-                those that are empty; others by cost, the dearest first.
+                those that are empty; others by cost, the most expensive first.
             since, until: Unix seconds, taken to the quarter hour around them; by default all there is.
             timezone: an IANA name.
             filters: only what has this session, project, ...; an empty text means "none".
@@ -281,15 +282,23 @@ class Books:
     # -- the plan
 
     def quota(self) -> dict[str, Any]:
-        """The windows of each plan as its provider told last, with what we counted in them; see `quotas`. Raises NotReadable."""
+        """The windows of each plan as its provider last reported them, with our own counts; see `quotas`. Raises NotReadable."""
         with self._reading() as connection:
             return {"items": quota(connection, self._wall())}
+
+    # -- incidents
+
+    def incidents(self, limit: int = 100) -> list[IncidentRow]:
+        """The last incidents, the newest first. Raises NotReadable."""
+        _check_limit(limit)
+        with self._reading() as connection:
+            return newest(connection, limit)
 
     # -- the way there
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        """A read transaction with a bound on its time."""
+        """A read transaction with a time limit."""
         deadline = time.monotonic() + self._timeout
         try:
             with self._engine.connect() as connection, connection.begin():
@@ -320,7 +329,7 @@ class Books:
 
 
 def _was_stopped(error: DBAPIError) -> bool:
-    """Whether the database stopped at our bound on its time."""
+    """Whether our time limit stopped the query."""
     stopped = getattr(error.orig, "sqlstate", None) == "57014"  # query_canceled
     return stopped or getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
 
@@ -363,22 +372,3 @@ def _before(cursor: str | None) -> ColumnElement[bool]:
 
 def _ids_in(rows: Any, columns: tuple[str, ...]) -> set[int]:
     return {row._mapping[column] for row in rows for column in columns}
-
-
-def _session_item(row: Row[Any], parts: list[Row[Any]], texts: Mapping[int, str]) -> dict[str, Any]:
-    return {
-        "session": texts.get(row.id),
-        "project": texts.get(row.project),
-        "first_seen": rfc3339(row.first_seen),
-        "last_seen": rfc3339(row.last_seen),
-        "models": sorted({texts[part.model] for part in parts if part.model}),
-        **amounts(totals_of(parts)),
-        "agents": _per_agent(parts, texts),
-    }
-
-
-def _per_agent(parts: list[Row[Any]], texts: Mapping[int, str]) -> list[dict[str, Any]]:
-    agents: dict[int, list[Row[Any]]] = {}
-    for part in parts:
-        agents.setdefault(part.agent, []).append(part)
-    return [{"agent": texts.get(agent), **amounts(totals_of(rows))} for agent, rows in sorted(agents.items())]

@@ -1,4 +1,4 @@
-"""A plan's quota: the provider's own count, ours, and what their difference says was spent outside this proxy."""
+"""A plan's quota: the provider's count, ours, and their difference, which was spent outside this proxy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from claude_proxy.ledger.samples import window_of
 from claude_proxy.ledger.tables import BUCKET_MS, exchange, name, quota_sample, rollup
 from claude_proxy.ledger.usage import texts_of
 
-_KEPT_MS = 40 * 86_400_000  # an account that was not seen for longer is none any more
+_KEPT_MS = 40 * 86_400_000  # an account whose last sample is older is left out
 
 
 class Plan(NamedTuple):
@@ -73,7 +73,7 @@ def _windows(connection: Connection, plan: Plan) -> list[Window]:
 
 
 def _as_of_now(windows: Sequence[Window], spent: int, now: float) -> list[Window]:
-    """The windows less what we counted since the sample; those that have been reset since are not known."""
+    """The windows, reduced by what we counted since the sample. Those that were reset since are left out."""
     return [
         window._replace(left=None if window.left is None else max(0, window.left - spent))
         for window in windows
@@ -82,7 +82,7 @@ def _as_of_now(windows: Sequence[Window], spent: int, now: float) -> list[Window
 
 
 def _window(connection: Connection, plan: Plan, window: Window, now: float) -> dict[str, Any]:
-    """A window as readers know it. After its reset nothing of the sample is true any more."""
+    """A window by the names that readers know. After its reset the sample says nothing about it."""
     over = window.resets_at is not None and window.resets_at <= now
     ours = None
     if window.meter is Meter.CREDITS and window.started is not None and not over:

@@ -1,4 +1,4 @@
-"""Asks the books from the event loop: each question runs in a thread and has a second. Loads no database until one is asked."""
+"""Queries the ledger from the event loop: in a thread, for at most a second each. The first one loads the database's modules."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ T = TypeVar("T")
 
 
 class Reader:
-    """The books, for readers in a running proxy.
+    """Gives readers in a running proxy the ledger.
 
     Args:
-        open_books: called in a thread, once for each place where the books are.
-        place: says where they are now; the books are opened again when that changes.
-        shut: why there are none in this process; None while there are.
+        open_books: called in a thread, once per place of the ledger.
+        place: where the ledger is now; it is opened again when that changes.
+        shut: why this process has no ledger; None if it has one.
     """
 
     def __init__(
@@ -40,10 +40,10 @@ class Reader:
         self._asking = 0
 
     async def ask(self, question: Callable[[Books], T]) -> T:
-        """Ask in a thread.
+        """Run a query in a thread.
 
         Raises:
-            NotReadable: there are no books, they cannot be read now, or too many questions wait.
+            NotReadable: there is no ledger, it cannot be read now, or too many queries wait.
             Exception: what `question` raises.
         """
         reason = self._shut()
@@ -59,7 +59,7 @@ class Reader:
             self._asking -= 1
 
     def books(self) -> Books:
-        """The books where they are now; opened here if need be, so call it in a thread."""
+        """The ledger where it is now. It may have to be opened, so call this in a thread."""
         with self._lock:
             place = self._place()
             if self._books is None or place is not self._opened:

@@ -160,7 +160,7 @@ def record(exchange: Exchange) -> Record:
         None if failure is None else _text(failure.provider_code),
         _text(exchange.stop_reason),
         _text.__wrapped__(exchange.upstream_request_id),  # never repeats
-        _ms(getattr(exchange, "queue_wait", None)),
+        _ms(exchange.queue_wait),
         _ms(exchange.first_byte),
         _ms(exchange.duration) or 0,
         _ms(exchange.longest_silence) or 0,

@@ -58,7 +58,7 @@ class _New(NamedTuple):
 
 
 class Repricing:
-    """One repricing, first looked at (`changes`), then done (`apply`).
+    """One repricing: `changes` previews it, `apply` does it.
 
     Args:
         engine: for reading in `changes`, for writing in `apply`.
@@ -91,7 +91,7 @@ class Repricing:
         """Change rows and rollups, a chunk in each transaction; returns how many exchanges were changed.
 
         Args:
-            progress: told after each chunk how many have been changed so far.
+            progress: called after each chunk with the number of changed exchanges so far.
         """
         statements = compile_for(engine.dialect)
         names = Names(statements)
@@ -154,7 +154,7 @@ class Repricing:
                 yield row, new
 
     def _priced(self, row: Row[Any], texts: Mapping[int, str], late: Mapping[int, int]) -> _New | None:
-        """What a row costs now; None where it is to stay as it is."""
+        """What a row costs now; None if it stays as it is."""
         provider = self._provider(texts.get(row.price), texts.get(row.upstream, ""))
         usage = _usage(row, texts)
         if usage is None or provider is None:
@@ -200,7 +200,7 @@ def _usage(row: Row[Any], texts: Mapping[int, str]) -> Usage | None:
 
 
 def _deltas(found: Sequence[tuple[Row[Any], _New]]) -> list[tuple[int, ...]]:
-    """What is added to the rollups, in the order of their columns and sorted by key, as the writer does."""
+    """What to add to the rollups, in the order of their columns, and sorted by key as the writer does."""
     deltas: dict[tuple[int, ...], Counter[str]] = {}
     for row, new in found:
         key = (ids.milliseconds(row.id) // BUCKET_MS, *(row._mapping[part] for part in ROLLUP_KEYS[1:]))

@@ -1,7 +1,7 @@
-"""What goes when the ledger is old or large enough: a few milliseconds of work at a time, each step its own transaction.
+"""Deletes what is too old or too much, in steps of a few milliseconds, each its own transaction.
 
-By age, exchanges and fine rollups go and rollups by day stay. By size (SQLite only), the oldest exchanges go first, then the
-oldest fine rollups. A rollup is fine until it is folded to its day (UTC) without session, agent and client.
+By age, exchanges and fine rollups are deleted; rollups by day stay. By size (SQLite only), the oldest exchanges are deleted
+first, then the oldest fine rollups, which are those not folded yet to their day (UTC) without session, agent and client.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from claude_proxy.ledger.tables import (
     session,
 )
 
-PASS_SECONDS = 300.0  # between two looks
-STEP_SECONDS = 0.05  # between two steps: rows that wait go first
+PASS_SECONDS = 300.0  # between two passes
+STEP_SECONDS = 0.05  # between two steps: waiting rows are written first
 STEP_ROWS = 2000
 STEP_NAMES = 500
 STEP_PAGES = 256
-FREE_PAGES = 1024  # left in the file for what comes next
-TRIM = 0.95  # of max_bytes: what is left when it was exceeded, so that not every pass has to
+FREE_PAGES = 1024  # stay in the file for the next rows
+TRIM = 0.95  # of max_bytes, the target of a pass, so that not every pass has to delete
 _CLAIM = "retention"
 
 _c = rollup.c
@@ -42,7 +42,7 @@ FINE = or_(_c.session != 0, _c.agent != 0, _c.client != 0, _c.bucket % BUCKETS_P
 
 
 class Retention:
-    """Keeps one database within its limits. Several processes may do so; each look is one process's.
+    """Keeps a database within its limits. Of several processes, one does each pass.
 
     Args:
         options: `keep_days` and `max_bytes`.
@@ -82,7 +82,7 @@ class Retention:
             yield from self._vacuum(connection)
 
     def _claim(self, connection: Connection, now: int) -> bool:
-        """Whether this process is the one that looks this time."""
+        """Whether this process does this pass."""
         with connection.begin():
             last = connection.execute(select(meta.c.value).where(meta.c.key == _CLAIM).with_for_update()).scalar()
             if last is not None and 0 <= now - int(last) < PASS_SECONDS * 500:
@@ -117,13 +117,13 @@ class Retention:
         return None if found is None else int(found) // BUCKETS_PER_DAY
 
     def _fold(self, connection: Connection, day: int) -> None:
-        """Fold a day's rollups, those that were folded before included."""
+        """Fold a day's rollups, including those folded before."""
         first = day * BUCKETS_PER_DAY
         of_day = and_(_c.bucket >= first, _c.bucket < first + BUCKETS_PER_DAY)
         kept = (_c.model, _c.upstream, _c.account, _c["class"])
         sums = select(*kept, *(func.sum(_c[key]).label(key) for key in ROLLUP_SUMS)).where(of_day).group_by(*kept)
         with connection.begin():
-            if connection.dialect.name == "postgresql":  # rows that are added meanwhile must not be deleted unread
+            if connection.dialect.name == "postgresql":  # or rows that another process adds now would be deleted uncounted
                 connection.exec_driver_sql("LOCK TABLE rollup IN SHARE ROW EXCLUSIVE MODE")
             folded = [dict(row._mapping) for row in connection.execute(sums)]
             connection.execute(delete(rollup).where(of_day))
@@ -135,7 +135,7 @@ class Retention:
     def _small_tables(self, connection: Connection, before: int) -> Iterator[None]:
         for statement in (
             delete(quota_sample).where(quota_sample.c.at < before),
-            delete(incident).where(incident.c.closed < before),
+            delete(incident).where(func.coalesce(incident.c.closed, incident.c.seen) < before),
             delete(run).where(run.c.ended < before),
         ):
             with connection.begin():
@@ -158,15 +158,15 @@ class Retention:
     def _prune(self, connection: Connection, today: int) -> Iterator[None]:
         """Delete sessions and texts that nothing refers to any more.
 
-        Each text knows the last day on which it was looked up for a row, which is never before the row's: so what was used
-        last before the oldest row's day is unused, without a search for it. Only folded rollups and small tables are searched.
+        Each text has the last day on which it was looked up for a row, which is never earlier than the row's own. So a text that
+        was last used before the oldest row's day is unused; only folded rollups and small tables have to be searched for it.
         """
         with connection.begin():
             oldest = connection.execute(select(func.min(exchange.c.id))).scalar()
         days = [today if oldest is None else ids.milliseconds(int(oldest)) // DAY_MS]
         fine = self._oldest_fine(connection)
         days += [] if fine is None else [fine]
-        unused = min(days) - 1  # one day of grace for a clock that was set
+        unused = min(days) - 1  # a day of margin for a clock that was changed
         with connection.begin():
             connection.execute(delete(session).where(session.c.last_seen < unused * DAY_MS))
         yield
@@ -177,7 +177,7 @@ class Retention:
         old = and_(name.c.last_day < day, name.c.id.not_in(_used_ids(day)))
         with connection.begin():
             found = connection.execute(select(name.c.id).where(old).limit(STEP_NAMES)).scalars().all()
-            if found:  # the day again: PostgreSQL asks it anew of a row that was just used
+            if found:  # checks the day again: another process may have used the text meanwhile
                 connection.execute(delete(name).where(name.c.id.in_(found), name.c.last_day < day))
             return len(found)
 
@@ -189,7 +189,7 @@ class Retention:
 
 
 def used_bytes(connection: Connection) -> int:
-    """Bytes of a SQLite database that hold something."""
+    """Bytes of a SQLite database that are in use."""
     pages = _pragma(connection, "page_count") - _pragma(connection, "freelist_count")
     return pages * _pragma(connection, "page_size")
 

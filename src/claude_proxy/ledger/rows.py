@@ -1,4 +1,4 @@
-"""From records to the tuples that the statements take, and their sums per quarter of an hour."""
+"""Turns records into the statements' parameter tuples, and sums them per quarter hour."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def texts(entries: Sequence[Entry]) -> Iterator[tuple[str, str]]:
 
 
 class Rows:
-    """The tuples of one batch, in the order of the `*_COLUMNS` of `statements`; keys are sorted, or PostgreSQL sees deadlocks.
+    """The tuples of one batch, in the order of the `*_COLUMNS` of `statements`. Keys are sorted: no deadlocks in PostgreSQL.
 
     Args:
         entries: those that the database does not have yet.

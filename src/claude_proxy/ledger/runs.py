@@ -1,7 +1,7 @@
-"""The table of runs: each process has a row with its worker number and a sign of life, so that a killed one is found.
+"""The table of runs: each process has a row with its worker number and a heartbeat, by which a killed process is detected.
 
-A worker number is leased by an open row. A row whose process is dead counts as an unclean end; whether it is dead is asked of the
-system where its process id means something, and told by silence elsewhere.
+An open row leases a worker number. The row of a dead process is closed as an unclean end. Where the process id is valid (same
+host, boot and namespace) the system says whether a process is dead; elsewhere, missing heartbeats do.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from claude_proxy import ids
 from claude_proxy.ledger.tables import run
 
 HEARTBEAT_MS = 60_000
-LAPSE_MS = 3 * HEARTBEAT_MS + 10_000  # three missed
+LAPSE_MS = 3 * HEARTBEAT_MS + 10_000  # three missed heartbeats
 _LOCK = 0x6C656472  # of PostgreSQL's advisory locks: two processes must not find the same number free
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """Who runs: `place` is where its `pid` means something, `boot` begins it."""
+    """A process: its `pid` is valid in `place`, which begins with the id of the boot."""
 
     place: str
     pid: int
@@ -54,7 +54,7 @@ def this_process(version: str = "") -> Process:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A row and its worker number, None where all 512 are taken; and the runs that were found dead on the way."""
+    """A row with its worker number (None if all 512 are taken), and the dead runs that were found."""
 
     id: int
     worker: int | None
@@ -62,11 +62,11 @@ class Lease:
 
 
 class Run:
-    """This process's row, over all the times that its database is opened.
+    """This process's row, kept however often the database is reopened.
 
     Args:
         process: who runs.
-        one_machine: whether all runs are of one machine (SQLite): then one from before its last start is dead.
+        one_machine: whether all runs are on one machine (SQLite): then runs from before its last boot are dead.
     """
 
     def __init__(self, process: Process, *, one_machine: bool) -> None:
@@ -74,12 +74,12 @@ class Run:
         self._one_machine = one_machine
         self.id = 0
         self.worker: int | None = None
-        self.own: set[int] = set()  # ids of all rows that this process has had: their exchanges are its own
+        self.own: set[int] = set()  # ids of all rows that this process has had; exchanges of these runs are its own
 
     def begin(self, connection: Connection, now: int) -> Lease:
-        """Take a row and a worker number, or keep those of before, and close the rows of the dead.
+        """Take a row and a worker number, or keep the present ones, and close the rows of dead processes.
 
-        Inside a transaction; `adopt` what it gives when that is through.
+        Call it inside a transaction, and `adopt` the result after the commit.
         """
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
@@ -96,7 +96,7 @@ class Run:
         return Lease(int(made), worker, unclean)
 
     def adopt(self, lease: Lease) -> None:
-        """The transaction of `begin` is through."""
+        """The transaction of `begin` was committed."""
         self.id, self.worker = lease.id, lease.worker
         self.own.add(lease.id)
 
@@ -108,12 +108,12 @@ class Run:
         return tuple(Unclean(row.worker, row.started, row.seen) for row in found)
 
     def beat(self, connection: Connection, now: int, lost: int | None) -> bool:
-        """Give a sign of life. False if the row was closed by others, who took this process for dead: `begin` again."""
+        """Record a heartbeat. Returns False if another process took this one for dead and closed its row: `begin` again."""
         values = {"seen": now} if lost is None else {"seen": now, "lost": lost}
         return connection.execute(update(run).where(run.c.id == self.id, run.c.ended.is_(None)).values(values)).rowcount == 1
 
     def end(self, connection: Connection, now: int, lost: int) -> None:
-        """Close the row in order."""
+        """Close the row as a clean end."""
         values = {"seen": now, "ended": now, "clean": 1, "lost": lost}
         connection.execute(update(run).where(run.c.id == self.id, run.c.ended.is_(None)).values(values))
 
@@ -127,14 +127,14 @@ class Run:
         if place == mine.place:
             return pid == mine.pid or not is_alive(pid)
         if self._one_machine and place.split(" ")[0] != mine.place.split(" ")[0]:
-            return True  # the machine has started since
+            return True  # the machine was rebooted since
         return now - seen > LAPSE_MS
 
 
 def is_alive(pid: int) -> bool:
     """Whether a process of this machine runs."""
     if sys.platform == "win32":
-        return True  # there, os.kill(pid, 0) would end it; silence tells
+        return True  # there, os.kill(pid, 0) would end it; only heartbeats tell
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

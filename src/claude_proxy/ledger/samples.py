@@ -1,4 +1,4 @@
-"""Quota samples in the database: one per quarter hour and window stays, the last.
+"""Quota samples in the database: the last one of each quarter hour and window is kept.
 
 A window is kept under its name, with its meter in brackets where that is not the plan's credits: "5h", "week (tokens)".
 """
@@ -24,7 +24,7 @@ _WEEK = 7 * 24 * 3600
 
 
 def keep(connection: Connection, names: Names, taken: Sample, day: int) -> None:
-    """Insert a sample in place of those of the same quarter hour. Inside a transaction; `names.commit` follows it."""
+    """Replace the sample of the same quarter hour. Call it inside a transaction, and `names.commit` after the commit."""
     ids = names.resolve(connection, _texts(taken), day)
     upstream = ids["upstream"][taken.upstream]
     account = 0 if taken.account is None else ids["account"][taken.account]
@@ -56,7 +56,7 @@ def _row(window: Window) -> dict[str, int | None]:
 
 
 def label(window: Window) -> str:
-    """The text under which a window is kept."""
+    """The text that identifies a window in the database."""
     return window.name if window.meter is Meter.CREDITS else f"{window.name} ({window.meter})"
 
 

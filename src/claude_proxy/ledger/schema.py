@@ -1,7 +1,7 @@
-"""Brings a database to this program's schema: made whole where there is none, migrated where it is older.
+"""Brings a database to this program's schema: creates it, or migrates an older one.
 
-A new database is made from the tables' definition and stamped, which spares Alembic's import (10 MB and 0.1 s). That both ways
-lead to the same schema is tested.
+A new database is created from the tables' definition and stamped, which saves Alembic's import (10 MB, 0.1 s). A test checks that
+both ways lead to the same schema.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The ledger in its database: one transaction per batch, in which every row is kept once and its sums with it."""
+"""Writes batches to the database: one transaction per batch inserts each row once and adds it to the sums."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ import msgspec
 from sqlalchemy import Connection, Engine, select
 
 from claude_proxy import ids
-from claude_proxy.ledger.database import is_damaged, trouble
+from claude_proxy.ledger import incidents
+from claude_proxy.ledger.database import trouble
 from claude_proxy.ledger.names import Names
-from claude_proxy.ledger.options import Entry, Options, Sample, Say, Trouble
+from claude_proxy.ledger.options import Entry, IncidentRow, Options, Sample, Say, Trouble
 from claude_proxy.ledger.retention import Retention
 from claude_proxy.ledger.rows import Rows, texts
 from claude_proxy.ledger.runs import HEARTBEAT_MS, Run, Unclean
 from claude_proxy.ledger.samples import keep
+from claude_proxy.ledger.sqlite import is_damaged
 from claude_proxy.ledger.statements import ROWS_AT_ONCE, compile_for
 from claude_proxy.ledger.tables import DAY_MS, exchange
 
@@ -33,14 +35,15 @@ class SqlStore:
 
     Args:
         engine: from `database`, with the schema made.
-        make_id: its worker number becomes the leased one.
-        run: this process's, also that of a store before this one.
+        make_id: gets the leased worker number.
+        run: this process's; stores that follow one another share it.
         options: for retention.
         say: the log.
         wall: Unix seconds.
-        path: the file, if it is one: should another take its place, the store asks to be opened anew.
-        in_memory: nothing outlives the process.
-        on_damage: told when the database says that it is broken.
+        path: the file, if there is one; if it is replaced, the store asks to be reopened.
+        in_memory: whether the data ends with the process.
+        on_damage: called when the database reports damage.
+        on_unclean: called with each process that was found dead.
 
     Raises:
         Trouble: the database does not let a run begin.
@@ -58,9 +61,11 @@ class SqlStore:
         path: Path | None = None,
         in_memory: bool = False,
         on_damage: Callable[[], None] = lambda: None,
+        on_unclean: Callable[[Unclean], None] = lambda dead: None,
     ) -> None:
         self.in_memory = in_memory
         self._on_damage = on_damage
+        self._on_unclean = on_unclean
         self._wall = wall
         self._say = say
         self._make_id = make_id
@@ -79,7 +84,7 @@ class SqlStore:
         self._begin_run()
 
     def write(self, batch: Sequence[Entry], lost: int) -> None:
-        """Keep all of a batch or nothing. An entry whose id is another run's gets a new one, and keeps it."""
+        """Write all of a batch or nothing. An entry whose id belongs to another run gets a new id, which it keeps."""
         self._lost = lost
         self._check_file()
         alive = self._guarded(lambda connection, now: self._write(connection, now, batch))
@@ -87,14 +92,17 @@ class SqlStore:
         if not alive:
             self._begin_run()
 
-    def sample(self, taken: Sample) -> None:
-        """Keep a quota sample; of those of a quarter hour the last stays."""
+    def sample(self, taken: Sample | IncidentRow) -> None:
+        """Write a quota sample in place of the one of the same quarter hour, or the present state of an incident."""
         self._check_file()
+        if isinstance(taken, IncidentRow):
+            self._guarded(lambda connection, now: incidents.keep(connection, taken))
+            return
         self._guarded(lambda connection, now: keep(connection, self._names, taken, now // DAY_MS))
         self._names.commit()
 
     def chores(self) -> float:
-        """The sign of life that is due each minute, and one step of retention."""
+        """Record the heartbeat if it is due, and do one step of retention."""
         if self._wall() >= self._beat_at:
             self._check_file()
             self._heartbeat()
@@ -105,13 +113,13 @@ class SqlStore:
         return max(0.0, min(wait, self._beat_at - self._wall()))
 
     def close(self, lost: int | None) -> None:
-        """Close the connection; with a number of lost rows, end the run in order."""
+        """Close the connection; given a number of lost rows, end the run cleanly."""
         try:
             if lost is not None:
                 self._guarded(lambda connection, now: self._run.end(connection, now, lost))
         except Trouble as error:
             self._say("warning", "the ledger was not closed in order", reason=error.reason)
-        with contextlib.suppress(Exception):  # it may be what is broken
+        with contextlib.suppress(Exception):  # the connection itself may be broken
             self._connection.close()
 
     def _guarded(self, work: Callable[[Connection, int], T]) -> T:
@@ -127,7 +135,7 @@ class SqlStore:
     def _trouble(self, error: Exception) -> Trouble:
         if is_damaged(error):
             self._on_damage()
-        with contextlib.suppress(Exception):  # a COMMIT that failed leaves its transaction open
+        with contextlib.suppress(Exception):  # a failed COMMIT leaves its transaction open
             self._connection.connection.rollback()
         return trouble(error)
 
@@ -148,6 +156,7 @@ class SqlStore:
 
     def _tell(self, unclean: Iterable[Unclean]) -> None:
         for dead in unclean:
+            self._on_unclean(dead)
             self._say(
                 "warning",
                 "a process before this one was killed: exchanges of its last second may be missing in the ledger",
@@ -184,7 +193,7 @@ class SqlStore:
             connection.exec_driver_sql(self._statements.exchange, rest)
 
     def _new(self, connection: Connection, batch: Sequence[Entry]) -> list[Entry]:
-        """The entries that are not in the database yet. One that is there from this process is a batch tried again."""
+        """The entries that are not stored yet. One that this process has stored comes from a batch that is tried again."""
         numbers = [entry.record.id for entry in batch]
         there: dict[int, int] = dict(iter(connection.exec_driver_sql(self._statements.existing(len(numbers)), tuple(numbers))))
         new, seen = [], set()
@@ -199,7 +208,7 @@ class SqlStore:
         return new
 
     def _remint(self, connection: Connection, entry: Entry) -> None:
-        """Give an entry another id. It keeps it, so that the batch tried again finds what it wrote."""
+        """Give an entry another id, which it keeps over retries."""
         old = new = entry.record.id
         while new == old or connection.execute(_existing.where(exchange.c.id == new)).first() is not None:
             new = ids.reminted(old)

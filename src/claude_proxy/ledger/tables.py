@@ -26,7 +26,7 @@ from sqlalchemy import (
     text,
 )
 
-BUCKET_MS = 900_000  # a quarter of an hour: every time zone's day begins at one (Kathmandu is at +05:45)
+BUCKET_MS = 900_000  # a quarter hour: every time zone's day begins with one (Kathmandu: +05:45)
 BUCKETS_PER_DAY = 96
 DAY_MS = 86_400_000
 
@@ -37,7 +37,7 @@ metadata = MetaData(
         "uq": "uq_%(table_name)s_%(column_0_name)s",
     }
 )
-Big = BigInteger().with_variant(Integer(), "sqlite")  # an INTEGER PRIMARY KEY is SQLite's row id: no index beside it
+Big = BigInteger().with_variant(Integer(), "sqlite")  # SQLite's row id, so it needs no index of its own
 _WITHOUT_ROWID: dict[str, Any] = {"sqlite_with_rowid": False}
 
 
@@ -62,14 +62,14 @@ run = Table(
     "run",
     metadata,
     Column("id", Integer, Identity(), primary_key=True),
-    Column("worker", SmallInteger, nullable=False),  # of the ids that the process makes; its own while the run is open
-    Column("place", Text, nullable=False),  # host, boot and process namespace: where `pid` means something
+    Column("worker", SmallInteger, nullable=False),  # part of the ids that the process makes; no other open run has it
+    Column("place", Text, nullable=False),  # host, boot and process namespace, in which `pid` is valid
     Column("pid", Integer, nullable=False),
     Column("version", Text, nullable=False),
     Column("started", Big, nullable=False),
-    Column("seen", Big, nullable=False),  # last sign of life: a flush, or a heartbeat
+    Column("seen", Big, nullable=False),  # last flush or heartbeat
     Column("ended", Big),
-    Column("clean", SmallInteger),  # 1 where the process stopped in order, 0 where it was found dead
+    Column("clean", SmallInteger),  # 1 if the process stopped cleanly, 0 if it was found dead
     big("lost"),  # exchanges that did not fit the queue
 )
 
@@ -120,7 +120,7 @@ exchange = Table(
     text_of("failure_text"),
     text_of("provider_code"),
     text_of("stop_reason"),
-    Column("request_id", Text),  # never repeats, so it is not interned
+    Column("request_id", Text),  # unique, so it is not interned
     Column("queue_ms", Integer),
     Column("first_byte_ms", Integer),
     Column("duration_ms", Integer, nullable=False, server_default=text("0")),
@@ -207,7 +207,7 @@ quota_sample = Table(
 incident = Table(
     "incident",
     metadata,
-    Column("id", Big, primary_key=True, autoincrement=False),  # made as an exchange's id is
+    Column("id", Big, primary_key=True, autoincrement=False),  # made like an exchange's id
     Column("kind", Text, nullable=False),
     Column("subject", Text, nullable=False),
     Column("text", Text, nullable=False),

@@ -1,4 +1,4 @@
-"""Sums over a time, grouped: from the rollup, so that a million exchanges are a few thousand rows."""
+"""Sums over a time, in groups. They come from the rollup, where a million exchanges are some ten thousand rows."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def usage(
             rows = connection.execute(_per_span(found, chosen)).all() if found else ()
         else:
             rows = connection.execute(_per_dimension(by, since, until, chosen)).all()
-    models = texts_of(connection, {row.model for row in rows})
+    models = texts_of(connection, {row[1] for row in rows})
     if by not in TIMES:
-        keys = texts_of(connection, {row.key for row in rows})
+        keys = texts_of(connection, {row[0] for row in rows})
     return {
         "from": _iso(since, where),
         "to": _iso(until, where),
@@ -74,7 +74,7 @@ def _spans(connection: Connection, by: By, since: int, until: int, where: tzinfo
 
 
 def bounds(connection: Connection) -> tuple[int, int] | None:
-    """The first quarter hour that has anything, and the one after the last."""
+    """The first quarter hour with data, and the one after the last."""
     first, last = connection.execute(select(func.min(_c.bucket), func.max(_c.bucket))).one()
     return None if first is None else (int(first), int(last) + 1)
 
@@ -91,19 +91,18 @@ def totals_of(rows: Sequence[Any]) -> dict[str, int]:
 def _added_up(
     rows: Sequence[Any], keys: Mapping[int, str], models: Mapping[int, str], *, in_time: bool, breakdown: bool
 ) -> dict[str, Any]:
+    """Totals and groups of rows (key, model, sums). There may be ten thousand, so they are taken apart by position."""
     of_key: dict[int, list[Any]] = defaultdict(list)
-    for row in rows:
-        of_key[row.key].append(row)
+    for row in map(tuple, rows):
+        of_key[row[0]].append(row)
     groups = []
     for number in sorted(of_key):
-        found = sorted(of_key[number], key=lambda row: models.get(row.model, ""))
-        group = {
-            "key": keys.get(number),
-            **amounts(totals_of(found)),
-            "models": [models[row.model] for row in found if row.model],
-        }
+        found = of_key[number]
+        if len(found) > 1:
+            found.sort(key=lambda row: models.get(row[1], ""))
+        group = {"key": keys.get(number), **amounts(totals_of(found)), "models": [models[row[1]] for row in found if row[1]]}
         if breakdown:
-            group["breakdown"] = [{"model": models.get(row.model), **amounts(totals_of([row]))} for row in found]
+            group["breakdown"] = [{"model": models.get(row[1]), **amounts(totals_of([row]))} for row in found]
         groups.append(group)
     if not in_time:
         groups.sort(
@@ -118,7 +117,7 @@ def _per_span(spans: Sequence[Span], chosen: ColumnElement[bool]) -> Select[Any]
     The spans are written as text: SQLAlchemy's own `values` takes longer for thousands of them than the database for the answer.
     """
     listed_as = ", ".join(f"({number}, {span.first}, {span.end})" for number, span in enumerate(spans))
-    # Both databases call the columns of VALUES so.
+    # Both databases name the columns of VALUES column1, column2 ...
     written = text(f"SELECT column1 AS key, column2 AS first, column3 AS after FROM (VALUES {listed_as}) AS listed")  # noqa: S608
     listed = written.columns(column("key", Integer), column("first", Integer), column("after", Integer)).cte("span")
     source: FromClause = listed.join(rollup, and_(_c.bucket >= listed.c.first, _c.bucket < listed.c.after))
@@ -135,7 +134,7 @@ def _per_dimension(by: By, since: int, until: int, chosen: ColumnElement[bool]) 
 
 
 def _filtered(connection: Connection, filters: Mapping[Dimension, str]) -> ColumnElement[bool] | None:
-    """The condition that a rollup fits the filters; None if one names a text that is nowhere."""
+    """The condition that a rollup matches the filters; None if one of them names an unknown text."""
     found: ColumnElement[bool] = true()
     for kind, wanted in filters.items():
         number = text_id(connection, kind, wanted)
@@ -151,7 +150,7 @@ def _filtered(connection: Connection, filters: Mapping[Dimension, str]) -> Colum
 
 
 def _lifetime(connection: Connection, number: int) -> tuple[ColumnElement[bool], ...]:
-    """Where a session's rollups can be: the rollup's key begins with the time."""
+    """Limits on the time, with which the rollup's key finds a session's rows."""
     seen = select(session.c.first_seen, session.c.last_seen).where(session.c.id == number)
     row = connection.execute(seen).first()
     if row is None:
@@ -160,7 +159,7 @@ def _lifetime(connection: Connection, number: int) -> tuple[ColumnElement[bool],
 
 
 def text_id(connection: Connection, kind: str, wanted: str) -> int | None:
-    """The id of an interned text; 0, none, for an empty one; None if it is not there."""
+    """The id of an interned text; 0 for an empty one; None if it is unknown."""
     if not wanted:
         return 0
     found = connection.execute(select(name.c.id).where(name.c.kind == kind, name.c.text == wanted)).scalar()

@@ -1,4 +1,4 @@
-"""Times as people write them on a command line and in a URL: `7d`, `yesterday`, `2026-11-01`, `2026-11-01T10:00+09:00`. Pure."""
+"""Parses times as people write them: `7d`, `yesterday`, `2026-11-01`, `2026-11-01T10:00+09:00`. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def moment(text: str, where: tzinfo, now: float, *, end: bool = False) -> float:
         end: a day or month means its end, as in "until yesterday".
 
     Raises:
-        ValueError: a sentence on what was expected.
+        ValueError: a sentence that says what was expected.
     """
     try:
         return _moment(text.strip(), where, now, end)

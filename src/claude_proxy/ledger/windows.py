@@ -1,7 +1,7 @@
-"""A plan's windows of five hours as groups of sums: as the provider's quota endpoint told them, else estimated.
+"""A plan's windows of five hours, for sums: as the provider's quota endpoint reported them, else estimated.
 
-A window begins with the first request after the one before it has ended. Where no reset was ever sampled, this is worked out
-from our own exchanges, and the window's key says so with a "~". Windows are cut to quarter hours, as the rollup is.
+A window begins with the first request after the previous window has ended. Where no reset was sampled, it is estimated from
+our own exchanges, and the window's key is marked with "~". Windows are cut to quarter hours, like the rollup.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ LENGTH = 20  # quarter hours
 
 
 def spans(connection: Connection, since: int, until: int, where: tzinfo) -> list[Span]:
-    """The windows in which something was asked, in the quarter hours from `since` to before `until`."""
+    """The windows with exchanges in the quarter hours from `since` to before `until`."""
     active = select(rollup.c.bucket).where(rollup.c.bucket >= since, rollup.c.bucket < until).distinct().order_by(rollup.c.bucket)
     return cut(_starts(connection, since, until), connection.execute(active).scalars(), since, until, where)
 
 
 def _starts(connection: Connection, since: int, until: int) -> list[int]:
-    """The quarter hours in which windows began, by the provider's word."""
+    """The quarter hours in which windows began, as the provider reported them."""
     c = quota_sample.c
     resets = (
         select(c.resets_at)
@@ -45,7 +45,7 @@ def cut(starts: Sequence[int], active: Iterable[int], since: int, until: int, wh
         active: quarter hours that have exchanges, sorted.
 
     Raises:
-        ValueError: there are more than anybody reads.
+        ValueError: there are more than MAX_SPANS.
     """
     found: list[Span] = []
     for bucket in active:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from claude_proxy.ledger.background import IDLE, RETRY, Background
-from claude_proxy.ledger.options import Entry, LedgerOff, Sample, Say, Store, Trouble
+from claude_proxy.ledger.options import Entry, IncidentRow, LedgerOff, Sample, Say, Store, Trouble
 from claude_proxy.ledger.record import UNKNOWN, Charge, Record
 
 QUEUE = 10_000
@@ -21,17 +21,17 @@ BATCH = 200  # rows that are worth a transaction
 MAX_BATCH = 1000  # of one transaction, if more wait
 DELAY = 1.0  # seconds that the first row of a batch waits for others
 RETRY_AT_STOP = 0.05  # seconds between two tries while the process stops
-SAMPLES = 100  # quota samples that wait: beyond, the oldest is dropped
-HOPELESS = 3  # tries of a batch that the database refuses for what is in it
+SAMPLES = 100  # waiting quota samples and incidents; then the oldest is dropped
+HOPELESS = 3  # tries of a batch whose rows the database rejects
 
 
 class State(enum.StrEnum):
-    """How the writer is."""
+    """The writer's state."""
 
     STARTING = "starting"  # the database is not open yet; rows wait
     WRITING = "writing"
     FAILING = "failing"  # rows wait, then they are lost; it tries again
-    OFF = "off"  # no ledger in this process: rows are not even taken
+    OFF = "off"  # no ledger in this process: no rows are taken
     STOPPED = "stopped"
 
 
@@ -39,7 +39,7 @@ class Writer(Background[Record]):
     """Writes records to a store that it opens in its own thread.
 
     Args:
-        open_store: called in the thread, again after trouble that needs it.
+        open_store: called in the thread; again if the store has to be reopened.
         price: what a record cost; called in the thread, once per record.
         say: the log; called in the thread.
         on_loss: called once when rows begin to be lost, with their number so far; in the thread.
@@ -71,10 +71,10 @@ class Writer(Background[Record]):
         self._on_batch = on_batch
         self._size = size
         self._delay = delay
-        self._samples: deque[Sample] = deque(maxlen=SAMPLES)
+        self._samples: deque[Sample | IncidentRow] = deque(maxlen=SAMPLES)
         self._batch: list[Entry] = []
         self._store: Store | None = None
-        self._refused = 0  # of this batch, for what is in it
+        self._refused = 0  # times that the database rejected this batch
         self._chores_at = 0.0
         self._losing = False
         self._told_lost = 0
@@ -85,7 +85,7 @@ class Writer(Background[Record]):
 
     @property
     def accepting(self) -> bool:
-        """Whether a record is worth making."""
+        """Whether records are taken at all."""
         return self.state is not State.OFF
 
     @property
@@ -93,8 +93,8 @@ class Writer(Background[Record]):
         """Rows that are not in the database yet."""
         return len(self._queue) + len(self._batch)
 
-    def put_sample(self, sample: Sample) -> None:
-        """Take a quota sample. Never waits."""
+    def put_sample(self, sample: Sample | IncidentRow) -> None:
+        """Take a quota sample, or the present state of an incident. Never waits."""
         if self.state not in (State.OFF, State.STOPPED):
             self._samples.append(sample)
             self._wake.put(None)
@@ -118,14 +118,13 @@ class Writer(Background[Record]):
         return not self._stopping or (self.waiting > 0 and self._time_left)
 
     def _turn(self) -> None:
-        """Collect a batch, write it; or do a chore; or find out that neither can be done now, and pause."""
+        """Collect a batch and write it, then do a chore that is due. On trouble, pause."""
         try:
             if self._store is None:
                 self._open()
             self._write_next()
             self._write_samples()
-            if time.monotonic() >= self._chores_at and self._store is not None:
-                self._chores_at = time.monotonic() + self._store.chores()
+            self._do_chores()
         except LedgerOff:
             raise
         except Trouble as error:
@@ -161,11 +160,11 @@ class Writer(Background[Record]):
             self._recovered()
 
     def _collect(self) -> None:
-        """Take the next batch, once it is full or has waited long enough; none if a chore or a sample is due first."""
+        """Take the next batch once it is full or has waited long enough; nothing if a chore or a sample is due first."""
         patience = 0.0 if self._samples else max(0.0, min(IDLE, self._chores_at - time.monotonic()))
         if not self._wait(until=1, seconds=patience):
             return
-        self._wait(until=self._size, seconds=self._delay)
+        self._fill()
         take = min(max(self._size, MAX_BATCH), len(self._queue))
         self._batch = [self._entry(self._queue.popleft()) for _ in range(take)]
         if self._on_batch is not None and self._batch:
@@ -174,17 +173,31 @@ class Writer(Background[Record]):
             except Exception as error:
                 self._say("error", "listener failed", hook="on_batch", reason=repr(error))
 
+    def _fill(self) -> None:
+        """Wait until the batch is full or its first row has waited long enough, and do the chores that are due meanwhile.
+
+        With a chore only between two batches, retention would do one step per second under steady traffic.
+        """
+        end = time.monotonic() + self._delay
+        while len(self._queue) < self._size and not self._stopping and (left := end - time.monotonic()) > 0:
+            self._wait(until=self._size, seconds=min(left, self._chores_at - time.monotonic()))
+            self._do_chores()
+
+    def _do_chores(self) -> None:
+        if time.monotonic() >= self._chores_at and self._store is not None:
+            self._chores_at = time.monotonic() + self._store.chores()
+
     def _entry(self, record: Record) -> Entry:
         try:
             return Entry(record, self._price(record))
-        except Exception as error:  # the row matters more than its price
+        except Exception as error:  # a row without a price is better than none
             if not self._told_price:
                 self._told_price = True
                 self._say("error", "an exchange could not be priced", model=record.model, reason=repr(error))
             return Entry(record, UNKNOWN)
 
     def _failed(self, error: Trouble) -> None:
-        """Note it once, drop rows that are refused for what is in them, and pause longer each time."""
+        """Log it once, drop rows that the database keeps rejecting, and pause longer each time."""
         if self._failures == 0:
             self._say("warning", "the ledger cannot be written; proxying goes on", reason=error.reason, waiting=self.waiting)
         self.state, self.reason = State.FAILING, error.reason
@@ -208,7 +221,7 @@ class Writer(Background[Record]):
         self._refused = 0
 
     def _tell_loss(self) -> None:
-        """Once, until the queue is half empty again."""
+        """Log the loss once, until the queue is half empty again."""
         if self.lost > self._told_lost and not self._losing:
             self._losing = True
             self._say("error", "the ledger loses exchanges: its queue is full", lost=self.lost, reason=self.reason)

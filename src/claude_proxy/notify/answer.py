@@ -34,18 +34,23 @@ class Answer:
         sentence: for a person: what went wrong and what to do; "" if sent.
         after: the least seconds to wait before the next attempt, if the server named them.
         id: the message's id at the server, if sent.
+        replaces: whether the server replaces the message of the same sequence: ntfy 2.16 and later repeat the sequence in their
+            reply. None if that cannot be told.
+        reached: whether a server answered at all.
     """
 
     verdict: Verdict
     sentence: str = ""
     after: float | None = None
     id: str = ""
+    replaces: bool | None = None
+    reached: bool = True
 
 
 _ADVICE = {
     400: "ntfy did not understand the notice: is NTFY_SERVER an ntfy server of version 1.18 or later?",
-    401: "ntfy refused the login: set NTFY_TOKEN to a valid access token of NTFY_SERVER.",
-    403: "ntfy does not let us write to this topic: take another NTFY_TOPIC, or an NTFY_TOKEN that may write there.",
+    401: "ntfy refused the login: set NTFY_TOKEN to a valid access token of NTFY_SERVER, or NTFY_USER and NTFY_PASSWORD.",
+    403: "ntfy does not let us write to this topic: take another NTFY_TOPIC, or a token or user that may write there.",
     404: "ntfy has no such page: give NTFY_SERVER without the topic.",
     405: "ntfy has no such page: give NTFY_SERVER without the topic.",
     413: "ntfy found the notice too large: raise the server's message-size-limit.",
@@ -69,7 +74,7 @@ def judge(status: int, headers: Mapping[str, str], body: bytes, now: float | Non
     """
     reply = _json(body)
     if 200 <= status < 300 and reply.get("event") == "message" and isinstance(reply.get("id"), str):
-        return Answer(Verdict.SENT, id=plain(str(reply["id"])))
+        return Answer(Verdict.SENT, id=plain(str(reply["id"])), replaces="sequence_id" in reply)
     if 300 <= status < 400:
         return redirected(status, headers)
     if not _is_ntfys(status, reply):

@@ -27,7 +27,7 @@ class Command:
     of the machine can read arguments. The child gets only the variables it needs.
 
     Args:
-        settings: ntfy_topic (must be set), ntfy_server, ntfy_token.
+        settings: ntfy_topic (must be set), ntfy_server, ntfy_token, ntfy_user, ntfy_password.
         environ: by default os.environ.
         timeout: seconds for one run.
     """
@@ -38,11 +38,15 @@ class Command:
         self._environ["NTFY_TOPIC"] = f"{settings.ntfy_server}/{settings.ntfy_topic}"
         if settings.ntfy_token is not None:
             self._environ["NTFY_TOKEN"] = settings.ntfy_token.get_secret_value()
+        elif settings.ntfy_user is not None and settings.ntfy_password is not None:
+            self._environ["NTFY_USER"] = f"{settings.ntfy_user}:{settings.ntfy_password.get_secret_value()}"
         self._timeout = timeout
 
     async def send(self, notice: Notice) -> Answer:
         """Run the command once. Never raises if the command fails."""
         arguments = [f"--title={notice.title}", f"--priority={notice.priority}", f"--tags={','.join(notice.tags)}"]
+        if notice.link:
+            arguments += [f"--click={notice.link}", f"--actions=view, {notice.button}, {notice.link}"]
         try:
             process = await asyncio.create_subprocess_exec(
                 "ntfy",
@@ -65,7 +69,7 @@ class Command:
             async with asyncio.timeout(self._timeout):
                 _, said = await process.communicate()
         except TimeoutError:
-            return Answer(Verdict.AGAIN, f"The ntfy command did not end within {self._timeout:g} s.")
+            return Answer(Verdict.AGAIN, f"The ntfy command did not end within {self._timeout:g} s.", reached=False)
         finally:
             if process.returncode is None:
                 process.kill()
@@ -83,7 +87,7 @@ def failed(said: bytes) -> Answer:
     if any(map(is_page, head)):
         return Answer(Verdict.AGAIN, foreign(None, b"<html"))
     last = said[-MAX_SAID:].decode("utf-8", "replace").strip().rpartition("\n")[2]
-    return Answer(Verdict.AGAIN, f"The ntfy command failed: {scrub(plain(last, 200)) or 'it said nothing'}.")
+    return Answer(Verdict.AGAIN, f"The ntfy command failed: {scrub(plain(last, 200)) or 'it said nothing'}.", reached=False)
 
 
 def _reply(line: bytes) -> tuple[int, bytes] | None:

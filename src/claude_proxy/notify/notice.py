@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MAX_MESSAGE = 4096  # bytes; ntfy turns a longer message into an attachment (docs.ntfy.sh/publish)
 MAX_TITLE = 250  # bytes; more than phones show
@@ -25,6 +25,9 @@ class Notice:
         priority: 1 (silent) to 5 (urgent), as ntfy counts.
         tags: emoji short codes (docs.ntfy.sh/emojis).
         sequence: notices with the same sequence replace each other on the phone (since ntfy 2.16; ignored before).
+        link: URL that the notification and its button open; "" for none.
+        button: label of that button.
+        update: only worth sending where it replaces the one before it.
     """
 
     title: str
@@ -32,13 +35,16 @@ class Notice:
     priority: int
     tags: tuple[str, ...]
     sequence: str
+    link: str = ""
+    button: str = ""
+    update: bool = False
 
     def scrubbed(self, secrets: Iterable[str] = ()) -> Notice:
         """Return the notice without `secrets` or anything that looks like one, cut to ntfy's limits."""
         title, message = self.title, self.message
         for secret in sorted(filter(None, secrets), key=len, reverse=True):
             title, message = title.replace(secret, REDACTED), message.replace(secret, REDACTED)
-        return Notice(clip(scrub(title), MAX_TITLE), clip(scrub(message), MAX_MESSAGE), self.priority, self.tags, self.sequence)
+        return replace(self, title=clip(scrub(title), MAX_TITLE), message=clip(scrub(message), MAX_MESSAGE))
 
 
 def scrub(text: str) -> str:

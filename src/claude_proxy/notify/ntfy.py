@@ -7,6 +7,7 @@ runs in a daemon thread; unlike a pool's thread, one that hangs on a dead server
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import http.client
 import json
@@ -37,7 +38,7 @@ class Http:
     """Pushes notices to one topic of one server.
 
     Args:
-        settings: ntfy_topic (must be set), ntfy_server, ntfy_token.
+        settings: ntfy_topic (must be set), ntfy_server, ntfy_token, ntfy_user, ntfy_password.
         silence: seconds without a byte after which an attempt fails.
         whole: seconds for one attempt.
     """
@@ -45,7 +46,7 @@ class Http:
     def __init__(self, settings: Settings, *, silence: float = SILENCE, whole: float = WHOLE) -> None:
         self._server = settings.ntfy_server
         self._topic = settings.ntfy_topic
-        self._token = settings.ntfy_token
+        self._authorization = authorization(settings)
         self._silence = silence
         self._whole = whole
         self._opener = urllib.request.build_opener(NoRedirect())
@@ -54,12 +55,12 @@ class Http:
     async def send(self, notice: Notice) -> Answer:
         """Make one attempt. Never raises if the network or the server fails."""
         if self._thread is not None and self._thread.is_alive():
-            return Answer(Verdict.AGAIN, "ntfy has not answered the previous attempt yet.")
+            return Answer(Verdict.AGAIN, "ntfy has not answered the previous attempt yet.", reached=False)
         try:
             async with asyncio.timeout(self._whole):
                 return await self._in_thread(lambda: self._post(notice))
         except TimeoutError:
-            return Answer(Verdict.AGAIN, f"ntfy did not answer within {self._whole:g} s.")
+            return Answer(Verdict.AGAIN, f"ntfy did not answer within {self._whole:g} s.", reached=False)
 
     async def _in_thread(self, work: Callable[[], Answer]) -> Answer:
         loop = asyncio.get_running_loop()
@@ -85,7 +86,7 @@ class Http:
         try:
             return self._exchange(self._request(notice))
         except (OSError, http.client.HTTPException) as error:
-            return Answer(Verdict.AGAIN, f"ntfy cannot be reached at NTFY_SERVER: {_reason(error)}.")
+            return Answer(Verdict.AGAIN, f"ntfy cannot be reached at NTFY_SERVER: {_reason(error)}.", reached=False)
 
     def _exchange(self, request: urllib.request.Request) -> Answer:
         try:
@@ -98,14 +99,24 @@ class Http:
 
     def _request(self, notice: Notice) -> urllib.request.Request:
         headers = {"Content-Type": "application/json", "User-Agent": "claude-proxy"}
-        if self._token is not None:
-            headers["Authorization"] = f"Bearer {self._token.get_secret_value()}"
+        if self._authorization is not None:
+            headers["Authorization"] = self._authorization
         return urllib.request.Request(f"{self._server}/", encode(notice, self._topic or ""), headers)  # noqa: S310  (http or https: Settings checks it)
+
+
+def authorization(settings: Settings) -> str | None:
+    """The Authorization field: the token, else user and password as RFC 7617 has it; None for neither."""
+    if settings.ntfy_token is not None:
+        return f"Bearer {settings.ntfy_token.get_secret_value()}"
+    if settings.ntfy_user is None or settings.ntfy_password is None:
+        return None
+    pair = f"{settings.ntfy_user}:{settings.ntfy_password.get_secret_value()}"
+    return "Basic " + base64.b64encode(pair.encode()).decode()
 
 
 def encode(notice: Notice, topic: str) -> bytes:
     """Return the JSON of one publish. `sequence_id` is supported since ntfy 2.16; older servers ignore it."""
-    fields = {
+    fields: dict[str, object] = {
         "topic": topic,
         "title": notice.title,
         "message": notice.message,
@@ -113,6 +124,9 @@ def encode(notice: Notice, topic: str) -> bytes:
         "tags": list(notice.tags),
         "sequence_id": notice.sequence,
     }
+    if notice.link:
+        fields["click"] = notice.link
+        fields["actions"] = [{"action": "view", "label": notice.button, "url": notice.link}]
     return json.dumps(fields, ensure_ascii=False).encode()
 
 

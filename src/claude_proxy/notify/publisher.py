@@ -1,12 +1,13 @@
-"""The queue between the rules and ntfy: bounded, in order, off the request path."""
+"""The queue between the rules and ntfy: bounded, in order, off the request path, one notice per sequence."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 
+import msgspec
 import structlog
 
 from claude_proxy.notify.answer import Answer, Verdict
@@ -14,51 +15,103 @@ from claude_proxy.notify.notice import Notice
 
 LIMIT = 100
 FIRST_WAIT, LAST_WAIT = 2.0, 300.0  # seconds between attempts, doubled each time
-MAX_AGE = 6 * 3600.0  # seconds; older notices are dropped
+MAX_AGE = 86_400.0  # seconds; older notices are dropped
 DAY = 86_400
 Send = Callable[[Notice], Awaitable[Answer]]
 log = structlog.get_logger("notify")
 
 
+class Item(msgspec.Struct, eq=False):
+    """A notice in the queue, and since when (seconds of the publisher's clock)."""
+
+    notice: Notice
+    since: float
+
+
+async def _nothing() -> None:
+    return None
+
+
 class Publisher:
     """Sends notices one at a time, in its own task.
+
+    A notice takes the place of one that waits under the same sequence: after an outage of ntfy, what is true then is sent once.
 
     Args:
         send: makes one attempt; does not raise.
         limit: the most notices queued; beyond it the oldest is dropped and counted.
-        wall: Unix seconds.
+        wall: Unix seconds, for the day of the server's quota.
+        clock: seconds in which a notice grows old, for one that the machine's clock does not step; by default `wall`.
         first_wait: seconds before the second attempt.
+        saved: returns when the queue as it is has been written to disk, so that a kill can neither lose nor repeat a notice.
+        on_result: told of each attempt: the notice and what came of it.
 
     Attributes:
         sent: notices that the server accepted.
-        lost: notices dropped, refused, or still queued at the end.
+        lost: notices dropped or refused.
+        replaces: whether the server replaces messages in place; None if not known yet.
     """
 
     def __init__(
-        self, send: Send, *, limit: int = LIMIT, wall: Callable[[], float] = time.time, first_wait: float = FIRST_WAIT
+        self,
+        send: Send,
+        *,
+        limit: int = LIMIT,
+        wall: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
+        first_wait: float = FIRST_WAIT,
+        saved: Callable[[], Awaitable[None]] = _nothing,
+        on_result: Callable[[Notice, Answer], None] = lambda notice, answer: None,
     ) -> None:
         self.sent = 0
         self.lost = 0
+        self.replaces: bool | None = None
         self._send = send
         self._limit = limit
         self._wall = wall
+        self._clock = clock or wall
         self._first_wait = first_wait
-        self._queue: deque[tuple[Notice, float]] = deque()
+        self._saved = saved
+        self._on_result = on_result
+        self._queue: list[Item] = []
+        self._flying: Item | None = None
         self._filled = asyncio.Event()
-        self._closing = asyncio.Event()
-        self._quiet_until = 0.0
+        self._hurried = asyncio.Event()  # ends a pause between two attempts
+        self._closing = False
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def waiting(self) -> tuple[Item, ...]:
+        """What is not delivered yet, in order."""
+        return tuple(self._queue)
+
+    def restore(self, items: Iterable[Item]) -> None:
+        """Put back what an earlier run did not deliver."""
+        self._queue[:0] = items
+        self._filled.set()
 
     def put(self, notice: Notice) -> None:
         """Queue a notice, without waiting."""
-        if self._closing.is_set() or self._wall() < self._quiet_until:
+        if self._closing:
             self.lost += 1
             return
+        old = next((item for item in self._queue if item.notice.sequence == notice.sequence and item is not self._flying), None)
+        if old is not None:
+            old.notice = _merged(old.notice, notice)
+            return
         if len(self._queue) >= self._limit:
-            self._queue.popleft()
+            self._queue.remove(next((item for item in self._queue if item is not self._flying), self._queue[0]))
             self.lost += 1
-        self._queue.append((notice, self._wall()))
+        self._queue.append(Item(notice, self._clock()))
         self._filled.set()
+
+    def withdraw(self, sequence: str) -> None:
+        """Drop what waits under a sequence; what is being sent at this moment is not stopped."""
+        self._queue = [item for item in self._queue if item.notice.sequence != sequence or item is self._flying]
+
+    def hurry(self) -> None:
+        """Make the next attempt now: the network is back."""
+        self._hurried.set()
 
     def start(self) -> None:
         """Start sending. Needs a running event loop; a second call does nothing."""
@@ -66,69 +119,95 @@ class Publisher:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="notices")
 
     async def aclose(self, timeout: float) -> None:
-        """Give each queued notice one more attempt, then stop. Returns within `timeout` seconds."""
+        """Give each queued notice one more attempt, then stop, within `timeout` plus one second; `waiting` has the rest."""
         task, self._task = self._task, None
-        self._closing.set()
+        self._closing = True
         self._filled.set()
+        self._hurried.set()
         if task is not None:
             await asyncio.wait([task], timeout=timeout)
             if not task.done():
                 task.cancel()
                 await asyncio.wait([task], timeout=1.0)
-        self.lost += len(self._queue)
-        if self._queue:
-            log.warning("notices lost at the stop", count=len(self._queue))
-            self._queue.clear()
 
     async def _run(self) -> None:
-        while True:
-            while self._queue:
-                await self._deliver(*self._queue[0])
-            if self._closing.is_set():
-                return
+        while not self._closing:
             self._filled.clear()
-            await self._filled.wait()
+            if self._queue:
+                await self._deliver(self._queue[0])
+            else:
+                await self._filled.wait()
+        for item in [*self._queue]:
+            await self._attempt_and_settle(item)
 
-    async def _deliver(self, notice: Notice, since: float) -> None:
-        """Retry the queue's head until it is sent, refused or too old. It stays queued meanwhile, so that it is still counted."""
+    async def _deliver(self, item: Item) -> None:
+        """Retry the queue's head until it is sent, refused, too old or withdrawn. It stays queued meanwhile."""
         wait = self._first_wait
         complained = False
-        while self._queue and self._queue[0][0] is notice:
-            answer = await self._try(notice)
-            last = self._closing.is_set() or self._wall() - since > MAX_AGE
-            if answer.verdict is not Verdict.AGAIN or last:
-                self._settle(notice, answer)
+        while item in self._queue and not self._closing:
+            answer = await self._attempt_and_settle(item)
+            if answer is None:
                 return
             if not complained:
                 log.warning("notice delayed", reason=answer.sentence)
                 complained = True
-            await self._rest(max(wait, answer.after or 0.0))
+            await self._rest(max(wait, answer.after or 0.0, self._until_midnight(answer)))
             wait = min(wait * 2, LAST_WAIT)
 
-    async def _try(self, notice: Notice) -> Answer:
-        try:
-            return await self._send(notice)
-        except Exception as error:  # a bug of ours that affects one notice must not end the task
-            return Answer(Verdict.REFUSED, f"The notice could not be sent: {type(error).__name__}.")
+    async def _attempt_and_settle(self, item: Item) -> Answer | None:
+        """Make one attempt; None if the notice has left the queue with it."""
+        if item.notice.update and self.replaces is False:
+            self._queue.remove(item)  # there it would be one more message
+            return None
+        await self._saved()
+        if item not in self._queue:
+            return None
+        answer = await self._attempt(item)
+        if answer.verdict in (Verdict.SENT, Verdict.REFUSED) or self._clock() - item.since > MAX_AGE:
+            self._settle(item, answer)
+            await self._saved()
+            return None
+        return answer
 
-    def _settle(self, notice: Notice, answer: Answer) -> None:
-        if self._queue and self._queue[0][0] is notice:
-            self._queue.popleft()
+    async def _attempt(self, item: Item) -> Answer:
+        self._flying, notice = item, item.notice
+        try:
+            answer = await self._send(notice)
+        except Exception as error:  # a bug of ours that affects one notice must not end the task
+            answer = Answer(Verdict.REFUSED, f"The notice could not be sent: {type(error).__name__}.")
+        finally:
+            self._flying = None
+        if answer.replaces is not None:
+            self.replaces = answer.replaces
+        self._on_result(notice, answer)
+        return answer
+
+    def _settle(self, item: Item, answer: Answer) -> None:
+        self._queue = [other for other in self._queue if other is not item]
         if answer.verdict is Verdict.SENT:
             self.sent += 1
-            log.info("notice sent", title=notice.title)
-            return
-        self.lost += 1
-        log.warning("notice not sent", title=notice.title, reason=answer.sentence)
-        if answer.verdict is Verdict.QUOTA:
-            self._quiet_until = (self._wall() // DAY + 1) * DAY
-            self.lost += len(self._queue)
-            self._queue.clear()
+            log.info("notice sent", title=item.notice.title)
+        else:
+            self.lost += 1
+            log.warning("notice not sent", title=item.notice.title, reason=answer.sentence)
+
+    def _until_midnight(self, answer: Answer) -> float:
+        return DAY - self._wall() % DAY if answer.verdict is Verdict.QUOTA else 0.0
 
     async def _rest(self, seconds: float) -> None:
-        """Wait; return early when stopping."""
+        """Wait; return early when stopping, or when the network is back."""
+        self._hurried.clear()
+        if self._closing:
+            return
         try:
             async with asyncio.timeout(seconds):
-                await self._closing.wait()
+                await self._hurried.wait()
         except TimeoutError:
             return
+
+
+def _merged(old: Notice, new: Notice) -> Notice:
+    """What is sent in place of two notices of one sequence: the newer, as loud as an alert that nobody has heard yet."""
+    if not new.update:
+        return new
+    return replace(new, priority=max(old.priority, new.priority), update=old.update)

@@ -1,159 +1,291 @@
-"""The rules for when to notify a person: exchanges in, notices out. Pure: time is an argument, nothing is sent from here.
+"""The rules for when to notify a person: `decide(event, now) -> actions`. Pure: no I/O, no clock.
 
-There is one incident per upstream and error class. Its first failure is reported at once. Repeats are counted and reported
-together after ten minutes, then after thirty, then every hour, so a nightlong outage is a dozen messages. A recovery
-closes the incident with one message. If it flaps, it is not reported each time, only counted until the gap is over.
+Only what a client saw is told. Incidents (`incidents.py`) and plans' windows (`quotas.py`) say what there is to tell; the desk
+(`desk.py`) says whether it goes out now, later in a digest, or not at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 
-from claude_proxy.exchange import Exchange, Failure, Outcome
-from claude_proxy.notify import wording
-from claude_proxy.notify.advice import OWN, advise
-from claude_proxy.notify.incident import Fault, Incident
-from claude_proxy.notify.notice import Notice, plain
-from claude_proxy.protocol.providers import Provider, find_at
+import msgspec
 
-STORM = 10  # Claude Code tries one request 11 times; only more repeats than that get their own message
-MAX_INCIDENTS = 32  # an upstream may invent error types; beyond this number they share one incident
-OTHER = "other"
-EJECTED = "ejected"
-STOPPING = "draining"  # the code of a refusal while this process stops
-_NOBODYS = frozenset((Outcome.REFUSED, Outcome.CANCELLED, Outcome.CLIENT_STALLED, Outcome.ABORTED))
+from claude_proxy.notify.desk import Desk, DeskState, Draft, Kind, QuietHours, minutes_of, next_time
+from claude_proxy.notify.events import (
+    Action,
+    Answered,
+    Condition,
+    Event,
+    Failed,
+    Figures,
+    Happened,
+    Hurry,
+    Published,
+    Push,
+    QuotaSeen,
+    Record,
+    Report,
+    Summarise,
+    Tick,
+    Withdraw,
+)
+from claude_proxy.notify.fault import Fault, condition
+from claude_proxy.notify.incident import Incident
+from claude_proxy.notify.incidents import Incidents, Past
+from claude_proxy.notify.latency import Latency
+from claude_proxy.notify.notice import Notice
+from claude_proxy.notify.quotas import Quotas, WindowState
+from claude_proxy.notify.wording import SILENT, Wording
+
+RECORD_EVERY = 10.0  # seconds between two records of an incident that only counts
+JUDGE_EVERY = 60.0  # seconds between two looks at the latency of an upstream
+MAX_RECORDED = 500
+MAX_LATE = 6 * 3600.0  # seconds by which a daily summary may be late, after a stop
 
 
-def concerns(exchange: Exchange) -> bool:
-    """Whether an exchange can open or close an incident; probes, token counts and model lists cannot."""
-    path = exchange.path.strip("/")
-    aside = path in ("", "api/hello", "v1/models") or path.startswith("v1/models/") or path.endswith("/count_tokens")
-    return not aside and exchange.method not in ("HEAD", "OPTIONS")
+class Counters(msgspec.Struct):
+    """What happened since the last daily summary."""
+
+    since: float
+    answered: int = 0
+    failed: int = 0
+    hidden: int = 0
+
+
+class RulesState(msgspec.Struct):
+    """Everything that a restart must not lose."""
+
+    counters: Counters
+    open: dict[str, Incident] = {}
+    past: dict[str, Past] = {}
+    over: list[Incident] = []
+    windows: dict[str, WindowState] = {}
+    desk: DeskState = msgspec.field(default_factory=DeskState)
+    daily: str | None = None
+    daily_at: float | None = None
 
 
 class Rules:
-    """All incidents of one process.
+    """Decides about notices.
 
     Args:
-        label: maps an upstream's name to a short name that is safe to publish.
-        provider: maps an upstream's name to its provider.
+        wording: writes them.
+        make_id: makes the ids of incidents.
+        now: seconds of the clock that `decide` is given too: Unix time at the start, and monotonic from there.
+        local: turns that clock into the user's local time.
+        quiet_hours: `23:00-07:00`; None for none.
+        daily: time of the daily summary, `09:00`; None for none.
+        min_priority: of notices that may alert.
+        state: of an earlier run.
+
+    Attributes:
+        hidden: failed attempts that a retry hid from clients, by upstream.
     """
 
-    def __init__(self, label: Callable[[str], str], provider: Callable[[str], Provider] = find_at) -> None:
-        self._label = label
-        self._provider = provider
-        self._incidents: dict[tuple[str, str], Incident] = {}
+    def __init__(
+        self,
+        wording: Wording,
+        make_id: Callable[[], int],
+        now: float,
+        *,
+        local: Callable[[float], datetime] = lambda now: datetime.fromtimestamp(now, UTC),
+        quiet_hours: str | None = None,
+        daily: str | None = None,
+        min_priority: int = 1,
+        state: RulesState | None = None,
+    ) -> None:
+        found = state or RulesState(Counters(now))
+        self.hidden: dict[str, int] = {}
+        self._wording = wording
+        self._local = local
+        self._min_priority = min_priority
+        self._incidents = Incidents(wording, make_id)
+        self._incidents.open, self._incidents.past, self._incidents.over = found.open, found.past, found.over
+        self._quotas = Quotas(wording, found.windows)
+        quiet = QuietHours(quiet_hours, local)
+        digest = lambda lines, overnight: wording.digest(lines, overnight=overnight)  # noqa: E731 - keeps the desk free of wording
+        self._desk = Desk(digest, quiet, min_priority=min_priority, state=found.desk)
+        self._latencies: dict[str, tuple[Latency, str]] = {}
+        self._judged: dict[str, float] = {}
+        self._recorded: dict[int, tuple[float, bool, bool, int]] = {}
+        self._ntfy_down = False
+        self._counters = found.counters
+        self._daily = daily
+        self._daily_at = found.daily_at if found.daily == daily and daily is not None else self._next_daily(now)
+        if self._daily_at is not None and now - self._daily_at > MAX_LATE:
+            self._daily_at = self._next_daily(now)
+
+    def decide(self, event: Event, now: float) -> list[Action]:
+        """Take an event, and do what is due.
+
+        Args:
+            now: seconds; it never goes back.
+        """
+        actions: list[Action] = []
+        calm = isinstance(event, Answered) and not self.anything_open
+        drafts = self._drafts(event, now, actions)
+        if calm and not drafts:
+            return actions  # nearly every event: nothing can be due that the timer does not bring
+        for draft in drafts:
+            self._send(self._desk.offer(draft, now), now, actions)
+        self._due(now, actions)
+        for sequence in self._incidents.withdrawn:
+            self._desk.withdraw(sequence)
+            actions.insert(0, Withdraw(sequence))
+        self._incidents.withdrawn.clear()
+        actions += self._records(now)
+        return actions
+
+    def next_due(self, now: float) -> float | None:
+        """When something is due next; None if nothing is."""
+        times = [self._incidents.next_due(), self._quotas.next_due(), self._desk.next_due(now), self._daily_at]
+        times += [self._recorded[number][0] + RECORD_EVERY for number in self._incidents.changed]
+        times += [self._judged[name] + JUDGE_EVERY for name, (latency, _) in self._latencies.items() if latency.slow]
+        return min((time for time in times if time is not None), default=None)
 
     @property
-    def incidents(self) -> tuple[Incident, ...]:
-        """Those that are open, or were until lately."""
-        return tuple(self._incidents.values())
+    def state(self) -> RulesState:
+        """What a later run needs."""
+        incidents = self._incidents
+        return RulesState(
+            counters=self._counters,
+            open=incidents.open,
+            past=incidents.past,
+            over=incidents.over,
+            windows=self._quotas.states,
+            desk=self._desk.state,
+            daily=self._daily,
+            daily_at=self._daily_at,
+        )
 
-    def ended(self, exchange: Exchange, now: float) -> list[Notice]:
-        """An exchange is over.
+    @property
+    def anything_open(self) -> bool:
+        """Whether a good answer is news."""
+        return bool(self._incidents.open) or self._ntfy_down
 
-        Args:
-            exchange: with its outcome.
-            now: event-loop seconds, the clock of the exchange's own times.
-        """
-        if exchange.failure is None:
-            return self._answered(exchange, now) if self._incidents else []
-        if not _tells(exchange, exchange.failure) or not concerns(exchange):
+    def reports(self) -> list[Report]:
+        """The incidents that are open or were lately, the last failure first."""
+        known = [*self._incidents.open.values(), *self._incidents.over]
+        return [incident.report() for incident in sorted(known, key=lambda one: one.failed_at, reverse=True)]
+
+    # -- events
+
+    def _drafts(self, event: Event, now: float, actions: list[Action]) -> list[Draft]:
+        match event:
+            case Failed(fault):
+                self._counters.failed += 1
+                return self._failed(fault, now)
+            case Answered():
+                return self._answered(event, now, actions)
+            case QuotaSeen():
+                used_up = [one for one in self._of_upstream(event.upstream) if one.told and one.last.about.until_reset]
+                return self._quotas.seen(event, now, [one.last.reset_at for one in used_up])
+            case Condition(fault, on):
+                return self._incidents.holds(fault, now) if on else self._incidents.ended(fault, now)
+            case Happened(fault):
+                return self._incidents.happened(fault, now)
+            case Published():
+                return self._published(event, now)
+            case Figures():
+                return [self._summary(event, now)]
+            case Tick():
+                return []
+
+    def _failed(self, fault: Fault, now: float) -> list[Draft]:
+        begins = fault.key not in self._incidents.open
+        drafts = self._incidents.failed(fault, now)
+        if begins and fault.about.until_reset and self._quotas.used_up(fault.upstream, fault.reset_at):
+            self._incidents.told_elsewhere(fault.key)
             return []
-        return self._failed(Fault.of(exchange, exchange.failure, self._provider(exchange.upstream)), now)
+        return drafts + (self._incidents.network_fails(now) if self._ntfy_down else [])
 
-    def state(self, upstream: str, state: str, now: float, wall: float) -> list[Notice]:
-        """An upstream was ejected (state `ejected`) or came back (any other).
+    def _answered(self, event: Answered, now: float, actions: list[Action]) -> list[Draft]:
+        self._counters.answered += 1
+        if event.hidden:
+            self._counters.hidden += event.hidden
+            self.hidden[event.upstream] = self.hidden.get(event.upstream, 0) + event.hidden
+        if self._ntfy_down:
+            self._ntfy_down = False
+            actions.append(Hurry())
+        drafts = self._incidents.answered(event.upstream, event.model, now - event.took, now) if self._incidents.open else []
+        if event.head is not None:
+            latency, _ = self._latencies.setdefault(event.upstream, (Latency(), event.label))
+            latency.add(event.head, now)
+            if now - self._judged.get(event.upstream, 0.0) >= JUDGE_EVERY:
+                drafts += self._judge(event.upstream, now)
+        return drafts
 
-        Args:
-            now: event-loop seconds.
-            wall: Unix seconds.
-        """
-        if state == EJECTED:
-            known = any(name == upstream and incident.told for (name, _), incident in self._incidents.items())
-            return [] if known else self._failed(Fault(upstream, EJECTED, "", "", 0, wall, f"{wall}", OWN[EJECTED]), now)
-        incident = self._incidents.get((upstream, EJECTED))
-        return self._recovered(incident, now) if incident is not None and incident.failing else []
-
-    def due(self, now: float) -> list[Notice]:
-        """Return the notices that are due because a gap is over."""
-        self._forget(now)
-        return [self._follow_up(incident, now) for incident in self._incidents.values() if incident.fresh and incident.due <= now]
-
-    def next_due(self) -> float | None:
-        """Return when `due` has the next notice, in event-loop seconds; None if there is none."""
-        return min((incident.due for incident in self._incidents.values() if incident.fresh), default=None)
-
-    def flush(self, now: float) -> list[Notice]:
-        """Return notices for what was counted but not reported, because the process stops."""
-        return [self._follow_up(incident, now) for incident in self._incidents.values() if incident.fresh]
-
-    def _failed(self, fault: Fault, now: float) -> list[Notice]:
-        self._forget(now)
-        key = (fault.upstream, fault.word)
-        if key not in self._incidents and len(self._incidents) >= MAX_INCIDENTS:
-            fault = replace(fault, upstream="", word=OTHER, about=advise(Failure("upstream", OTHER, "")))
-            key = ("", OTHER)
-        incident = self._incidents.get(key)
-        if incident is None:
-            incident = self._incidents[key] = Incident.open(fault, now)
-            incident.count(fault, now)
-            notice = wording.opening(incident, self._label(fault.upstream))
-            incident.tell(now)
-            return [notice]
-        incident.count(fault, now)
-        return [self._follow_up(incident, now)] if now >= incident.due else []
-
-    def _answered(self, exchange: Exchange, now: float) -> list[Notice]:
-        good = exchange.outcome is Outcome.COMPLETED and 200 <= exchange.status < 400
-        if not good or not concerns(exchange):
+    def _judge(self, upstream: str, now: float) -> list[Draft]:
+        """Look whether an upstream is slow."""
+        self._judged[upstream] = now
+        latency, label = self._latencies[upstream]
+        found = latency.judge(now)
+        if found is None:
             return []
-        return [
-            notice
-            for (upstream, _), incident in self._incidents.items()
-            if upstream in (exchange.upstream, "") and incident.failing and _proves(exchange, incident)
-            for notice in self._recovered(incident, now)
-        ]
+        lately, usual = found
+        fault = condition("slow", self._wording.slowness(lately, usual), upstream=upstream, label=label)
+        return self._incidents.holds(fault, now) if latency.slow else self._incidents.ended(fault, now)
 
-    def _recovered(self, incident: Incident, now: float) -> list[Notice]:
-        if not incident.told:  # the new failures were not reported yet: they are when the gap is over
-            incident.close()
-            return []
-        label = self._label(incident.last.upstream)
-        notices = [wording.storm(incident, label, now)] if incident.fresh > STORM else []
-        notices.append(wording.recovery(incident, label, now))
-        incident.fresh = 0
-        incident.close()
-        return notices
+    def _published(self, event: Published, now: float) -> list[Draft]:
+        self._ntfy_down = not event.reached
+        if not event.reached:
+            return self._incidents.network_fails(now)
+        if event.sequence:
+            self._incidents.delivered(event.sequence)
+        return self._incidents.network_works(now)
 
-    def _follow_up(self, incident: Incident, now: float) -> Notice:
-        notice = wording.follow_up(incident, self._label(incident.last.upstream), now)
-        incident.tell(now)
-        return notice
+    def _of_upstream(self, upstream: str) -> Iterable[Incident]:
+        return (one for one in self._incidents.open.values() if one.last.upstream == upstream)
 
-    def _forget(self, now: float) -> None:
-        for key in [key for key, incident in self._incidents.items() if incident.over(now)]:
-            del self._incidents[key]
+    # -- time
 
+    def _due(self, now: float, actions: list[Action]) -> None:
+        drafts = self._incidents.due(now) + self._quotas.due(now)
+        for name in [name for name, (latency, _) in self._latencies.items() if latency.slow]:
+            if now - self._judged[name] >= JUDGE_EVERY:
+                drafts += self._judge(name, now)
+        for draft in drafts:
+            self._send(self._desk.offer(draft, now), now, actions)
+        self._send(self._desk.due(now), now, actions)
+        if self._daily_at is not None and now >= self._daily_at:
+            self._daily_at = self._next_daily(now)
+            actions.append(Summarise(self._counters.since, now))
 
-def _tells(exchange: Exchange, failure: Failure) -> bool:
-    """Whether a failure is news: not the client's fault, and not our own shutdown, which was intended.
+    def _send(self, drafts: list[Draft], now: float, actions: list[Action]) -> None:
+        known = {one.id: one for one in (*self._incidents.open.values(), *self._incidents.over)} if drafts else {}
+        for draft in drafts:
+            for number in draft.incidents:
+                if number in known:
+                    known[number].note_push(now, draft.notice.title)
+                    self._incidents.changed[number] = known[number]
+            actions.append(Push(draft.notice))
 
-    An answer that reached its `stop_reason` is complete: however it ended, nothing is missing.
-    """
-    harmless = exchange.outcome in _NOBODYS or exchange.stop_reason is not None
-    return failure.side != "client" and not harmless and failure.kind != STOPPING
+    def _records(self, now: float) -> list[Action]:
+        """Incidents to write down: at once what began, was told or ended; mere counts now and then."""
+        actions: list[Action] = []
+        for number, incident in [*self._incidents.changed.items()]:
+            face = (incident.told, incident.closed_at is not None, len(incident.pushed))
+            known = self._recorded.get(number)
+            if known is None or known[1:] != face or now - known[0] >= RECORD_EVERY:
+                del self._incidents.changed[number]
+                self._recorded[number] = (now, *face)
+                actions.append(Record(incident.report()))
+        if len(self._recorded) > MAX_RECORDED:
+            wanted = {one.id for one in self._incidents.open.values()} | self._incidents.changed.keys()
+            self._recorded = {number: known for number, known in self._recorded.items() if number in wanted}
+        return actions
 
+    # -- the daily summary
 
-def _proves(exchange: Exchange, incident: Incident) -> bool:
-    """Whether a good answer shows that the incident is over: its request came after the last failure.
+    def _next_daily(self, now: float) -> float | None:
+        return None if self._daily is None else next_time(minutes_of(self._daily), self._local(now), now)
 
-    An answer already under way proves nothing: at a concurrency limit some finish while other requests are refused.
-    """
-    if exchange.started < incident.failed_at:
-        return False
-    if incident.last.about.scope == "upstream":
-        return True
-    incident.models.discard(plain(exchange.model))
-    return not incident.models
+    def _summary(self, figures: Figures, now: float) -> Draft:
+        counters, self._counters = self._counters, Counters(now)
+        known = [*self._incidents.over, *self._incidents.open.values()]
+        recent = [one for one in known if one.told and (one.closed_at or now) >= figures.since]
+        lines = [self._wording.line(one, now) for one in recent[-20:]]
+        title, message = self._wording.daily(figures, counters.answered, counters.failed, counters.hidden, lines)
+        notice = Notice(title, message, max(SILENT, self._min_priority), ("bar_chart",), f"cp-daily-{int(now)}")
+        return Draft(Kind.ALERT, notice, title)

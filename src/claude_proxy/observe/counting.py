@@ -44,8 +44,7 @@ class Counting:
 
     def _time_upstream(self, exchange: Exchange, series: _Series) -> None:
         observe(c.DURATION, series.duration, exchange.duration)
-        # `Exchange` has a queue wait only where there is a queue.
-        waited: float | None = getattr(exchange, "queue_wait", None)
+        waited = exchange.queue_wait
         before = exchange.attempts[0].started - exchange.started - (waited or 0.0)
         observe(c.OVERHEAD, self._overhead, max(before, 0.0))
         if waited is not None:

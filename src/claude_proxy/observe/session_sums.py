@@ -13,14 +13,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import structlog
+
 from claude_proxy.exchange import Kind
 from claude_proxy.ledger.record import Charge, Record, record
 from claude_proxy.observe.sessions import Sessions
 from claude_proxy.protocol.status_line import Cost, Tokens
 
+log = structlog.get_logger("statusline")
+
 FRESH = 1.0  # seconds that a ledger answer is reused
 STALE = 10.0  # seconds that it is used if a newer one is late; must be less than RECENT of `sessions`
 WAIT = 0.12  # seconds that a line waits for the ledger
+SHORT_WAIT = 0.02  # the same where an older answer is there, which the calls since then make as good
+FEW = 20  # calls that are priced on the event loop: less work than handing them to a thread
 MAX_KEPT = 200  # sessions whose answer is kept
 
 
@@ -62,6 +68,7 @@ class SessionSums:
         price: prices a record; called in a thread.
         clock: monotonic seconds.
         wait: seconds to wait for the ledger.
+        short_wait: the same where an older answer is there.
     """
 
     def __init__(
@@ -72,14 +79,18 @@ class SessionSums:
         *,
         clock: Callable[[], float] = time.monotonic,
         wait: float = WAIT,
+        short_wait: float = SHORT_WAIT,
     ) -> None:
         self._sessions = sessions
         self._books = books
         self._price = price
         self._clock = clock
         self._wait = wait
+        self._short_wait = short_wait
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._asking: dict[str, asyncio.Task[None]] = {}
+        self._failing = False
+        self._has_prices = False  # the first price reads the table
 
     async def of(self, session: str) -> Sums | None:
         """A session's sums; None if the ledger does not answer in time."""
@@ -89,7 +100,8 @@ class SessionSums:
             if task is None:
                 task = self._asking[session] = asyncio.get_running_loop().create_task(self._ask(session))
                 task.add_done_callback(lambda _: self._asking.pop(session, None))
-            await asyncio.wait((task,), timeout=self._wait)
+            usable = kept is not None and self._clock() - kept.at <= STALE
+            await asyncio.wait((task,), timeout=self._short_wait if usable else self._wait)
             kept = self._kept.get(session)
         if kept is None or self._clock() - kept.at > STALE:
             return None
@@ -100,8 +112,12 @@ class SessionSums:
         ended = [exchange.id for exchange in self._sessions.recent(session)]
         try:
             booked = await asyncio.to_thread(self._books, session, ended)
-        except Exception:  # not readable now; the line goes without
+        except Exception as error:  # not readable now: the line goes without the sums, and readers of the API get the reason
+            if not self._failing:
+                log.debug("status_line_without_sums", exc_info=error)
+            self._failing = True
             return
+        self._failing = False
         self._kept[session] = _Kept(at, booked)
         self._kept.move_to_end(session)
         if len(self._kept) > MAX_KEPT:
@@ -114,7 +130,10 @@ class SessionSums:
         records = [record(one) for one in (*recent, *running)]
         sums = dict(booked.sums)
         if records:
-            for one, cost in zip(records, await asyncio.to_thread(self._priced, records), strict=True):
+            quick = self._has_prices and len(records) <= FEW
+            costs = self._priced(records) if quick else await asyncio.to_thread(self._priced, records)
+            self._has_prices = True
+            for one, cost in zip(records, costs, strict=True):
                 _add(sums, one, cost)
         return _sums(sums, estimated=estimated)
 

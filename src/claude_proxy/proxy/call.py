@@ -7,6 +7,7 @@ exchange's task wherever it waits; `Forward` turns that back into the reason. So
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from claude_proxy.errors import BodyTimeout, UpstreamError, UpstreamTimeout
 from claude_proxy.exchange import Exchange, Listeners, Tap
@@ -19,6 +20,9 @@ from claude_proxy.proxy.reply import Reply
 from claude_proxy.proxy.request import Request, Shelf
 from claude_proxy.settings import Settings
 from claude_proxy.upstream.connection import Connection
+
+if TYPE_CHECKING:
+    from claude_proxy.proxy.turns import Turn
 
 WATCH_AFTER = 0.03  # seconds after which an exchange is worth a task that watches for the client's leaving
 
@@ -35,12 +39,34 @@ class Call:
         account, upstream: where the request goes, once chosen; `connection` is the running attempt's.
         answer: what is known of the response, once there is one.
         tap: who looks at the bytes, if anybody does.
+        turn: its place in the queue, if it needs one.
         upload: the task that sends the rest of a body; `uploaded` once it has sent all of it.
     """
 
     __slots__ = (
-        "_direct", "_lasts_timer", "_live", "_reason", "_task", "_unsent", "_watch", "account", "answer", "client", "config",
-        "connection", "deadline", "exchange", "listeners", "loop", "reply", "request", "scope", "tap", "upload", "uploaded",
+        "_direct",
+        "_lasts_timer",
+        "_live",
+        "_reason",
+        "_task",
+        "_unsent",
+        "_watch",
+        "account",
+        "answer",
+        "client",
+        "config",
+        "connection",
+        "deadline",
+        "exchange",
+        "listeners",
+        "loop",
+        "reply",
+        "request",
+        "scope",
+        "tap",
+        "turn",
+        "upload",
+        "uploaded",
         "upstream",
     )  # fmt: skip
 
@@ -78,6 +104,7 @@ class Call:
         self.connection: Connection | None = None
         self.upload: asyncio.Task[None] | None = None
         self.uploaded = False
+        self.turn: Turn | None = None
         self._task = asyncio.current_task(loop)
         self._live = True
         self._reason: Exception | None = None
@@ -93,6 +120,11 @@ class Call:
     def settings(self) -> Settings:
         """The settings in force for this exchange."""
         return self.config.settings
+
+    def use(self, account: Account) -> None:
+        """The next attempt goes to this account."""
+        self.account = account
+        self.upstream = account.upstream
 
     def body_at_once(self) -> bytes | None:
         """The request's whole body, if it has come already and the server can give it without being awaited."""

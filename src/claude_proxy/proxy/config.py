@@ -91,6 +91,20 @@ class Config:
             for account in self._by_name[candidate.upstream].accounts_of(call.request)
         )
 
+    def tiers_for(self, call: Call) -> tuple[tuple[Account, ...], ...]:
+        """The same accounts, those of one rank together.
+
+        Raises:
+            NotFound: no upstream serves the model.
+        """
+        if self._only is not None:
+            return (self._only.accounts_of(call.request),)
+        tiers: dict[int, tuple[Account, ...]] = {}
+        for candidate in self.candidates(call):
+            accounts = self._by_name[candidate.upstream].accounts_of(call.request)
+            tiers[candidate.rank] = tiers.get(candidate.rank, ()) + accounts
+        return tuple(tiers.values())
+
     def choose(self, call: Call) -> Account:
         """The account that a request goes to if nothing is known of their states: the first that may serve it.
 

@@ -29,6 +29,7 @@ from claude_proxy.proxy.relay import Relay, StreamBroken
 from claude_proxy.proxy.request import Shelf
 from claude_proxy.proxy.results_url import own_base
 from claude_proxy.proxy.target import is_probe, parse
+from claude_proxy.proxy.turns import Turns
 from claude_proxy.routing.retry import Verdict, decide
 
 log = structlog.get_logger("proxy")
@@ -41,13 +42,17 @@ class Forward:
         config: settings, gate and upstreams; another value may be assigned at any time, for the exchanges to come.
         listeners: who is told.
         make_id: makes the ids of exchanges.
+        turns: the queue; without one every request is sent at once (QUEUE=off).
 
     Attributes:
         running: exchanges that have been opened and not finished.
     """
 
-    def __init__(self, config: Config, listeners: Listeners, make_id: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self, config: Config, listeners: Listeners, make_id: Callable[[], int] | None = None, turns: Turns | None = None
+    ) -> None:
         self.config = config
+        self.turns = turns
         self.running = 0
         self._listeners = listeners
         self._timers = Timers()
@@ -80,8 +85,8 @@ class Forward:
         await self._read(call)
         self._peek(call)
         call.tap = self._listeners.tap(call.exchange)
-        call.account = account = call.config.choose(call)
-        call.upstream = account.upstream
+        if self._turns_for(call) is None:  # else the account is chosen when the request's turn comes
+            call.use(call.config.choose(call) if self.turns is None else self.turns.home(call))
         if call.request.target.kind is Kind.COUNT_TOKENS:
             result = await edits.counted(call, self._attempts)
         else:
@@ -92,6 +97,8 @@ class Forward:
 
     def close(self) -> None:
         """Close the upstream connections."""
+        if self.turns is not None:
+            self.turns.close()
         self.config.close()
 
     # -- 1: open and admit
@@ -170,13 +177,19 @@ class Forward:
         Raises:
             ProxyError: there is none; see the tree in errors.py.
         """
-        exchange = call.exchange
+        exchange, stale, turns = call.exchange, 0, self._turns_for(call)
         while True:
             exchange.state = State.WAITING
+            if turns is not None:
+                await turns.take(call)
             exchange.upstream, exchange.account = call.upstream.name, call.account.name
             result = await attempt(call)
+            stale += result.stale
             can_resend = call.request.kept == call.client.size
-            verdict = decide(result.kind, stale=result.stale, tries=len(exchange.attempts), can_resend=can_resend)
+            verdict = decide(result.kind, stale=result.stale, tries=stale, can_resend=can_resend)
+            if verdict is not Verdict.AGAIN and turns is not None and turns.settle(call, result):
+                drop_answer(call)
+                verdict = Verdict.AGAIN
             if verdict is Verdict.RELAY:
                 call.request.release_body()
                 call.answer = result.answer
@@ -185,6 +198,10 @@ class Forward:
                 assert result.error is not None
                 raise result.error
             await clear_the_way(call)
+
+    def _turns_for(self, call: Call) -> Turns | None:
+        """The queue, for what it is for."""
+        return self.turns if call.exchange.kind is Kind.MESSAGES else None
 
     # -- 4: edit and relay
 
@@ -259,6 +276,8 @@ class Forward:
             self._report(call)
         except Exception as error:  # the record is worth more than what we read into it
             self._listeners.contain("report", error)
+        if call.turn is not None and self.turns is not None:
+            self.turns.end(call)
         exchange.state = State.ENDED
         exchange.ended = call.loop.time()
         if call.tap is not None:
@@ -281,6 +300,14 @@ class Forward:
                 credential_held=call.account.held,
                 secrets=secrets(call),
             )
+
+
+def drop_answer(call: Call) -> None:
+    """What the upstream said stays here, because another attempt follows."""
+    call.give_back()
+    if call.connection is not None:
+        call.connection.abort()
+        call.connection = None
 
 
 def secrets(call: Call) -> list[str]:

@@ -83,7 +83,7 @@ def fill_standard_descriptors() -> None:
 def _note_signal(number: signal.Signals) -> None:
     if number in HANGUP:
         if not hung_up():
-            log.info("signal_ignored", signal=number.name, note="this app does not reload anything; SIGTERM stops this process")
+            log.info("signal_ignored", signal=number.name, note="this app has nothing to reload; SIGTERM stops this process")
     else:
         log.info("signal_ignored", signal=number.name, note="SIGTERM stops this process")
 

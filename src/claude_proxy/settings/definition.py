@@ -32,11 +32,14 @@ from claude_proxy.settings.kinds import (
     PerCore,
     Port,
     Prefix,
+    Priority,
     PublicUrl,
+    QuietHours,
     Script,
     Seconds,
     Secret,
     Size,
+    TimeOfDay,
     TimeZone,
     Topic,
     WholeSeconds,
@@ -117,6 +120,16 @@ class ProxySettings(BaseModel):
         description="How to pass on an answer that the upstream ended cleanly but incomplete: clean ends it the same way "
         "(Claude Code recovers in a second), cut breaks the connection.",
     )
+    queue: Flag = Field(
+        True,
+        description="Let Messages calls wait for their turn where the upstream limits them (docs/resilience.md); off sends each "
+        "at once and passes refusals on.",
+    )
+    queue_wait: Seconds | None = Field(
+        None,
+        description="Most seconds that a request waits for its turn; by default 0.8 of the time that its client allows, at most "
+        "288.",
+    )
     keepalive_expiry: OrOff = Field(30, description="Seconds an unused upstream connection is kept; 0 keeps none.")
     max_connections: Count = Field(1000, description="Most upstream connections open at once.")
     upstream_ca_file: CaFile | None = Field(
@@ -170,8 +183,18 @@ class ProxySettings(BaseModel):
     ntfy_topic: Topic | None = Field(None, description="ntfy topic for notices; none are sent without it.")
     ntfy_server: NtfyUrl = Field(DEFAULT_NTFY, description="ntfy server.")
     ntfy_token: Secret | None = Field(None, description="ntfy access token. Also NTFY_TOKEN_FILE.")
+    ntfy_user: Words | None = Field(None, description="ntfy user name, with NTFY_PASSWORD, where there is no token.")
+    ntfy_password: Secret | None = Field(None, description="Password of NTFY_USER. Also NTFY_PASSWORD_FILE.")
     ntfy_via: Annotated[Literal["http", "cli"], _Word] = Field(
         "http", description="http, or cli to publish with the installed ntfy command."
+    )
+    ntfy_min_priority: Priority = Field(1, description="Least priority of a notice that is pushed, from 1 to 5 (urgent).")
+    ntfy_language: Annotated[Literal["en", "ko"], _Word] = Field("en", description="Language of notices: en or ko.")
+    quiet_hours: QuietHours | None = Field(
+        None, description="Hours of TIMEZONE without notices, such as 23:00-07:00; one summary follows at their end."
+    )
+    daily_summary: TimeOfDay | None = Field(
+        None, description="Time of TIMEZONE at which a notice sums up the day before, such as 09:00."
     )
 
 
@@ -246,7 +269,7 @@ RELOADED = frozenset(
         *("client_write_timeout", "client_read_timeout", "first_event_wait", "ping_interval"),
         *("stream_cut", "stream_unfinished", "keepalive_expiry", "max_connections"),
         *("max_body", "max_body_batches", "max_body_files"),
-        *("retry_hints", "accel_buffering", "count_tokens_memory", "rewrite_results_url"),
+        *("queue_wait", "retry_hints", "accel_buffering", "count_tokens_memory", "rewrite_results_url"),
     }
 )
 # The settings file cannot name code to run, and gunicorn's own settings have no effect under any other server.

@@ -30,6 +30,8 @@ _KEY = "expected one line of printable ASCII without spaces around it, such as s
 _DATABASE = "expected an address such as postgresql://user:password@host:5432/database"
 _SCRIPT = "expected the absolute path of a script, such as /app/prestart.sh"
 _ZONE = "expected the IANA name of a time zone, such as Asia/Seoul or UTC"
+_TIME = "expected a time of day such as 09:00"
+_QUIET = "expected a span of the day such as 23:00-07:00"
 _BIND = "expected host:port or unix:path, such as 0.0.0.0:80 or unix:/run/claude-proxy.sock"
 
 
@@ -209,6 +211,32 @@ def check_timezone(name: str) -> str:
     return name
 
 
+def parse_time(text: str) -> int:
+    """Parse `HH:MM` into minutes after midnight."""
+    found = re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])", text.strip())
+    if found is None:
+        raise ValueError(_TIME)
+    return int(found[1]) * 60 + int(found[2])
+
+
+def check_time(text: str) -> str:
+    """Normalise a time of day to `HH:MM`."""
+    minutes = parse_time(text)
+    return f"{minutes // 60:02}:{minutes % 60:02}"
+
+
+def check_quiet_hours(text: str) -> str:
+    """Normalise `23-7` or `23:00-07:00` to the latter. The span may go past midnight, but not around the clock."""
+    start, dash, end = text.partition("-")
+    try:
+        times = [check_time(part if ":" in part else f"{part.strip()}:00") for part in (start, end)]
+    except ValueError:
+        times = []
+    if not dash or len(set(times)) != 2:
+        raise ValueError(_QUIET)
+    return "-".join(times)
+
+
 def default_timezone() -> str:
     """The zone that TZ names (POSIX.1-2017 section 8.3, as `:Asia/Seoul` or `Asia/Seoul`); UTC where it names none."""
     try:
@@ -258,6 +286,9 @@ AppModule = Annotated[str, Field(pattern=r"^[^:\s]+:[^:\s]+$"), expecting("expec
 Identifier = Annotated[str, Field(pattern=r"^[^:\s]+$"), expecting("expected a name, such as proxy")]
 Words = Annotated[str, Field(min_length=1), expecting("expected a text")]
 TimeZone = Annotated[str, AfterValidator(check_timezone), expecting(_ZONE)]
+Priority = Annotated[int, Field(ge=1, le=5), expecting("expected a whole number from 1 to 5")]
+TimeOfDay = Annotated[str, AfterValidator(check_time), expecting(_TIME)]
+QuietHours = Annotated[str, AfterValidator(check_quiet_hours), expecting(_QUIET)]
 Topic = Annotated[
     str,
     Field(pattern=r"^[-_A-Za-z0-9]{1,64}$"),

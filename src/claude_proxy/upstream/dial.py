@@ -11,7 +11,7 @@ from typing import Any
 
 import aiohappyeyeballs
 
-from claude_proxy.errors import ConnectFailed, ProxyError
+from claude_proxy.errors import ConnectFailed, ProxyError, Untrusted
 from claude_proxy.upstream.connection import Connection
 from claude_proxy.upstream.failures import descriptors_used_up, out_of_descriptors, out_of_memory, shortage, unreachable, words
 from claude_proxy.upstream.liveness import PROBING, Probing, probe
@@ -105,16 +105,19 @@ class Dialer:
             await loop.create_connection(lambda: connection, sock=sock, ssl=tls, server_hostname=name)
         except OSError as error:
             drop()
-            raise self._failure(error, ConnectFailed(self._handshake(error), code="tls_failed")) from None
+            raise self._failure(error, self._handshake(error)) from None
         except BaseException:
             drop()
             raise
 
-    def _handshake(self, error: OSError) -> str:
+    def _handshake(self, error: OSError) -> ConnectFailed:
         origin = self.origin
         if isinstance(error, ssl.SSLCertVerificationError):
-            return untrusted(origin.host, error, self._ca_file)
-        return f"No connection to {origin.host}:{origin.port}: {words(error)}. Check BASE_URL (http or https?) and the upstream."
+            return Untrusted(untrusted(origin.host, error, self._ca_file), code="tls_failed")
+        where = f"{origin.host}:{origin.port}"
+        return ConnectFailed(
+            f"No connection to {where}: {words(error)}. Check BASE_URL (http or https?) and the upstream.", code="tls_failed"
+        )
 
     def _unreachable(self, error: Exception) -> ProxyError:
         what, host, port = self.origin.first_hop

@@ -85,6 +85,13 @@ def test_lines_of_a_kind_are_told_once_for_each_step_and_all_are_kept(told: tupl
     assert len(journal.lines) == 5
 
 
+def test_the_end_of_a_call_is_told_even_after_others_like_it(told: tuple[Journal, list[Line]]) -> None:
+    journal, lines = told
+    for end, then in ((None, "it tries again in 1 s"), (None, "it tries again in 2 s"), ("gave up", "it gives up")):
+        journal.saw(Call("main 1", "main", end=end), attempt(journal, REFUSED, 429), then)  # type: ignore[arg-type] # a table
+    assert [line.text.rpartition("; ")[2] for line in lines] == ["it tries again in 1 s", "it gives up"]
+
+
 def test_a_push_is_told_by_its_first_line(told: tuple[Journal, list[Line]]) -> None:
     journal, lines = told
     journal.pushed(Push(0.0, "z.ai: overloaded", "first\nsecond", 3, replaces=True))

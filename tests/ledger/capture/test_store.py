@@ -215,7 +215,7 @@ def test_a_file_that_cannot_be_written_is_trouble_and_works_again_later(file: Fi
 
 
 def test_a_locked_file_is_trouble_that_passes(file: File, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "BUSY_SECONDS", 0.02)
+    monkeypatch.setattr("claude_proxy.ledger.sqlite.BUSY_SECONDS", 0.02)
     file.write(parcel({"messages": [turn("a")]}))
     with closing(sqlite3.connect(tmp_path / "capture.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -97,7 +97,7 @@ async def test_trouble_with_the_file_reaches_neither_an_exchange_nor_the_ledger(
         return store
 
     monkeypatch.setattr(Opener, "__call__", opened)
-    monkeypatch.setattr("claude_proxy.ledger.capture.database.BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("claude_proxy.ledger.sqlite.BUSY_SECONDS", 0.01)
     big = random.Random(4).randbytes(30_000).hex()  # does not fit into the pages that are there
     async with capturing(simulator.base_url, tmp_path, ledger="on") as proxy:
         worker = proxy.app.state.capture.worker

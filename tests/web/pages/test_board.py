@@ -12,7 +12,9 @@ from claude_proxy.exchange import Failure, Outcome, State, Usage
 from claude_proxy.observe import seen
 from claude_proxy.observe.seen import SHOWN
 from claude_proxy.web.pages.board import Board, tiles
+from claude_proxy.web.pages.now_context import page_context
 from claude_proxy.web.pages.pulse import FINISHED, Figures
+from claude_proxy.web.pages.rendering import render
 from tests.observe.running import exchange, finished
 
 NOW = 60.0
@@ -129,3 +131,17 @@ def test_the_same_figures_are_no_news() -> None:
     assert board.update([told()], Figures(hour=hour)).hour
     again = board.update([told()], Figures(hour=dict(hour)))
     assert not again
+
+
+@pytest.mark.parametrize(("ratio", "kind"), [(0.11, "gauge"), (0.8, "gauge warn"), (0.97, "gauge bad"), (1.2, "gauge bad")])
+def test_the_plan_is_a_gauge_that_warns(ratio: float, kind: str) -> None:
+    window = {"window": "5h", "used_ratio": ratio, "resets_at": "2026-11-29T05:00:00.000Z"}
+    unknown = {"window": "week", "used_ratio": None, "resets_at": None}
+    board = Board()
+    board.update([told()], Figures(quota=[{"windows": [window, unknown]}]))
+    for language, name in (("en", "Plan, 5h window"), ("ko", "요금제 5h 구간")):
+        page = render(language, "now_tick.html", page_context(board) | {"fresh": True})  # type: ignore[arg-type]
+        assert f"<dt>{name}</dt>" in page
+        assert f'<span class="{kind}"><progress max="1" value="{min(ratio, 1)}"' in page
+        assert f"{ratio:.0%}" in page
+        assert page.count("<progress") == 1

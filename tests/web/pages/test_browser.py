@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,7 +24,7 @@ from tests.web.pages.site import call
 
 pytestmark = pytest.mark.system
 
-VIEWS = ("/", "/upstreams", "/settings")
+VIEWS = ("/", "/sessions", "/sessions/session-1", "/upstreams", "/settings")
 ROWS = "[...document.querySelectorAll('#running-rows tr')].map((row) => row.id)"
 TOO_WIDE = """
 [...document.querySelectorAll('main *')]
@@ -145,7 +146,8 @@ async def test_focus_follows_a_row_to_the_finished_ones(browser: Chromium, used:
     live(used).on_exchange_start(one)
     await tab.until(f"document.querySelector('#r-{one.id} a')")
     await tab.run(f"document.querySelector('#r-{one.id} a').focus()")
-    done = finished(id=one.id, started_at=1_890_000_000.0)
+    now = asyncio.get_running_loop().time()
+    done = finished(id=one.id, started_at=1_890_000_000.0, started=now - 1, ended=now)
     live(used).on_exchange_end(done)
     await tab.until(f"document.activeElement.closest('tr')?.id === 'f-{one.id}'")
 

@@ -93,6 +93,26 @@ async def test_it_is_text_on_every_view(place: tuple[RunningProxy, str], languag
                 assert any(text in one for one in page.texts), "it is shown, and whole"
 
 
+@pytest.mark.parametrize("language", ["en", "ko"])
+async def test_it_is_text_in_sessions_and_exchanges(place: tuple[RunningProxy, str], language: str) -> None:
+    proxy, text = place
+    if "\n" in text:
+        pytest.skip("names are cleaned before they are stored: no line ending is in one (cleaning.py)")
+    async with visitor(proxy, language) as client:
+        seen = [await client.get("/sessions")]
+        for inside in ("sessions/", "exchanges/cp_"):
+            addresses = {seen[-1].url.join(one) for one in outline(seen[-1].text).addresses if f"/{inside}" in one}
+            assert addresses
+            seen += [await client.get(address) for address in addresses]
+        seen.append(await client.get(seen[1].url, params={"agent": text}))
+    for answer in seen:
+        assert answer.status_code == 200
+        page = outline(answer.text)
+        only_text(page)
+        if text.isprintable():
+            assert any(text in one for one in page.texts), "it is shown, and whole"
+
+
 async def test_it_is_text_in_an_error_and_in_a_search(place: tuple[RunningProxy, str]) -> None:
     proxy, text = place
     async with visitor(proxy) as client:

@@ -31,8 +31,13 @@ def together(loaded: Loaded) -> Checks:
         yield fail("routes", error.message, "Correct it there (docs/accounts.md).")
         return
     accounts = sum(len(one.accounts) for one in made)
-    held = f"{accounts} accounts" if accounts else "each client sends its own credential"
-    yield ok("routes", f"{len(made)} upstreams, {held}, {len(loaded.tables.routes)} routes")
+    held = counted(accounts, "account") if accounts else "each client sends its own credential"
+    yield ok("routes", f"{counted(len(made), 'upstream')}, {held}, {counted(len(loaded.tables.routes), 'route')}")
+
+
+def counted(count: int, word: str) -> str:
+    """Return a number and its noun."""
+    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def one(wanted: UpstreamSettings, settings: Settings, environ: Mapping[str, str]) -> Checks:

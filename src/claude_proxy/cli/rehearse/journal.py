@@ -131,7 +131,8 @@ class Journal:
             self.say("hidden", f"{call.who}: {' and '.join(what)}; {answered}", f"{call.role}: {kind} hidden")
         if attempt.seen.how != "answered":
             seen = worded(attempt.seen)
-            self.say("saw", f"{call.who} saw {seen}; {then}", f"{call.role} saw {seen}")
+            last = f"; {then}" if call.end is not None else ""
+            self.say("saw", f"{call.who} saw {seen}; {then}", f"{call.role} saw {seen}{last}")
 
     def pushed(self, push: Push) -> None:
         """A notice reached ntfy."""

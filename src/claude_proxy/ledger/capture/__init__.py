@@ -1,4 +1,4 @@
-"""Bodies, only if asked: what Messages calls sent and got, redacted, each block once, in a file of its own (`capture.db`).
+"""Stores the bodies of Messages calls if asked to: redacted, each block once, in a file of its own (`capture.db`).
 
     tap         on the path: keeps references to the bytes of one exchange
     capture     the listener: bounds what is kept in flight, and hands finished exchanges on

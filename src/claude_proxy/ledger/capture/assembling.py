@@ -1,7 +1,7 @@
-"""Puts a streamed answer together: the message that an unstreamed call would have answered with.
+"""Assembles a streamed answer to the message that an unstreamed call would have returned.
 
-The events and their deltas are those of https://platform.claude.com/docs/en/build-with-claude/streaming. What is streamed in
-pieces is joined before it is redacted: a credential may be cut anywhere.
+The events and their deltas are those of https://platform.claude.com/docs/en/build-with-claude/streaming. Streamed
+pieces are joined before they are redacted, because a credential may be split between two.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Answer:
         self.stopped = False
 
     def feed(self, event: Event) -> None:
-        """Take the next event; what is no JSON object, or none that we know, is passed over."""
+        """Take the next event. Anything but a JSON object of a known type is skipped."""
         try:
             data = _decode(event.data)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -126,7 +126,7 @@ _KNOWN = {
 
 
 def events(pieces: Iterable[bytes]) -> Iterator[Event]:
-    """The events of a stream that comes in pieces, an unended last one included."""
+    """The events of a stream that comes in pieces, including an unfinished last one."""
     splitter = Splitter(MAX_BODY)
     for piece in pieces:
         whole = splitter.feed(piece)
@@ -142,7 +142,7 @@ def _append(block: dict[str, Any], field: str, value: object) -> None:
 
 
 def _input(text: str) -> object:
-    """A tool's input from its pieces; as text if it did not come whole."""
+    """A tool's input from its pieces; as text if it is incomplete."""
     try:
         return _decode(text) if text else {}
     except (msgspec.DecodeError, UnicodeError, RecursionError):

@@ -1,9 +1,8 @@
-"""The listener: offers a tap for each Messages call, and hands what it collected to the thread."""
+"""The listener: provides a tap for each Messages call, and passes finished exchanges to the thread."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import structlog
 
@@ -13,6 +12,7 @@ from claude_proxy.ledger.capture.preparing import Preparer
 from claude_proxy.ledger.capture.store import Opener
 from claude_proxy.ledger.capture.tap import CaptureTap
 from claude_proxy.ledger.capture.worker import Worker
+from claude_proxy.ledger.loop_log import LoopLog
 
 CLOSE_TIMEOUT = 1.0  # seconds to write what waits at a stop
 
@@ -20,18 +20,18 @@ log = structlog.get_logger("capture")
 
 
 class Capture(Listener):
-    """Keeps the bodies of Messages calls. On the path it keeps references; a thread does the rest.
+    """Stores the bodies of Messages calls. On the path it only keeps references; a thread does the rest.
 
     Args:
-        options: as above.
+        options: what to keep, and where.
         most: bytes in flight.
     """
 
     def __init__(self, options: CaptureOptions, *, most: int = MAX_IN_FLIGHT) -> None:
         self._mode = options.mode
         self._most = most
-        self._taken = 0  # bytes ever reserved, less those released here; the thread counts what it gave back
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._taken = 0  # bytes reserved minus those released on the loop; the thread counts what it has released
+        self._say = LoopLog(log)
         self.worker = Worker(Opener(options), Preparer(options.secrets), say=self._say)
 
     @property
@@ -41,19 +41,19 @@ class Capture(Listener):
 
     @property
     def lost(self) -> int:
-        """Exchanges that should have been kept and were not."""
+        """Exchanges that should have been stored and were not."""
         return self.worker.lost
 
     async def start(self) -> None:
         """Start the thread."""
-        self._loop = asyncio.get_running_loop()
+        self._say.bind()
         self.worker.start()
 
     async def aclose(self, timeout: float = CLOSE_TIMEOUT) -> None:
         """Write what waits, for at most `timeout` seconds."""
         self.worker.begin_stop(timeout)
         ended = await asyncio.to_thread(self.worker.join, timeout + 1.0)
-        await asyncio.sleep(0)  # what the thread had to say comes as calls to this loop
+        await asyncio.sleep(0)  # runs the thread's last log calls, which are queued on this loop
         if not ended:
             log.error("capture did not stop in time", waiting=self.worker.waiting)
 
@@ -67,43 +67,32 @@ class Capture(Listener):
         return CaptureTap(self)
 
     def reserve(self, size: int) -> bool:
-        """Whether so many bytes more may be in flight."""
+        """Reserve bytes in flight; returns whether there is room."""
         if self.in_flight + size > self._most:
             return False
         self._taken += size
         return True
 
     def release(self, size: int) -> None:
-        """So many bytes less are in flight."""
+        """Release reserved bytes."""
         self._taken -= size
 
     def wants(self, exchange: Exchange) -> bool:
-        """Whether a finished exchange is to be kept."""
+        """Whether to store a finished exchange."""
         return self._mode == "all" or failed(exchange)
 
     def take(self, parcel: Parcel) -> None:
-        """Hand a finished exchange to the thread, unless too many wait there."""
+        """Pass a finished exchange to the thread, unless its queue is full."""
         if not self.worker.put(parcel):
             self._taken -= parcel.held
 
     def lose(self) -> None:
-        """Count an exchange that is not kept."""
+        """Count an exchange that is not stored."""
         self.worker.lose_one()
-
-    def _say(self, level: str, event: str, /, **fields: object) -> None:
-        """The log belongs to the event loop's thread."""
-        self._on_loop(lambda: getattr(log, level)(event, **fields))
-
-    def _on_loop(self, call: Callable[[], object]) -> None:
-        try:
-            assert self._loop is not None
-            self._loop.call_soon_threadsafe(call)
-        except RuntimeError:  # the loop is closed
-            call()
 
 
 def failed(exchange: Exchange) -> bool:
-    """Whether the client did not get a good answer whole, and did not leave by itself: as the ledger's `Record.failed`."""
+    """Whether the client got no complete good answer although it stayed connected; the same as the ledger's `Record.failed`."""
     if exchange.outcome is Outcome.CANCELLED:
         return False
     return exchange.failure is not None or exchange.outcome is not Outcome.COMPLETED or exchange.status >= 400

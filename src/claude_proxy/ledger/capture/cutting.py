@@ -1,4 +1,4 @@
-"""Cuts a request body into the raw slices of its tools, system blocks and messages, and puts it together again.
+"""Cuts a request body into raw slices (tools, system blocks, messages), and joins them again.
 
 The slices come in the order in which the API builds the prompt (tools, system, messages) whatever the order in the body, so that
 a conversation that grows is the same chain with a new tail. What is left of the body is its `Layout`.
@@ -25,7 +25,7 @@ class _Request(msgspec.Struct):
 
 
 class _Object(msgspec.Struct):
-    """Any JSON object; nothing of it is read."""
+    """Any JSON object; its fields are not read."""
 
 
 _fields = msgspec.json.Decoder(_Request).decode
@@ -41,7 +41,7 @@ class Slice(NamedTuple):
 
 
 class Hole(msgspec.Struct, array_like=True):
-    """Where in the body slices of a kind stood: what was before the first, between two, and after the last."""
+    """The place of a kind's slices in the body: the bytes before the first, between two, and after the last."""
 
     kind: str
     lead: bytes
@@ -50,7 +50,7 @@ class Hole(msgspec.Struct, array_like=True):
 
 
 class Layout(msgspec.Struct, array_like=True):
-    """A body without its slices: what stood around the holes, one more than there are holes."""
+    """A body without its slices: the bytes around the holes, one piece more than there are holes."""
 
     around: list[bytes]
     holes: list[Hole]
@@ -67,7 +67,7 @@ class Layout(msgspec.Struct, array_like=True):
 
 
 def decode_layout(data: bytes) -> Layout:
-    """The layout from what `encode` gave.
+    """The layout that `encode` wrote.
 
     Raises:
         msgspec.MsgspecError: it is none.
@@ -79,7 +79,7 @@ def decode_layout(data: bytes) -> Layout:
 
 
 def cut(body: bytes) -> tuple[list[Slice], Layout] | None:
-    """Cut a body; None if it cannot be put together again from what that gives: then it is kept whole."""
+    """Cut a body; None if joining the result would not give the same bytes. Such a body is stored whole."""
     try:
         found = _cut(body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
@@ -122,17 +122,17 @@ def _layout(body: bytes, holes: list[tuple[int, int, Hole]]) -> Layout:
 
 
 def _take(kind: str, value: bytes) -> tuple[Hole, list[bytes]] | None:
-    """The items of a part, if it has any, and how they are set apart."""
+    """The items of a part, if there are any, and the bytes between them."""
     if not value or value[0] not in (_OPEN, _STRING):
         return None
     if value[0] == _STRING:
         return Hole(kind, b"", b"", b""), [value]
-    _objects(value)  # anything else is no prompt, and could be very many
+    _objects(value)  # anything else is not a prompt, and could have very many items
     items = [bytes(item) for item in _listed(value)]
     if not items:
         return None
     start = value.find(items[0], 1)
     end = start + len(items[0])
-    between = value[end : value.find(items[1], end)] if len(items) > 1 else b","  # as the next turn will have it
+    between = value[end : value.find(items[1], end)] if len(items) > 1 else b","  # as the next request will contain it
     trail = len(value.rstrip(b"]").rstrip(_BETWEEN))
     return Hole(kind, value[:start], between, value[trail:]), items

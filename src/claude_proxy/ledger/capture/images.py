@@ -1,4 +1,4 @@
-"""Which images may be shown: by what they are, never by what they are called. An SVG is a script, and so is none of them."""
+"""Which images may be shown, by their content, not by their declared type. An SVG can contain scripts, so it is none."""
 
 from __future__ import annotations
 

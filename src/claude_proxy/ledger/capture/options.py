@@ -1,4 +1,4 @@
-"""What capture is told, what it hands from the path to its thread, and its limits."""
+"""Capture's options and limits, and what the path passes to its thread."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MIB = 1024**2
 MAX_BODY = 32 * MIB  # bytes kept of one request, and of one answer
 MAX_IN_FLIGHT = 64 * MIB  # bytes of all exchanges that run or wait to be written
 MAX_WAITING = 512  # exchanges that wait to be written
-RESERVE = 256 * MIB  # bytes of the disk that capture leaves to others, the ledger first
+RESERVE = 256 * MIB  # free bytes of the disk that capture leaves to others, such as the ledger
 
 Mode = Literal["off", "errors", "all"]
 
@@ -24,7 +24,7 @@ class CaptureOptions:
 
     Attributes:
         data_dir: holds `capture.db`.
-        mode: `off` keeps nothing new, but goes on deleting what has become too old.
+        mode: `off` stores nothing new, but still deletes what becomes too old.
         max_bytes: of the file; the oldest exchanges go first.
         keep_days: exchanges older than this go.
         secrets: the proxy's own, which must not be in the file.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
@@ -12,12 +11,13 @@ from claude_proxy.exchange import Exchange, Header
 from claude_proxy.ledger.capture.assembling import Answer, events
 from claude_proxy.ledger.capture.cutting import Layout, Slice, cut
 from claude_proxy.ledger.capture.options import MAX_BODY, Parcel
-from claude_proxy.ledger.capture.redacting import HASH, PAUSE, SHORTEST, Memory, Redactor
+from claude_proxy.ledger.capture.pacing import yield_to_the_loop
+from claude_proxy.ledger.capture.redacting import HASH, SHORTEST, Memory, Redactor
 from claude_proxy.protocol.decoding import decompressor
 from claude_proxy.protocol.usage import StreamReader, is_json, reader_of
 
 REST, WHOLE, ANSWER, ERROR, TEXT, NOTHING = "rest", "whole", "answer", "error", "text", "nothing"
-BEGINNING = "beginning"  # of a request that was not kept whole
+BEGINNING = "beginning"  # of a request that was truncated
 PIECE = 64 * 1024  # bytes that are decoded or parsed without a pause
 TAIL = 4096  # bytes in which a cut text is cut back to a word's end: the last word may be the beginning of a credential
 _CREDENTIALS = (b"authorization", b"x-api-key", b"proxy-authorization", b"cookie")
@@ -51,7 +51,7 @@ class Note(msgspec.Struct, omit_defaults=True):
 
 
 class Piece:
-    """One redacted piece; it is redacted again when its content is wanted, unless that has just been done."""
+    """One redacted piece. Its content is redacted again when needed, unless that has just been done."""
 
     __slots__ = ("_content", "_raw", "_redactor", "hash", "kind")
 
@@ -102,7 +102,7 @@ def content_hash(kind: str, content: bytes) -> bytes:
 
 
 def chain(hashes: Iterable[bytes]) -> Iterator[bytes]:
-    """The chain's hash after each piece."""
+    """The hash of the chain up to each piece."""
     link = b""
     for one in hashes:
         link = hashlib.blake2b(link + one, digest_size=HASH).digest()
@@ -129,20 +129,20 @@ class Preparer:
 
 
 def credentials(headers: Iterable[Header]) -> list[bytes]:
-    """What the client showed to be let in."""
+    """The client's credentials."""
     found = [value for name, value in headers if name in _CREDENTIALS]
     return [form for value in found for form in {value, value.rpartition(b" ")[2]} if len(form) >= SHORTEST]
 
 
 def _pausing(slices: Sequence[Slice]) -> Iterator[Slice]:
-    """The slices, with a pause behind each so many bytes: the event loop needs the interpreter's lock."""
+    """The slices, with a pause after every PIECE bytes for the event loop."""
     done = 0
     for piece in slices:
         yield piece
         done += len(piece.data) + 256
         if done > PIECE:
             done = 0
-            time.sleep(PAUSE)
+            yield_to_the_loop()
 
 
 def _request(parcel: Parcel, note: Note, redactor: Redactor) -> list[Slice]:
@@ -197,7 +197,7 @@ def _streamed(chunks: list[bytes], note: Note) -> list[Slice]:
 
 
 def _pieces(chunks: list[bytes]) -> Iterator[bytes]:
-    """The chunks joined to pieces of some size, with a pause behind each."""
+    """The chunks joined to pieces of at least PIECE bytes, with a pause after each for the event loop."""
     some: list[bytes] = []
     size = 0
     for chunk in chunks:
@@ -206,12 +206,12 @@ def _pieces(chunks: list[bytes]) -> Iterator[bytes]:
         if size >= PIECE:
             yield b"".join(some)
             some, size = [], 0
-            time.sleep(PAUSE)
+            yield_to_the_loop()
     yield b"".join(some)
 
 
 def _decoded(chunks: list[bytes], coding: bytes) -> tuple[list[bytes], bool]:
-    """The chunks without their content coding, as far as that goes; and whether it went to the end."""
+    """The chunks without their content coding, as far as they can be decoded, and whether that was to the end."""
     if coding == b"identity":
         return chunks, True
     engine = decompressor(coding)
@@ -220,7 +220,7 @@ def _decoded(chunks: list[bytes], coding: bytes) -> tuple[list[bytes], bool]:
 
 
 def cut_back(data: bytes) -> bytes:
-    """A text that was cut somewhere, without its last word."""
+    """A truncated text without its last word, which may be the beginning of a credential."""
     data = data[:MAX_BODY]
     end = max(data.rfind(mark, max(0, len(data) - TAIL)) for mark in (b" ", b'"', b"\n"))
     return data[: end + 1] if end >= 0 else data[:-TAIL]

@@ -1,4 +1,4 @@
-"""Conversations as they were captured: for the command line and the page."""
+"""Reads captured conversations, for the command line and the page."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Block:
         return len(self.data)
 
     def value(self) -> Any:
-        """What its JSON says; None if it is none."""
+        """Its JSON value; None if it is not JSON."""
         try:
             return msgspec.json.decode(self.data)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -113,11 +113,11 @@ class Conversations:
         """The conversations that are kept in `data_dir`.
 
         Raises:
-            NoConversations: there are none, or they cannot be read.
+            NoConversations: nothing was captured, or it cannot be read.
         """
         path = data_dir / FILE
         if not path.exists():
-            raise NoConversations(f"No conversations are kept in {data_dir}. CAPTURE=all keeps them from then on.")
+            raise NoConversations(f"No conversations are kept in {data_dir}. With CAPTURE=all the proxy keeps new ones.")
         try:
             return cls(open_to_read(path))
         except WrongVersion:

@@ -1,4 +1,4 @@
-"""Takes credentials out of bytes before they are kept: those of the exchange and the proxy, and whatever looks like one.
+"""Removes credentials from bytes before they are stored: those of the exchange and the proxy, and anything that looks like one.
 
 Works on JSON as it was written. What is taken out never spans a quote or a backslash, so a string stays a string. In such text a
 line break is the two bytes `\\n`: a key at the start of a line has a letter before it, which the patterns know.
@@ -13,15 +13,15 @@ import hashlib
 import json
 import os
 import re
-import time
 from collections import OrderedDict
 from collections.abc import Iterable
+
+from claude_proxy.ledger.capture.pacing import yield_to_the_loop
 
 REDACTED = b"[redacted]"
 SHORTEST = 6  # characters of a credential that is looked for by itself; shorter ones occur by chance
 WINDOW = 64 * 1024
 OVERLAP = 1024  # more than any pattern has to see before it knows that it matches
-PAUSE = 0.0001  # seconds between two windows
 REMEMBERED = 20_000  # slices whose redacted hash is remembered: a conversation is sent again with each turn
 HASH = 16  # bytes
 
@@ -87,7 +87,7 @@ class Redactor:
         spans: list[Span] = []
         for start in range(0, len(data), WINDOW):
             if start:
-                time.sleep(PAUSE)
+                yield_to_the_loop()
             for word in self._words:
                 spans += _occurrences(data, word, start, start + WINDOW)
             spans += _lookalikes(data, start)
@@ -95,7 +95,7 @@ class Redactor:
 
 
 def _forms(secret: bytes) -> set[bytes]:
-    """A credential as it is, and as JSON may write it."""
+    """A credential as it is, and as JSON may escape it."""
     written = json.dumps(secret.decode("latin-1"))[1:-1].encode()
     return {secret, written, written.replace(b"/", b"\\/")}
 
@@ -142,7 +142,7 @@ def _without(data: bytes, spans: list[Span]) -> bytes:
 
 
 class Memory:
-    """Remembers by the hash of a slice what the hash of its redacted form is, so that each is redacted once.
+    """Maps the hash of a slice to the hash of its redacted form, so that each slice is redacted once.
 
     The hashes are keyed by a random value of the process, and by the credentials that were looked for.
     """

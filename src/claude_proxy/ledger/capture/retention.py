@@ -12,11 +12,11 @@ from claude_proxy import ids
 from claude_proxy.ledger.capture.database import transaction
 from claude_proxy.ledger.capture.options import CaptureOptions
 
-PASS_SECONDS = 300.0  # between two looks
+PASS_SECONDS = 300.0  # between two passes
 STEP_SECONDS = 0.02  # between two steps: what waits to be written goes first
 STEP_HEADS = 20
 STEP_PAGES = 256
-FREE_PAGES = 512  # left in the file for what comes next
+FREE_PAGES = 512  # stay in the file for the next rows
 TRIM = 0.95  # of max_bytes: what is left when it was exceeded
 DAY_MS = 86_400_000
 

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from claude_proxy.ledger.capture.database import FILES, WrongVersion, is_damaged, open_to_write, pack, transaction, trouble
+from claude_proxy.ledger.capture.database import FILES, WrongVersion, open_to_write, pack, transaction, trouble
 from claude_proxy.ledger.capture.options import CaptureOptions
 from claude_proxy.ledger.capture.preparing import Piece, Transcript
 from claude_proxy.ledger.capture.retention import Retention
 from claude_proxy.ledger.options import Trouble
+from claude_proxy.ledger.sqlite import is_damaged
 
 TRIES = 5  # where another process deletes what a chain was to be hung on
 
@@ -59,7 +60,7 @@ class Store:
         self.crowded = False
 
     def write(self, transcript: Transcript) -> None:
-        """Keep a transcript: all of it, or nothing.
+        """Write all of a transcript or nothing.
 
         Raises:
             Trouble: nothing was kept, and it may be tried again.
@@ -85,7 +86,7 @@ class Store:
 
     def close(self) -> None:
         """Close the connection. Never raises."""
-        with contextlib.suppress(Exception):  # it may be what is broken
+        with contextlib.suppress(Exception):  # the connection itself may be broken
             self._connection.close()
 
     def _write(self, transcript: Transcript) -> None:
@@ -137,7 +138,7 @@ class Store:
         self._connection.execute("INSERT OR IGNORE INTO node VALUES (?, ?, ?)", (number, parent, blob))
 
     def _check(self) -> None:
-        """Whether the file is still the one that was opened, and the disk has room for others.
+        """Check that the file is still the one that was opened, and that the disk has enough room.
 
         Raises:
             Trouble: it is not, or has not.
@@ -165,7 +166,7 @@ class Store:
 
 
 class Opener:
-    """Opens the store again and again, as often as the thread needs it.
+    """Opens the store, as often as the thread asks.
 
     Args:
         options: where it is.
@@ -180,8 +181,8 @@ class Opener:
         """Open the store.
 
         Raises:
-            CaptureOff: there will be none.
-            Trouble: not now.
+            CaptureOff: this process cannot capture.
+            Trouble: the file cannot be used now.
         """
         options = self._options
         try:
@@ -207,9 +208,9 @@ def inner_id(link: bytes) -> int:
 
 
 def discard(path: Path, found: tuple[int, int] | None) -> None:
-    """Delete a damaged file, its journal with it, unless another process has done so already.
+    """Delete a damaged file and its journal, unless another process has already done so.
 
-    It is not set aside as a ledger would be: nobody would ever delete the conversations in it.
+    Unlike a damaged ledger it is not renamed: its conversations would never be deleted.
     """
     if found is None or _identity(path) != found:
         return

@@ -1,4 +1,4 @@
-"""What capture does on the path: it keeps references to the bytes that pass, as many as it may."""
+"""Capture's part on the path: it keeps references to passing bytes, within a limit."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ CHUNK = 64  # bytes that a chunk takes besides its data
 
 
 class Keeper(Protocol):
-    """Who says how much may be kept, and takes what was."""
+    """Limits how much may be kept, and takes finished exchanges."""
 
     def reserve(self, size: int) -> bool:
-        """Whether so many bytes more may be in flight; counts them if so."""
+        """Reserve bytes in flight; returns whether there is room."""
 
     def release(self, size: int) -> None:
         """Count so many bytes less."""
 
     def wants(self, exchange: Exchange) -> bool:
-        """Whether a finished exchange is to be kept."""
+        """Whether to store a finished exchange."""
 
     def take(self, parcel: Parcel) -> None:
         """Take a finished exchange, with the bytes reserved for it."""
@@ -33,7 +33,7 @@ class Keeper(Protocol):
 
 
 class CaptureTap(Tap):
-    """Collects one exchange. Once there is no room for it, it lets go of everything and looks away.
+    """Collects one exchange. When there is no room for it, it drops everything and ignores the rest.
 
     Args:
         keeper: as above.

@@ -1,4 +1,4 @@
-"""The thread that prepares and writes captured exchanges. What it cannot keep up with is lost, counted and told."""
+"""The thread that prepares and writes captured exchanges. What it cannot keep up with is dropped, counted and logged."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from claude_proxy.ledger.capture.store import CaptureOff, Store
 from claude_proxy.ledger.options import Say, Trouble
 
 T = TypeVar("T")
-PATIENT = 3  # failures in a row after which nothing more is taken until one write succeeds
-HOPELESS = 3  # tries of an exchange that the file refuses for what is in it
+PATIENT = 3  # failures in a row after which nothing is taken until a write succeeds
+HOPELESS = 3  # tries of an exchange that the file rejects
 
 
 class Worker(Background[Parcel]):
     """Takes parcels off a queue, prepares them and writes them.
 
     Args:
-        open_store: called in the thread, again after trouble that needs it.
+        open_store: called in the thread; again if the store has to be reopened.
         prepare: cuts and redacts; called in the thread.
         say: the log; called in the thread.
         retry: seconds of pause after each failure in a row.
 
     Attributes:
-        written: exchanges that were.
-        given_back: bytes of parcels that are done with.
+        written: exchanges that were stored.
+        given_back: bytes of parcels that are finished.
         failing: whether the file cannot be written just now.
         off: whether it never can; `reason` says why.
     """
@@ -47,7 +47,7 @@ class Worker(Background[Parcel]):
         self._say = say
         self._store: Store | None = None
         self._chores_at = 0.0
-        self._told = 0  # losses that the log knows of
+        self._told = 0  # losses that were logged
         self._losing = False
         self._said_bug = False
         self.written = 0
@@ -58,7 +58,7 @@ class Worker(Background[Parcel]):
 
     @property
     def accepting(self) -> bool:
-        """Whether collecting an exchange is worth while."""
+        """Whether exchanges can be stored at present."""
         return not self.failing and not self.off
 
     @property
@@ -70,7 +70,7 @@ class Worker(Background[Parcel]):
         """Count an exchange that could not even be put."""
         self._turned_away += 1
         if self.lost == self._told + 1:
-            self._wake.put(None)  # so that it is told now
+            self._wake.put(None)  # so that the thread logs it now
 
     # -- the thread
 
@@ -105,7 +105,7 @@ class Worker(Background[Parcel]):
     def _keep(self, parcel: Parcel) -> None:
         try:
             transcript = self._prepare(parcel)
-        except Exception as error:  # a bug of ours costs this exchange
+        except Exception as error:  # a bug of ours costs this exchange only
             self._dropped += 1
             if not self._said_bug:
                 self._said_bug = True
@@ -140,7 +140,7 @@ class Worker(Background[Parcel]):
             self._chores_at = min(self._chores_at, time.monotonic())
 
     def _guarded(self, work: Callable[[], T]) -> T:
-        """What `work` gives; an exception that nobody thought of is trouble too, and does not end the thread."""
+        """The result of `work`. An unexpected exception becomes Trouble, so that it does not end the thread."""
         try:
             return work()
         except (Trouble, CaptureOff):
@@ -156,7 +156,7 @@ class Worker(Background[Parcel]):
         return self._store
 
     def _failed(self, error: Trouble) -> bool:
-        """Note it once, and pause longer each time; whether there is no time for another try."""
+        """Log it once, and pause longer each time; returns whether there is no time for another try."""
         if self._failures == 0:
             self._say("warning", "capture cannot write; proxying and the ledger go on", reason=error.reason)
         self.reason = error.reason
@@ -174,7 +174,7 @@ class Worker(Background[Parcel]):
         self._failures, self.failing, self.reason = 0, False, ""
 
     def _tell_loss(self) -> None:
-        """Once per spell of losses: it is over when nothing was lost while the queue ran empty."""
+        """Log a loss once, until the queue has run empty without another."""
         lost = self.lost
         if lost > self._told and not self._losing:
             self._losing = True

@@ -71,7 +71,7 @@ class Prices:
         return self.rows.hosts.get(host.lower().rstrip("."))
 
     def price(self, provider: str | None, model: str | None, at: float) -> Price | None:
-        """The price in force at a Unix time; None if none is known."""
+        """The price in force at a Unix time; None if there is none."""
         if provider is None or model is None:
             return None
         found = self._known.get((provider, model))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -48,7 +48,7 @@ class Sources:
     live: Live
     machine: Machine
     timezone: str
-    incidents: Callable[[], list[dict[str, Any]]]
+    incidents: Callable[[], Awaitable[list[dict[str, Any]]]]
     settings: Callable[[], list[dict[str, Any]]]
     wall: Callable[[], float] = time.time
 

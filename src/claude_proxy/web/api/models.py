@@ -281,10 +281,18 @@ class Upstreams(OfAllWorkers):
     items: list[Upstream]
 
 
-class Incident(Answer):
-    """One error class of one upstream, from its first failure on."""
+class PushedNotice(Answer):
+    """A notice about an incident."""
 
-    upstream: str
+    at: str = Field(examples=[AT])
+    title: str
+
+
+class Incident(Answer):
+    """What fails of one upstream in one way, from its first failure until it works again."""
+
+    id: str = Field(examples=["cp_6h28x52yemr00"])
+    upstream: str = Field(description="Empty where the proxy or its machine is at fault.")
     code: str = Field(examples=["rate_limit_error"])
     meaning: str
     message: str
@@ -292,11 +300,14 @@ class Incident(Answer):
     failing: bool
     opened_at: str = Field(examples=[AT])
     last_failed_at: str = Field(examples=[AT])
+    closed_at: str | None = Field(examples=[AT])
     failures: int
+    told: bool = Field(description="Whether it was worth a notice.")
+    pushed: list[PushedNotice] = Field(description="The notices about it.")
 
 
 class Incidents(Answer):
-    """Those that are open or were lately, the last failure first. Empty while no notices are configured."""
+    """The last ones, the last failure first. None are added while no notices are configured."""
 
     items: list[Incident]
 

@@ -36,7 +36,7 @@ def add_running(router: APIRouter, sources: Sources, heartbeat: float = HEARTBEA
 
     async def incidents() -> Response:
         """What notices are about: error classes that are open or were lately, the last failure first."""
-        return listed(sources.incidents())
+        return listed(await sources.incidents())
 
     async def settings() -> Response:
         """The settings in force and where each comes from; no secrets."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from starlette.routing import Route
 
-from claude_proxy.web.pages import conversation, now, search, settings, upstreams, usage
+from claude_proxy.web.pages import conversation, exchange, now, search, sessions, settings, upstreams, usage
 from claude_proxy.web.pages.answering import endpoint
 from claude_proxy.web.pages.conversation_files import PATH as CONVERSATION
 from claude_proxy.web.pages.conversation_files import files
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["VIEWS", "Page", "Site", "View", "Visit", "Workers", "install_pages"]
 
 VIEWS = (
+    View("sessions", "/sessions", sessions.show),
+    View("sessions", "/sessions/{session:path}", sessions.one),
+    View("sessions", "/exchanges/{id}", exchange.show),
     View("upstreams", "/upstreams", upstreams.show),
     View("settings", "/settings", settings.show),
     View("", "/search", search.show),

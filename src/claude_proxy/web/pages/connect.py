@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from claude_proxy.web import snippets
 from claude_proxy.web.facts import OWN_KEY, PROXY_KEY
+from claude_proxy.web.texts import text as words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from claude_proxy.web.facts import PageFacts
+    from claude_proxy.web.negotiation import Language
     from claude_proxy.web.pages.visit import Visit
 
 
@@ -30,24 +32,24 @@ def card(visit: Visit) -> dict[str, Any]:
             ("claude_code", _blocks(snippets.claude_code(base_url, facts), base_url)),
             ("code", _blocks(snippets.code(base_url, facts), base_url)),
         ],
-        "client_note": client_note(visit, facts),
-        "key_note": pieces(key_note(visit, facts), base_url),
+        "client_note": client_note(visit.language, facts),
+        "key_note": pieces(key_note(visit.language, facts), base_url),
     }
 
 
-def key_note(visit: Visit, facts: PageFacts) -> str:
+def key_note(language: Language, facts: PageFacts) -> str:
     """One or two sentences that say what to use as the credential."""
     if facts.holds_credential:
         key = "connect.key_asked" if facts.needs_key else "connect.key_held"
     else:
         key = "connect.key_both" if facts.needs_key else "connect.key_passes"
-    return visit.text(key, upstream=facts.upstreams[0].host)
+    return words(language, key, upstream=facts.upstreams[0].host)
 
 
-def client_note(visit: Visit, facts: PageFacts) -> str:
+def client_note(language: Language, facts: PageFacts) -> str:
     """Explain the variables whose purpose is not obvious."""
-    timeouts = visit.text("connect.timeouts")
-    return timeouts if facts.checks_tools else f"{visit.text('connect.auto_mode', upstream=facts.upstreams[0].host)} {timeouts}"
+    timeouts, host = words(language, "connect.timeouts"), facts.upstreams[0].host
+    return timeouts if facts.checks_tools else f"{words(language, 'connect.auto_mode', upstream=host)} {timeouts}"
 
 
 def pieces(text: str, base_url: str) -> list[tuple[str, str]]:

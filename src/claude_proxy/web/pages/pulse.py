@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from claude_proxy.errors import NoBooks
 from claude_proxy.ledger import periods, when
 from claude_proxy.web.api.asking import ask
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
     from claude_proxy.ledger.queries import Books
     from claude_proxy.web.api.asking import Sources
 
-FRESH = 3.0  # seconds that an answer is reused
+log = structlog.get_logger("page")
+FRESH = 5.0  # seconds that an answer is reused
 FINISHED = 20  # finished exchanges that are shown
 
 
@@ -66,6 +69,9 @@ class Pulse:
             self._figures = await ask(self._sources.reader, self._figures_of)
         except NoBooks as error:
             self._figures = Figures(problem=str(error))
+        except Exception as error:  # what runs is shown whatever the books do
+            log.error("page_figures_failed", exc_info=error)
+            self._figures = Figures(problem="The books could not be read; the proxy's log says why.")
         self._read_at = self._clock()
         return self._figures
 

@@ -68,6 +68,7 @@ def _made(language: Language) -> Environment:
         "cost": partial(_cost, language),
         "known": known,
         "lang": language,
+        "ms": formats.milliseconds,
         "stacked": charts.stacked,
         "static": assets.versioned,
         "t": partial(text, language),

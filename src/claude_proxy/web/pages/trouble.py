@@ -31,7 +31,7 @@ def trouble(site: Site, admin: Check) -> Route:
 async def in_trouble(site: Site) -> bool:
     """Whether an upstream is out of rotation, an incident is open, or the proxy is shutting down."""
     sources = site.sources
-    failing = any(incident["failing"] for incident in sources.incidents())
+    failing = any(incident["failing"] for incident in await sources.incidents())
     if failing or not site.ready()[0]:
         return True
     return any(one["state"] != UP for one in (await sources.machine.upstreams()).items)

@@ -25,7 +25,7 @@ async def show(visit: Visit) -> Page:
     context = {
         "upstreams": [one | {"speed": found["speeds"].get(one["name"])} for one in there],
         "errors": [explained(visit, error, providers) for error in found["errors"]],
-        "incidents": visit.site.sources.incidents(),
+        "incidents": await visit.site.sources.incidents(),
         "problem": problem,
     }
     return Page("upstreams.html", visit.text("shell.upstreams"), context)

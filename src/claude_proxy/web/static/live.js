@@ -11,6 +11,7 @@
   // The swap "rows": rows with a known id are morphed, others inserted by their sort key (the largest first), those marked
   // data-gone removed. A row inside a selection is left alone until the selection is gone.
   const leaving = new Set();
+  let followed = "";
   const isSelected = (row) => {
     const selection = getSelection();
     return !selection.isCollapsed && selection.containsNode(row, true);
@@ -23,11 +24,16 @@
   function remove(row) {
     if (!row) return;
     if (isSelected(row)) return void leaving.add(row);
-    // Who stood on the running row goes with it to the finished one.
-    const follow = row.contains(document.activeElement) && document.getElementById(row.id.replace(/^r-/, "f-"));
+    // The focus goes with a running row to the finished one, which may come with this update or a later one.
+    if (row.contains(document.activeElement)) followed = row.id.replace(/^r-/, "f-");
     row.remove();
     leaving.delete(row);
-    if (follow) follow.querySelector("a.row")?.focus({ preventScroll: true });
+  }
+  function follow() {
+    const row = followed && document.getElementById(followed);
+    if (!row) return;
+    followed = "";
+    if (document.activeElement === document.body) row.querySelector("a.row")?.focus({ preventScroll: true });
   }
   htmx.registerExtension("rows", {
     init: (internal) => void (api = internal),
@@ -75,6 +81,7 @@
   document.addEventListener("htmx:after:swap", () => {
     localise();
     tickClocks();
+    follow();
   });
 
   // What comes besides rows.

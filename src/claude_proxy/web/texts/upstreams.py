@@ -28,6 +28,7 @@ TEXTS = {
     "failing": ("failing", "장애 중"),
     "recovered": ("recovered", "복구됨"),
     "times": ("{count} failure|{count} failures", "실패 {count}회"),
+    "pushed": ("Pushed to your phone", "휴대전화로 보낸 알림"),
     "no_incidents": ("No incident is open", "진행 중인 장애가 없습니다"),
     "no_incidents_lead": (
         "What is pushed to your phone through ntfy also appears here.",

@@ -1,0 +1,83 @@
+"""What the queue has learned about each account's limit, kept in DATA_DIR so that a restart does not begin from nothing.
+
+A file that is missing, damaged or cannot be written costs a few refusals, nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from claude_proxy.exchange import Listener
+from claude_proxy.routing.queue import Queue
+
+NAME = "limits.json"
+EVERY = 60.0  # seconds between two savings
+MOST_BYTES = 1024 * 1024
+log = structlog.get_logger("queue")
+Learned = dict[str, dict[str, float | int | None]]
+_decode = msgspec.json.Decoder(Learned).decode
+
+
+class LearnedLimits(Listener):
+    """Loads at the start, saves each minute and at the end.
+
+    Args:
+        queue: whose limits.
+        folder: DATA_DIR.
+    """
+
+    def __init__(self, queue: Queue, folder: Path) -> None:
+        self._queue = queue
+        self._path = folder / NAME
+        self._saved: Learned = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Continue with what an earlier process has learned."""
+        self._saved = await asyncio.to_thread(self._read)
+        self._queue.load(self._saved)
+        self._task = asyncio.get_running_loop().create_task(self._keep_saving())
+
+    async def aclose(self) -> None:
+        """Save for the last time."""
+        if self._task is not None:
+            self._task.cancel()
+        await self.save()
+
+    async def save(self) -> None:
+        """Write what has changed."""
+        learned = self._queue.dump()
+        if learned != self._saved:
+            self._saved = learned
+            await asyncio.to_thread(self._write, learned)
+
+    async def _keep_saving(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY)
+            await self.save()
+
+    def _read(self) -> Learned:
+        try:
+            with self._path.open("rb") as file:
+                return _decode(file.read(MOST_BYTES))
+        except FileNotFoundError:
+            return {}
+        except (OSError, msgspec.DecodeError) as error:
+            log.warning("limits", problem=f"{self._path.name} cannot be read: {error}", note="limits are learned anew")
+            return {}
+
+    def _write(self, learned: Learned) -> None:
+        beside = self._path.with_name(f"{NAME}.{os.getpid()}")
+        try:
+            beside.write_bytes(msgspec.json.encode(learned))
+            beside.replace(self._path)
+        except OSError as error:
+            log.warning("limits", problem=f"{self._path.name} cannot be written: {error.strerror}")
+            with contextlib.suppress(OSError):
+                beside.unlink()

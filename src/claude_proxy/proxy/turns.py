@@ -1,0 +1,345 @@
+"""The queue on the path: a request waits here for its turn, and what its attempts meet is reported back.
+
+`routing/queue.py` decides, without a clock or I/O; this is its clock, its timer, and the waiting. Only `POST /v1/messages` has
+turns: it is what the upstreams limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import time
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import TYPE_CHECKING
+
+from claude_proxy.errors import NotFound, NoTurn, Untrusted
+from claude_proxy.exchange import Kind, Outcome
+from claude_proxy.protocol.decoding import decompressor
+from claude_proxy.protocol.providers.base import Class
+from claude_proxy.protocol.ruling import Ruling, rule
+from claude_proxy.protocol.shape import Shape, read_shape
+from claude_proxy.protocol.usage import ErrorBody, reader_of
+from claude_proxy.proxy.accounts import Account
+from claude_proxy.proxy.refusing import no_turn
+from claude_proxy.routing.classes import classify, patience
+from claude_proxy.routing.lane import Lane
+from claude_proxy.routing.plan import Event
+from claude_proxy.routing.queue import Queue
+from claude_proxy.routing.retry import Kind as Ending
+from claude_proxy.routing.ticket import Action, Candidates, Pass, Refusal, Refuse, Ticket
+
+if TYPE_CHECKING:
+    from claude_proxy.proxy.attempt import Result
+    from claude_proxy.proxy.call import Call
+    from claude_proxy.proxy.config import Config
+
+MOST_CHOICES = 2000  # combinations of accounts that are remembered
+_EVENTS = {
+    Class.CONCURRENCY: Event.CONCURRENCY,
+    Class.RATE: Event.RATE,
+    Class.OVERLOAD: Event.OVERLOAD,
+    Class.STOP_UNTIL: Event.STOP,
+    Class.ACCOUNT: Event.STOP,
+    Class.AUTH: Event.STOP,
+}
+_LEFT = (Outcome.CANCELLED, Outcome.CLIENT_STALLED, Outcome.ABORTED)
+_BROKEN = (Outcome.CUT, Outcome.STALLED, Outcome.UNFINISHED)
+
+
+class Choice(Candidates):
+    """The accounts that a request may use, and the queue's name for each."""
+
+    __slots__ = ("accounts",)
+
+    def __init__(self, tiers: Iterable[Iterable[tuple[Lane, Account]]]) -> None:
+        pairs = [list(tier) for tier in tiers]
+        self.accounts = {lane: account for tier in pairs for lane, account in tier}
+        super().__init__([lane for lane, _ in tier] for tier in pairs)
+
+
+class Turn(Ticket):
+    """One request in the queue.
+
+    Attributes:
+        decided: what the queue has decided about it and nobody has acted on yet.
+        waiter: done once there is something in `decided`.
+    """
+
+    __slots__ = ("decided", "waiter")
+
+    candidates: Choice
+    decided: Action | None
+    waiter: asyncio.Future[None] | None
+
+
+class Turns:
+    """The queue of one process.
+
+    Args:
+        workers: how many processes share the accounts' limits: each takes its part of what is known at the start.
+        rng: for jitter and probes.
+        wall: Unix seconds.
+    """
+
+    def __init__(self, *, workers: int = 1, rng: Random | None = None, wall: Callable[[], float] = time.time) -> None:
+        self.queue = Queue(rng or Random())  # noqa: S311 - spreads load, protects nothing
+        self._workers = workers
+        self._wall = wall
+        self._choices: dict[object, Choice] = {}
+        self._waiting: dict[Turn, Call] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0  # when the timer fires; uvloop's handle for a time that has come does not tell
+
+    # -- what the path calls
+
+    async def take(self, call: Call) -> None:
+        """Wait until the request may be sent, and set `call.account`. A request that still has its turn keeps it.
+
+        Raises:
+            NoTurn: it does not get one in time.
+            NotFound: no upstream serves the model.
+        """
+        turn = call.turn
+        if turn is None:
+            turn = call.turn = self._turn(call)
+            self._carry(self.queue.arrive(turn, call.loop.time()), call.loop)
+        if turn.lease is not None and turn.decided is None:
+            return
+        if turn.decided is None:
+            await self._wait(call, turn)
+        decided, turn.decided = turn.decided, None
+        if isinstance(decided, Refuse):
+            raise no_turn(decided, self._account(turn), call.settings.timezone, self._wall() - call.loop.time())
+        assert turn.lane is not None
+        call.use(turn.candidates.accounts[turn.lane])
+
+    def settle(self, call: Call, result: Result) -> bool:
+        """Report how an attempt has ended; whether there is to be another one, for which `take` waits."""
+        turn, now = call.turn, call.loop.time()
+        if turn is None or turn.lease is None:
+            return False
+        if result.error is not None and result.error.side == "proxy":  # nobody was asked
+            self._carry(self.queue.leave(turn, now), call.loop)
+            return False
+        turn.can_resend = call.request.kept == call.client.size  # as far as it has been read, all of it is there
+        refusal = self._refusal(call, result)
+        if refusal is not None:
+            actions = self.queue.refused(turn, refusal, now)
+        elif (event := _failure(result)) is not None:
+            actions = self.queue.failed(turn, event, now)
+        else:
+            actions = self.queue.head(turn, now)
+        self._carry(actions, call.loop)
+        if turn.lease is not None and turn.decided is None:
+            return False  # it was answered
+        if isinstance(turn.decided, Pass):
+            turn.decided = None
+            return False
+        turn.can_resend = _is_kept(call)
+        return True
+
+    def end(self, call: Call) -> None:
+        """The exchange is over, however it ended: give back what it has."""
+        turn, outcome, now = call.turn, call.exchange.outcome, call.loop.time()
+        assert turn is not None
+        call.turn = turn.identity = None  # they hold each other
+        if turn.waiter is not None:
+            turn.waiter.cancel()
+        if outcome in _LEFT or (turn.lease is not None and not turn.lease.headed):
+            actions = self.queue.leave(turn, now)
+        else:
+            actions = self.queue.ended(turn, now, ok=outcome not in _BROKEN)
+        self._carry(actions, call.loop)
+
+    def home(self, call: Call) -> Account:
+        """The account for a request that has no turn: of its session if that has one, else the first."""
+        tiers = call.config.tiers_for(call)
+        session = self.queue.sessions.find(_session(call))
+        if call.request.target.kind is Kind.COUNT_TOKENS and session is not None and session.lane is not None:
+            choice = self._choice(tiers)
+            return choice.accounts.get(session.lane) or tiers[0][0]
+        return tiers[0][0]
+
+    # -- beside the path
+
+    def follow(self, config: Config, loop: asyncio.AbstractEventLoop) -> None:
+        """A reload has put `config` in force: accounts that are gone finish what they have, their waiters go elsewhere."""
+        self._choices.clear()
+        for turn, call in list(self._waiting.items()):
+            if turn.decided is None and any(account.removed for account in turn.candidates.accounts.values()):
+                with contextlib.suppress(NotFound):  # it is refused below, with its account
+                    self._carry(self.queue.move(turn, self._choice(config.tiers_for(call)), loop.time()), loop)
+        held = {account.id for account in config.accounts}
+        upstreams = {upstream.name for upstream in config.upstreams if not upstream.accounts}
+        for lane in list(self.queue.lanes.values()):
+            if lane.name not in held and lane.name.partition("/")[0] not in upstreams:
+                self._carry(self.queue.drain(lane, loop.time()), loop)
+            elif lane.out_until:  # the file may have been changed because of that
+                self._carry(self.queue.readmit(lane, loop.time()), loop)
+
+    def close(self) -> None:
+        """No timer fires any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # -- inside
+
+    def _turn(self, call: Call) -> Turn:
+        choice = self._choice(call.config.tiers_for(call))
+        fields = call.request.fields
+        only = choice.only
+        is_easy = only is not None and only.is_easy and not only.waiting  # nobody waits there: the body need not be read
+        turn = Turn(
+            _session(call),
+            classify(fields, lambda: None if is_easy else _shape(call)),
+            choice,
+            call.exchange.started + patience(fields, call.settings.queue_wait),
+            can_resend=_is_kept(call),
+            identity=lambda: _identity(call),
+            prompt=(call.exchange.request_class, call.exchange.user_agent),
+        )
+        turn.decided, turn.waiter = None, None
+        return turn
+
+    def _choice(self, tiers: tuple[tuple[Account, ...], ...]) -> Choice:
+        choice = self._choices.get(tiers)
+        if choice is None:
+            if len(self._choices) >= MOST_CHOICES:
+                self._forget()
+            choice = self._choices[tiers] = Choice([[(self._lane(one), one) for one in tier] for tier in tiers])
+        return choice
+
+    def _lane(self, account: Account) -> Lane:
+        start = account.starting_limit
+        if start is not None:
+            start = max(1, start // self._workers)
+        ceiling = account.max_concurrency
+        if ceiling is not None:
+            ceiling = max(1, ceiling // self._workers)
+        return self.queue.lane(account.id, start=start, ceiling=ceiling, weight=account.upstream.served.weight)
+
+    def _forget(self) -> None:
+        """Too many clients have come by: those of whom nothing runs or waits are forgotten."""
+        self._choices.clear()
+        for lane in list(self.queue.lanes.values()):
+            self.queue.discard(lane)
+
+    async def _wait(self, call: Call, turn: Turn) -> None:
+        loop, start = call.loop, call.loop.time()
+        turn.waiter = loop.create_future()
+        self._waiting[turn] = call
+        self._arm(loop)
+        try:
+            await turn.waiter
+        finally:
+            turn.waiter = None
+            del self._waiting[turn]
+            call.exchange.queue_wait = (call.exchange.queue_wait or 0.0) + loop.time() - start
+
+    def _carry(self, actions: Iterable[Action], loop: asyncio.AbstractEventLoop) -> None:
+        for action in actions:
+            turn = action.ticket
+            assert isinstance(turn, Turn)
+            turn.decided = action
+            if turn.waiter is not None and not turn.waiter.done():
+                turn.waiter.set_result(None)
+        if self._timer is not None or self.queue.busy:
+            self._arm(loop)
+
+    def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
+        wake = self.queue.next_wake(loop.time())
+        if self._timer is not None:
+            if wake == self._due:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if wake is not None:
+            self._due, self._timer = wake, loop.call_at(wake, self._tick, loop)
+
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        self._carry(self.queue.tick(loop.time()), loop)
+        self._arm(loop)
+
+    def _account(self, turn: Turn) -> Account:
+        lane = turn.lane or turn.candidates.lanes[0]
+        return turn.candidates.accounts[lane]
+
+    def _refusal(self, call: Call, result: Result) -> Refusal | None:
+        """What the queue is told of an answer that is a refusal; None if it is none, or one that says nothing of the account."""
+        if result.response is None or result.answer is None:
+            return None
+        ruling = self._ruling(call, result)
+        if ruling is None or (ruling.group is Class.AUTH and not call.account.held):
+            return None
+        event, now = _EVENTS.get(ruling.group), call.loop.time()
+        if event is None:
+            return None
+        until = None if ruling.resets_at is None else now + ruling.resets_at - self._wall()
+        if event is Event.STOP and ruling.scope == "model":
+            until = now  # another account may serve the model, but this one stays in rotation for other models
+        return Refusal(event, ruling.retry_after, until, ruling.code or str(result.response.status))
+
+    def _ruling(self, call: Call, result: Result) -> Ruling | None:
+        response, answer = result.response, result.answer
+        assert response is not None
+        assert answer is not None
+        try:
+            error = None
+            if response.status >= 400 or (answer.guarded and b"error" in result.first[:1024]):
+                error = _error_in(result.first, response.fields.get(b"content-encoding"), is_stream=answer.is_stream)
+            provider = call.upstream.provider
+            return rule(response.status, error, provider=provider, headers=response.fields, now=self._wall())
+        except Exception as failure:  # whatever it is, it is ours, and the client gets the upstream's answer
+            call.listeners.contain("ruling", failure)
+            return None
+
+
+def _error_in(first: bytes, coding: bytes | None, *, is_stream: bool) -> ErrorBody | None:
+    """The error that an answer is; None if it has begun before the error: then it is billed, and never asked for again."""
+    if coding is not None:
+        first = decompressor(coding.strip().lower()).feed(first)
+    if is_stream and (b"message_start" in first or b"content_block" in first):
+        return None
+    reader = reader_of(first, labelled_stream=is_stream)
+    reader.feed(first)
+    reader.finish()
+    return reader.error
+
+
+def _failure(result: Result) -> Event | None:
+    """How an attempt failed; None if it was answered."""
+    if result.kind is Ending.NOT_SENT:
+        assert result.error is not None
+        return Event.CERTIFICATE if isinstance(result.error, Untrusted) else Event.UNREACHABLE
+    if result.kind is Ending.FAILED or (result.response is not None and result.response.status >= 500):
+        return Event.BROKEN
+    return None
+
+
+def _session(call: Call) -> object:
+    """Whose request it is: what is to be served fairly."""
+    exchange = call.exchange
+    return exchange.session or exchange.key or exchange.client
+
+
+def _shape(call: Call) -> Shape | None:
+    return read_shape(call.request.whole()) if _is_kept(call) else None
+
+
+def _is_kept(call: Call) -> bool:
+    """Whether the whole body is there. Else the next attempt reads on, and may have to be the last one."""
+    return call.client.done and call.request.kept == call.client.size
+
+
+def _identity(call: Call) -> tuple[object, ...]:
+    """What a request that the client sends again has in common with this one."""
+    exchange, request = call.exchange, call.request
+    digest = hashlib.blake2b(request.whole(), digest_size=16).digest()
+    return (_session(call), exchange.agent, request.fields.get(b"content-length"), digest)
+
+
+__all__ = ["NoTurn", "Turn", "Turns"]

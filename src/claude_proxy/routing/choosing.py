@@ -1,0 +1,140 @@
+"""Which of several accounts a request may use: preference, ejections, and the account that has its session's prompt cache. Pure.
+
+Writing a prompt into a cache costs about twelve times what reading it costs, so a session stays with its account.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+from claude_proxy.routing.lane import NEVER, Lane
+from claude_proxy.routing.plan import Event, Facts
+from claude_proxy.routing.ticket import Session, Ticket
+
+LONG = 60.0  # seconds of predicted wait at its own account, above which a request may go to another one
+CACHE = 300.0  # seconds of idleness after which a session is free again
+RETURN_WAITS = 30.0  # seconds that a returning account waits for a request of a low class to try it
+LOOK_AGAIN = 5.0  # seconds after which a wait is predicted again
+
+LOW = 2  # classes from here on may try an account that comes back
+
+
+def blocked(ticket: Ticket, lane: Lane, now: float) -> float:
+    """0.0 if `ticket` may be sent to `lane`; else when to look again."""
+    if ticket.not_before > now:
+        return ticket.not_before
+    if ticket.deadline < now:
+        return NEVER  # the timer is late
+    return 0.0 if ticket.candidates.only is lane else barred(ticket, lane, now)
+
+
+def barred(ticket: Ticket, lane: Lane, now: float) -> float:
+    """0.0 if `ticket`, which has several candidates, may be sent to `lane`; else when to look again."""
+    home = _home(ticket, now)
+    if not ticket.avoided and lane.is_sound and (home is None or home.is_sound):
+        return 0.0 if home is None or home is lane else _kept_at(home, ticket, now)
+    usable = [other for other in ticket.candidates.lanes if other not in ticket.avoided and not other.is_lost(ticket, now)]
+    if not usable:
+        return 0.0  # it has failed everywhere: then anywhere
+    if lane not in usable:
+        return NEVER
+    if lane.ejection.returning:
+        healthy = [other for other in usable if not other.ejection.returning]
+        if until := _returning(ticket, lane, healthy, usable, now):
+            return until
+    if home is None or home is lane or home not in usable or home.ejection.until > now:
+        return 0.0
+    return _kept_at(home, ticket, now)
+
+
+def _returning(ticket: Ticket, lane: Lane, healthy: list[Lane], usable: list[Lane], now: float) -> float:
+    """An ejected account is asked only if all are, the first to return first; a returned one is tried by one request."""
+    out = lane.ejection
+    if not healthy and lane is min(usable, key=lambda other: other.ejection.until):
+        return 0.0
+    if now < out.until:
+        return out.until if healthy else NEVER
+    if any(lease.sent_at >= out.until for lease in lane.limit.leases):
+        return NEVER
+    return 0.0 if ticket.urgency >= LOW or not healthy or now >= out.until + RETURN_WAITS else out.until + RETURN_WAITS
+
+
+def _home(ticket: Ticket, now: float) -> Lane | None:
+    """The account that has the session's prompts in its cache; None if there is none, or `ticket` may not use it."""
+    session = ticket.whose
+    assert session is not None
+    home = session.lane
+    return home if home is not None and is_bound(session, now) and home in ticket.candidates.members else None
+
+
+def _kept_at(home: Lane, ticket: Ticket, now: float) -> float:
+    """A session stays with its account, unless it would wait there for long."""
+    if home.predicted_wait(now, len(home.homed)) <= LONG or home.predicted_wait(now, _ahead(ticket, home, now)) <= LONG:
+        return now + LOOK_AGAIN
+    return 0.0
+
+
+def _ahead(ticket: Ticket, home: Lane, now: float) -> int:
+    """How many that are bound to `home` wait there before `ticket`, roughly: ranked once for each moment."""
+    if home.ranked_at != now:
+        home.ranked_at = now
+        home.ranks = sorted(_order(other) for other in home.homed)
+    return bisect_left(home.ranks, _order(ticket))
+
+
+def _order(ticket: Ticket) -> tuple[int, float, int]:
+    assert ticket.whose is not None
+    return ticket.urgency, ticket.whose.virtual, ticket.seq
+
+
+def is_bound(session: Session, now: float) -> bool:
+    """Whether the cache of its account may still have its prompts."""
+    return session.warm and (session.running > 0 or now < session.used_at + CACHE)
+
+
+def choose(ticket: Ticket, found: Lane, now: float) -> Lane:
+    """The best account for a request that `found` has room for: its own, else by tier and weight."""
+    home = ticket.whose.lane if ticket.whose is not None else None
+    if home is not None and home is not found and home in ticket.candidates.members and _has_room(ticket, home, now):
+        return home
+    for tier in ticket.candidates.tiers:
+        able = [lane for lane in tier if lane is found or _has_room(ticket, lane, now)]
+        if able:
+            return found if home is found else min(able, key=lambda lane: lane.spread)
+    return found
+
+
+def _has_room(ticket: Ticket, lane: Lane, now: float) -> bool:
+    return lane.opens_at(now) is None and not barred(ticket, lane, now)
+
+
+def bind(ticket: Ticket, lane: Lane, now: float) -> None:
+    """Note where a session is served. It moves only if its account cannot serve it any more."""
+    session = ticket.whose
+    assert session is not None
+    home = session.lane
+    if home is not lane:
+        gone = home is None or home in ticket.avoided or home.is_lost(ticket, now) or home.ejection.until > now
+        if not gone and is_bound(session, now):
+            return  # only this request goes elsewhere
+        session.lane, session.warm = lane, False
+        lane.spread += 1 / lane.weight
+        session.lift((lane,))
+    session.used_at = now
+
+
+def facts_of(ticket: Ticket, lane: Lane, event: Event, now: float, *, retry_after: float | None, same_prompt: int) -> Facts:
+    """What decides about another attempt of a request that ended with `event` at `lane`; counts this try."""
+    if ticket.tries is None:
+        ticket.tries = {}
+    tries = ticket.tries[lane, event] = ticket.tries.get((lane, event), 0) + 1
+    others = (each for each in ticket.candidates.lanes if each is not lane and each not in ticket.avoided)
+    return Facts(
+        tries=tries,
+        can_resend=ticket.can_resend,
+        other=any(not each.is_lost(ticket, now) for each in others),
+        bucket_open=lane.bucket.open,
+        same_prompt=same_prompt,
+        retry_after=retry_after,
+        time_left=ticket.deadline - now,
+    )

@@ -1,0 +1,114 @@
+"""How urgent a request is: the class in which it queues, from its headers and, without hints, from the shape of its body. Pure.
+
+Claude Code states the purpose of each request if CLAUDE_CODE_GATEWAY_HINT_HEADERS=1 is set (`claude-proxy env` sets it):
+`x-claude-code-request-class` and `x-claude-1p-request-class`. The values, and what each call looks like without them, were
+measured with Claude Code 2.1.332 (docs/facts.md, "Claude Code").
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+HEAD_DEADLINE = 360.0  # seconds after which Claude Code resets a request that has had no response head
+PATIENCE = 0.8  # of the client's deadline: a call that is billed has to have time to answer
+CLASSIFIER_TIMEOUT = 60.0  # seconds; what Claude Code's check of a tool call states
+
+REQUEST_CLASS = b"x-claude-code-request-class"
+FIRST_PARTY_CLASS = b"x-claude-1p-request-class"
+_TIMEOUT = b"x-stainless-timeout"
+
+
+class Urgency(enum.IntEnum):
+    """The classes of the queue; a lower number is served first."""
+
+    BLOCKING = 0  # a short call that the main agent waits for: tool check, web fetch or search, prompt hook, compaction
+    MAIN = 1
+    SUBAGENT = 2
+    WORKFLOW = 3
+    BACKGROUND = 4  # nobody waits for it: titles, summaries, suggestions, background sessions
+
+
+class Shape(Protocol):
+    """What the body of a request shows (see `protocol/shape.py`)."""
+
+    @property
+    def stream(self) -> bool: ...
+
+    @property
+    def tools(self) -> int: ...
+
+    @property
+    def schema(self) -> bool: ...
+
+    @property
+    def subagent(self) -> bool: ...
+
+
+_BY_CLASS = {
+    b"main": Urgency.MAIN,
+    b"subagent": Urgency.SUBAGENT,
+    b"workflow": Urgency.WORKFLOW,
+    b"compaction": Urgency.BLOCKING,
+    b"side_reply": Urgency.MAIN,
+}
+
+
+def classify(fields: Mapping[bytes, bytes], shape: Callable[[], Shape | None]) -> Urgency:
+    """The class of a Messages request.
+
+    Args:
+        fields: its headers, names in lower case.
+        shape: reads the body; called only if the headers leave the class open. None if the body could not be read.
+    """
+    if fields.get(b"x-app") == b"cli-bg":
+        return Urgency.BACKGROUND
+    hint = fields.get(REQUEST_CLASS)
+    if hint is not None and (hinted := _by_hints(hint, fields.get(FIRST_PARTY_CLASS))) is not None:
+        return hinted
+    if b"x-claude-code-agent-id" in fields:
+        return Urgency.SUBAGENT
+    if b"x-claude-code-session-id" not in fields:
+        return Urgency.MAIN  # another client: somebody probably waits
+    seen = shape()
+    return Urgency.MAIN if seen is None else _by_shape(seen, stated_timeout(fields))
+
+
+def _by_hints(hint: bytes, first_party: bytes | None) -> Urgency | None:
+    if hint == b"auxiliary":
+        return Urgency.BLOCKING if first_party == b"main" else Urgency.BACKGROUND
+    if hint == b"main" and first_party == b"background-task":
+        return Urgency.BACKGROUND
+    return _BY_CLASS.get(hint)
+
+
+def _by_shape(shape: Shape, timeout: float | None) -> Urgency:
+    """The class of a Claude Code request that carries no hints."""
+    if shape.subagent:
+        return Urgency.SUBAGENT
+    if shape.schema and not shape.tools:
+        return Urgency.BACKGROUND  # a title or a suggestion: its answer has a JSON schema
+    if not shape.stream and timeout is not None and timeout <= CLASSIFIER_TIMEOUT:
+        return Urgency.BLOCKING  # the check of a tool call
+    return Urgency.MAIN if shape.tools > 1 else Urgency.BLOCKING  # web fetch, prompt hook: none; web search: one
+
+
+def stated_timeout(fields: Mapping[bytes, bytes]) -> float | None:
+    """`X-Stainless-Timeout` in seconds: how long an Anthropic SDK waits; None if it is missing or no positive number."""
+    try:
+        seconds = float(fields.get(_TIMEOUT, b""))
+    except ValueError:
+        return None
+    return seconds if 0 < seconds < 1e6 else None
+
+
+def patience(fields: Mapping[bytes, bytes], bound: float | None = None) -> float:
+    """How long a request may wait for its turn, in seconds from its arrival.
+
+    Args:
+        bound: what QUEUE_WAIT sets; None leaves it to the client's deadline, min(`X-Stainless-Timeout`, 360 s).
+    """
+    if bound is not None:
+        return bound
+    return PATIENCE * min(stated_timeout(fields) or HEAD_DEADLINE, HEAD_DEADLINE)

@@ -1,0 +1,104 @@
+"""Who is served next: by class, then by what each session has used, then by seniority. Pure.
+
+Start-time fair queuing among the sessions (Goyal, Vin and Cheng 1996): each session has a virtual time, the slot-seconds it
+has used, and the smallest is served next. A request's duration is unknown when it starts, so it is guessed and corrected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from claude_proxy.routing.choosing import blocked
+from claude_proxy.routing.classes import Urgency
+from claude_proxy.routing.lane import GUESS, KEPT_SLOT, NEVER, Lane
+from claude_proxy.routing.ticket import Session, State, Ticket
+
+AGED = 45.0  # seconds of waiting that lift a request by one class, up to SUBAGENT
+AGED_TO_MAIN = 300.0  # seconds of waiting that lift a subagent to MAIN; nothing is lifted to BLOCKING
+STREAK = 2  # requests of class BLOCKING in a row, after which another class is served
+TITLE_WAITS = 0.1  # seconds before a title takes the last slot: it is sent up to 70 ms before its main turn
+
+
+def effective(ticket: Ticket, now: float) -> int:
+    """The class of a request after ageing."""
+    urgency = ticket.urgency
+    if urgency <= Urgency.MAIN:
+        return urgency
+    waited = now - ticket.since
+    if waited < AGED:
+        return urgency
+    return Urgency.MAIN if waited >= AGED_TO_MAIN else max(Urgency.SUBAGENT, urgency - int(waited / AGED))
+
+
+class Fair:
+    """The order of a queue. The simulation compares it with another."""
+
+    def hold(self, ticket: Ticket, lane: Lane, now: float) -> float:
+        """Until when a request leaves the free slot to another one that may come; 0.0 if it need not."""
+        if ticket.urgency < Urgency.SUBAGENT:
+            return 0.0
+        if lane.keeps_slot(now):
+            return lane.main_at + KEPT_SLOT
+        if ticket.urgency is Urgency.BACKGROUND and now < ticket.since + TITLE_WAITS and lane.limit.free(now) == 1:
+            return ticket.since + TITLE_WAITS
+        return 0.0
+
+    def pick(self, lane: Lane, now: float) -> tuple[Ticket | None, float]:
+        """The waiting request that is sent next, or None and when to look again."""
+        if lane.streak >= STREAK:
+            ticket, _ = self._best(lane, now, [each for each in lane.waiting if each.urgency is not Urgency.BLOCKING])
+            if ticket is not None:
+                return ticket, NEVER
+        return self._best(lane, now, lane.waiting)
+
+    def _best(self, lane: Lane, now: float, tickets: Iterable[Ticket]) -> tuple[Ticket | None, float]:
+        """The first by class, virtual time and seniority. Each slot that becomes free costs this loop: it skips early."""
+        best: Ticket | None = None
+        best_class, best_virtual, best_seq = 99, 0.0, 0
+        wake = NEVER
+        for ticket in tickets:
+            urgency: int = ticket.urgency
+            if now - ticket.since >= AGED:
+                urgency = effective(ticket, now)
+            if urgency > best_class:
+                continue
+            virtual = ticket.whose.virtual  # type: ignore[union-attr]  # it waits, so it has a session
+            if urgency == best_class and (virtual, ticket.seq) > (best_virtual, best_seq):
+                continue
+            until = blocked(ticket, lane, now) or self.hold(ticket, lane, now)
+            if until:
+                wake = min(wake, until)
+            else:
+                best, best_class, best_virtual, best_seq = ticket, urgency, virtual, ticket.seq
+        return best, wake
+
+    def pick_probe(self, lane: Lane, now: float) -> Ticket | None:
+        """The waiting request that is sent above the limit: one of the lowest class that can be sent again unnoticed."""
+        able = [ticket for ticket in lane.waiting if ticket.can_resend and not blocked(ticket, lane, now)]
+        return max(able, key=lambda ticket: (ticket.urgency, -ticket.seq), default=None)
+
+    def granted(self, ticket: Ticket, lane: Lane) -> None:
+        """Note who was served: the virtual time of a session is raised at once, by what a request is expected to take."""
+        session = ticket.whose
+        assert session is not None
+        lane.virtual = max(lane.virtual, session.virtual)
+        session.virtual += GUESS
+        if ticket.urgency is Urgency.BLOCKING:
+            lane.streak += bool(lane.waiting)
+        else:
+            lane.streak = 0
+
+
+def correct(session: Session, lasted: float) -> None:
+    """Put what a request has really taken in the place of what it was expected to take."""
+    session.virtual += lasted - GUESS
+
+
+def youngest_of_the_largest(tickets: Iterable[Ticket]) -> Ticket:
+    """Who is refused when too many wait: classes below MAIN first, then MAIN, then BLOCKING."""
+
+    def rank(ticket: Ticket) -> tuple[int, int, int]:
+        assert ticket.whose is not None
+        return min(ticket.urgency, Urgency.SUBAGENT), ticket.whose.waiting, ticket.seq
+
+    return max((ticket for ticket in tickets if ticket.state is State.WAITING), key=rank)

@@ -1,0 +1,261 @@
+"""How many requests an account lets run at once, learned from its refusals: an integer, found by "bracket and probe". Pure.
+
+The latency of an answer says nothing here, because it is the length of the text. So only three things teach: a refusal, an
+accepted request above the limit (a probe), and how long a slot stays taken at the provider after its stream has ended.
+docs/resilience.md, "The limit", has the rules with their reasons and the simulation that their constants come from.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from random import Random
+
+JUDGED_AFTER = 0.8  # seconds after a refusal: by then others that were sent with it have been refused too
+RECENT = 4.0  # seconds; a stream that ended within max(RECENT, delay + LAG) may still hold its slot at the provider
+LAG = 2.0
+DELAY_UP = 0.25  # seconds per refusal
+DELAY_DOWN = 0.028  # seconds per acceptance; about a tenth of the other, so about a tenth of these first tries is refused
+DELAY_MOST = 15.0
+PROBE_WAIT = 15.0  # seconds with a full limit and somebody waiting
+PROBE_WAIT_MOST = 300.0
+PROBE_NEXT = 1.0  # seconds after an accepted probe
+PROBE_RETRY = 2.0  # seconds after an inconclusive one
+DECIDED = 1.0  # seconds after which a request that was not refused counts as accepted
+MOST_ENDED = 256  # ended streams that are remembered; more run at once only where there is no limit to learn
+
+
+class Lease:
+    """The right to send one request, from its grant to its end.
+
+    Attributes:
+        first: it has not been refused before.
+        probe: it was sent above the limit.
+        freed: it was sent into a slot that had just become free.
+        headed: its response head has come, and it was no refusal.
+        ended_at: when it gave its slot back; None while it runs.
+    """
+
+    __slots__ = ("ended_at", "first", "freed", "headed", "probe", "refused", "sent_at", "seq")
+
+    def __init__(self, seq: int, sent_at: float, first: bool = True, probe: bool = False) -> None:
+        self.seq = seq
+        self.sent_at = sent_at
+        self.first = first
+        self.probe = probe
+        self.freed = False
+        self.headed = False
+        self.refused = False
+        self.ended_at: float | None = None
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the upstream has neither accepted nor refused it yet."""
+        return not (self.headed or self.refused) and self.ended_at is None
+
+
+class Case:
+    """A refusal that is not judged yet: what else was running when the refused request was sent."""
+
+    __slots__ = ("before", "due", "ended")
+
+    def __init__(self, due: float, before: list[Lease], ended: int) -> None:
+        self.due = due
+        self.before = before
+        self.ended = ended
+
+
+class Limit:
+    """The limit of one account. Its methods must be called with a `now` that does not go back.
+
+    Args:
+        start: what to begin with; None is unlimited until a refusal teaches otherwise.
+        ceiling: what the limit never exceeds (`max_concurrency`); None if there is no such bound.
+        rng: for jitter.
+
+    Attributes:
+        value: the limit as learned; None is unlimited.
+        delay: how long a slot stays taken after its stream has ended, in seconds.
+        leases: what is in flight, in the order of sending.
+        probe: the running probe, until it is decided.
+        probe_at: when the next probe may go; None until the limit has been full with somebody waiting.
+    """
+
+    __slots__ = ("_cases", "_ended", "_probe_wait", "_rng", "ceiling", "delay", "leases", "probe", "probe_at", "value")
+
+    def __init__(self, start: int | None, ceiling: int | None, rng: Random) -> None:
+        self.ceiling = ceiling
+        self.value = start if ceiling is None else ceiling if start is None else min(start, ceiling)
+        self.delay = 0.0
+        self.leases: dict[Lease, None] = {}
+        self.probe: Lease | None = None
+        self.probe_at: float | None = None
+        self._probe_wait = PROBE_WAIT
+        self._ended: deque[Lease] = deque(maxlen=MOST_ENDED)
+        self._cases: list[Case] = []
+        self._rng = rng
+
+    # -- what may be sent
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether a refusal is still to be judged."""
+        return bool(self._cases)
+
+    def held(self, now: float) -> int:
+        """Slots that are taken: requests in flight, and streams that ended less than `delay` ago."""
+        return len(self.leases) + self._ended_within(self.delay, now)
+
+    def full(self, now: float) -> bool:
+        """Whether no slot is free."""
+        return self.value is not None and self.held(now) >= self.value
+
+    def free(self, now: float) -> int | None:
+        """How many slots are free; None if there is no limit."""
+        return None if self.value is None else max(0, self.value - self.held(now))
+
+    def opens_at(self) -> float | None:
+        """When the next slot that an ended stream still holds becomes free; None if only an end can free one."""
+        if self.value is None or len(self.leases) >= self.value:
+            return None
+        needed = self.value - len(self.leases)  # the youngest ended ones of this number may stay
+        return None if needed > len(self._ended) else (self._ended[-needed].ended_at or 0.0) + self.delay
+
+    def probe_due(self, now: float) -> float | None:
+        """When one request may be sent above the full limit, given that somebody waits; None if not now. Starts the wait."""
+        if self.value is None or self.probe is not None or (self.ceiling is not None and self.value >= self.ceiling):
+            return None
+        if len(self.leases) != self.value:  # fewer: it would prove nothing; more: an earlier one already runs above it
+            return None
+        if self.probe_at is None:
+            self.probe_at = now + self._probe_wait
+        return self.probe_at
+
+    # -- what happens
+
+    def send(self, lease: Lease, now: float) -> None:
+        """A request is sent."""
+        if self.value is not None:
+            lease.freed = len(self.leases) + 1 + self._ended_within(self._window, now) > self.value
+            if lease.probe:
+                self.probe = lease
+        self.leases[lease] = None
+
+    def head(self, lease: Lease, now: float) -> None:
+        """The upstream has accepted it: a response head came that is no refusal."""
+        if lease.headed:
+            return
+        lease.headed = True
+        if lease is self.probe:
+            self._decide_probe(lease, now)
+        elif lease.first and lease.freed:
+            self.delay = max(0.0, self.delay - DELAY_DOWN)
+
+    def end(self, lease: Lease, now: float, *, sent: bool = True) -> None:
+        """It is over, well or not; its slot is held for `delay`, but not if nothing of it was `sent`."""
+        if lease not in self.leases:
+            return
+        del self.leases[lease]
+        lease.ended_at = now
+        if lease is self.probe:
+            self._probe_again(now, PROBE_RETRY)
+        if sent:
+            self._ended.append(lease)
+
+    def refuse(self, lease: Lease, now: float, *, fresh: bool = True) -> None:
+        """The upstream has refused it because too many run.
+
+        Args:
+            fresh: whether it is the first one since something was accepted: only that one says something about the delay.
+        """
+        if lease not in self.leases:
+            return
+        del self.leases[lease]
+        lease.refused, lease.ended_at = True, now
+        if lease.probe:
+            if lease is self.probe:
+                self._probe_refused(lease, now)
+            return
+        window = self._window
+        if fresh and self.value is not None and self._ended_within(window, now):
+            self.delay = min(DELAY_MOST, self.delay + DELAY_UP)
+        before = [other for other in self.leases if other.seq < lease.seq]
+        before += [other for other in self._ended if other.seq < lease.seq and (other.ended_at or 0.0) > lease.sent_at]
+        ended = sum(lease.sent_at - window <= (other.ended_at or 0.0) <= lease.sent_at for other in self._ended)
+        self._cases.append(Case(now + JUDGED_AFTER, before, ended))
+
+    def settle(self, now: float) -> float | None:
+        """Judge the refusals that are due; returns when the next one is, None if there is none."""
+        while self._cases and self._cases[0].due <= now:
+            self._judge(self._cases.pop(0), now)
+        return self._cases[0].due if self._cases else None
+
+    def _judge(self, case: Case, now: float) -> None:
+        """Lower the limit to what is known to have run, unless a slot was only given back late."""
+        running = sum(not other.refused for other in case.before)
+        seen = running + case.ended
+        if running and (self.value is None or seen < self.value):
+            self.value = seen if self.ceiling is None else min(seen, self.ceiling)
+            self._probe_wait = PROBE_WAIT
+            self.probe_at = now + PROBE_WAIT
+
+    # -- probes
+
+    def _decide_probe(self, lease: Lease, now: float) -> None:
+        """An accepted probe proves that as many can run as do run, however late slots are given back."""
+        assert self.value is not None
+        proven = 1 + sum(other.seq < lease.seq and (other.headed or other.sent_at + DECIDED <= now) for other in self.leases)
+        if proven <= self.value:  # another stream has ended meanwhile: the probe may have taken its slot
+            self._probe_again(now, PROBE_RETRY)
+            return
+        self.value = proven if self.ceiling is None else min(proven, self.ceiling)
+        self._probe_wait = PROBE_WAIT
+        self._probe_again(now, PROBE_NEXT)
+
+    def _probe_refused(self, lease: Lease, now: float) -> None:
+        late = max(self.delay, DECIDED)
+        if any((other.ended_at or 0.0) + late > lease.sent_at for other in self._ended):
+            self._probe_again(now, PROBE_RETRY)  # perhaps only because a slot was given back late
+            return
+        self._probe_wait = min(PROBE_WAIT_MOST, 2 * self._probe_wait)
+        self._probe_again(now, self._probe_wait * self._rng.uniform(0.8, 1.2))
+
+    def _probe_again(self, now: float, wait: float) -> None:
+        self.probe, self.probe_at = None, now + wait
+
+    # -- ended streams
+
+    @property
+    def _window(self) -> float:
+        return max(RECENT, self.delay + LAG)
+
+    def _ended_within(self, seconds: float, now: float) -> int:
+        """How many streams ended less than `seconds` ago; computed as in `opens_at`, so that rounding cannot tell them apart.
+
+        Counted no further than the limit: more cannot hold a slot.
+        """
+        count = 0
+        for other in reversed(self._ended):
+            if (other.ended_at or 0.0) + seconds <= now or count == self.value:
+                break
+            count += 1
+        return count
+
+    # -- over a reload, over a restart
+
+    def bound(self, ceiling: int | None) -> None:
+        """Another ceiling is configured."""
+        self.ceiling = ceiling
+        if ceiling is not None:
+            self.value = ceiling if self.value is None else min(self.value, ceiling)
+
+    def dump(self) -> dict[str, float | int | None]:
+        """What was learned, for `load`."""
+        return {"limit": self.value, "delay": round(self.delay, 3)}
+
+    def load(self, learned: dict[str, float | int | None]) -> None:
+        """Continue with what was learned before; what does not make sense is ignored."""
+        value, delay = learned.get("limit"), learned.get("delay")
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+            self.value = value if self.ceiling is None else min(value, self.ceiling)
+        if isinstance(delay, int | float) and 0 <= delay <= DELAY_MOST:
+            self.delay = float(delay)

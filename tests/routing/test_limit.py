@@ -1,0 +1,316 @@
+"""The learned limit: what a refusal, an accepted probe and a slot given back late teach."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from claude_proxy.routing import limit as rules
+from claude_proxy.routing.limit import Lease, Limit
+
+NOW = 1000.0
+
+
+class Driver:
+    """Sends requests through a `Limit`, one per call, with time in its hands."""
+
+    def __init__(self, start: int | None, ceiling: int | None = None) -> None:
+        self.limit = Limit(start, ceiling, Random(1))
+        self.now = NOW
+        self.count = 0
+
+    def send(self, *, probe: bool = False, first: bool = True) -> Lease:
+        self.count += 1
+        lease = Lease(self.count, self.now, first, probe)
+        self.limit.send(lease, self.now)
+        return lease
+
+    def run(self, count: int) -> list[Lease]:
+        """Send requests, and have them accepted."""
+        leases = [self.send() for _ in range(count)]
+        for lease in leases:
+            self.limit.head(lease, self.now)
+        return leases
+
+    def refuse(self, lease: Lease, *, fresh: bool = True) -> None:
+        self.limit.refuse(lease, self.now, fresh=fresh)
+
+    def judged(self) -> int | None:
+        self.now += rules.JUDGED_AFTER
+        self.limit.settle(self.now)
+        return self.limit.value
+
+
+@pytest.mark.parametrize("start", [None, 3, 10])
+def test_a_refusal_beside_two_that_run_teaches_a_limit_of_two(start: int | None) -> None:
+    driver = Driver(start)
+    driver.run(2)
+    driver.refuse(driver.send())
+    assert driver.limit.value == start, "it is judged later, not at once"
+    assert driver.judged() == 2
+
+
+def test_of_a_burst_only_those_that_were_not_refused_count() -> None:
+    driver = Driver(None)
+    leases = [driver.send() for _ in range(20)]
+    for lease in leases[2:]:
+        driver.refuse(lease)
+        driver.now += 0.01
+    assert driver.judged() == 2
+
+
+def test_a_refusal_with_nothing_else_in_flight_says_nothing_about_the_limit() -> None:
+    driver = Driver(3)
+    driver.refuse(driver.send())
+    assert driver.judged() == 3
+
+
+def test_a_refusal_that_late_slots_explain_leaves_the_limit() -> None:
+    driver = Driver(2)
+    one, _ = driver.run(2)
+    driver.limit.end(one, driver.now)
+    driver.now += 0.5
+    driver.refuse(driver.send())
+    assert driver.judged() == 2
+    assert driver.limit.delay == rules.DELAY_UP
+
+
+def test_a_stream_that_ended_while_the_refused_request_was_under_way_ran_beside_it() -> None:
+    driver = Driver(5)
+    one, _, _ = driver.run(3)
+    lost = driver.send()
+    driver.now += 0.1
+    driver.limit.end(one, driver.now)
+    driver.refuse(lost)
+    assert driver.judged() == 3
+
+
+def test_what_was_sent_later_does_not_count() -> None:
+    driver = Driver(5)
+    driver.run(1)
+    lost = driver.send()
+    driver.run(2)
+    driver.refuse(lost)
+    assert driver.judged() == 1
+
+
+def test_the_delay_falls_slowly_with_each_first_try_that_is_accepted_into_a_slot_just_freed() -> None:
+    driver = Driver(1)
+    driver.limit.delay = 1.0
+    (one,) = driver.run(1)
+    driver.limit.end(one, driver.now)
+    driver.now += 1.0
+    (two,) = driver.run(1)
+    assert driver.limit.delay == pytest.approx(1.0 - rules.DELAY_DOWN)
+    driver.limit.end(two, driver.now)
+    again = driver.send(first=False)
+    driver.limit.head(again, driver.now)
+    assert driver.limit.delay == pytest.approx(1.0 - rules.DELAY_DOWN), "one that was refused before says nothing"
+
+
+def test_the_delay_stays_where_a_slot_was_free_anyway() -> None:
+    driver = Driver(3)
+    driver.limit.delay = 1.0
+    driver.run(1)
+    assert driver.limit.delay == 1.0
+
+
+def test_only_the_first_refusal_in_a_row_raises_the_delay() -> None:
+    """In a blackout there are dozens; each would hold slots a quarter of a second longer."""
+    driver = Driver(1)
+    (one,) = driver.run(1)
+    driver.limit.end(one, driver.now)
+    driver.refuse(driver.send())
+    for _ in range(30):
+        driver.refuse(driver.send(first=False), fresh=False)
+    assert driver.limit.delay == rules.DELAY_UP
+
+
+def test_the_delay_has_a_bound() -> None:
+    driver = Driver(1)
+    for _ in range(100):
+        (one,) = driver.run(1)
+        driver.limit.end(one, driver.now)
+        driver.refuse(driver.send())
+    assert driver.limit.delay == rules.DELAY_MOST
+
+
+def test_an_ended_stream_holds_its_slot_for_the_delay() -> None:
+    driver = Driver(2)
+    driver.limit.delay = 1.3
+    one, two = driver.run(2)
+    driver.limit.end(one, driver.now)
+    driver.now += 0.7
+    driver.limit.end(two, driver.now)
+    assert driver.limit.held(driver.now) == 2
+    opens = driver.limit.opens_at()
+    assert opens == pytest.approx(NOW + 1.3)
+    assert not driver.limit.full(opens), "at the moment that it names it is free, whatever the rounding"
+    assert driver.limit.free(opens) == 1
+
+
+def test_what_was_not_sent_holds_nothing() -> None:
+    driver = Driver(1)
+    driver.limit.delay = 1.0
+    driver.limit.end(driver.send(), driver.now, sent=False)
+    assert driver.limit.free(driver.now) == 1
+
+
+# -- probes
+
+
+def probing(start: int = 2) -> Driver:
+    """A full limit that somebody has waited for long enough."""
+    driver = Driver(start)
+    driver.run(start)
+    due = driver.limit.probe_due(driver.now)
+    assert due == driver.now + rules.PROBE_WAIT
+    driver.now = due
+    return driver
+
+
+def test_an_accepted_probe_raises_the_limit_and_the_next_follows_soon() -> None:
+    driver = probing()
+    driver.limit.head(driver.send(probe=True), driver.now)
+    assert driver.limit.value == 3
+    assert driver.limit.probe_due(driver.now) == driver.now + rules.PROBE_NEXT
+
+
+def test_a_refused_probe_leaves_the_limit_and_waits_twice_as_long_each_time() -> None:
+    driver = probing()
+    waits = []
+    for _ in range(7):
+        driver.refuse(driver.send(probe=True))
+        due = driver.limit.probe_due(driver.now)
+        assert due is not None
+        waits.append(due - driver.now)
+        driver.now = due
+    assert driver.judged() == 2
+    for wait, expected in zip(waits, (30, 60, 120, 240, 300, 300, 300), strict=True):
+        assert 0.8 * expected <= wait <= 1.2 * expected
+
+
+def test_a_probe_proves_nothing_if_another_stream_ended_meanwhile() -> None:
+    driver = probing()
+    probe = driver.send(probe=True)
+    driver.limit.end(next(iter(driver.limit.leases)), driver.now)
+    driver.limit.head(probe, driver.now)
+    assert driver.limit.value == 2
+    assert driver.limit.probe_at == driver.now + rules.PROBE_RETRY
+
+
+def test_a_probe_is_proven_by_what_runs_however_late_slots_are_given_back() -> None:
+    driver = probing(3)
+    for lease in list(driver.limit.leases):
+        driver.limit.end(lease, driver.now)
+    driver.run(3)
+    driver.limit.head(driver.send(probe=True), driver.now)
+    assert driver.limit.value == 4
+
+
+def test_a_probe_refused_while_slots_may_be_held_late_is_repeated_soon() -> None:
+    driver = probing(2)
+    driver.limit.end(next(iter(driver.limit.leases)), driver.now)
+    driver.run(1)
+    driver.refuse(driver.send(probe=True))
+    assert driver.limit.probe_at == driver.now + rules.PROBE_RETRY
+
+
+def test_an_undecided_neighbour_does_not_prove_anything_yet() -> None:
+    driver = Driver(2)
+    driver.run(1)
+    driver.send()
+    driver.limit.probe_due(driver.now)
+    probe = driver.send(probe=True)
+    driver.limit.head(probe, driver.now + 0.5)
+    assert driver.limit.value == 2
+
+
+@pytest.mark.parametrize("in_flight", [1, 3])
+def test_no_probe_unless_exactly_the_limit_runs(in_flight: int) -> None:
+    driver = Driver(2)
+    driver.run(in_flight)
+    assert driver.limit.probe_due(driver.now) is None
+
+
+def test_one_probe_at_a_time() -> None:
+    driver = probing()
+    driver.send(probe=True)
+    assert driver.limit.probe_due(driver.now) is None
+
+
+def test_a_probe_whose_client_disconnects_is_repeated_soon() -> None:
+    driver = probing()
+    driver.limit.end(driver.send(probe=True), driver.now)
+    assert driver.limit.value == 2
+    assert driver.limit.probe is None
+    assert driver.limit.probe_at == driver.now + rules.PROBE_RETRY
+
+
+def test_a_decrease_begins_the_wait_for_a_probe_again() -> None:
+    driver = probing(3)
+    driver.refuse(driver.send(probe=True))
+    one = next(iter(driver.limit.leases))
+    driver.limit.end(one, driver.now)
+    driver.now += 100
+    driver.refuse(driver.send())
+    assert driver.judged() == 2
+    assert driver.limit.probe_due(driver.now) == driver.now + rules.PROBE_WAIT
+
+
+# -- ceilings, restarts
+
+
+@pytest.mark.parametrize(("start", "ceiling", "value"), [(None, 4, 4), (2, 4, 2), (2, 1, 1), (None, None, None)])
+def test_a_configured_ceiling_bounds_the_start(start: int | None, ceiling: int | None, value: int | None) -> None:
+    assert Limit(start, ceiling, Random(1)).value == value
+
+
+def test_no_probe_goes_above_the_ceiling() -> None:
+    driver = Driver(2, 2)
+    driver.run(2)
+    assert driver.limit.probe_due(driver.now) is None
+
+
+def test_another_ceiling_after_a_reload() -> None:
+    limit = Limit(5, None, Random(1))
+    limit.bound(3)
+    assert limit.value == 3
+    limit.bound(None)
+    assert limit.value == 3
+
+
+def test_what_was_learned_survives_a_restart() -> None:
+    driver = Driver(None)
+    driver.run(3)
+    driver.refuse(driver.send())
+    driver.judged()
+    driver.limit.delay = 1.2345
+    after = Limit(2, None, Random(1))
+    after.load(driver.limit.dump())
+    assert (after.value, after.delay) == (3, 1.234) or (after.value, after.delay) == (3, 1.235)
+
+
+@pytest.mark.parametrize("learned", [{}, {"limit": 0, "delay": -1.0}, {"limit": True, "delay": 99.0}, {"limit": None}])
+def test_what_makes_no_sense_is_not_loaded(learned: dict[str, float | int | None]) -> None:
+    limit = Limit(2, None, Random(1))
+    limit.load(learned)
+    assert (limit.value, limit.delay) == (2, 0.0)
+
+
+def test_a_learned_limit_does_not_exceed_a_new_ceiling() -> None:
+    limit = Limit(None, 4, Random(1))
+    limit.load({"limit": 9, "delay": 0.0})
+    assert limit.value == 4
+
+
+def test_reports_about_what_is_over_change_nothing() -> None:
+    driver = Driver(2)
+    (one,) = driver.run(1)
+    driver.limit.end(one, driver.now)
+    driver.limit.end(one, driver.now + 1)
+    driver.refuse(one)
+    driver.limit.head(one, driver.now)
+    assert driver.judged() == 2
+    assert one.ended_at == NOW

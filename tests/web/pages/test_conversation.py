@@ -264,7 +264,8 @@ async def test_a_damaged_file_is_said_and_breaks_nothing(proxy: RunningProxy, si
 
 @pytest.mark.parametrize(("id", "status"), [("cp_0000000000001", 404), ("nonsense", 400), ("..%2f..%2fetc", 400), ("%00", 400)])
 @pytest.mark.parametrize("rest", ["", "/raw", "/curl", "/images/0", "/parts/0"])
-async def test_what_is_not_there_is_said(proxy: RunningProxy, id: str, status: int, rest: str) -> None:
+async def test_what_is_not_there_is_said(proxy: RunningProxy, simulator: Simulator, id: str, status: int, rest: str) -> None:
+    await say(proxy, simulator, request(coding()[:1]))  # so that both files are there
     async with visitor(proxy) as client:
         answer = await client.get(f"/exchanges/{id}/conversation{rest}")
     assert answer.status_code in (status, 404)

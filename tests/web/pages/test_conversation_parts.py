@@ -294,6 +294,13 @@ def test_long_texts_and_many_parts_are_not_compared_line_by_line() -> None:
     assert [change.sign for change in area.changes].count("removed") == diff.MAX_MIDDLE + 1
 
 
+def test_a_change_at_the_beginning_of_a_long_conversation_is_the_only_one() -> None:
+    rest = [user(f"a{at}") for at in range(diff.MAX_MIDDLE + 500)]
+    area = by_name(parts(user("old"), *rest), parts(user("new"), *rest))["messages"]
+    assert area.same == len(rest)
+    assert [change.sign for change in area.changes] == ["changed"]
+
+
 def test_a_difference_has_a_bound() -> None:
     old, new = ("\n".join(f"{letter}{at}" for at in range(900)) for letter in "ab")
     change = by_name(parts(user(old)), parts(user(new)))["messages"].changes[0]

@@ -38,8 +38,8 @@ VIEWS = (
     View("settings", "/settings", settings.show),
     View("", "/search", search.show),
     View("usage", "/usage", usage.show),
-    View("", CONVERSATION, conversation.show),
-    View("", f"{CONVERSATION}/parts/{{part}}", conversation.part),
+    View("sessions", CONVERSATION, conversation.show),
+    View("sessions", f"{CONVERSATION}/parts/{{part}}", conversation.part),
 )
 
 

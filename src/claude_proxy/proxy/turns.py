@@ -29,7 +29,7 @@ from claude_proxy.routing.plan import Event
 from claude_proxy.routing.queue import Queue
 from claude_proxy.routing.retry import Kind as Ending
 from claude_proxy.routing.snapshot import places
-from claude_proxy.routing.ticket import Action, Candidates, Pass, Refusal, Refuse, Ticket
+from claude_proxy.routing.ticket import Action, Candidates, Pass, Reason, Refusal, Refuse, Ticket
 
 if TYPE_CHECKING:
     from claude_proxy.proxy.attempt import Result
@@ -115,9 +115,9 @@ class Turns:
             await self._wait(call, turn)
         decided, turn.decided = turn.decided, None
         if isinstance(decided, Refuse):
-            account = self._account(turn)
-            call.exchange.upstream, call.exchange.account = account.upstream.name, account.name
-            raise no_turn(decided, account, call.settings.timezone, self._wall() - call.loop.time())
+            accounts = self._accounts(turn, decided)
+            call.exchange.upstream, call.exchange.account = accounts[0].upstream.name, accounts[0].name
+            raise no_turn(decided, accounts, call.settings.timezone, self._wall() - call.loop.time())
         assert turn.lane is not None
         call.use(turn.candidates.accounts[turn.lane])
 
@@ -278,11 +278,12 @@ class Turns:
         self._carry(self.queue.tick(loop.time()), loop)
         self._arm(loop)
 
-    def _account(self, turn: Turn) -> Account:
-        """The account that it waited for: where it was last, unless a reload has moved it, else the first."""
+    def _accounts(self, turn: Turn, refused: Refuse) -> tuple[Account, ...]:
+        """Those that a refusal of ours is about."""
         accounts = turn.candidates.accounts
-        lane = turn.lane if turn.lane in accounts else turn.candidates.lanes[0]
-        return accounts[lane]
+        if refused.reason is Reason.OUT or turn.lane not in accounts:  # a reload may have moved it since its last attempt
+            return tuple(accounts.values())
+        return (accounts[turn.lane],)
 
     def _refusal(self, call: Call, result: Result) -> Refusal | None:
         """What the queue is told of an answer that is a refusal; None if it is none, or one that says nothing of the account."""

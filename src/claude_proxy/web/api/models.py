@@ -271,7 +271,7 @@ class Account(Answer):
     state: Literal["up", "out", "ejected"] = Field(
         description="out: its usage is used up, or its credential was refused; ejected: after failures."
     )
-    reason: str = Field(description="Why it is out: the upstream's code.", examples=["1308"])
+    reason: str = Field(description="Why it is out: the code of the upstream, or the status; empty if it is not.")
     back_at: str | None = Field(description="When it is in rotation again, where that is known.", examples=[AT])
     limit: int | None = Field(description="Requests that it takes at once, as learned; null as long as no limit is known.")
     running: int

@@ -9,6 +9,7 @@ import pytest
 from claude_proxy.proxy.accounts import Account, Upstream
 from claude_proxy.proxy.turns import Choice, Turn, Turns
 from claude_proxy.routing.classes import Urgency
+from claude_proxy.routing.ticket import Reason, Refuse
 from claude_proxy.simulator import Scenario, Simulator, error, faults
 from claude_proxy.upstream.dial import parse_origin
 from claude_proxy.upstream.pool import Pool
@@ -54,4 +55,4 @@ def test_a_request_that_a_reload_moved_is_refused_for_the_account_that_it_waits_
     old, new = (upstream.hold(name, (b"x-api-key", b"k")) for name in ("old", "new"))
     turn = turn_at(turns, new)
     turn.lane = turn_at(turns, old).candidates.lanes[0]  # which has refused it before
-    assert turns._account(turn) is new
+    assert turns._accounts(turn, Refuse(turn, Reason.DEADLINE)) == (new,)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -50,6 +51,7 @@ from claude_proxy.parts import (
     make_status,
     make_turns,
     make_viewers,
+    queued,
     watched_quotas,
 )
 from claude_proxy.proxy.client import Receive, Scope, Send
@@ -254,7 +256,9 @@ def machine_of(app: App, siblings: Siblings) -> Machine:
 
 def upstreams_of(app: App) -> list[dict[str, Any]]:
     """The upstreams in force, as the API shows them."""
-    return [items.upstream(one, app.state.live) for one in app.forward.config.upstreams]
+    known = queued(app.forward)
+    epoch = time.time() - asyncio.get_running_loop().time()
+    return [items.upstream(one, app.state.live, known.get(one.name), epoch) for one in app.forward.config.upstreams]
 
 
 def together_of(app: App, siblings: Siblings, charging: Charging) -> Together:
@@ -268,6 +272,7 @@ def sources(app: App, notifier: Notifier | None, charging: Charging, quota: Quot
     ledger: Ledger | None = app.state.ledger
     return Sources(
         upstreams=lambda: [upstream.name for upstream in app.forward.config.upstreams],
+        queued=lambda: queued(app.forward),
         in_flight=lambda: app.forward.running,
         listener_errors=lambda: app.state.listeners.errors,
         log_lines_lost=logs.lines_lost,

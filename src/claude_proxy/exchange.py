@@ -177,6 +177,7 @@ class Exchange:
     failure: Failure | None = None
     transcript: int | None = None  # id of the captured bodies, if they are stored
     live: Callable[[], None] | None = None  # updates the fields while the answer is being relayed
+    place: Callable[[], int | None] | None = None  # its place in the queue while it waits there, 1 for the next one
     queue_wait: float | None = None  # seconds that it waited for its turn; None if it did not have to
     number: int = 0  # the id as the ledger's number (see `ids`); 0 if it was not made by this process
 

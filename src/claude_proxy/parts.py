@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -30,8 +31,11 @@ from claude_proxy.observe.session_sums import Booked, SessionSums
 from claude_proxy.observe.sessions import Sessions
 from claude_proxy.observe.status import StatusSource
 from claude_proxy.proxy.config import Upstream
+from claude_proxy.proxy.forward import Forward
 from claude_proxy.proxy.learned import LearnedLimits
 from claude_proxy.proxy.turns import Turns
+from claude_proxy.routing import snapshot
+from claude_proxy.routing.snapshot import UpstreamView
 from claude_proxy.settings import SECRETS, Settings, UpstreamSettings, default_upstream
 
 if TYPE_CHECKING:
@@ -222,6 +226,14 @@ def make_viewers(settings: Settings) -> Viewers:
 def make_turns(settings: Settings) -> Turns | None:
     """The queue. Several workers share an account's limit: each begins with its part."""
     return Turns(workers=settings.web_concurrency or 1) if settings.queue else None
+
+
+def queued(forward: Forward) -> dict[str, UpstreamView]:
+    """What the queue knows of the upstreams, by name; nothing where there is no queue."""
+    if forward.turns is None:
+        return {}
+    accounts = [account.id for account in forward.config.accounts]
+    return snapshot.upstreams(forward.turns.queue, asyncio.get_running_loop().time(), accounts)
 
 
 def learned_limits(turns: Turns | None, settings: Settings) -> LearnedLimits | None:

@@ -9,10 +9,11 @@ import pytest
 from claude_proxy.proxy.accounts import Account, Upstream
 from claude_proxy.proxy.turns import Choice, Turn, Turns
 from claude_proxy.routing.classes import Urgency
+from claude_proxy.routing.ticket import Reason, Refuse
 from claude_proxy.simulator import Scenario, Simulator, error, faults
 from claude_proxy.upstream.dial import parse_origin
 from claude_proxy.upstream.pool import Pool
-from tests.integration.queued import call, queued
+from tests.integration.queued import call, queued, turns_of
 
 REJECTED = (("anthropic-ratelimit-unified-status", "rejected"), ("anthropic-ratelimit-unified-reset", "4070908800"))
 
@@ -54,4 +55,18 @@ def test_a_request_that_a_reload_moved_is_refused_for_the_account_that_it_waits_
     old, new = (upstream.hold(name, (b"x-api-key", b"k")) for name in ("old", "new"))
     turn = turn_at(turns, new)
     turn.lane = turn_at(turns, old).candidates.lanes[0]  # which has refused it before
-    assert turns._account(turn) is new
+    assert turns._accounts(turn, Refuse(turn, Reason.DEADLINE)) == (new,)
+
+
+async def test_a_fault_of_the_queue_at_the_end_does_not_cost_the_record(
+    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise ValueError("a fault")
+
+    async with queued(tmp_path, simulator, "ONE") as proxy:
+        monkeypatch.setattr(turns_of(proxy).queue, "ended", fails)
+        reply = await call(proxy)
+        (exchange,) = await proxy.recorder.wait_for(1)
+        errors = proxy.app.state.listeners.errors
+    assert (reply.status, exchange.status, exchange.ended is not None, errors) == (200, 200, True, 1)

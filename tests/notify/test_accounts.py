@@ -70,10 +70,16 @@ async def test_what_the_queue_refuses_afterwards_is_counted_there_and_not_told_a
     assert len([notice for notice in sent.notices if notice.priority > 2]) == 1
 
 
-@pytest.mark.parametrize("before", [None, "spare"])
+async def test_of_several_accounts_that_are_out_only_the_last_ones_refusal_was_seen_and_stands_for_all() -> None:
+    _, reports = await told(used_up(0, upstream="zai", account="spare"), out(0, upstream="zai", account="work"))
+    assert [(report.code, report.failures) for report in reports] == [("1308", 2)]
+
+
+@pytest.mark.parametrize("before", [None, "client-aaaaaa", "elsewhere"])
 async def test_without_a_known_cause_our_own_words_are_told(before: str | None) -> None:
-    first = [] if before is None else [used_up(0, upstream="zai", account=before)]
-    sent, reports = await told(*first, out(0, upstream="zai", account="work"))
+    upstream = "other" if before == "elsewhere" else "zai"
+    first = [] if before is None else [used_up(0, upstream=upstream, account=before)]
+    sent, reports = await told(*first, out(0, upstream="zai", account="client-bbbbbb"))
     assert "account_out" in [report.code for report in reports]
     assert "usage is used up, or its key is refused" in sent.notices[-1].message
 

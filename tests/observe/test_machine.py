@@ -152,3 +152,22 @@ def test_upstreams_that_only_some_workers_know_yet_are_kept() -> None:
         upstream("a", running=3),
         upstream("b"),
     ]
+
+
+def account(name: str, state: str = "up", back_at: str | None = None, **counts: Any) -> dict[str, Any]:
+    return {"name": name, "state": state, "reason": "", "back_at": back_at, "limit": None, "running": 0, "waiting": 0} | counts
+
+
+def test_accounts_have_the_counts_and_limits_of_all_workers() -> None:
+    one = upstream("a") | {"waiting": 1, "accounts": [account("work", limit=2, running=1), account("spare")]}
+    two = upstream("a") | {"waiting": 2, "accounts": [account("work", limit=3, waiting=2), account("new", running=1)]}
+    (found,) = merged([[one], [two]])
+    assert found["waiting"] == 3
+    assert found["accounts"] == [account("work", limit=5, running=1, waiting=2), account("spare"), account("new", running=1)]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_two_ends_of_a_pause_the_later_one_is_shown(turned: bool) -> None:
+    views = [upstream("a", "out") | {"back_at": at} for at in ("2026-01-01T01:00:00.000Z", "2026-01-01T02:00:00.000Z")]
+    (found,) = merged([[one] for one in (reversed(views) if turned else views)])
+    assert (found["state"], found["back_at"]) == ("out", "2026-01-01T02:00:00.000Z")

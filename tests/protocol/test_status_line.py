@@ -206,3 +206,8 @@ def test_the_clients_own_line_marks_its_cost_as_an_estimate() -> None:
     assert render(local_status(client, "claude-proxy does not answer"), color=False) == (
         "Opus 5.5 · ~$1.50 · context 42% · claude-proxy does not answer"
     )
+
+
+@pytest.mark.parametrize(("place", "said"), [(None, "waiting 5s"), (1, "waiting 5s (no. 1 in the queue)")])
+def test_a_place_in_the_queue_is_said_beside_the_wait(place: int | None, said: str) -> None:
+    assert line(waiting=5, place=place) == said

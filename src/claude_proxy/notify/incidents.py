@@ -19,6 +19,7 @@ UNSTABLE = 3600.0  # seconds for which it is then one incident
 REMEMBERED = 50  # incidents that are over
 MAX_OPEN = 64  # upstreams and codes are few; beyond, the oldest is closed silently
 NETWORK = "\nnetwork"
+CLIENT = "client-"  # begins the names of accounts of clients that send their own credential
 
 
 class Past(msgspec.Struct):
@@ -77,9 +78,15 @@ class Incidents:
         self.open[key].inhibited = True
 
     def cause_of(self, fault: Fault) -> Incident | None:
-        """The open incident that tells why an account is out."""
+        """The open incident that tells why an account is out.
+
+        The proxy refuses only when all accounts that a request may use are out. Of those that it holds, the last one to go out
+        was told: the refusals of the others were hidden.
+        """
         known = [one for one in self.open.values() if one.last.about.of_account and one.last.word != ACCOUNT_OUT]
-        return next((one for one in known if one.last.is_about(fault.upstream, fault.account)), None)
+        same = (one for one in known if one.last.is_about(fault.upstream, fault.account))
+        other = (one for one in known if one.last.upstream == fault.upstream and not fault.account.startswith(CLIENT))
+        return next(same, None) or next(other, None)
 
     def answered(self, upstream: str, model: str, began: float, now: float, account: str = "") -> list[Draft]:
         """A client got a good answer from an upstream."""

@@ -140,9 +140,18 @@ OVERHEAD = seconds(
 IN_FLIGHT = gauge("claude_proxy_in_flight", "Exchanges that are running now")
 UPSTREAM_UP = gauge(
     "claude_proxy_upstream_up",
-    "1 while the upstream is in rotation, 0 while it is ejected (by any worker)",
+    "1 while an account of the upstream is in rotation, 0 while all are ejected or out (in any worker)",
     "upstream",
     merge=Merge.MIN,
+)
+QUEUE_WAITING = gauge(
+    "claude_proxy_queue_waiting",
+    "Messages calls that wait for their turn; one that may go to several upstreams counts at each",
+    "upstream",
+)
+QUEUE_SENT = gauge("claude_proxy_queue_sent", "Messages calls that have their turn and are not over", "upstream")
+QUEUE_LIMIT = gauge(
+    "claude_proxy_queue_limit", "Messages calls that the upstream's accounts take at once, as learned", "upstream"
 )
 QUOTA_USED = gauge(
     "claude_proxy_quota_used_ratio",
@@ -174,7 +183,7 @@ START_TIME = gauge(
 METRICS = (
     *(EXCHANGES, OTHERS, FAILURES, TOKENS, COST, UNPRICED, CREDITS),
     *(FIRST_BYTE, DURATION, SILENCE, QUEUE_WAIT, OVERHEAD),
-    *(IN_FLIGHT, UPSTREAM_UP, QUOTA_USED, QUOTA_RESET),
+    *(IN_FLIGHT, UPSTREAM_UP, QUEUE_WAITING, QUEUE_SENT, QUEUE_LIMIT, QUOTA_USED, QUOTA_RESET),
     *(LEDGER_LOST, LEDGER_QUEUE, NOTICES, LISTENER_ERRORS, LOG_LINES_LOST),
     *(WORKERS, BUILD, CPU, MEMORY, OPEN_FDS, MAX_FDS, START_TIME),
 )

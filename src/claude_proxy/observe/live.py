@@ -258,6 +258,7 @@ def item(exchange: Exchange, now: float) -> dict[str, Any]:
         "first_byte_ms": None if exchange.first_byte is None else _ms(exchange.first_byte),
         "duration_ms": _ms(end - exchange.started),
         "silent_ms": silent,
+        "place": None if exchange.place is None else exchange.place(),
     }
 
 

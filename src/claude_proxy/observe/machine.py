@@ -14,6 +14,7 @@ from claude_proxy.observe.siblings import Siblings
 RESCAN = 1.0  # seconds between two looks for workers that have started, while events are read
 HEARTBEAT = 5.0  # seconds of silence after which another worker says that it is there
 UP = "up"
+_COUNTS = ("running", "waiting", "connections")  # limits are each worker's part of the account's, so they are added too
 Item = dict[str, Any]
 
 
@@ -106,9 +107,22 @@ def merged(of_workers: Iterable[Iterable[Item]]) -> list[Item]:
     found: dict[str, Item] = {}
     for items in of_workers:
         for item in items:
-            known = found.setdefault(item["name"], {**item, "running": 0, "connections": 0})
-            known["running"] += item["running"]
-            known["connections"] += item["connections"]
-            if item["state"] != UP:
-                known["state"] = item["state"]
+            known = found.get(item["name"])
+            found[item["name"]] = item if known is None else _added(known, item)
     return list(found.values())
+
+
+def _added(one: Item, other: Item) -> Item:
+    """Two workers' view of an upstream, or of an account, as one; what only one of them knows is its word."""
+    both = one | {name: one.get(name, 0) + other[name] for name in _COUNTS if name in other}
+    if other["state"] != UP and (one["state"] == UP or (other.get("back_at") or "") > (one.get("back_at") or "")):
+        both |= {name: other[name] for name in ("state", "reason", "back_at") if name in other}
+    if one.get("limit") is not None and other.get("limit") is not None:
+        both["limit"] = one["limit"] + other["limit"]
+    if "accounts" in other:
+        accounts = {account["name"]: account for account in one.get("accounts", ())}
+        for account in other["accounts"]:
+            name = account["name"]
+            accounts[name] = _added(accounts[name], account) if name in accounts else account
+        both["accounts"] = list(accounts.values())
+    return both

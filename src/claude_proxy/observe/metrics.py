@@ -19,6 +19,7 @@ from claude_proxy.observe.exposition import render
 from claude_proxy.observe.sharing import Sharing
 from claude_proxy.observe.sources import Sources
 from claude_proxy.observe.tally import Key, Snapshot, Tally
+from claude_proxy.routing.snapshot import UP
 
 BATCH = 200  # exchanges that are added up at once: about half a millisecond of the event loop
 PERIOD = 1.0  # seconds after which fewer are
@@ -129,6 +130,7 @@ class Metrics(Listener):
         self._contain("in_flight", lambda: gauges.append(((c.IN_FLIGHT.name,), sources.in_flight())))
         self._contain("ledger_queue", lambda: gauges.append(((c.LEDGER_QUEUE.name,), sources.ledger_queue())))
         self._contain("upstreams", lambda: gauges.extend(self._upstreams()))
+        self._contain("queued", lambda: gauges.extend(self._queued()))
         self._contain("quota", lambda: gauges.extend(self._quota()))
         return gauges
 
@@ -149,7 +151,17 @@ class Metrics(Listener):
 
     def _upstreams(self) -> list[tuple[Key, float]]:
         names = dict.fromkeys((*self._sources.upstreams(), *sorted(self._ejected)))
-        return [((c.UPSTREAM_UP.name, name), 0 if name in self._ejected else 1) for name in names]
+        down = self._ejected | {name for name, one in self._sources.queued().items() if one.state != UP}
+        return [((c.UPSTREAM_UP.name, name), 0 if name in down else 1) for name in names]
+
+    def _queued(self) -> list[tuple[Key, float]]:
+        found: list[tuple[Key, float]] = []
+        for name, one in self._sources.queued().items():
+            found.append(((c.QUEUE_WAITING.name, name), one.waiting))
+            found.append(((c.QUEUE_SENT.name, name), sum(lane.in_flight for lane in one.lanes)))
+            if one.limit is not None:
+                found.append(((c.QUEUE_LIMIT.name, name), one.limit))
+        return found
 
     def _quota(self) -> list[tuple[Key, float]]:
         found: list[tuple[Key, float]] = []

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from claude_proxy.exchange import Exchange
+from claude_proxy.routing.snapshot import UpstreamView
 
 
 class QuotaWindow(NamedTuple):
@@ -33,6 +34,7 @@ class Sources:
 
     Attributes:
         upstreams: the names of those that are configured.
+        queued: what the queue knows of upstreams, by name.
         in_flight: exchanges that are running.
         listener_errors: contained exceptions so far.
         log_lines_lost: so far.
@@ -45,6 +47,7 @@ class Sources:
     """
 
     upstreams: Callable[[], Iterable[str]] = tuple
+    queued: Callable[[], Mapping[str, UpstreamView]] = dict
     in_flight: Callable[[], int] = _zero
     listener_errors: Callable[[], int] = _zero
     log_lines_lost: Callable[[], int] = _zero

@@ -49,17 +49,19 @@ class StatusSource:
         sums = None if session is None or self._sums is None else await self._sums.of(session)
         used = sums is not None and sums.tokens.total > 0
         trouble = self.sessions.trouble()
+        running = () if session is None else self.sessions.running(session)
         return Status(
             model=client.model,
             cost=sums.cost if sums is not None and used else None,
             tokens=sums.tokens if sums is not None and used else None,
             context=client.context,
             quota=self._windows(),
-            waiting=None if session is None else self._waiting(self.sessions.running(session)),
+            waiting=self._waiting(running),
+            place=_place(running),
             trouble=None if trouble is None else self._words(trouble),
         )
 
-    def _waiting(self, running: list[Exchange]) -> float | None:
+    def _waiting(self, running: Iterable[Exchange]) -> float | None:
         """Seconds since the upstream last sent anything to this session; None if nothing is running."""
         waiting = [one for one in running if one.state is not State.READING]
         if not waiting:
@@ -78,3 +80,10 @@ class StatusSource:
         number = failure.provider_code or (trouble.status if trouble.status >= 400 else None)
         times = "" if trouble.times == 1 else f", {trouble.times} times"
         return f"{self._hosts.get(trouble.upstream) or trouble.upstream}: {what}{f' ({number})' if number else ''}{times}"
+
+
+def _place(running: Iterable[Exchange]) -> int | None:
+    """The best place in the queue; None unless everything that the session runs waits there."""
+    places = [None if one.place is None else one.place() for one in running if one.state is not State.READING]
+    known = [place for place in places if place is not None]
+    return min(known) if known and len(known) == len(places) else None

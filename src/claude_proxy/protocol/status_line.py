@@ -89,6 +89,7 @@ class Status(NamedTuple):
         context: percent.
         waiting: seconds that the upstream has been silent in a running call of the session.
         trouble: a few words about an error.
+        place: in the proxy's queue, where all running calls of the session wait there; 1 for the next one.
     """
 
     model: str | None = None
@@ -98,6 +99,7 @@ class Status(NamedTuple):
     quota: tuple[Window, ...] = ()
     waiting: float | None = None
     trouble: str | None = None
+    place: int | None = None
 
 
 class _Part(NamedTuple):
@@ -158,7 +160,8 @@ def _parts(status: Status) -> Iterable[_Part]:
         text = f"{window.name} {_percent(max(0.0, window.left))} left{reset}"
         yield _Part(text, _by_limits(1 - window.left, 0.75, 0.9), 5 if number == 0 else 2)
     if status.waiting is not None and status.waiting >= _SLOW:
-        yield _Part(f"waiting {_span(status.waiting)}", "fair", 8)
+        queued = "" if status.place is None else f" (no. {status.place} in the queue)"
+        yield _Part(f"waiting {_span(status.waiting)}{queued}", "fair", 8)
     if status.trouble is not None:
         yield _Part(status.trouble, "bad", 9)
 

@@ -277,7 +277,10 @@ class Forward:
         except Exception as error:  # the record is worth more than what we read into it
             self._listeners.contain("report", error)
         if call.turn is not None and self.turns is not None:
-            self.turns.end(call)
+            try:
+                self.turns.end(call)
+            except Exception as error:  # as above: a fault of the queue must not cost the record
+                self._listeners.contain("queue", error)
         exchange.state = State.ENDED
         exchange.ended = call.loop.time()
         if call.tap is not None:

@@ -28,6 +28,7 @@ from claude_proxy.routing.lane import Lane
 from claude_proxy.routing.plan import Event
 from claude_proxy.routing.queue import Queue
 from claude_proxy.routing.retry import Kind as Ending
+from claude_proxy.routing.snapshot import places
 from claude_proxy.routing.ticket import Action, Candidates, Pass, Reason, Refusal, Refuse, Ticket
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from claude_proxy.proxy.config import Config
 
 MOST_CHOICES = 2000  # combinations of accounts that are remembered
+PLACES_KEPT = 0.2  # seconds for which the places in the queue are shown before they are found again
 _EVENTS = {
     Class.CONCURRENCY: Event.CONCURRENCY,
     Class.RATE: Event.RATE,
@@ -89,6 +91,8 @@ class Turns:
         self._wall = wall
         self._choices: dict[object, Choice] = {}
         self._waiting: dict[Turn, Call] = {}
+        self._places: dict[Ticket, int] = {}
+        self._placed_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0  # when the timer fires; uvloop's handle for a time that has come does not tell
 
@@ -233,13 +237,21 @@ class Turns:
         loop, start = call.loop, call.loop.time()
         turn.waiter = loop.create_future()
         self._waiting[turn] = call
+        call.exchange.place = lambda: self._place(turn, loop.time())
         self._arm(loop)
         try:
             await turn.waiter
         finally:
-            turn.waiter = None
+            turn.waiter = call.exchange.place = None
             del self._waiting[turn]
+            self._places.pop(turn, None)
             call.exchange.queue_wait = (call.exchange.queue_wait or 0.0) + loop.time() - start
+
+    def _place(self, turn: Turn, now: float) -> int | None:
+        """The place of a waiting request. All are found at once, because whoever looks at one looks at all."""
+        if now > self._placed_at + PLACES_KEPT or turn not in self._places:
+            self._places, self._placed_at = places(self.queue, now), now
+        return self._places.get(turn)
 
     def _carry(self, actions: Iterable[Action], loop: asyncio.AbstractEventLoop) -> None:
         for action in actions:

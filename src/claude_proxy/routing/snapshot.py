@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from claude_proxy.routing.fair import effective
 from claude_proxy.routing.lane import Lane
 from claude_proxy.routing.queue import Queue
 from claude_proxy.routing.ticket import State, Ticket
+
+UP, OUT, EJECTED = "up", "out", "ejected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,40 @@ class LaneView:
     retries: float
     next_probe_at: float | None
     draining: bool
+
+    @property
+    def upstream(self) -> str:
+        """The name of its upstream: lanes are called `upstream/account`."""
+        return self.name.partition("/")[0]
+
+    @property
+    def state(self) -> str:
+        """`out` (its window is used up, or its credential refused), `ejected` (after failures), else `up`."""
+        return OUT if self.out_until is not None else EJECTED if self.ejected_until is not None else UP
+
+    @property
+    def back_at(self) -> float | None:
+        """When it is in rotation again; None if it is, or if that cannot be said."""
+        times = [at for at in (self.out_until, self.ejected_until) if at is not None]
+        return max(times) if times and not math.isinf(max(times)) else None
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamView:
+    """The accounts of one upstream together.
+
+    Attributes:
+        state: `up` while one of them is in rotation, else `out` or `ejected`, as the one that returns first.
+        back_at: when that one returns; None if it is up, or if that cannot be said.
+        waiting: requests that may be sent there; one that may go to several upstreams is counted at each.
+        limit: requests that all accounts together take at once, as learned; None while one of them is unlimited.
+    """
+
+    lanes: tuple[LaneView, ...]
+    state: str
+    back_at: float | None
+    waiting: int
+    limit: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +136,38 @@ def view(lane: Lane, now: float) -> LaneView:
         next_probe_at=ahead(limit.probe_at),
         draining=lane.draining,
     )
+
+
+def upstreams(queue: Queue, now: float, accounts: Iterable[str] = ()) -> dict[str, UpstreamView]:
+    """The state of the upstreams whose accounts the queue knows, by name.
+
+    Args:
+        accounts: those that are configured, as `upstream/account`: one that was never used is up, and unknown to the queue.
+    """
+    lanes: dict[str, list[Lane]] = {}
+    for lane in queue.lanes.values():
+        if not lane.draining:
+            lanes.setdefault(lane.name.partition("/")[0], []).append(lane)
+    unused = {name.partition("/")[0] for name in accounts if name not in queue.lanes}
+    return {name: _together(of, now, unused=name in unused) for name, of in lanes.items()}
+
+
+def _together(lanes: Iterable[Lane], now: float, *, unused: bool) -> UpstreamView:
+    views = tuple(view(lane, now) for lane in lanes)
+    best = min(views, key=lambda one: (one.state != UP, math.inf if one.back_at is None else one.back_at))
+    limits = [one.limit for one in views if one.limit is not None]
+    limit = sum(limits) if len(limits) == len(views) and not unused else None
+    state, back_at = (UP, None) if unused else (best.state, best.back_at)
+    return UpstreamView(views, state, back_at, len({one for lane in lanes for one in lane.waiting}), limit)
+
+
+def places(queue: Queue, now: float) -> dict[Ticket, int]:
+    """The places of all waiting requests (see `position`): for n of them in n log n."""
+    found: dict[Ticket, int] = {}
+    for lane in queue.lanes.values():
+        for place, ticket in enumerate(sorted(lane.waiting, key=lambda one: _order(one, now)), 1):
+            found[ticket] = min(place, found.get(ticket, place))
+    return found
 
 
 def position(ticket: Ticket, now: float) -> int | None:

@@ -114,6 +114,7 @@ def test_what_an_upstream_wrote_cannot_move_the_cursor(told: tuple[Journal, list
         (Seen("unfinished", 200), "an answer that ended early"),
         (Seen("error-event", 200, "overloaded_error", "Overloaded"), "an error in the stream, overloaded_error: Overloaded"),
         (OURS, "429 rate_limit_error: The queue is full. (by the proxy)"),
+        (Seen("error", 400, "x", "word " * 50), f"400 x: {'word ' * 19}…"),
         (Seen("error", 502), "502 "),
     ],
 )

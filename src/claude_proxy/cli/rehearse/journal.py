@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -159,7 +160,7 @@ class Journal:
 def worded(seen: Seen) -> str:
     """What a client saw, in a few words."""
     error = ErrorBody(seen.kind, seen.message)
-    code, said = code_of(error), text_of(error)[:WORDS]
+    code, said = code_of(error), textwrap.shorten(text_of(error), WORDS, placeholder=" …")
     words = f"{seen.kind}{f' ({code})' if code else ''}{f': {said}' if said else ''}"
     return {
         "error": f"{seen.status} {words}{' (by the proxy)' * seen.ours}",

@@ -249,6 +249,7 @@ class LiveExchange(Answer):
     first_byte_ms: int | None
     duration_ms: int
     silent_ms: int | None = Field(description="Since the upstream's answer last brought something.")
+    place: int | None = Field(description="In the queue, 1 for the next one; null if it does not wait there.")
 
 
 class OfAllWorkers(Answer):
@@ -263,16 +264,33 @@ class Running(OfAllWorkers):
     items: list[LiveExchange]
 
 
+class Account(Answer):
+    """One account of an upstream, as the queue sees it. Accounts of clients are listed while they are in use."""
+
+    name: str = Field(examples=["work"])
+    state: Literal["up", "out", "ejected"] = Field(
+        description="out: its usage is used up, or its credential was refused; ejected: after failures."
+    )
+    reason: str = Field(description="Why it is out: the code of the upstream, or the status; empty if it is not.")
+    back_at: str | None = Field(description="When it is in rotation again, where that is known.", examples=[AT])
+    limit: int | None = Field(description="Requests that it takes at once, as learned; null as long as no limit is known.")
+    running: int
+    waiting: int = Field(description="Requests that may be sent there; with several accounts each is counted at all of them.")
+
+
 class Upstream(Answer):
     """One configured upstream."""
 
     name: str = Field(examples=["default"])
     base_url: str = Field(examples=["https://api.example/anthropic"])
     provider: str = Field(examples=["Anthropic"])
-    state: str = Field(description="up, or what was said of it last, such as ejected.", examples=["up"])
+    state: str = Field(description="up, or out or ejected if none of its accounts is in rotation.", examples=["up"])
+    back_at: str | None = Field(description="When an account is in rotation again, where that is known.", examples=[AT])
     credential: Literal["held", "client"] = Field(description="Whose credential goes there.")
     running: int
+    waiting: int = Field(description="Requests in the queue that may be sent there.")
     connections: int
+    accounts: list[Account]
 
 
 class Upstreams(OfAllWorkers):

@@ -126,6 +126,7 @@ def _running_look(item: Item) -> tuple[Any, ...]:
     return (
         "running", item["look"], heard, item["model"], item["session"], item["project"], item["agent"], item["class"],
         item["upstream"], item["attempts"], item["tokens"], formats.size(item["bytes_out"]), item["first_byte_ms"],
+        item["place"],
     )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ TEXTS = {
     "tokens": ("Tokens", "토큰"),
     "tokens_so_far": ("{tokens} tokens", "{tokens} 토큰"),
     "cost": ("Cost", "비용"),
+    "place": ("no. {n} in the queue", "대기열 {n}번째"),
     "attempt": ("attempt {n}", "{n}번째 시도"),
     "no_session": ("no session", "세션 없음"),
     "per_minute": ("Requests per minute", "분당 요청"),

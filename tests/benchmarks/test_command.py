@@ -51,3 +51,9 @@ def test_a_short_soak_leaves_nothing_behind(tmp_path: Path) -> None:
     done = run("benchmarks.soak", "--exchanges", "1000", "--storm", "50", "--json", str(tmp_path / "report"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads((tmp_path / "report").read_text())["faults"] == []
+
+
+def test_the_measurement_of_the_queue_has_help() -> None:
+    shown = run("benchmarks.turns", "--help")
+    assert shown.returncode == 0
+    assert "--moving" in shown.stdout

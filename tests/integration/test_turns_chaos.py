@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from collections import Counter, defaultdict
@@ -11,16 +12,19 @@ from pathlib import Path
 
 import pytest
 
+from claude_proxy.routing import pace
 from claude_proxy.simulator import Recorded, Scenario, Simulator, error, faults
 from claude_proxy.simulator.limiter import Limiter
 from claude_proxy.simulator.refusals import refusal
 from tests.integration.leftovers import Leftovers
+from tests.integration.proxy import running_proxy
 from tests.integration.queued import all_is_given_back, call, hurry, said
-from tests.integration.test_accounts import KEYS, proxy_with, route, table
+from tests.integration.test_accounts import route, table
 from tests.integration.wire import Reply
 
 SESSIONS = 50
-TROUBLES = ("concurrency", "rate", "overload", "window", "error event", "unreachable")
+KEYS = {f"KEY{n}": f"sk-key-{n:06}" for n in range(4)}
+TROUBLES = ("concurrency", "rate", "overload", "window", "error event")
 WORKED_ON = ("500", "cut")  # these may have been billed, so the client sees them
 GOOD = Scenario("text", pace=0.002)
 
@@ -48,8 +52,10 @@ class Upstream:
         return refused
 
     def _refusal(self, one: Recorded) -> Scenario | None:
-        if self.trouble == "error event":
+        if self.trouble == "error event" and b'"stream": true' in one.body:
             return Scenario(fault=faults.error_event(0, error_type="overloaded_error", message="[1305][overloaded][1]"))
+        if self.trouble == "error event":
+            return refusal("overload", "zai", 0.0)
         if self.trouble in ("concurrency", "rate", "overload", "window"):
             return refusal(self.trouble, "zai", time.time() + 2)  # type: ignore[arg-type]
         if not self._limiter.enter("", id(one), self._clock()):
@@ -59,41 +65,38 @@ class Upstream:
     def ended(self, one: Recorded) -> None:
         self._limiter.leave("", id(one), self._clock())
 
-    async def change(self, trouble: str | None) -> None:
-        if self.trouble == "unreachable" and trouble != "unreachable":
-            await self.simulator.start()
-        if trouble == "unreachable" and self.trouble != "unreachable":
-            await self.simulator.refuse()
-        self.trouble = trouble
-
 
 async def fail_in_turn(upstreams: list[Upstream], troubles: tuple[str, ...], dice: random.Random, seconds: float) -> None:
-    """Change every half second who is in trouble, and in which; the healthy one is well before the others fail."""
+    """Change once a second who is in trouble, and in which; who is to be well next is so before the others fall ill."""
     end = asyncio.get_running_loop().time() + seconds
     while asyncio.get_running_loop().time() < end:
         well = dice.choice(upstreams)
-        await well.change(None)
+        well.trouble = None
+        await asyncio.sleep(0.5)
         for one in upstreams:
             if one is not well:
-                await one.change(dice.choice((*troubles, None)))
+                one.trouble = dice.choice((*troubles, None))
         await asyncio.sleep(0.5)
     for one in upstreams:
-        await one.change(None)
+        one.trouble = None
 
 
 async def chaos(folder: Path, troubles: tuple[str, ...], seconds: float, seed: int) -> tuple[list[Reply], list[Upstream]]:
-    """What the sessions got in that time, and the upstreams."""
+    """What the sessions got in that time, and the upstreams. A fourth upstream, the first in the route, is not there at all."""
     dice = random.Random(seed)
-    upstreams = [Upstream(most) for most in (6, 4, 8)]
+    upstreams = [Upstream(most) for most in (60, 50, 40)]
     replies: list[Reply] = []
     async with AsyncExitStack() as stack:
         for one in upstreams:
             await stack.enter_async_context(one.simulator)
-        tables = [
-            table(f"u{n}", one.simulator.base_url, key, provider="zai")
-            for n, (one, key) in enumerate(zip(upstreams, KEYS, strict=True))
-        ]
-        proxy = await stack.enter_async_context(proxy_with(folder, *tables, route("u0", "u1", "u2"), queue=True))
+        gone = await stack.enter_async_context(Simulator())
+        await gone.refuse()
+        urls = [gone.base_url, *(one.simulator.base_url for one in upstreams)]
+        tables = [table(f"u{n}", url, f"KEY{n}", provider="generic") for n, url in enumerate(urls)]
+        (folder / "claude-proxy.toml").write_text("".join((*tables, route("u0", "u1", "u2", "u3"))))
+        proxy = await stack.enter_async_context(
+            running_proxy(config=folder / "claude-proxy.toml", environ=KEYS, data_dir=folder / "data", queue=True)
+        )
         left = Leftovers()
         failing = asyncio.ensure_future(fail_in_turn(upstreams, troubles, dice, seconds))
 
@@ -123,6 +126,7 @@ def sent_twice(upstreams: list[Upstream]) -> dict[str, int]:
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     hurry(monkeypatch)
+    monkeypatch.setattr(pace, "CAP_UP", 0.1)  # the troubles last half a second here, not minutes
 
 
 LENGTHS = [5, pytest.param(60, marks=[pytest.mark.system, pytest.mark.timeout(300)])]
@@ -144,6 +148,18 @@ async def test_what_may_have_been_worked_on_is_seen_once_and_sent_once(tmp_path:
     """With failures after which nothing may be sent again, the clients see exactly these."""
     replies, upstreams = await chaos(tmp_path, (*TROUBLES, *WORKED_ON), seconds, seed=8)
     assert sent_twice(upstreams) == {}
-    worked_on = sum(sum(one.unanswered.values()) for one in upstreams)
-    assert worked_on == len(replies)
-    assert {reply.status for reply in replies} <= {200, 500, 502}
+    seen = Counter(how_it_looks(reply) for reply in replies)
+    assert seen["answered"] + seen["api_error"] + seen["connection_lost"] == sum(
+        sum(one.unanswered.values()) for one in upstreams
+    )
+    assert seen["answered"] > SESSIONS
+    assert seen["api_error"] + seen["connection_lost"] > 0
+    assert set(seen) <= {"answered", "api_error", "connection_lost", "refused"}  # the last while the one that is well is ejected
+
+
+def how_it_looks(reply: Reply) -> str:
+    """What a client makes of an answer."""
+    if reply.status == 200:
+        return "refused" if b"event: error" in reply.body else "answered"
+    kind: str = json.loads(reply.body)["error"]["type"]
+    return "refused" if reply.status in (429, 529) else reply.get("x-claude-proxy-error") or kind

@@ -69,4 +69,4 @@ def test_a_prompt_that_is_refused_each_time_is_not_sent_again() -> None:
     """z.ai answers 1305 to certain system prompts, whatever the load (docs/facts.md)."""
     assert plan(Event.OVERLOAD, Facts(same_prompt=FAKE_AFTER - 1))[0] is Step.AGAIN
     assert plan(Event.OVERLOAD, Facts(same_prompt=FAKE_AFTER)) == RELAY
-    assert plan(Event.OVERLOAD, Facts(same_prompt=FAKE_AFTER, other=True)) == RELAY
+    assert plan(Event.OVERLOAD, Facts(same_prompt=FAKE_AFTER, other=True))[0] is Step.OTHER  # which may be another provider

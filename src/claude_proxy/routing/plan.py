@@ -91,16 +91,16 @@ class Facts:
 def plan(event: Event, facts: Facts) -> tuple[Step, float]:
     """The next step, and after how many seconds (0.0 is at once; jitter is the caller's)."""
     row = TABLE[event]
-    if not facts.can_resend or (event is Event.OVERLOAD and facts.same_prompt >= FAKE_AFTER):
+    if not facts.can_resend:
         return Step.RELAY, 0.0
     if row.queues and (facts.retry_after or 0.0) <= LONG_WAIT:
         return Step.QUEUE, 0.0
     if facts.time_left <= 0:
         return Step.RELAY, 0.0
-    if row.counted and not facts.bucket_open:
-        return Step.RELAY, 0.0
     if row.other and facts.other:
-        return Step.OTHER, 0.0
+        return Step.OTHER, 0.0  # an account that is well is no load for one that is not
+    if (row.counted and not facts.bucket_open) or (event is Event.OVERLOAD and facts.same_prompt >= FAKE_AFTER):
+        return Step.RELAY, 0.0
     if facts.tries > len(row.delays):
         return Step.RELAY, 0.0
     delay = max(row.delays[facts.tries - 1], facts.retry_after or 0.0)

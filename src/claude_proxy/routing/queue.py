@@ -372,7 +372,7 @@ class Queue:
     def _come_back(self, ticket: Ticket, event: Event, step: Step, delay: float, now: float, actions: list[Action]) -> None:
         """It waits again, with its seniority."""
         assert ticket.lane is not None
-        if TABLE[event].counted:
+        if TABLE[event].counted and step is Step.AGAIN:
             ticket.lane.bucket.take()
         if step is Step.OTHER:
             ticket.avoided = (*ticket.avoided, ticket.lane)

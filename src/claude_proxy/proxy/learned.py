@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import threading
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ from claude_proxy.routing.queue import Queue
 NAME = "limits.json"
 EVERY = 60.0  # seconds between two savings
 MOST_BYTES = 1024 * 1024
+MOST = 5000  # accounts; clients' own come and go, and the file must stay below MOST_BYTES
 log = structlog.get_logger("queue")
 Learned = dict[str, dict[str, float | int | None]]
 _decode = msgspec.json.Decoder(Learned).decode
@@ -37,6 +39,7 @@ class LearnedLimits(Listener):
         self._path = folder / NAME
         self._saved: Learned = {}
         self._task: asyncio.Task[None] | None = None
+        self._writing = threading.Lock()  # a saving that was cancelled goes on in its thread
 
     async def start(self) -> None:
         """Continue with what an earlier process has learned."""
@@ -52,7 +55,7 @@ class LearnedLimits(Listener):
 
     async def save(self) -> None:
         """Write what has changed."""
-        learned = self._queue.dump()
+        learned = dict(list(self._queue.dump().items())[-MOST:])  # those in use come last
         if learned != self._saved:
             self._saved = learned
             await asyncio.to_thread(self._write, learned)
@@ -75,8 +78,10 @@ class LearnedLimits(Listener):
     def _write(self, learned: Learned) -> None:
         beside = self._path.with_name(f"{NAME}.{os.getpid()}")
         try:
-            beside.write_bytes(msgspec.json.encode(learned))
-            beside.replace(self._path)
+            with self._writing:
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                beside.write_bytes(msgspec.json.encode(learned))
+                beside.replace(self._path)
         except OSError as error:
             log.warning("limits", problem=f"{self._path.name} cannot be written: {error.strerror}")
             with contextlib.suppress(OSError):

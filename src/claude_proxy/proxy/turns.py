@@ -28,7 +28,7 @@ from claude_proxy.routing.lane import Lane
 from claude_proxy.routing.plan import Event
 from claude_proxy.routing.queue import Queue
 from claude_proxy.routing.retry import Kind as Ending
-from claude_proxy.routing.ticket import Action, Candidates, Pass, Refusal, Refuse, Ticket
+from claude_proxy.routing.ticket import Action, Candidates, Pass, Reason, Refusal, Refuse, Ticket
 
 if TYPE_CHECKING:
     from claude_proxy.proxy.attempt import Result
@@ -111,7 +111,9 @@ class Turns:
             await self._wait(call, turn)
         decided, turn.decided = turn.decided, None
         if isinstance(decided, Refuse):
-            raise no_turn(decided, self._account(turn), call.settings.timezone, self._wall() - call.loop.time())
+            accounts = self._accounts(turn, decided)
+            call.exchange.upstream, call.exchange.account = accounts[0].upstream.name, accounts[0].name
+            raise no_turn(decided, accounts, call.settings.timezone, self._wall() - call.loop.time())
         assert turn.lane is not None
         call.use(turn.candidates.accounts[turn.lane])
 
@@ -264,9 +266,12 @@ class Turns:
         self._carry(self.queue.tick(loop.time()), loop)
         self._arm(loop)
 
-    def _account(self, turn: Turn) -> Account:
-        lane = turn.lane or turn.candidates.lanes[0]
-        return turn.candidates.accounts[lane]
+    def _accounts(self, turn: Turn, refused: Refuse) -> tuple[Account, ...]:
+        """Those that a refusal of ours is about."""
+        accounts = turn.candidates.accounts
+        if refused.reason is Reason.OUT or turn.lane not in accounts:  # a reload may have moved it since its last attempt
+            return tuple(accounts.values())
+        return (accounts[turn.lane],)
 
     def _refusal(self, call: Call, result: Result) -> Refusal | None:
         """What the queue is told of an answer that is a refusal; None if it is none, or one that says nothing of the account."""

@@ -39,6 +39,8 @@ async def look(proxy: RunningProxy, id: str, rest: str = "", language: str = "en
     """The page of a conversation."""
     async with visitor(proxy, language) as client:
         answer = await client.get(f"/exchanges/{id}/conversation{rest}")
+        while answer.status_code == 503:  # the ledger is not open yet
+            answer = await client.get(f"/exchanges/{id}/conversation{rest}")
     assert answer.status_code == 200, answer.text
     return outline(answer.text)
 

@@ -84,6 +84,8 @@ def test_toml_is_a_file_of_settings_or_of_prices(block: Block, tmp_path: Path) -
         assert prices.load(file).problem is None
         return
     keys = dict.fromkeys(re.findall(r'key_env = "(\w+)"', block.text), "sk-1")
+    for name in re.findall(r'key_file = "([\w.-]+)"', block.text):
+        (tmp_path / name).write_text("sk-2", encoding="utf-8")
     loaded = settings.load(keys, config=file)
     assert any(source.startswith(str(file)) for source in loaded.sources.values())
 

@@ -1,7 +1,7 @@
 """Every metric of `/metrics`, defined once: the sums, their exposition and docs/metrics.md follow this table.
 
 Names follow Prometheus' conventions (https://prometheus.io/docs/practices/naming/): base units, `_total` for counters. Labels
-are bounded: never a session, an agent, a client or anything else of which there is no end.
+are bounded: never a session, an agent, a client or anything else without a bound.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
-OTHER = "other"  # the label of whatever is beyond a bound
+OTHER = "other"  # the label of everything beyond a bound
 
 
 class Type(enum.StrEnum):
@@ -21,7 +21,7 @@ class Type(enum.StrEnum):
 
 
 class Merge(enum.StrEnum):
-    """What the gauges of several workers come to. Counters and histograms are always added."""
+    """How the gauges of several workers are merged. Counters and histograms are always added."""
 
     SUM = "sum"
     MIN = "min"
@@ -50,7 +50,7 @@ class Metric(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many numbers a series of it is: one, or a histogram's counts per bucket and its sum."""
+        """How many numbers a series of it has: one, or a histogram's counts per bucket and its sum."""
         return len(self.buckets) + 2 if self.type is Type.HISTOGRAM else 1
 
 

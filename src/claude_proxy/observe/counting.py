@@ -8,7 +8,7 @@ from claude_proxy.observe.labels import Bounded, Models
 from claude_proxy.observe.sources import Sources
 from claude_proxy.observe.tally import Cell, Tally, observe
 
-MAX_TOKENS = 10**9  # of one exchange: a thousand times the largest context, so that nonsense cannot drown all other counts
+MAX_TOKENS = 10**9  # of one exchange: a thousand times the largest context, so that a bogus count cannot dwarf all others
 MAX_KINDS = 50  # error types: an upstream writes its own
 _CLASSES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
 
@@ -96,7 +96,7 @@ class _Series:
 
 
 def _ending(exchange: Exchange) -> tuple[str, str]:
-    """Outcome and status class. Without an outcome the process was stopped in between."""
+    """Outcome and status class. Without an outcome the process was stopped during the exchange."""
     status = exchange.status // 100
     known = _CLASSES[status] if 0 <= status < len(_CLASSES) else _CLASSES[0]
     return (exchange.outcome or Outcome.ABORTED).value, known

@@ -1,7 +1,7 @@
 """One leader among the workers of a server: a file lock that ends with its process, and the address it can be reached at.
 
 `DATA_DIR/workers/<group>.lock` holds the path of the leader's Unix socket. The process that holds the lock is the leader. A lock
-file is removed while it is locked, so the next one to lock it checks that it is still the file of that name.
+file is removed while it is locked, so a process that locks it checks that it is still the file of that name.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Election:
         return Path(path) if path else None
 
     def resign(self) -> None:
-        """Give the leadership up, if this process has it."""
+        """Give up the leadership, if this process has it."""
         lock, self._lock = self._lock, None
         if lock is None:
             return
@@ -91,7 +91,7 @@ class Election:
         return there
 
     def _sweep(self) -> None:
-        """Remove what servers left behind that were killed."""
+        """Remove what killed servers left behind."""
         for path in self._folder.glob("*.lock"):
             if path.stem == self._group:
                 continue
@@ -104,7 +104,7 @@ class Election:
 
 
 def addresses(data_dir: Path, prefix: str) -> list[Path]:
-    """Where the leaders of all groups listen whose names begin with `prefix`; some may have been killed since."""
+    """Sockets of the leaders of all groups whose names begin with `prefix`; some of them may have been killed."""
     found = []
     for path in sorted((data_dir / "workers").glob(f"{prefix}*.lock")):
         with contextlib.suppress(OSError):

@@ -30,9 +30,9 @@ class Bounded:
 
 
 class Models:
-    """The `model` label: an id that a good answer named, whatever clients ask for.
+    """The `model` label: an id that a good answer named, not what clients ask for.
 
-    An exchange without an answer has the label that a good answer to the same wish had. A client may ask for any name, so
+    An exchange without an answer gets the label of a good answer to the same requested model. A client may ask for any name, so
     names that no upstream ever served get no label of their own.
     """
 

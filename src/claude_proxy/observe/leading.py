@@ -22,7 +22,7 @@ class Leading:
     """Takes reports on a Unix socket.
 
     Args:
-        tally: this worker's sums, to which everybody's are added.
+        tally: this worker's sums, to which those of the others are added.
         refresh: brings `tally` up to date and returns this worker's gauges.
     """
 
@@ -76,7 +76,7 @@ class Leading:
                 write(writer, Taken(self.everything() if report.asks else None))
                 await writer.drain()
         except (OSError, EOFError, ValueError):
-            return  # it has gone, or talks nonsense
+            return  # it has gone, or sent a broken message
         finally:
             if worker is not None:
                 self._gauges.pop(worker, None)
@@ -85,7 +85,7 @@ class Leading:
                 writer.close()
 
     def _take(self, report: Report) -> None:
-        """Add a report, unless it is the last one once more."""
+        """Add a report, unless it repeats the last one."""
         if report.news.gauges:  # a repeated report has none
             self._gauges[report.worker] = report.news.gauges
         if report.number <= self._last.get(report.worker, 0):

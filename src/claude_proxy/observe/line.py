@@ -12,7 +12,7 @@ _AS_IT_SHOULD_BE = frozenset(("first", "grew"))
 
 
 class ExchangeLog(Listener):
-    """Writes the line when an exchange ends: at level info, or warning if somebody has to act."""
+    """Writes the line when an exchange ends: at level info, or warning if a person has to act."""
 
     def on_exchange_end(self, exchange: Exchange) -> None:
         quiet = exchange.failure is None and exchange.outcome in _QUIET

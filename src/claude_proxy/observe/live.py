@@ -19,12 +19,12 @@ from claude_proxy.exchange import Exchange, Listener, Outcome, Usage
 
 QUEUE = 256  # events that wait for one reader
 MAX_WATCHERS = 50
-REMEMBERED = 20  # ended exchanges that are kept for those who look now and then
+REMEMBERED = 20  # ended exchanges that are kept for readers that poll
 _NO_USAGE = Usage()
 
 
 class What(enum.StrEnum):
-    """What an event says."""
+    """The kinds of events."""
 
     STARTED = "started"
     ENDED = "ended"
@@ -40,7 +40,7 @@ class Event(NamedTuple):
 
 
 class Full(Exception):
-    """There are as many watchers as there may be."""
+    """There are already MAX_WATCHERS readers."""
 
 
 class Watcher:
@@ -55,7 +55,7 @@ class Watcher:
         self._ended = False
 
     def put(self, what: What, exchange: Exchange | dict[str, Any]) -> None:
-        """Take an event; never waits.
+        """Add an event; never waits.
 
         Args:
             exchange: of this process, or as another worker described it.
@@ -67,12 +67,12 @@ class Watcher:
         self._wake.set()
 
     def lose(self, events: int) -> None:
-        """Another worker had to drop events before they came here."""
+        """Count events that another worker had to drop."""
         self._lost += events
         self._wake.set()
 
     def end(self) -> None:
-        """The process stops: what waits is still given out, then None."""
+        """The process stops: `next` returns the events that wait, then None."""
         self._ended = True
         self._wake.set()
 
@@ -101,7 +101,7 @@ class Live(Listener):
         clock: event-loop seconds, as the exchanges' own times are.
 
     Attributes:
-        on_watched: called with True when the first reader comes, and with False when the last one has gone.
+        on_watched: called with True when the first reader comes, and with False once the last one is gone.
     """
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
@@ -135,14 +135,14 @@ class Live(Listener):
         self.end()
 
     def end(self) -> None:
-        """The process stops: readers get what waits, then their end. Called on the event loop."""
+        """The process stops: readers get the events that wait, then None. Called on the event loop."""
         self._ended = True
         self._stop.set()
         for watcher in (*self._watchers, *self._siblings):
             watcher.end()
 
     async def rest(self, seconds: float) -> bool:
-        """Wait; returns False at once when the process stops."""
+        """Sleep; returns False, at once, when the process stops."""
         try:
             async with asyncio.timeout(seconds):
                 await self._stop.wait()
@@ -152,16 +152,16 @@ class Live(Listener):
 
     @property
     def exchanges(self) -> list[Exchange]:
-        """The exchanges that run, the oldest first, as they are."""
+        """The running exchanges, the oldest first, not brought up to date."""
         return list(self._running.values())
 
     def running(self) -> list[dict[str, Any]]:
-        """The exchanges that run, the oldest first, brought up to date."""
+        """The running exchanges, the oldest first, brought up to date, as the API shows them."""
         now = self._clock()
         return [item(exchange, now) for exchange in list(self._running.values())]
 
     def ended_since(self, at: float) -> list[Exchange]:
-        """The exchanges that ended lately, the oldest first; at most the last REMEMBERED.
+        """The exchanges that ended since `at`, the oldest first; at most the last REMEMBERED.
 
         Args:
             at: event-loop seconds.
@@ -169,12 +169,12 @@ class Live(Listener):
         return [exchange for exchange in self._last if exchange.ended is not None and exchange.ended >= at]
 
     def of_upstream(self, upstream: str) -> tuple[int, str]:
-        """How many exchanges run at an upstream, and the state it is in (`up` as long as nobody said otherwise)."""
+        """How many exchanges run at an upstream, and its state (`up` until another one is reported)."""
         count = sum(exchange.upstream == upstream for exchange in self._running.values())
         return count, self._states.get(upstream, "up")
 
     def watch(self, limit: int = QUEUE) -> Watcher:
-        """A reader of what starts and ends from now on, in other workers too; `unwatch` it.
+        """Return a reader of all events from now on, other workers' included; end it with `unwatch`.
 
         Raises:
             Full: there are too many.
@@ -188,13 +188,13 @@ class Live(Listener):
         return watcher
 
     def watch_own(self, limit: int = QUEUE) -> Watcher:
-        """A reader in another worker, which gets the events of this one only; `unwatch` it."""
+        """Return a reader for another worker, which gets the events of this one only; end it with `unwatch`."""
         watcher = self._made(limit)
         self._siblings.add(watcher)
         return watcher
 
     def unwatch(self, watcher: Watcher) -> None:
-        """The reader is gone."""
+        """Remove a reader."""
         self._siblings.discard(watcher)
         if watcher in self._watchers:
             self._watchers.discard(watcher)
@@ -202,7 +202,7 @@ class Live(Listener):
                 self.on_watched(False)
 
     def pass_on(self, what: What, data: dict[str, Any]) -> None:
-        """An event of another worker, as its own `Watcher.next` returned it."""
+        """Give this worker's readers an event of another worker, as that one's `Watcher.next` returned it."""
         for watcher in self._watchers:
             if what is What.LOST:
                 watcher.lose(data["events"])

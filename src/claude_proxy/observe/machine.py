@@ -1,4 +1,4 @@
-"""What all workers of this server do together: running exchanges, events, upstreams. With one worker it is that worker's own."""
+"""Running exchanges, events and upstreams of all workers of this server. With one worker they are that worker's."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from claude_proxy.exchange import Listener
 from claude_proxy.observe.live import Live, What
 from claude_proxy.observe.siblings import Siblings
 
-RESCAN = 1.0  # seconds between two looks for workers that have started, while events are read
-HEARTBEAT = 5.0  # seconds of silence after which another worker says that it is there
+RESCAN = 1.0  # seconds between two searches for new workers, while events are read
+HEARTBEAT = 5.0  # seconds of silence after which another worker sends a heartbeat
 UP = "up"
 _COUNTS = ("running", "waiting", "connections")  # limits are each worker's part of the account's, so they are added too
 Item = dict[str, Any]
@@ -36,7 +36,7 @@ class Machine(Listener):
         live: of this worker.
         siblings: the others.
         upstreams: this worker's upstreams, as the API shows them.
-        rescan: seconds between two looks for new workers.
+        rescan: seconds between two searches for new workers.
     """
 
     def __init__(self, live: Live, siblings: Siblings, upstreams: Callable[[], list[Item]], *, rescan: float = RESCAN) -> None:
@@ -70,7 +70,7 @@ class Machine(Listener):
     # -- events
 
     async def _own_events(self) -> AsyncIterator[Any]:
-        """What another worker gets."""
+        """The events of this worker, for another one."""
         watcher = self._live.watch_own()
         try:
             while (event := await watcher.next(HEARTBEAT)) is not None:
@@ -79,7 +79,7 @@ class Machine(Listener):
             self._live.unwatch(watcher)
 
     def _on_watched(self, watched: bool) -> None:
-        """Read the others' events as long as somebody here reads ours."""
+        """Read the others' events while this worker has readers."""
         if self._feed is not None:
             self._feed.cancel()
         self._feed = asyncio.get_running_loop().create_task(self._follow(), name="events") if watched else None

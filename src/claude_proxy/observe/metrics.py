@@ -1,4 +1,4 @@
-"""The listener behind `/metrics`. The path only appends to a list; the list is added up in batches, beside the path."""
+"""The listener behind `/metrics`. The path only appends to a list, which is added up in batches off the path."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ log = structlog.get_logger("metrics")
 
 
 class Metrics(Listener):
-    """Counts exchanges, and what `sources` count.
+    """Counts exchanges, and adds what `sources` count.
 
     Args:
         sources: what other rooms know.
@@ -75,7 +75,7 @@ class Metrics(Listener):
 
     @property
     def leads(self) -> bool:
-        """Whether this worker does what one worker does for all of them."""
+        """Whether this worker is the one that acts for all of them."""
         return self._sharing is None or self._sharing.leads
 
     async def start(self) -> None:
@@ -92,10 +92,10 @@ class Metrics(Listener):
             await self._sharing.aclose()
 
     async def text(self, *, openmetrics: bool = False, gzipped: bool = False) -> bytes:
-        """The body of an answer of `/metrics`: the numbers of all workers of this server.
+        """The body of a `/metrics` response: the numbers of all workers of this server.
 
         Raises:
-            Unavailable: the worker that keeps the sums does not answer, and no other took its place yet.
+            Unavailable: the worker that keeps the sums does not answer, and no other has taken its place yet.
         """
         if self._sharing is not None:
             snapshot = await self._sharing.snapshot()
@@ -116,7 +116,7 @@ class Metrics(Listener):
                 self._failed("exchange", error)
 
     def _refresh(self) -> list[tuple[Key, float]]:
-        """Add up what waits and what others counted; returns the gauges of this process."""
+        """Add up what waits and what the sources count; returns the gauges of this process."""
         self._add_up()
         sources = self._sources
         self._pull(c.LISTENER_ERRORS, lambda: sources.listener_errors() + self._own_errors)
@@ -135,7 +135,7 @@ class Metrics(Listener):
         return gauges
 
     def _pull(self, metric: Metric, count: Callable[[], float], *labels: str) -> None:
-        """Add what a count of another room, which only grows, has grown by."""
+        """Add the growth of a source's count, which never shrinks."""
 
         def add() -> None:
             cell = self._tally.cell(metric, *labels)
@@ -173,7 +173,7 @@ class Metrics(Listener):
         return found
 
     def _contain(self, what: str, read: Callable[[], object]) -> None:
-        """A source that fails costs its own numbers."""
+        """Read a source; one that fails costs only its own numbers."""
         try:
             read()
         except Exception as error:

@@ -1,4 +1,4 @@
-"""What the kernel says of this process."""
+"""What the kernel knows about this process."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """Asks a provider how much of a plan is used, by its own count: at the upstream's own origin, with the account's own credential.
 
-At most once a minute, only after an exchange with that upstream went well, and never in an exchange's way. The credential is the
+At most once a minute, only after a good exchange with that upstream, and off the path of requests. The credential is the
 one that the proxy holds, else the one that a client has just shown and the upstream accepted, which is kept in memory until the
 answer is there. A failure is logged once, until it works again.
 
-Of several workers only the leader asks (`QuotaSharing`): the others hand it what the question needs, and get its answers.
+Of several workers only the leader asks (`QuotaSharing`): the others send it what it needs for that, and get its answers.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ log = structlog.get_logger("quota")
 
 @dataclass(eq=False)
 class Watched:
-    """An upstream that tells its quota.
+    """An upstream with a quota endpoint.
 
     Attributes:
         credential: header field that the proxy holds for it; None where the client's passes.
-        latest: what it said last.
+        latest: its last answer.
         asked_at: event-loop seconds.
-        owners: digests of the clients' credentials that were asked with, in the order of their coming.
+        owners: digests of the clients' credentials that were asked with, the oldest first.
         mixed: clients use several credentials, so that our sums belong to no one plan: it is not asked any more.
     """
 
@@ -108,14 +108,14 @@ class QuotaPoll(Listener):
                 self._watched[name] = one
 
     def tap(self, exchange: Exchange) -> Tap | None:
-        """Look at the request of an exchange only where its credential is wanted now."""
+        """Read an exchange's request only if its credential is needed now."""
         del exchange
         now = asyncio.get_running_loop().time()
         wanted = any(one.credential is None and self._due(one, now) for one in self._watched.values())
         return _Credential(self) if wanted else None
 
     def windows(self) -> list[QuotaWindow]:
-        """The plans' windows as they were told last, for metrics; without those that have been reset since."""
+        """The plans' windows by their last answers, for metrics; without those that have been reset since."""
         now = self._wall()
         plans = [window for one in self._watched.values() if one.latest is not None for window in one.latest.plan]
         return [
@@ -146,7 +146,7 @@ class QuotaPoll(Listener):
             self.ask(watched, secret)
 
     def _is_mixed(self, watched: Watched, secret: bytes) -> bool:
-        """Whether clients take turns with several credentials. One that replaces another permanently is a new key."""
+        """Whether clients alternate between several credentials. One that replaces another permanently is a new key."""
         owner = hashlib.blake2b(secret, key=self._salt, digest_size=8).digest()
         if owner in watched.owners[:-1]:
             watched.mixed = True
@@ -188,7 +188,7 @@ class QuotaPoll(Listener):
     # -- between workers
 
     async def _hand_over(self, watched: Watched, secret: bytes) -> None:
-        """Let the leader ask. Where no worker leads just now, the next exchange tries again."""
+        """Let the leader ask. If there is none at the moment, the next exchange tries again."""
         assert self._sharing is not None
         said = await self._sharing.wish(watched.name, b"" if watched.credential is not None else secret)
         if said is None:
@@ -251,13 +251,13 @@ def went_well(exchange: Exchange) -> bool:
 
 
 def bare(value: bytes) -> bytes:
-    """A credential without the scheme before it."""
+    """A credential without its scheme."""
     scheme, _, rest = value.partition(b" ")
     return rest.strip() if scheme.lower() == b"bearer" else value.strip()
 
 
 def headers_for(quota: Quota, secret: bytes) -> list[Header]:
-    """The fields of a question."""
+    """The header fields of a request for the quota."""
     credential = {
         "raw": (b"authorization", secret),
         "bearer": (b"authorization", b"Bearer " + secret),

@@ -1,4 +1,4 @@
-"""How the workers of one server share the quota of a plan: one of them asks the provider, all of them know the answer."""
+"""Shares a plan's quota among the workers of one server: one of them asks the provider, and all get the answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from claude_proxy.observe.siblings import Siblings
 
 
 class Said(NamedTuple):
-    """What the leader knows of an upstream's quota.
+    """What the leader knows about an upstream's quota.
 
     Attributes:
         plan: what the provider answered last; None if it has not answered yet.
@@ -27,7 +27,7 @@ class Said(NamedTuple):
 
 
 class QuotaSharing:
-    """Hands wishes to the leader, and its answers to all.
+    """Passes requests for the quota to the leader, and its answers to all workers.
 
     Args:
         leads: whether this worker is the leader.
@@ -43,7 +43,7 @@ class QuotaSharing:
         Args:
             wish: called in the leader with an upstream's name and the credential that was good there, empty where the proxy
                 holds it.
-            learn: called in the others with what the leader was told.
+            learn: called in the others with what the leader has learned.
         """
 
         def wished(data: Any) -> Said | None:
@@ -53,7 +53,7 @@ class QuotaSharing:
         self._siblings.on_question("quota_said", lambda data: learn(msgspec.convert(data, Said)))
 
     async def wish(self, upstream: str, secret: bytes) -> Said | None:
-        """Ask the leader to ask; returns what it knows, None where no worker leads just now.
+        """Ask the leader to ask; returns what it knows, None if there is no leader at the moment.
 
         The credential goes over a Unix socket that only this user can open.
         """
@@ -61,5 +61,5 @@ class QuotaSharing:
         return next((msgspec.convert(one, Said) for one in answers.data if one is not None), None)
 
     async def tell(self, said: Said) -> None:
-        """Let the other workers know."""
+        """Send the other workers what the leader knows."""
         await self._siblings.ask("quota_said", said)

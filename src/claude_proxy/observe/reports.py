@@ -1,4 +1,4 @@
-"""What workers and their leader tell each other: four bytes of length, then MessagePack."""
+"""Messages between workers and their leader: four bytes of length, then MessagePack."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ M = TypeVar("M", bound=msgspec.Struct)
 
 
 class Report(msgspec.Struct, array_like=True):
-    """What a worker tells its leader.
+    """A worker's message to its leader.
 
     Attributes:
         worker: its random name.
-        number: 1, 2, 3 ...; the same again where the answer to the first one was lost.
+        number: 1, 2, 3 ...; repeated if the answer was lost.
         news: sums since the last report, and the gauges of now.
-        asks: whether it wants everybody's sums back.
+        asks: whether it wants the sums of all workers back.
     """
 
     worker: str
@@ -35,7 +35,7 @@ class Taken(msgspec.Struct, array_like=True):
     """The leader's answer: the report has been added.
 
     Attributes:
-        everything: everybody's sums, if it was asked for them.
+        everything: the sums of all workers, if it was asked for them.
     """
 
     everything: Snapshot | None = None

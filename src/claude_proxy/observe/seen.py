@@ -20,7 +20,7 @@ Told = dict[str, Any]
 
 
 def running(exchange: Exchange, now: float) -> dict[str, Any]:
-    """A running exchange: what `live.item` says, its project, and since when it is as it is.
+    """A running exchange: the fields of `live.item`, its project, and since when it is in its state.
 
     Args:
         now: event-loop seconds.
@@ -37,7 +37,7 @@ def running(exchange: Exchange, now: float) -> dict[str, Any]:
 
 
 def ended(exchange: Exchange, price: Price) -> dict[str, Any]:
-    """A finished exchange, with the names of the books and before they have it.
+    """A finished exchange, in the books' field names, but before they have it.
 
     Args:
         price: nano-dollars of a finished exchange; None where no price is known.
@@ -66,7 +66,7 @@ def _failure(failure: Failure) -> dict[str, Any]:
 
 
 class Together:
-    """What all workers of this server tell the page; each is asked only while somebody looks.
+    """What all workers of this server know for the page; they are asked only while it is open.
 
     Args:
         live: of this worker.
@@ -106,7 +106,7 @@ def _now() -> float:
 
 
 def told(live: Live, price: Price, now: float, since: float) -> Told:
-    """What this process tells of itself: the newest running exchanges, how many run, and what ended.
+    """This process's part: the newest running exchanges, how many run, and what has ended.
 
     Args:
         now, since: event-loop seconds.

@@ -1,7 +1,7 @@
-"""The sums of several workers: each reports to a leader once a second, and any of them answers with the leader's sums.
+"""The sums of several workers: each reports to a leader once a second, and each can answer with the leader's sums.
 
-The leader is elected by a file lock. When it dies another worker takes its place, and the sums begin at zero: Prometheus knows
-counters that restart, but would take what remained of them for something new.
+The leader is elected by a file lock. When it dies another worker takes its place, and the sums begin at zero: Prometheus
+handles counters that restart at zero, but would take partial sums for new events.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ log = structlog.get_logger("metrics")
 
 
 class Sharing:
-    """One worker's part in it, as the leader or as one that reports.
+    """One worker's part, as the leader or as a reporter.
 
     Args:
         data_dir: where the workers meet.
         group: names the workers that belong together.
-        tally: this worker's sums; the leader's become everybody's.
+        tally: this worker's sums; the leader's become those of all workers.
         refresh: brings `tally` up to date and returns this worker's gauges.
         period: seconds between reports.
         patience: seconds that the leader may take to answer.
@@ -66,7 +66,7 @@ class Sharing:
 
     @property
     def leads(self) -> bool:
-        """Whether this worker is the leader, or cannot meet the others: then the sums to answer with are in this process."""
+        """Whether this process has the sums to answer with: it is the leader, or cannot reach the others."""
         return self._alone or self._leading.running
 
     async def start(self) -> None:
@@ -76,7 +76,7 @@ class Sharing:
         self._task = asyncio.get_running_loop().create_task(self._run(), name="metrics")
 
     async def aclose(self) -> None:
-        """Report a last time, or leave the leadership to another."""
+        """Report a last time, or give up the leadership."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
@@ -89,7 +89,7 @@ class Sharing:
         self._election.resign()
 
     async def snapshot(self) -> Snapshot:
-        """Everybody's sums.
+        """The sums of all workers.
 
         Raises:
             Unavailable: the leader does not answer, and its place is not free.
@@ -121,7 +121,7 @@ class Sharing:
     async def _report_or_elect(self) -> None:
         try:
             await self._report()
-        except Exception as error:  # whatever it is, the next report is due in a second
+        except Exception as error:  # any of them: the next report is due in a second
             if not isinstance(error, _UNANSWERED):
                 log.error("metrics_report_failed", exc_info=error)
             await self._elect()
@@ -145,7 +145,7 @@ class Sharing:
             log.warning("metrics_not_shared", note=note)
         self._hang_up()
         unsure, self._unsure = self._unsure, None
-        self._tally.add(unsure or ())  # what nobody has confirmed is this worker's to answer with
+        self._tally.add(unsure or ())  # what was not confirmed now counts here
 
     # -- reporting; the caller holds the turn
 
@@ -163,7 +163,7 @@ class Sharing:
                 self._unsure = self._tally.drain()
                 self._number += 1
                 return await self._send(Snapshot(self._unsure, gauges), asks=asks)
-        except BaseException:  # also a cancellation: what comes next on this connection would be the answer to this
+        except BaseException:  # also a cancellation: the next bytes on this connection would be the answer to this report
             self._hang_up()
             raise
 

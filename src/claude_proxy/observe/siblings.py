@@ -1,6 +1,6 @@
-"""The workers of one server ask each other: every worker answers on a Unix socket of its own, in a folder for this user alone.
+"""Lets the workers of one server ask each other: each answers on its own Unix socket, in a folder for this user alone.
 
-Nothing is sent unless somebody asks. A worker that was killed, or hangs, costs its own part of an answer and at most `PATIENCE`.
+Nothing is sent unless a worker asks. One that was killed or hangs costs its own part of an answer, and at most PATIENCE.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Question(msgspec.Struct, array_like=True):
 
 
 class Told(msgspec.Struct, array_like=True):
-    """An answer, or the next of a stream of them."""
+    """An answer, or one of a stream of answers."""
 
     data: Any
 
@@ -58,7 +58,7 @@ Stream = Callable[[], AsyncIterator[Any]]
 
 
 class Siblings(Listener):
-    """This worker's part: it answers the others, and asks them.
+    """This worker's part: answers the others, and asks them.
 
     Args:
         data_dir: where the workers find each other.
@@ -85,11 +85,11 @@ class Siblings(Listener):
         self._handlers[topic] = handler
 
     def on_listen(self, topic: str, stream: Stream) -> None:
-        """Answer those that `listen` to `topic` with everything that `stream()` yields; it is closed when they go."""
+        """Send to each worker that listens to `topic` what `stream()` yields; the stream is closed when the worker goes."""
         self._streams[topic] = stream
 
     async def start(self) -> None:
-        """Let the other workers ask. Without a folder for it this worker stays alone; the metrics have warned of that."""
+        """Let the other workers ask. Without a folder for the socket this worker stays alone; the metrics warn about that."""
         group = self._group()
         if group is None:
             return
@@ -131,7 +131,7 @@ class Siblings(Listener):
         return Answers([one.data for one in found if isinstance(one, Told)], sum(isinstance(one, TimeoutError) for one in found))
 
     async def listen(self, path: Path, topic: str) -> AsyncIterator[Any]:
-        """Everything that the worker at `path` has to say about `topic`, until one of the two ends."""
+        """Yield what the worker at `path` sends about `topic`, until either of the two ends."""
         with contextlib.suppress(*_GONE):
             reader, writer = await asyncio.open_unix_connection(path)
             try:
@@ -146,7 +146,7 @@ class Siblings(Listener):
 
         Raises:
             TimeoutError: it hangs.
-            OSError, EOFError, ValueError: it has ended, or has nothing to say about that.
+            OSError, EOFError, ValueError: it has ended, or does not know the topic.
         """
         async with asyncio.timeout(self._patience):
             reader, writer = await asyncio.open_unix_connection(path)
@@ -180,8 +180,8 @@ class Siblings(Listener):
                 write(writer, Told(self._handlers[question.topic](question.data)))
                 await writer.drain()
         except _GONE:
-            return  # it has gone, or talks nonsense
-        except Exception as error:  # a handler of ours failed: the one that asked goes without this worker
+            return  # it has gone, or sent a broken message
+        except Exception as error:  # our handler failed: the answer lacks this worker's part
             log.error("worker_question_failed", exc_info=error)
         finally:
             del self._links[task]

@@ -30,7 +30,7 @@ def _zero() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Called from the event loop, so none may wait. What raises is left out of the answer and counted.
+    """Called from the event loop, so none may wait. One that raises is left out of the response and counted.
 
     Attributes:
         upstreams: the names of those that are configured.
@@ -39,7 +39,7 @@ class Sources:
         listener_errors: contained exceptions so far.
         log_lines_lost: so far.
         ledger_lost: rows so far.
-        ledger_queue: rows that wait.
+        ledger_queue: rows that wait to be written.
         notices: how many so far, by what became of them (`sent`, `lost`).
         quota: the plan's windows; none where it is not known.
         price: nano-dollars of a finished exchange, None if it has no price. Without a price list, no cost is shown.

@@ -15,7 +15,7 @@ Cell = list[int | float]  # one number; of a histogram one count per bucket, the
 
 
 class Snapshot(msgspec.Struct, array_like=True):
-    """Everything that one answer of `/metrics` says, or what a worker reports.
+    """The contents of a `/metrics` response, or of a worker's report.
 
     Attributes:
         sums: counters and histograms; in a report, only what came since the last one.
@@ -60,12 +60,12 @@ class Tally:
         return drained
 
     def copy(self) -> list[tuple[Key, Cell]]:
-        """All series as they stand."""
+        """A copy of all series."""
         return [(key, _copy(cell)) for key, cell in self._cells.items()]
 
 
 def _copy(cell: Cell) -> Cell:
-    """The numbers as they travel: MessagePack's integers have 64 bits, ours have no end."""
+    """The numbers as they are sent: MessagePack's integers have 64 bits, ours are unbounded."""
     return cell.copy() if max(cell) < _INT64 else [number if number < _INT64 else float(number) for number in cell]
 
 
@@ -76,7 +76,7 @@ def observe(metric: Metric, cell: Cell, value: float) -> None:
 
 
 def merge_gauges(of_workers: Iterable[Iterable[tuple[Key, float]]]) -> list[tuple[Key, float]]:
-    """What the gauges of several workers come to together."""
+    """Merge the gauges of several workers."""
     found: dict[Key, list[float]] = {}
     for gauges in of_workers:
         for key, value in gauges:

@@ -34,9 +34,9 @@ class Account:
     Attributes:
         id: `upstream/name`, the same after a restart and a reload.
         withheld: the client's header fields that are not sent to the upstream.
-        removed: whether a reload has removed it: it finishes what it has, and gets nothing new.
-        carried: what others keep about it (its queue and limit). A reload hands the same dict on to the account of the same
-            name and credential, so that what the old configuration's exchanges change there counts for the new one.
+        removed: whether a reload has removed it: it finishes its running requests and gets no new ones.
+        carried: what other parts store about it (its queue and limit). A reload passes the same dict to the new account of
+            the same name and credential, so that exchanges of the old configuration still update it.
     """
 
     __slots__ = ("__weakref__", "carried", "credential", "id", "max_concurrency", "name", "removed", "upstream", "withheld")
@@ -118,7 +118,7 @@ class Upstream:
         return f"Upstream({self.name})"
 
     def hold(self, name: str, credential: Header, *, max_concurrency: int | None = None) -> Account:
-        """Add an account. Only while the configuration is being made."""
+        """Add an account. Allowed only while the configuration is being built."""
         account = Account(self, name, credential, max_concurrency=max_concurrency)
         self.accounts += (account,)
         return account
@@ -183,7 +183,7 @@ class ClientAccounts:
         return account
 
     def carry(self, old: ClientAccounts) -> None:
-        """Take over what is carried of the accounts that `old` knows, for a reload that does not change the address."""
+        """Take over what is carried with the accounts of `old`, for a reload that does not change the address."""
         for shown, before in old._by_fields.items():
             self._add(shown).carried = before.carried
 

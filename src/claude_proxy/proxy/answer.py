@@ -1,4 +1,4 @@
-"""What is known of a response while it passes: is it a Messages stream, what did it use, has it said everything?"""
+"""What is known about a response while it passes through: whether it is a Messages stream, its usage, whether it is complete."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ Contain = Callable[[str, Exception], None]
 
 
 class Answer:
-    """One response of an upstream, as our own reader sees it. A fault of the reader costs what it would have read.
+    """One response of an upstream, as our own reader sees it. If the reader fails, only what it would have read is lost.
 
     Args:
-        tap: who else looks at the bytes, as they are.
-        contain: told of a fault of the reader.
+        tap: gets the raw bytes as well.
+        contain: called when the reader raises an exception.
 
     Attributes:
         fields: the header fields of an error, by which some providers tell errors apart; of other answers none.
         is_stream: whether it is labelled `text/event-stream`.
-        judged: a 2xx Messages stream, compressed or not: what is watched for its end.
-        endable: judged, and of no fixed length, so that it may end when it has said everything.
-        guarded: judged, and uncompressed.
-        pingable: guarded and endable, so that something may be put in between.
-        watched: whether silence in it means that it has died; an event stream other than Messages' may be silent for hours.
+        judged: whether it is a 2xx Messages stream, compressed or not, which should end with a complete message.
+        endable: judged, and without a Content-Length, so that we may end it once the message is complete.
+        guarded: judged and uncompressed.
+        pingable: guarded and endable, so that pings may be inserted.
+        watched: whether silence means that it is dead; an event stream of another endpoint may be silent for hours.
     """
 
     __slots__ = (
@@ -54,7 +54,7 @@ class Answer:
         self.watched = messages or not self.is_stream
         self._tap = tap
         self._contain = contain
-        self._unread = readable  # whether the reader is still to be chosen, by the first bytes
+        self._unread = readable  # whether the reader is still to be chosen, from the first bytes
         self._reader = Reading()
         self._decompressor: Decompressor | None = None
         if encoded and readable:
@@ -65,11 +65,11 @@ class Answer:
 
     @property
     def tapped(self) -> bool:
-        """Whether somebody besides us wants each chunk as it passes."""
+        """Whether the tap wants each chunk as it passes."""
         return self._tap is not None and self._tap.at_once
 
     def feed(self, chunk: bytes) -> None:
-        """Look at the next bytes."""
+        """Read the next bytes."""
         if self._tap is not None:
             self._tap.on_data(chunk)
         try:
@@ -79,11 +79,11 @@ class Answer:
                 self._unread = False
                 self._reader = reader_of(chunk, labelled_stream=self.is_stream)
             self._reader.feed(chunk)
-        except Exception as error:  # whatever it is, the client's bytes are worth more than our reading
+        except Exception as error:  # any of them: our fault must not cost the client its bytes
             self._give_up(error)
 
     def finish(self) -> None:
-        """The body has ended: read what only the end completes."""
+        """The body has ended: let the reader complete its work."""
         try:
             self._reader.finish()
         except Exception as error:  # as above
@@ -97,37 +97,37 @@ class Answer:
 
     @property
     def between(self) -> bool:
-        """Whether the stream stands between two events."""
+        """Whether the stream is between two events."""
         return self._unread or (isinstance(self._reader, StreamReader) and self._reader.between)
 
     @property
     def stopped(self) -> bool:
-        """Whether a Messages stream has come to its last event."""
+        """Whether a Messages stream has reached its last event."""
         return self._reader.stopped
 
     @property
     def unfinished(self) -> bool:
-        """Whether this is a Messages stream that could be read and has not said everything."""
+        """Whether this is a readable Messages stream that has neither a complete message nor an error."""
         readable = self._decompressor is None or self._decompressor.alive
         return self.judged and readable and not self.said_all
 
     @property
     def complete(self) -> bool:
-        """Whether nothing of the message is missing, as far as its reader knows."""
+        """Whether the message is complete, as far as its reader knows."""
         return self._reader.complete
 
     @property
     def said_all(self) -> bool:
-        """Whether nothing more is to be expected: the message is complete, or an error stands in its place."""
+        """Whether nothing more is expected: the message is complete, or an error took its place."""
         return self._reader.complete or self._reader.error is not None
 
     @property
     def error(self) -> ErrorBody | None:
-        """The error that the answer is, or that came in its stream."""
+        """The error in the body or in the stream; None if there is none."""
         return self._reader.error
 
     def report(self, exchange: Exchange) -> None:
-        """Put what was read so far into the exchange."""
+        """Copy what was read so far into the exchange."""
         reading = self._reader
         exchange.usage = reading.usage
         exchange.stop_reason = clean(reading.stop_reason, 100)

@@ -1,4 +1,4 @@
-"""One try at one upstream: connection, request, head and opening of the answer, with what came of it as a `Result`."""
+"""One attempt at one upstream: connect, send the request, await head and opening of the answer. The outcome is a `Result`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ CHUNKED = b"transfer-encoding: chunked\r\n"
 
 @dataclass(slots=True)
 class Result:
-    """What came of an attempt.
+    """The outcome of an attempt.
 
     Attributes:
-        error: why there is no answer that could be passed on; else `response`, `answer` and its `first` bytes are there.
+        error: why there is no answer to pass on; if None, `response`, `answer` and the `first` bytes of the body are set.
     """
 
     kind: Kind
@@ -41,10 +41,10 @@ class Result:
 
 
 async def attempt(call: Call) -> Result:
-    """Try once to get an answer from `call.upstream`. The connection is in `call.connection`, also after a failure.
+    """Try once to get an answer from `call.upstream`. The connection stays in `call.connection`, also after a failure.
 
     Raises:
-        RequestError: the request cannot be passed on at all.
+        RequestError: the request cannot be forwarded at all.
     """
     exchange, upstream = call.exchange, call.upstream
     mapped = remapped(call) if upstream.model_map else None
@@ -76,19 +76,19 @@ async def attempt(call: Call) -> Result:
 
 
 def _failed(call: Call, record: Attempt, error: ProxyError) -> Result:
-    """There is no answer that could be passed on, and no wait for one any more."""
+    """End the wait for an answer, and return the result of an attempt that has none to pass on."""
     call.deadline.disarm()
     record.failure = Failure("proxy" if error.side == "proxy" else "upstream", error.code, error.message)
     written = call.exchange.state is State.SENT and error.code != "stale_connection"
-    # Without its traceback, whose frames hold the result: that would be a cycle for the garbage collector.
+    # Without the traceback: its frames hold the result, which would be a reference cycle.
     return Result(Kind.FAILED if written else Kind.NOT_SENT, error.with_traceback(None))
 
 
 async def _open_answer(call: Call, response: Connection) -> Result:
-    """Read as much of the answer as tells what it is.
+    """Read enough of the answer to know what it is.
 
     Raises:
-        BadResponse: it cannot be parsed, and nothing of it has gone to the client.
+        BadResponse: it cannot be parsed, and none of it has gone to the client.
     """
     reader = call.tap if call.tap is not None and call.tap.wants_data else None
     answer = Answer(call.request.target, response.status, response.fields, reader, call.listeners.contain)
@@ -103,7 +103,7 @@ async def _open_answer(call: Call, response: Connection) -> Result:
 
 
 async def clear_the_way(call: Call) -> None:
-    """Before another attempt: the one before has no upload running any more."""
+    """Before another attempt: stop the upload of the previous one and wait until it has ended."""
     upload, call.upload = call.upload, None
     if upload is not None:
         upload.cancel()
@@ -111,14 +111,14 @@ async def clear_the_way(call: Call) -> None:
 
 
 def send_request(call: Call, connection: Connection, mapped: bytes | None = None) -> None:
-    """Write a request's head and what has been read of its body; what is still to come of it follows in a task (`Upload`).
+    """Write a request's head and what has been read of its body; a task sends the rest (`Upload`).
 
     Args:
-        mapped: the whole body to send in place of the client's.
+        mapped: the whole body to send instead of the client's.
 
     Raises:
-        ConnectionLost: the connection's close was seen before a byte was written.
-        BadRequest: the request cannot be passed on.
+        ConnectionLost: the connection turned out to be closed before anything was written.
+        BadRequest: the request cannot be forwarded.
     """
     request = call.request
     body = request.whole()
@@ -137,7 +137,7 @@ def send_request(call: Call, connection: Connection, mapped: bytes | None = None
         call.await_head(connection)
     else:
         call.upload = call.loop.create_task(Upload(call, connection, chunked=chunked).run())
-    if call.tap is not None:  # once it has been written, which the outbox does at the end of this loop iteration
+    if call.tap is not None:  # after the write, which the outbox does at the end of this event loop iteration
         call.loop.call_soon(_show, call, body, call.client.done)
 
 
@@ -177,10 +177,10 @@ def _framing(length: bytes | None, size: int, *, chunked: bool) -> bytes:
 
 
 def refuse_self(call: Call, connection: Connection) -> None:
-    """An upstream address that is the very address this request came in on is this proxy.
+    """Refuse an upstream address that is the one on which this request came in: it is this proxy.
 
     Raises:
-        UpstreamIsSelf: so it is.
+        UpstreamIsSelf: the addresses are the same.
     """
     server = call.scope.get("server")
     if server is not None and connection.peer == tuple(server)[:2]:
@@ -189,7 +189,7 @@ def refuse_self(call: Call, connection: Connection) -> None:
 
 
 def own_address() -> UpstreamIsSelf:
-    """508: following BASE_URL leads back here."""
+    """508: BASE_URL leads back to this proxy."""
     return UpstreamIsSelf(
         "BASE_URL points back at this proxy, so the request would go in a circle. Set BASE_URL to the real API, such as "
         "https://api.z.ai/api/anthropic. (ANTHROPIC_BASE_URL is for clients, not for the proxy.)"

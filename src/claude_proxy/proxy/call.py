@@ -1,7 +1,8 @@
-"""What one exchange holds while it runs, and the one way to interrupt it.
+"""The state of one exchange while it runs, and the one way to interrupt it.
 
-Timers and the watcher for a leaving client never act themselves: they give a reason to `interrupt`, which cancels the
-exchange's task wherever it waits; `Forward` turns that back into the reason. So no step of the path has to think of it.
+Timers and the watcher for client disconnects never act themselves: they pass a reason to `interrupt`, which cancels the
+exchange's task wherever it is waiting, and `Forward` turns the cancellation back into the reason. So the steps of the path
+need no checks of their own.
 """
 
 from __future__ import annotations
@@ -24,21 +25,21 @@ from claude_proxy.upstream.connection import Connection
 if TYPE_CHECKING:
     from claude_proxy.proxy.turns import Turn
 
-WATCH_AFTER = 0.03  # seconds after which an exchange is worth a task that watches for the client's leaving
+WATCH_AFTER = 0.03  # seconds after which an exchange gets a task that watches for a disconnect
 
 
 class Call:
     """One running exchange.
 
     Attributes:
-        config: what is in force for it, whatever is reloaded meanwhile.
-        listeners: who is told of it.
-        client: its body and its leaving.
-        request, reply: what it asked, and the way back to it.
-        deadline: the one wait that is running.
+        config: the configuration it began with, whatever is reloaded meanwhile.
+        listeners: notified of what happens in it.
+        client: reads the request body and notices a disconnect.
+        request, reply: the client's request, and the response to it.
+        deadline: the wait that is running, if any.
         account, upstream: where the request goes, once chosen; `connection` is the running attempt's.
-        answer: what is known of the response, once there is one.
-        tap: who looks at the bytes, if anybody does.
+        answer: what is known about the response, once there is one.
+        tap: sees the bytes, if there is one.
         turn: its place in the queue, if it needs one.
         upload: the task that sends the rest of a body; `uploaded` once it has sent all of it.
     """
@@ -92,7 +93,7 @@ class Call:
         self.scope = scope
         self.deadline = Deadline(loop, timers, self._expired)
         headers: list[tuple[bytes, bytes]] = scope["headers"]
-        # Ours has refused what no field may hold; what stands between may have put other headers in place of those.
+        # Our server has rejected forbidden characters already, but a middleware may have replaced the headers.
         checked = direct is not None and direct.headers is headers
         self.request = Request(
             headers, direct.fields if direct is not None and checked else dict(headers), shelf, checked=checked
@@ -122,12 +123,12 @@ class Call:
         return self.config.settings
 
     def use(self, account: Account) -> None:
-        """The next attempt goes to this account."""
+        """Send the next attempt to this account."""
         self.account = account
         self.upstream = account.upstream
 
     def body_at_once(self) -> bytes | None:
-        """The request's whole body, if it has come already and the server can give it without being awaited."""
+        """The request's whole body, if it has arrived and the server can return it without an await."""
         return self._direct.body() if self._direct is not None else None
 
     @property
@@ -136,14 +137,14 @@ class Call:
         return self.client.done if self.upload is None else self.uploaded
 
     def release_headers(self) -> None:
-        """Let go of the request's headers: an open stream does not need them."""
+        """Drop the request's headers, which an open stream does not need."""
         if self._direct is not None:
             self.request.headers.clear()
             self._direct.fields = {}
         self.request.release_headers()
 
     def await_head(self, connection: Connection) -> None:
-        """The request has been handed over: bound the time until it is written, then until the answer's head."""
+        """The connection has the request: limit the time until it is written, then until the head of the answer."""
         self._unsent = connection.unsent
         if self._unsent:
             self.deadline.arm("write", self.settings.write_timeout)
@@ -151,7 +152,7 @@ class Call:
             self.deadline.arm("head", self.settings.response_head_timeout)
 
     def give_back(self) -> None:
-        """Let others use the upstream connection if its answer is complete: the client may be slow to take it."""
+        """Return the upstream connection to the pool if its answer is complete: the client may be slow to read it."""
         connection = self.connection
         if connection is not None and connection.finished and self.body_sent:
             self.connection = None
@@ -160,20 +161,20 @@ class Call:
     # -- interruption
 
     def interrupt(self, reason: Exception) -> None:
-        """End the exchange with `reason`, wherever it waits."""
+        """End the exchange with `reason`, wherever it is waiting."""
         if self._live and self._reason is None and self._task is not None:
             self._reason = reason
             self._task.cancel()
 
     def caught(self) -> Exception | None:
-        """Called where the cancellation arrived: the reason if it was ours, None if somebody else cancelled us."""
+        """Called where the cancellation arrived: returns the reason if it was ours, None if the task was cancelled by others."""
         reason, self._reason = self._reason, None
         if reason is not None and self._task is not None:
             self._task.uncancel()
         return reason
 
     def caught_upstream(self) -> UpstreamError | None:
-        """The same, but only if the reason is the upstream's: any other is for `Forward`."""
+        """Like `caught`, but only for a reason on the upstream's side; `Forward` handles all others."""
         reason = self._reason
         if not isinstance(reason, UpstreamError):
             return None
@@ -181,12 +182,12 @@ class Call:
         return reason
 
     def watch_client(self) -> None:
-        """Notice when the client leaves, once the exchange has lasted a little; what comes of the body is thrown away."""
+        """Start to watch for a disconnect, once the exchange has lasted WATCH_AFTER. Any further body is discarded."""
         if self._direct is None and self._lasts_timer is None and self._watch is None and self._live:
             self._watch = self.loop.create_task(self._await_leaving())
 
     def close(self) -> None:
-        """Nothing interrupts any more; timers and tasks beside the exchange end."""
+        """End its timers and tasks; nothing interrupts the exchange from now on."""
         self._live = False
         self.deadline.close()
         if self._direct is not None:
@@ -197,10 +198,10 @@ class Call:
             self.upload.cancel()
         if self._watch is not None:
             self._watch.cancel()
-            self._watch = None  # a cancelled task keeps the frames that it was in, and so us
+            self._watch = None  # a cancelled task keeps its frames alive, and with them this object
 
     def _lasts(self) -> None:
-        """The exchange has lasted WATCH_AFTER: now a task that watches for the client's leaving is worth its price."""
+        """The exchange has lasted WATCH_AFTER: a task that watches for a disconnect is now worth its cost."""
         self._lasts_timer = None
         if self.client.done:
             self.watch_client()
@@ -230,7 +231,7 @@ class Call:
 
 
 def read_timeout(settings: Settings) -> BodyTimeout:
-    """The client's body stopped coming."""
+    """The request body stopped arriving."""
     return BodyTimeout(
         f"The request body stopped coming for {settings.client_read_timeout:g} s. Send it again "
         "(CLIENT_READ_TIMEOUT at the proxy sets the limit)."
@@ -238,7 +239,7 @@ def read_timeout(settings: Settings) -> BodyTimeout:
 
 
 def write_timeout(settings: Settings) -> UpstreamTimeout:
-    """The upstream stopped taking the request."""
+    """The upstream stopped reading the request."""
     return UpstreamTimeout(
         f"The upstream stopped taking the request for {settings.write_timeout:g} s. It may be overloaded; try again "
         "(WRITE_TIMEOUT at the proxy sets the limit).",
@@ -247,7 +248,7 @@ def write_timeout(settings: Settings) -> UpstreamTimeout:
 
 
 def head_timeout(settings: Settings) -> UpstreamTimeout:
-    """The upstream took the request and did not answer."""
+    """The upstream got the request and did not answer."""
     return UpstreamTimeout(
         f"The upstream took the request and sent no answer within {settings.response_head_timeout:g} s. It may be "
         "overloaded; try again (RESPONSE_HEAD_TIMEOUT at the proxy sets the limit).",

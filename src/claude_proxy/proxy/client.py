@@ -1,4 +1,4 @@
-"""The client's side of an exchange: its request body, its leaving, its patience."""
+"""The client's side of an exchange: its request body, and its disconnect."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class ClientGone(Exception):
-    """The client closed its connection. Nobody's fault; recorded as 499 (nginx's number, Caddy's too)."""
+    """The client closed its connection. Not a failure; recorded as 499, as nginx and Caddy do."""
 
 
 class ClientStalled(Exception):
@@ -22,7 +22,7 @@ class ClientStalled(Exception):
 
 
 class Client:
-    """Reads the request body, counts it, and knows when the client leaves.
+    """Reads and counts the request body, and notices when the client disconnects.
 
     Args:
         receive: the ASGI channel.
@@ -30,7 +30,7 @@ class Client:
 
     Attributes:
         size: bytes read so far.
-        done: whether the body has been read whole.
+        done: whether the whole body has been read.
     """
 
     __slots__ = ("_announced", "_limit", "_receive", "done", "size")
@@ -43,11 +43,11 @@ class Client:
         self.done = False
 
     def announce(self, length: bytes | None) -> None:
-        """Take note of the Content-Length, and refuse a body that is too large before a byte of it is read.
+        """Note the Content-Length, and reject a body that is too large before reading any of it.
 
         Raises:
             BodyTooLarge: the announced length is over the limit.
-            BadRequest: it is no length.
+            BadRequest: it is not a length.
         """
         if length is None:
             return
@@ -61,7 +61,7 @@ class Client:
         """The next part of the body, possibly empty; sets `done` with the last.
 
         Raises:
-            ClientGone: the client left.
+            ClientGone: the client disconnected.
             BodyTooLarge: it sent more than the limit.
             BadRequest: it sent more or less than it announced.
         """
@@ -71,7 +71,7 @@ class Client:
         return self.took(message.get("body", b""), done=not message.get("more_body", False))
 
     def took(self, data: bytes, *, done: bool) -> bytes:
-        """Count a part that has come.
+        """Count a part that has arrived.
 
         Raises:
             BodyTooLarge, BadRequest: as `part` does.
@@ -88,7 +88,7 @@ class Client:
         return data
 
     async def gone(self) -> None:
-        """Returns when the client has left. The body must have been read."""
+        """Wait until the client has disconnected. The body must have been read."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
 

@@ -1,4 +1,4 @@
-"""What the path is told: one value, taken once per exchange, so that a reload swaps it for the next ones."""
+"""What the path works with: one value, taken once per exchange, so that a reload affects only later exchanges."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ _AGENT_TYPE = b"x-claude-code-agent-type"
 
 
 class Gate(Protocol):
-    """Who may pass, and with how much (`access/`)."""
+    """Decides which requests may pass, and how large they may be (`access/`)."""
 
     def admit(self, scope: Scope) -> Admission:
-        """The terms on which a request passes. Raises ProxyError."""
+        """The terms on which a request may pass. Raises ProxyError."""
 
     def body_limit(self, path: str) -> int:
-        """Bytes a request body may have at this path (below the prefix)."""
+        """Largest request body in bytes at this path (below the prefix)."""
 
 
 class Config:
-    """The settings in force, who may pass, and where requests go. A reload makes another one.
+    """The settings in force, the gate, and where requests go. A reload makes another one.
 
     Args:
         settings: those that the path reads.
-        gate: who may pass.
+        gate: decides which requests may pass.
         upstreams: in the file's order; at least one.
         routes: `[[route]]`, in the file's order.
 
     Attributes:
-        retired: pools that a reload has put out of use, while exchanges that began before it still use them.
+        retired: pools that a reload has taken out of use, while earlier exchanges still use them.
     """
 
     __slots__ = ("_by_name", "_only", "_routes", "gate", "retired", "settings", "upstreams")
@@ -54,7 +54,7 @@ class Config:
         self._by_name = {upstream.name: upstream for upstream in upstreams}
         self._routes = Routes([upstream.served for upstream in upstreams], tuple(routes))
         only = self.upstreams[0]
-        # The usual case, for which nothing has to be looked up.
+        # The usual case: one upstream for all models, so nothing has to be looked up.
         self._only = only if len(self.upstreams) == 1 and only.served.models == ("*",) else None
 
     @property
@@ -76,9 +76,9 @@ class Config:
         return found
 
     def accounts_for(self, call: Call) -> tuple[Account, ...]:
-        """The accounts that may serve a request, in the order of their upstreams' ranks, and within one in the file's order.
+        """The accounts that may serve a request, by the rank of their upstream, then in the file's order.
 
-        A request that may not move gets one account: it belongs to whom has made what it asks for.
+        A request for something that an account owns, such as a batch, gets only that account.
 
         Raises:
             NotFound: no upstream serves the model.
@@ -92,7 +92,7 @@ class Config:
         )
 
     def tiers_for(self, call: Call) -> tuple[tuple[Account, ...], ...]:
-        """The same accounts, those of one rank together.
+        """The same accounts, grouped by rank.
 
         Raises:
             NotFound: no upstream serves the model.
@@ -106,7 +106,7 @@ class Config:
         return tuple(tiers.values())
 
     def choose(self, call: Call) -> Account:
-        """The account that a request goes to if nothing is known of their states: the first that may serve it.
+        """The account for a request without regard to their states: the first that may serve it.
 
         Raises:
             NotFound: no upstream serves the model.

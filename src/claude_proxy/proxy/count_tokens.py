@@ -1,4 +1,4 @@
-"""Remembers that an upstream has no count_tokens, so that a burst of 26 calls costs one (docs/facts.md, "Claude Code")."""
+"""Remembers that an upstream has no count_tokens, so that 26 calls at once cost one request (docs/facts.md, "Claude Code")."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from claude_proxy.errors import NotFound
 from claude_proxy.protocol.decoding import decompressor
 from claude_proxy.protocol.usage import read_answer
 
-PATIENCE = 3.0  # seconds that a request waits for what another one learns, before it asks for itself
+PATIENCE = 3.0  # seconds that a request waits for the probe's result before it asks itself
 
 
 class CountTokens:
-    """What is known of one upstream's `POST /v1/messages/count_tokens`.
+    """What is known about one upstream's `POST /v1/messages/count_tokens`.
 
     Args:
         memory: seconds for which the answer is remembered; 0 switches all of this off.
@@ -25,9 +25,9 @@ class CountTokens:
         self._probe: asyncio.Future[bool] | None = None  # its result: whether the probe got an answer
 
     async def enter(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Called before such a request goes upstream. True: it is the probe, and must end in `learn` or `gave_up`.
+        """Called before such a request goes upstream. Returns True if it is the probe, which must end in `learn` or `gave_up`.
 
-        The first request of a time is the probe; those that come beside it wait for what it learns, but not for long.
+        While nothing is known, the first request is the probe; others wait for its result, at most PATIENCE.
 
         Raises:
             NotFound: the upstream is known to have no such endpoint.
@@ -51,14 +51,14 @@ class CountTokens:
         return True
 
     def learn(self, now: float, *, is_missing: bool | None) -> None:
-        """What the probe's answer says; None if it does not tell: then those who waited each ask for themselves."""
+        """Record what the probe's answer says. None: it does not tell, and each waiting request asks itself."""
         if is_missing is not None:
             self._missing_until = now + self._memory if is_missing else 0.0
             self._there_until = 0.0 if is_missing else now + self._memory
         self._end_probe(answered=True)
 
     def gave_up(self) -> None:
-        """The probe got no answer (its client left, say): the next of those who wait is the probe."""
+        """The probe got no answer (its client disconnected, say): the next waiting request becomes the probe."""
         self._end_probe(answered=False)
 
     def _end_probe(self, *, answered: bool) -> None:
@@ -68,9 +68,9 @@ class CountTokens:
 
 
 def looks_missing(status: int, body: bytes, coding: bytes | None = None) -> bool | None:
-    """Whether an answer says that there is no such endpoint; None if it does not tell (429, 401, 5xx).
+    """Whether an answer says that the endpoint does not exist; None if it does not tell (429, 401, 5xx).
 
-    A 404 does, and a 400 that wraps one; but an unknown model is a 404 of an endpoint that is there.
+    A 404 does, and so does a 400 that wraps one; but a 404 about an unknown model comes from an endpoint that exists.
     """
     if status < 400:
         return False

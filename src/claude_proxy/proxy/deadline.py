@@ -1,8 +1,8 @@
-"""The waits of an exchange, one at a time: re-arming costs an assignment, not a timer.
+"""The waits of an exchange, one at a time. Re-arming costs an assignment, not a timer.
 
-Time-outs are minutes and exchanges mostly seconds, so hardly a timer ever fires, and setting and cancelling one costs a
-microsecond all the same. Therefore one shared timer looks once a second at all waits that end later than its next look;
-only what ends sooner gets a timer of its own. All scheduling is done by `Timers`; a `Deadline` only holds a wait.
+Timeouts last minutes and exchanges mostly seconds, so a timer hardly ever fires, yet setting and cancelling one costs a
+microsecond. So one shared timer checks once a second all waits that end after its next check; only shorter ones get a timer
+of their own. `Timers` does all scheduling; a `Deadline` only holds a wait.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ LOOK_EVERY = 1.0  # seconds
 
 
 class Timers:
-    """Calls deadlines back in time. One of them serves all exchanges of an event loop."""
+    """Notices in time that deadlines have passed. One object serves all exchanges of an event loop."""
 
     __slots__ = ("_far", "_loop", "_next_look")
 
     def __init__(self) -> None:
-        self._far: set[Deadline] = set()  # those that the shared timer looks at
-        self._loop: asyncio.AbstractEventLoop | None = None  # where the shared timer runs, while there is one
+        self._far: set[Deadline] = set()  # those that the shared timer checks
+        self._loop: asyncio.AbstractEventLoop | None = None  # the shared timer's event loop, while it runs
         self._next_look = 0.0
 
     def watch(self, deadline: Deadline) -> None:
-        """Look at `deadline` no later than it ends."""
+        """Check `deadline` no later than it ends."""
         deadline.cancel_timer()
         if self._shares(deadline.loop) and deadline.at >= self._next_look:
             self._far.add(deadline)
@@ -34,12 +34,12 @@ class Timers:
             self._set_timer(deadline)
 
     def forget(self, deadline: Deadline) -> None:
-        """Do not look at it any more."""
+        """Stop checking it."""
         deadline.cancel_timer()
         self._far.discard(deadline)
 
     def _shares(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Whether the shared timer runs on `loop`, started if need be. A second loop beside it has to do without."""
+        """Whether the shared timer runs on `loop`; starts it if necessary. A second event loop goes without."""
         if self._loop is loop:
             return True
         if self._loop is not None and not self._loop.is_closed():
@@ -63,7 +63,7 @@ class Timers:
         looked_at, self._far = self._far, set()
         for deadline in looked_at:
             if deadline.timer is not None:
-                continue  # it got a timer of its own meanwhile
+                continue  # it has got a timer of its own meanwhile
             if deadline.name is None or deadline.at >= self._next_look:
                 deadline.looked_at = self._next_look
                 self._far.add(deadline)
@@ -91,13 +91,13 @@ class Deadline:
 
     Args:
         loop: the running event loop.
-        timers: what looks after it.
+        timers: schedules it.
         expired: called with the name given to `arm`; may arm again.
 
     Attributes:
-        name: of the running wait, None if none is.
+        name: of the running wait; None if there is none.
         at: loop time at which it ends.
-        looked_at: loop time at which `timers` will look at it.
+        looked_at: loop time at which `timers` checks it next.
         timer: its own timer, if it has one.
     """
 
@@ -113,31 +113,31 @@ class Deadline:
         self.timer: asyncio.TimerHandle | None = None
 
     def arm(self, name: str, seconds: float) -> None:
-        """Start a wait; the one before is over."""
+        """Start a wait, which replaces the previous one."""
         self.name = name
         self.at = at = self.loop.time() + seconds
         if at < self.looked_at:
             self.timers.watch(self)
 
     def arm_at(self, at: float, name: str) -> None:
-        """The same for a wait that ends at a loop time."""
+        """The same, for a wait that ends at a given loop time."""
         self.name = name
         self.at = at
         if at < self.looked_at:
             self.timers.watch(self)
 
     def disarm(self) -> None:
-        """No wait is running."""
+        """End the wait."""
         self.name = None
 
     def close(self) -> None:
-        """The exchange is over."""
+        """The exchange is over: nothing expires from now on."""
         self.name = None
         self.expired = _nothing  # no reference cycle is left for the garbage collector
         self.timers.forget(self)
 
     def cancel_timer(self) -> None:
-        """For `timers`: its own timer does not fire."""
+        """Cancel its own timer, if it has one. For `timers` only."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None

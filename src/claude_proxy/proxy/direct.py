@@ -15,9 +15,9 @@ NONE: Mapping[str, Any] = {}
 class Direct(Protocol):
     """What our server offers for the exchange that it runs.
 
-    `body` gives the request's whole body, if it is there already. `respond` sends a whole response, `write` a piece of a
-    body that is not the last, both at once and without a task; while the client reads slowly and after it has left they
-    return False and send nothing. `watch` names what is to be called when the client leaves. `fields` are `headers` by name.
+    `body` returns the request's whole body if it has arrived. `respond` sends a whole response, `write` a part of a body that
+    is not the last; both without waiting. While the client reads slowly, and after it has disconnected, they return False and
+    send nothing. `watch` sets the callback for a disconnect. `fields` are `headers` by name.
     """
 
     loop: asyncio.AbstractEventLoop

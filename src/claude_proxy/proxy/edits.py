@@ -1,6 +1,6 @@
-"""The closed list of what we change in an answer (docs/design.md, "Byte fidelity"), all in one place.
+"""The closed list of what we change in an answer (docs/design.md, "What is changed"), all in one place.
 
-Each edit is one function. None of them decides about attempts: that is the retry table's.
+Each edit is one function. None of them decides about attempts: the retry table and the queue do.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 
 
 async def edited(call: Call, result: Result) -> tuple[list[h.Header], bytes]:
-    """The header fields and the first bytes of an answer as they go to the client.
+    """The header fields and the first bytes of an answer, as the client gets them.
 
     Raises:
-        UpstreamRedirect: it leads elsewhere.
+        UpstreamRedirect: the answer is a redirect.
     """
     response, settings = result.response, call.settings
     assert response is not None
@@ -49,10 +49,10 @@ async def edited(call: Call, result: Result) -> tuple[list[h.Header], bytes]:
 
 
 def contained(call: Call, what: str, otherwise: _T, read: Callable[[], _T]) -> _T:
-    """What `read` says of an answer; `otherwise` if it fails, which must not cost the client the answer."""
+    """What `read` returns about an answer; `otherwise` if it fails, which must not cost the client the answer."""
     try:
         return read()
-    except Exception as error:  # whatever it is, it is ours
+    except Exception as error:  # any of them: it is our fault, not the client's
         call.listeners.contain(what, error)
         return otherwise
 
@@ -72,7 +72,7 @@ def _redirect(call: Call, response: Response) -> UpstreamRedirect:
 
 
 def _hints(response: Response, body: bytes, provider: Provider) -> list[h.Header]:
-    """`x-should-retry: false` for an error that we know lasts, where the upstream gave no hint of its own."""
+    """`x-should-retry: false` for an error that is known to last, if the upstream gave no hint of its own."""
     fields = response.fields
     if b"x-should-retry" in fields or b"retry-after" in fields or b"content-encoding" in fields:
         return []
@@ -84,7 +84,7 @@ def _hints(response: Response, body: bytes, provider: Provider) -> list[h.Header
 async def _with_our_results_url(
     call: Call, response: Response, headers: list[h.Header], first: bytes
 ) -> tuple[list[h.Header], bytes]:
-    """Point a batch's results_url back at us, where the whole answer is at hand and readable."""
+    """Point a batch's results_url back at us, if the whole answer is here and readable."""
     if not results_url.may_hold(call.exchange.method, call.request.target.path, response.fields):
         return headers, first
     body, is_whole = await whole(call, response, first, results_url.LIMIT)
@@ -97,10 +97,10 @@ async def _with_our_results_url(
 
 
 async def counted(call: Call, attempts: Callable[[Call], Awaitable[Result]]) -> Result:
-    """Ask an upstream to count tokens, unless it is known to have no such endpoint; and learn from its answer whether it has.
+    """Ask an upstream to count tokens, unless it is known to have no such endpoint, and remember what its answer tells.
 
     Raises:
-        NotFound: it has none: also in place of a 400 that wraps a 404.
+        NotFound: it has none; also in place of a 400 that wraps a 404.
     """
     memory = call.upstream.count_tokens
     if not await memory.enter(call.loop):

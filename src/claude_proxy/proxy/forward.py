@@ -36,16 +36,16 @@ log = structlog.get_logger("proxy")
 
 
 class Forward:
-    """The ASGI application below `/api/anthropic`: `serve` is it.
+    """The ASGI application below `/api/anthropic`, which is its `serve`.
 
     Args:
-        config: settings, gate and upstreams; another value may be assigned at any time, for the exchanges to come.
-        listeners: who is told.
+        config: settings, gate and upstreams; another value may be assigned at any time, for later exchanges.
+        listeners: notified of each exchange.
         make_id: makes the ids of exchanges.
         turns: the queue; without one every request is sent at once (QUEUE=off).
 
     Attributes:
-        running: exchanges that have been opened and not finished.
+        running: how many exchanges have been opened and not finished.
     """
 
     def __init__(
@@ -73,14 +73,14 @@ class Forward:
                 call.exchange.outcome = Outcome.ABORTED
                 raise
             await self._end_badly(call, reason)
-        except Exception as reason:  # sorted out there
+        except Exception as reason:  # any of them: `_end_badly` tells them apart
             await self._end_badly(call, reason)
-            reason.__traceback__ = None  # its frames hold the attempt's result, which holds it
+            reason.__traceback__ = None  # whose frames hold the attempt's result, which holds the exception: a reference cycle
         finally:
             self._finish(call)
 
     async def _serve(self, call: Call, path: bytes) -> None:
-        """The ladder. Leaves through an exception, or with the answer relayed."""
+        """The steps, in order. Returns once the answer has been relayed; everything else is an exception."""
         self._admit(call, path)
         await self._read(call)
         self._peek(call)
@@ -120,7 +120,7 @@ class Forward:
         exchange.started = call.loop.time()
         try:
             describe(exchange, call.request.fields)
-        except Exception as error:  # what a request says of itself is for the record only
+        except Exception as error:  # it is for the record only, and must not cost the exchange
             self._listeners.contain("describe", error)
         self._listeners.exchange_start(exchange)
         return call
@@ -140,9 +140,9 @@ class Forward:
     # -- 2: read and peek
 
     async def _read(self, call: Call) -> None:
-        """Read the body of a Messages call as far as it is kept, of any other its first part.
+        """Read the body: of a Messages call as much as is kept, of any other its first part.
 
-        One part is read in any case: it tells whether there is a body at all.
+        One part is always read, because it tells whether there is a body at all.
         """
         client, request = call.client, call.request
         body = call.body_at_once()
@@ -157,7 +157,7 @@ class Forward:
             call.deadline.disarm()
 
     def _peek(self, call: Call) -> None:
-        """What the request says of itself; of a body that was not kept whole, what its beginning says."""
+        """Read model and stream from the body, or from its beginning if it was not kept whole."""
         client, exchange, request = call.client, call.exchange, call.request
         exchange.bytes_in = client.size
         if client.done:
@@ -172,7 +172,7 @@ class Forward:
     # -- 3: attempts
 
     async def _attempts(self, call: Call) -> Result:
-        """Try until the retry table says that an answer is to be passed on.
+        """Try until there is an answer to pass on.
 
         Raises:
             ProxyError: there is none; see the tree in errors.py.
@@ -223,7 +223,7 @@ class Forward:
             await call.reply.respond(response.status, headers, first)
             return
         await call.reply.start(response.status, headers)
-        if answer.is_stream:  # it may last: what is not needed any more does not wait for its end
+        if answer.is_stream:  # it may last long: drop now what is no longer needed
             call.release_headers()
             response.release_headers()
         await Relay(call, response, answer).run(first)
@@ -231,13 +231,13 @@ class Forward:
     # -- 5: finish
 
     async def _end_badly(self, call: Call, reason: Exception) -> None:
-        """Answer with an error if there is still time for one; else break the response off."""
+        """Answer with an error if nothing has been sent yet; otherwise break the response off."""
         exchange = call.exchange
         if isinstance(reason, StreamBroken):
-            return  # outcome and failure are written; not completing the response is the cut
+            return  # outcome and failure are set; leaving the response incomplete is the cut
         if isinstance(reason, ClientGone):
             exchange.outcome = Outcome.CANCELLED
-            exchange.status = 499  # also after the head: what was sent is in the attempt
+            exchange.status = 499  # also after the head, whose status is in the attempt
             return
         if isinstance(reason, ClientStalled):
             exchange.outcome = Outcome.CLIENT_STALLED
@@ -253,7 +253,7 @@ class Forward:
                 await self._answer_error(call, reason)
             except asyncio.CancelledError:
                 if call.caught() is None:
-                    raise  # else the client left, or read nothing, while it was told
+                    raise  # else the client disconnected or stalled while the error was sent
 
     async def _answer_error(self, call: Call, error: ProxyError) -> None:
         answer = render(error, call.exchange.id, hints=call.settings.retry_hints)
@@ -263,7 +263,7 @@ class Forward:
         await call.reply.respond(answer.status, answer.headers, b"" if call.exchange.method == "HEAD" else answer.body)
 
     def _finish(self, call: Call) -> None:
-        """Exactly once per exchange, and never awaiting: nothing can interrupt it."""
+        """Runs exactly once per exchange, and never awaits, so nothing can interrupt it."""
         exchange = call.exchange
         call.close()
         call.request.release_body()
@@ -271,10 +271,10 @@ class Forward:
         call.give_back()
         if call.connection is not None:
             call.connection.abort()
-        call.upload = None  # a cancelled task keeps the frames that it was in, and so the call
+        call.upload = None  # a cancelled task keeps its frames alive, and with them the call
         try:
             self._report(call)
-        except Exception as error:  # the record is worth more than what we read into it
+        except Exception as error:  # the record must be written all the same
             self._listeners.contain("report", error)
         if call.turn is not None and self.turns is not None:
             try:
@@ -288,7 +288,7 @@ class Forward:
         self._listeners.exchange_end(exchange)
 
     def _report(self, call: Call) -> None:
-        """Put into the exchange what its answer says, and whose failure an error in it is."""
+        """Copy what the answer says into the exchange, and judge whose failure an error in it is."""
         exchange, answer = call.exchange, call.answer
         if answer is None:
             return
@@ -315,7 +315,7 @@ def drop_answer(call: Call) -> None:
 
 
 def secrets(call: Call) -> list[str]:
-    """The credentials of an exchange: an upstream that refuses one may quote it."""
+    """The credentials of an exchange, which an upstream that refuses them may quote."""
     values = [call.request.fields[name] for name in h.CREDENTIALS if name in call.request.fields]
     if call.account.credential is not None:
         values.append(call.account.credential[1])
@@ -333,14 +333,14 @@ _NAMES = (
 
 
 def describe(exchange: Exchange, fields: Mapping[bytes, bytes]) -> None:
-    """What the headers of Claude Code and the SDKs say of a request (docs/facts.md, "Claude Code")."""
+    """Note what the headers of Claude Code and the SDKs say about a request (docs/facts.md, "Claude Code")."""
     for name, attribute in _NAMES:
         if name in fields:
             setattr(exchange, attribute, clean(fields[name], 100))
 
 
 async def answer_probe(method: str, send: Send) -> None:
-    """Claude Code's `HEAD <base>` and `HEAD <base>/api/hello`: somebody is there."""
+    """Answer Claude Code's `HEAD <base>` and `HEAD <base>/api/hello`, which ask whether anything is listening."""
     body = b'{"message":"claude-proxy is here"}'
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -1,4 +1,4 @@
-"""Which header fields pass: every one but two closed lists, one for each direction (docs/design.md, "What is changed")."""
+"""Which header fields are forwarded: all but two closed lists, one for each direction (docs/design.md, "What is changed")."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def request_head(
 ) -> bytes:
     """The head of a request to the upstream, without the fields of the closed list and those that a front added.
 
-    No `Via` is added: an intermediary "MUST" (RFC 9110 section 7.6.3), but a proxy that changes nothing stays unseen.
+    No `Via` is added, although RFC 9110 section 7.6.3 requires it: a proxy that changes nothing should not be noticeable.
 
     Args:
         fields: the same headers by name.
-        credential: the header that carries the proxy's own credential; then none of the client's leaves.
-        withheld: names (lower-case) of fields that stay here besides the closed list.
+        credential: the header that carries the proxy's own credential; then none of the client's is sent.
+        withheld: names (lower-case) of fields that are not sent, besides the closed list.
         framing: the field that frames the body, with its line end, or b"".
 
     Raises:
@@ -95,7 +95,7 @@ def refuse_breaks(headers: Iterable[Header]) -> None:
 def _named(headers: Iterable[Header]) -> frozenset[bytes]:
     """The fields that Connection names.
 
-    Two different Content-Length fields are refused here too, because this runs whenever a field stands twice.
+    Two different Content-Length fields are rejected here too, because this runs whenever a field occurs twice.
 
     Raises:
         ValueError: two fields give the body different lengths (RFC 9112 section 6.3).

@@ -1,4 +1,4 @@
-"""What the queue has learned about each account's limit, kept in DATA_DIR so that a restart does not begin from nothing.
+"""What the queue has learned about each account's limit, kept in DATA_DIR so that a restart does not lose it.
 
 A file that is missing, damaged or cannot be written costs a few refusals, nothing else.
 """
@@ -18,7 +18,7 @@ from claude_proxy.exchange import Listener
 from claude_proxy.routing.queue import Queue
 
 NAME = "limits.json"
-EVERY = 60.0  # seconds between two savings
+EVERY = 60.0  # seconds between two writes
 MOST_BYTES = 1024 * 1024
 MOST = 5000  # accounts; clients' own come and go, and the file must stay below MOST_BYTES
 log = structlog.get_logger("queue")
@@ -27,10 +27,10 @@ _decode = msgspec.json.Decoder(Learned).decode
 
 
 class LearnedLimits(Listener):
-    """Loads at the start, saves each minute and at the end.
+    """Loads the limits at the start, and saves them each minute and at the end.
 
     Args:
-        queue: whose limits.
+        queue: the queue whose limits they are.
         folder: DATA_DIR.
     """
 
@@ -39,22 +39,22 @@ class LearnedLimits(Listener):
         self._path = folder / NAME
         self._saved: Learned = {}
         self._task: asyncio.Task[None] | None = None
-        self._writing = threading.Lock()  # a saving that was cancelled goes on in its thread
+        self._writing = threading.Lock()  # a cancelled write goes on in its thread
 
     async def start(self) -> None:
-        """Continue with what an earlier process has learned."""
+        """Load what an earlier process has learned."""
         self._saved = await asyncio.to_thread(self._read)
         self._queue.load(self._saved)
         self._task = asyncio.get_running_loop().create_task(self._keep_saving())
 
     async def aclose(self) -> None:
-        """Save for the last time."""
+        """Save a last time."""
         if self._task is not None:
             self._task.cancel()
         await self.save()
 
     async def save(self) -> None:
-        """Write what has changed."""
+        """Write the limits, if they have changed."""
         learned = dict(list(self._queue.dump().items())[-MOST:])  # those in use come last
         if learned != self._saved:
             self._saved = learned
@@ -72,7 +72,7 @@ class LearnedLimits(Listener):
         except FileNotFoundError:
             return {}
         except (OSError, msgspec.DecodeError) as error:
-            log.warning("limits", problem=f"{self._path.name} cannot be read: {error}", note="limits are learned anew")
+            log.warning("limits", problem=f"{self._path.name} cannot be read: {error}", note="limits are learned again")
             return {}
 
     def _write(self, learned: Learned) -> None:

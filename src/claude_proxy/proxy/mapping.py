@@ -1,4 +1,4 @@
-"""The opt-in rewrite of a request's model (`map` of `[[upstream]]`): the only change of a body that the proxy ever makes."""
+"""The opt-in rewrite of a request's model (`map` of `[[upstream]]`): the only change that the proxy makes to a request body."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Paths that come of a wrong base URL in a client: what is doubled or missing, and what the base URL should be.
+"""Paths that result from a wrong base URL in a client: what is doubled or missing, and what the base URL should be.
 
-A client appends `/v1/messages` to its base URL (some append `/messages`). A base URL with a slash, the prefix, `/v1` or the
-endpoint too much gives a path that no Anthropic API has (https://docs.anthropic.com/en/api/overview), and the 404 of an
+A client appends `/v1/messages` to its base URL (some append `/messages`). A base URL with an extra slash, prefix, `/v1` or
+endpoint gives a path that no Anthropic API has (https://docs.anthropic.com/en/api/overview), and the 404 of an
 upstream seldom says why.
 """
 
@@ -12,7 +12,7 @@ from claude_proxy.proxy.target import PREFIX
 NO_VERSION = "lacks /v1"
 _PREFIX = PREFIX.strip("/").split("/")
 _ENDPOINTS = ("messages", "models", "complete", "files", "skills")
-_BROUGHT = ("", "v1", *_PREFIX)  # what a base URL can bring along
+_BROUGHT = ("", "v1", *_PREFIX)  # parts that a base URL may contain
 
 
 def advice(path: str, base_url: str = f"http://<this proxy>{PREFIX}") -> str | None:
@@ -34,7 +34,7 @@ def advice(path: str, base_url: str = f"http://<this proxy>{PREFIX}") -> str | N
 
 
 def doubled(path: str, base_url: str) -> str | None:
-    """The same for what no API at all would serve, whoever it is from: a doubled slash, `/v1`, endpoint or prefix."""
+    """The same, only for what no API at all would serve: a doubled slash, `/v1`, endpoint or prefix."""
     return None if fault(path) in (None, NO_VERSION) else advice(path, base_url)
 
 
@@ -42,7 +42,7 @@ def fault(path: str, prefixes: int = 0) -> str | None:
     """What is doubled or missing in `path`, as the end of a sentence that begins with "The path"; None if nothing is.
 
     Args:
-        prefixes: how often the prefix may stand in it: once where `path` is a whole one.
+        prefixes: how often the prefix may occur in it: once if `path` is a whole path.
     """
     head, rest = _parts(path)
     named = [part for part in head if part]
@@ -59,13 +59,13 @@ def fault(path: str, prefixes: int = 0) -> str | None:
 
 
 def is_meant_for_api(path: str) -> bool:
-    """Whether a client that asks for `path` is looking for the API, wherever on this proxy it looks."""
+    """Whether a client that asks for `path` is looking for the API, even if outside the prefix."""
     head, rest = _parts(path)
     return "v1" in head or (bool(rest) and rest[0] in _ENDPOINTS)
 
 
 def _parts(path: str) -> tuple[list[str], list[str]]:
-    """What the client's base URL brought along, and what the client appended."""
+    """The parts from the client's base URL, and those that the client appended."""
     parts = path.split("/")[1:]
     length = next((at for at, part in enumerate(parts) if part not in _BROUGHT), len(parts))
     return parts[:length], parts[length:]

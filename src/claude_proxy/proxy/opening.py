@@ -1,4 +1,4 @@
-"""What of a response is read before its head goes on: enough to know an error when it comes as one."""
+"""How much of a response is read before its head is passed on: enough to recognise an error."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n")  # of an event
 
 
 async def opening(call: Call, response: Response, answer: Answer, first: bytes) -> bytes:
-    """The first bytes of a body that has not ended, beginning with those that have come already.
+    """Return the first bytes of a body that has not ended, beginning with `first`, which have arrived already.
 
-    A Messages stream is awaited up to its first whole event, an error up to its end, any other answer to a Messages call
-    up to its first bytes, all of them at most FIRST_EVENT_WAIT; of anything else only what has come already is taken.
+    A Messages stream is read up to its first whole event, an error up to its end, any other answer to a Messages call up to
+    its first bytes, each for at most FIRST_EVENT_WAIT. Of anything else only what has arrived already is taken.
     """
     if not (answer.guarded or answer.status >= 400 or call.request.target.kind is Kind.MESSAGES):
         return first
@@ -28,7 +28,7 @@ async def opening(call: Call, response: Response, answer: Answer, first: bytes) 
         try:
             chunk = await response.read()
         except (ConnectionLost, BadResponse):
-            break  # `response.broken` says so, and the relay meets it again behind what did come
+            break  # `response.broken` records it, and the relay meets it after the bytes that did arrive
         if chunk:
             parts.append(chunk)
     call.deadline.disarm()
@@ -36,7 +36,7 @@ async def opening(call: Call, response: Response, answer: Answer, first: bytes) 
 
 
 async def whole(call: Call, response: Response, first: bytes, limit: int) -> tuple[bytes, bool]:
-    """The body as far as it could be read, and whether that is all of it; at most about `limit` bytes are read."""
+    """Return the body as far as it could be read, and whether that is all of it. Reads at most about `limit` bytes."""
     parts, size = [first], len(first)
     while not response.finished and size <= limit:
         call.deadline.arm("silence", call.settings.stream_idle_timeout)
@@ -62,6 +62,6 @@ def _enough(call: Call, parts: list[bytes], answer: Answer) -> bool:
     so_far = b"".join(parts)
     try:
         return not is_json(so_far) and any(end in so_far for end in _ENDS)
-    except Exception as error:  # whatever it is, it is ours
+    except Exception as error:  # any of them: it is our fault, not the client's
         call.listeners.contain("opening", error)
         return True

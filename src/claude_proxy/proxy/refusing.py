@@ -1,4 +1,4 @@
-"""Our own words for a request that is not sent, because its account takes no more for now."""
+"""The error for a request that was not sent, because its account takes no more for now."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CODES = {Reason.DEADLINE: "queue_timeout", Reason.FULL: "queue_full", Reason.OU
 
 
 def no_turn(refused: Refuse, accounts: Sequence[Account], timezone: str, epoch: float) -> NoTurn:
-    """The error for a refusal of the queue.
+    """Return the error for a refusal of the queue.
 
     Args:
         accounts: those that it waited for, at least one.

@@ -1,7 +1,7 @@
-"""Moving an answer to the client: each chunk goes to the client first, then whoever looks at it sees it.
+"""Relays an answer to the client: each chunk goes to the client first, then to the reader and the tap.
 
-A chunk in the middle of a stream passes in the loop iteration that brought it (`_pass_at_once`), if the server can; only
-when the client reads slowly, at both ends and in silence, does the exchange's task wake (`run`).
+A chunk in the middle of a stream is forwarded in the event loop iteration that received it (`_pass_at_once`), if the server
+can do that. The exchange's task (`run`) wakes only for a slow client, at both ends of the stream, and in silence.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from claude_proxy.proxy.answer import Answer
 from claude_proxy.proxy.call import Call
 from claude_proxy.proxy.response import Response
 
-READ_EVERY = 12  # deltas that pass before they are looked at, together: that costs hardly more than each
-READ_AT_ONCE = 512  # bytes of a chunk that is looked at as it passes
+READ_EVERY = 12  # deltas that are parsed together, which costs hardly more than parsing one
+READ_AT_ONCE = 512  # bytes; a chunk of this size is parsed as it passes
 NEWLINE = 10
-GRACE = 1.0  # seconds for the upstream to end its answer behind the last event
-MARK = b"message_"  # in the events that say how an answer stands: start, delta with the stop reason, stop
+GRACE = 1.0  # seconds for the upstream to end its answer after the last event
+MARK = b"message_"  # in the events that change an answer's state: start, delta with the stop reason, stop
 ERROR = b"error"
 
 
 class StreamBroken(Exception):
-    """The answer cannot be brought to an honest end: it is passed on as a cut, by not completing the response."""
+    """The answer did not end properly: it is passed on as a cut, by leaving the response incomplete."""
 
 
 class Relay:
@@ -35,7 +35,7 @@ class Relay:
     Args:
         call: the running exchange.
         response: its head has gone to the client.
-        answer: what is known of the response, and who looks at its bytes.
+        answer: what is known about the response; reads its bytes.
     """
 
     def __init__(self, call: Call, response: Response, answer: Answer) -> None:
@@ -44,13 +44,13 @@ class Relay:
         self._answer = answer
         self._exchange = call.exchange
         self._write = call.reply.writer()
-        self._unread: list[bytes] = []  # passed on, not looked at yet
-        self._amid = False  # whether what was looked at last ends in the middle of an event, and perhaps of a mark
+        self._unread: list[bytes] = []  # passed on, not parsed yet
+        self._amid = False  # whether what was parsed last ends in the middle of an event, and perhaps of a mark
         self._read_every = 1 if answer.tapped else READ_EVERY
         self._now = call.loop.time
-        # When the upstream spoke last; when a ping was due last.
+        # When the upstream sent something last; when a ping was due last.
         self._heard = self._pinged = call.exchange.attempts[-1].head_at or call.loop.time()
-        self._progress = self._heard  # when it last said something that brings the answer nearer to its end
+        self._progress = self._heard  # when it last sent something that advances the answer
         self._stopped_at = math.inf  # when its last event was seen
         settings = call.settings
         self._idle = settings.stream_idle_timeout if answer.watched else math.inf
@@ -76,7 +76,7 @@ class Relay:
             self._exchange.live = None
 
     async def _next(self) -> bytes | None:
-        """The next bytes that could not pass at once; None when it is time to look at the silence."""
+        """The next bytes that could not be passed on at once; None when the silence has to be checked."""
         self._arm()
         response = self._response
         if self._write is not None and self._exchange.first_byte is not None:
@@ -86,29 +86,30 @@ class Relay:
         except (ConnectionLost, BadResponse) as error:
             self._look()
             await self._break(Outcome.CUT, "stream_cut", error.message)
-        except asyncio.CancelledError:  # the client may have left because of the silence
+        except asyncio.CancelledError:  # the client may have disconnected because of the silence
             self._hear(self._now())
             raise
         finally:
             response.passing = None
             self._look()
 
-    # -- the upstream speaks
+    # -- the upstream sends
 
     async def _pass(self, chunk: bytes) -> None:
-        """A chunk, while the task is awake."""
+        """Pass on a chunk while the task is awake."""
         if not chunk:
             return
         self._hear(self._now())
         await self._call.reply.send(chunk, more=True)
         self._see(chunk)
-        self._heard = self._now()  # from here on it is the upstream that is silent: a slow client's time does not count
+        self._heard = self._now()  # the upstream's silence begins here: a slow client's time does not count
 
     def _pass_at_once(self, chunk: bytes) -> bool:
-        """A chunk in the middle, as it arrives. False if the client reads slowly or has left: then the task takes it.
+        """Pass on a chunk in the middle of a stream as it arrives. False if the client reads slowly or has disconnected: then the
+        task takes it.
 
-        The deadline stays as it was armed; when it comes, it is seen when something was heard last. This runs for each event
-        of each stream, mostly after the processor has slept and its caches are cold: what counts is how few steps it has.
+        The deadline is not armed again; when it fires, `_heard` tells when something arrived last. This runs for each event of
+        each stream, mostly with cold CPU caches, so the number of its steps matters.
         """
         assert self._write is not None
         try:
@@ -118,7 +119,7 @@ class Relay:
             small = len(chunk) < READ_AT_ONCE and len(self._unread) < self._read_every and chunk[-1] == NEWLINE
             if not small or self._amid or MARK in chunk or ERROR in chunk:
                 self._look()
-        except Exception as error:  # what the event loop calls must not raise
+        except Exception as error:  # a callback of the event loop must not raise
             self._call.interrupt(error)
         now = self._now()
         silence = now - self._heard
@@ -128,7 +129,7 @@ class Relay:
         return True
 
     def _look(self) -> None:
-        """Look at what has passed at once."""
+        """Parse what was passed on at once."""
         if self._unread:
             passed = b"".join(self._unread)
             self._unread.clear()
@@ -136,7 +137,7 @@ class Relay:
             self._see(passed)
 
     def _see(self, chunk: bytes) -> None:
-        """Look at bytes that the client has, and note how far the answer has come with them."""
+        """Parse bytes that the client has got, and note how far the answer has come."""
         answer = self._answer
         had_said_all = answer.said_all
         answer.feed(chunk)
@@ -152,7 +153,7 @@ class Relay:
         self._heard = now
 
     def _refresh(self) -> None:
-        """Bring the exchange up to date for somebody who watches."""
+        """Bring the exchange up to date for a watcher."""
         self._look()
         self._exchange.heard_at = self._heard
         self._answer.report(self._exchange)
@@ -167,18 +168,18 @@ class Relay:
             self._call.deadline.disarm()
 
     def _due(self) -> float:
-        """When to look at the silence, should it last."""
+        """When to check the silence, if it lasts."""
         if self._stopped_at < math.inf:
             return self._stopped_at + GRACE
         due = self._dead_at()
         return min(due, max(self._heard, self._pinged) + self._ping) if self._ping else due
 
     def _dead_at(self) -> float:
-        """When the stream counts as dead. Behind a stop reason only what goes on with the answer counts as life, no pings."""
+        """When the stream counts as dead. After a stop reason only what advances the answer counts as life, not pings."""
         return (self._progress if self._answer.said_all else self._heard) + self._idle
 
     async def _silence(self) -> bool:
-        """Nothing came for a while. Returns whether that ends the answer."""
+        """Nothing has arrived for a while. Returns whether that ends the answer."""
         call, now = self._call, self._now()
         if now >= self._stopped_at + GRACE:
             await self._end(b"")
@@ -200,12 +201,12 @@ class Relay:
     # -- the end
 
     async def _end(self, last: bytes) -> None:
-        """The answer is over: a clean end stays one, complete or not (docs/facts.md, "How a stream ends")."""
+        """The answer has ended: a clean end stays a clean end, complete or not (docs/facts.md, "How a stream ends")."""
         call, answer = self._call, self._answer
         self._hear(self._now())
         answer.feed(last)
         answer.finish()
-        call.give_back()  # from here on the connection may be another exchange's
+        call.give_back()  # from here on another exchange may use the connection
         if answer.unfinished:
             message = "The upstream ended its stream before its answer was complete."
             self._exchange.outcome = Outcome.UNFINISHED
@@ -217,7 +218,7 @@ class Relay:
         await call.reply.send(last, more=False)
 
     async def _break(self, outcome: Outcome, kind: str, message: str) -> NoReturn:
-        """The answer broke off or stalled. One that had said everything is nobody's failure all the same."""
+        """The answer broke off or stalled. If the message was complete, that is not a failure."""
         exchange, answer = self._exchange, self._answer
         answer.finish()
         if answer.judged and answer.complete:

@@ -1,4 +1,4 @@
-"""Sending an exchange's response to the client, and keeping count of it."""
+"""Sends an exchange's response to the client, and counts its bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Reply:
         patience: CLIENT_WRITE_TIMEOUT in seconds.
 
     Attributes:
-        started: whether the head has gone to the client: the point of no return.
+        started: whether the head has been sent to the client: the point of no return.
     """
 
     __slots__ = ("_deadline", "_direct", "_exchange", "_patience", "_send", "started")
@@ -32,7 +32,7 @@ class Reply:
         self._patience = patience
 
     async def respond(self, status: int, headers: list[Header], body: bytes) -> None:
-        """Send a whole response; without waiting where the server can."""
+        """Send a whole response, without waiting if the server can do that."""
         if not self._respond_at_once(status, headers, body):
             await self.start(status, headers)
             await self.send(body, more=False)
@@ -49,7 +49,7 @@ class Reply:
         return True
 
     async def start(self, status: int, headers: list[Header]) -> None:
-        """Send status and headers: from here on there is no other response."""
+        """Send status and headers. After this there can be no other response."""
         self.started = True
         self._exchange.state = State.ANSWERING
         self._exchange.status = status
@@ -68,8 +68,11 @@ class Reply:
         await self._send(message)
 
     def writer(self) -> Callable[[bytes], bool] | None:
-        """What sends bytes that are not the last without waiting, where the server has it. It returns False and sends
-        nothing while the client reads slowly and after it has left; `bytes_out` is the caller's to count."""
+        """A function that sends bytes that are not the last, without waiting; None if the server has none.
+
+        It returns False and sends nothing while the client reads slowly and after it has disconnected. The caller counts
+        `bytes_out`.
+        """
         return None if self._direct is None else self._direct.write
 
     def drop(self) -> None:

@@ -1,4 +1,4 @@
-"""The client's request: its head, and what is kept of its body so that it can be read and sent again."""
+"""The client's request: its head, and what is kept of its body to be read and sent again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Shelf:
     """How many bytes of request bodies all exchanges of this process keep together.
 
     Args:
-        limit: of them; beyond it, bodies are passed on without being kept (MAX_KEPT).
+        limit: of these bytes; beyond it, bodies are forwarded without being kept (MAX_KEPT).
     """
 
     __slots__ = ("limit", "used")
@@ -32,12 +32,12 @@ class Request:
         headers: names in lower case.
         fields: the same by name, the last of several.
         checked: whether the server has refused line breaks in them (docs/serve.md says which server lets them pass).
-        shelf: what the kept bytes count against.
+        shelf: counts the kept bytes.
 
     Attributes:
         body: the parts that are kept, until the upstream answers.
         target: where it goes, once that is known.
-        withheld: names of fields that stay here.
+        withheld: names of fields that are not forwarded.
     """
 
     __slots__ = ("_kept", "_shelf", "body", "checked", "fields", "headers", "target", "withheld")
@@ -71,19 +71,19 @@ class Request:
             self._shelf.used += len(data)
 
     def whole(self) -> bytes:
-        """What is kept, as one piece."""
+        """What is kept, in one piece."""
         if len(self.body) != 1:
             self.body = [b"".join(self.body)]
         return self.body[0]
 
     def release_body(self) -> None:
-        """Let go of what was kept: the upstream has answered, or nobody will ask it any more."""
+        """Drop what was kept: the upstream has answered, or no attempt follows."""
         if self._kept:
             self.body = []
             self._shelf.used -= self._kept
             self._kept = 0
 
     def release_headers(self) -> None:
-        """Let go of the headers, except for the credentials: an error in the answer may quote them."""
+        """Drop the headers, except for the credentials, which an error in the answer may quote."""
         self.fields = {name: self.fields[name] for name in CREDENTIALS if name in self.fields}
         self.headers = []

@@ -1,4 +1,4 @@
-"""An upstream's response, as the path sees it: a connection, or a codec that stands before one."""
+"""An upstream's response, as the path sees it: a connection, or a codec in front of one."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from claude_proxy.proxy.headers import Header
 
 
 class Response(Protocol):
-    """What an attempt brings, the relay moves, and nobody else needs to know about its source.
+    """The response to an attempt, wherever it comes from.
 
     Attributes:
         status, headers: as the upstream sent them; names lower-case, order kept.
         fields: the same headers by name, the last of several.
         finished: whether the body has ended and been read.
-        broken: why the body will never end, once what did arrive has been read; None otherwise.
-        passing: called with bytes as they arrive while somebody waits in `read`; True if it took them. A source that
-            cannot do that never calls it.
+        broken: why the body cannot be completed, once what did arrive has been read; None otherwise.
+        passing: called with bytes as they arrive during a `read`; returns True if it took them. A source that cannot do
+            that never calls it.
     """
 
     status: int
@@ -32,7 +32,7 @@ class Response(Protocol):
     def broken(self) -> ProxyError | None: ...
 
     def take(self) -> bytes:
-        """The bytes of the body that are here already; does not wait."""
+        """The bytes of the body that have arrived already; does not wait."""
 
     async def read(self) -> bytes | None:
         """The next bytes of the body; b"" at its end, None after `nudge`.
@@ -42,10 +42,10 @@ class Response(Protocol):
         """
 
     def nudge(self) -> None:
-        """Wake a `read` that waits, so that its caller can look at the time."""
+        """Wake a waiting `read`, so that its caller can check the time."""
 
     def release_headers(self) -> None:
-        """The headers are not needed any more."""
+        """Drop the headers, which are no longer needed."""
 
     def abort(self) -> None:
-        """Nobody will read the rest."""
+        """Close it: the rest will not be read."""

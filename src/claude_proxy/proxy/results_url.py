@@ -1,7 +1,8 @@
 """Points a batch's `results_url` back at us.
 
-The field is absolute, and SDKs follow it as it stands: with the client's key, and past the proxy. While the proxy holds the
-upstream's credential, the client's key opens nothing there. So in that one JSON field the upstream's address becomes ours.
+The field is an absolute URL, which SDKs follow as it is: with the client's key, and past the proxy. While the proxy holds the
+upstream's credential, the upstream does not accept the client's key. So in this one JSON field our address replaces the
+upstream's.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where under the prefix a request points, and what kind of request it is."""
+"""Where below the prefix a request points, and what kind of request it is."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Target:
     Attributes:
         path: percent-encoding as it came, beginning with "/" or empty.
         path_and_query: the same with the query, as it goes upstream.
-        kind: what is asked; `POST /v1/messages` is the call that is billed and streams.
+        kind: what is asked for; `POST /v1/messages` is the call that is billed and streams.
     """
 
     path: str
@@ -34,10 +34,10 @@ class Target:
 
 
 def raw_path(scope: Scope) -> bytes:
-    """The path as it came, without the root path.
+    """The path as received, without the root path.
 
-    Only uvicorn puts its root path before `path` and `raw_path`, and before one that the front left there too: so it is
-    taken away as often as it stands there (docs/facts.md, "ASGI servers").
+    Only uvicorn puts its root path in front of `path` and `raw_path`, even if a front proxy has left it there already, so it is
+    removed as often as it occurs (docs/facts.md, "ASGI servers").
     """
     raw: bytes = scope.get("raw_path") or quote(scope["path"], safe="/%:@!$&'()*+,;=~-._").encode()
     if raw.startswith(_RAW_PREFIX):
@@ -49,7 +49,7 @@ def raw_path(scope: Scope) -> bytes:
 
 
 def below_prefix(scope: Scope) -> bytes | None:
-    """The path as it came, from the prefix on: empty or beginning with "/". None if it is not the proxied API's."""
+    """The path as received, after the prefix: empty or beginning with "/". None if it is outside the proxied API."""
     raw = raw_path(scope)
     if not raw.startswith(_RAW_PREFIX):
         return None
@@ -58,7 +58,7 @@ def below_prefix(scope: Scope) -> bytes | None:
 
 
 def is_probe(method: str, path: bytes) -> bool:
-    """Whether Claude Code asks if anybody is there (docs/facts.md, "Claude Code"): `HEAD <base>` or `HEAD <base>/api/hello`."""
+    """Whether Claude Code asks if anything listens (docs/facts.md, "Claude Code"): `HEAD <base>`, `HEAD <base>/api/hello`."""
     return method in ("HEAD", "GET") and path in (b"", b"/", b"/api/hello")
 
 
@@ -70,7 +70,7 @@ def parse(method: str, path: bytes, query: bytes) -> Target:
         path: the raw path below the prefix.
 
     Raises:
-        BadRequest: it holds what no URL may hold, or would leave the base path.
+        BadRequest: it contains what no URL may contain, or would leave the base path.
     """
     if _UNPRINTABLE.search(path) or _UNPRINTABLE.search(query) or b"#" in path:
         raise BadRequest(

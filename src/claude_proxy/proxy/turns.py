@@ -1,7 +1,7 @@
-"""The queue on the path: a request waits here for its turn, and what its attempts meet is reported back.
+"""The queue on the path: a request waits here for its turn, and the results of its attempts are reported back.
 
-`routing/queue.py` decides, without a clock or I/O; this is its clock, its timer, and the waiting. Only `POST /v1/messages` has
-turns: it is what the upstreams limit.
+`routing/queue.py` decides, without a clock or I/O; this module gives it a clock and a timer, and does the waiting. Only
+`POST /v1/messages` takes turns, because it is what the upstreams limit.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class Turn(Ticket):
     """One request in the queue.
 
     Attributes:
-        decided: what the queue has decided about it and nobody has acted on yet.
-        waiter: done once there is something in `decided`.
+        decided: the queue's decision about it, until it is acted on; None if there is none.
+        waiter: done once `decided` is set.
     """
 
     __slots__ = ("decided", "waiter")
@@ -80,7 +80,7 @@ class Turns:
     """The queue of one process.
 
     Args:
-        workers: how many processes share the accounts' limits: each takes its part of what is known at the start.
+        workers: how many processes share the accounts' limits: each begins with its part of them.
         rng: for jitter and probes.
         wall: Unix seconds.
     """
@@ -94,7 +94,7 @@ class Turns:
         self._places: dict[Ticket, int] = {}
         self._placed_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._due = 0.0  # when the timer fires; uvloop's handle for a time that has come does not tell
+        self._due = 0.0  # when the timer fires; uvloop's handle does not tell if that time has passed
 
     # -- what the path calls
 
@@ -122,14 +122,14 @@ class Turns:
         call.use(turn.candidates.accounts[turn.lane])
 
     def settle(self, call: Call, result: Result) -> bool:
-        """Report how an attempt has ended; whether there is to be another one, for which `take` waits."""
+        """Report how an attempt has ended. Returns whether to try again, which begins with `take`."""
         turn, now = call.turn, call.loop.time()
         if turn is None or turn.lease is None:
             return False
-        if result.error is not None and result.error.side == "proxy":  # nobody was asked
+        if result.error is not None and result.error.side == "proxy":  # no upstream was asked
             self._carry(self.queue.leave(turn, now), call.loop)
             return False
-        turn.can_resend = call.request.kept == call.client.size  # as far as it has been read, all of it is there
+        turn.can_resend = call.request.kept == call.client.size  # all that has been read is still there
         refusal = self._refusal(call, result)
         if refusal is not None:
             actions = self.queue.refused(turn, refusal, now)
@@ -147,10 +147,10 @@ class Turns:
         return True
 
     def end(self, call: Call) -> None:
-        """The exchange is over, however it ended: give back what it has."""
+        """The exchange has ended, in whatever way: give back its turn."""
         turn, outcome, now = call.turn, call.exchange.outcome, call.loop.time()
         assert turn is not None
-        call.turn = turn.identity = None  # they hold each other
+        call.turn = turn.identity = None  # a reference cycle otherwise
         if turn.waiter is not None:
             turn.waiter.cancel()
         if outcome in _LEFT or (turn.lease is not None and not turn.lease.headed):
@@ -160,7 +160,7 @@ class Turns:
         self._carry(actions, call.loop)
 
     def home(self, call: Call) -> Account:
-        """The account for a request that has no turn: of its session if that has one, else the first."""
+        """The account for a request that takes no turn: for count_tokens its session's, otherwise the first."""
         tiers = call.config.tiers_for(call)
         session = self.queue.sessions.find(_session(call))
         if call.request.target.kind is Kind.COUNT_TOKENS and session is not None and session.lane is not None:
@@ -171,11 +171,11 @@ class Turns:
     # -- beside the path
 
     def follow(self, config: Config, loop: asyncio.AbstractEventLoop) -> None:
-        """A reload has put `config` in force: accounts that are gone finish what they have, their waiters go elsewhere."""
+        """A reload has put `config` in force: removed accounts finish what they have, and requests that wait for them move."""
         self._choices.clear()
         for turn, call in list(self._waiting.items()):
             if turn.decided is None and any(account.removed for account in turn.candidates.accounts.values()):
-                with contextlib.suppress(NotFound):  # it is refused below, with its account
+                with contextlib.suppress(NotFound):  # it is refused below, together with its account
                     self._carry(self.queue.move(turn, self._choice(config.tiers_for(call)), loop.time()), loop)
         held = {account.id for account in config.accounts}
         upstreams = {upstream.name for upstream in config.upstreams if not upstream.accounts}
@@ -186,7 +186,7 @@ class Turns:
                 self._carry(self.queue.readmit(lane, loop.time()), loop)
 
     def close(self) -> None:
-        """No timer fires any more."""
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -197,7 +197,7 @@ class Turns:
         choice = self._choice(call.config.tiers_for(call))
         fields = call.request.fields
         only = choice.only
-        is_easy = only is not None and only.is_easy and not only.waiting  # nobody waits there: the body need not be read
+        is_easy = only is not None and only.is_easy and not only.waiting  # no request waits there, so the body need not be read
         turn = Turn(
             _session(call),
             classify(fields, lambda: None if is_easy else _shape(call)),
@@ -228,7 +228,7 @@ class Turns:
         return self.queue.lane(account.id, start=start, ceiling=ceiling, weight=account.upstream.served.weight)
 
     def _forget(self) -> None:
-        """Too many clients have come by: those of whom nothing runs or waits are forgotten."""
+        """There were too many clients: forget those without a running or waiting request."""
         self._choices.clear()
         for lane in list(self.queue.lanes.values()):
             self.queue.discard(lane)
@@ -279,14 +279,14 @@ class Turns:
         self._arm(loop)
 
     def _accounts(self, turn: Turn, refused: Refuse) -> tuple[Account, ...]:
-        """Those that a refusal of ours is about."""
+        """The accounts that a refusal of ours is about."""
         accounts = turn.candidates.accounts
         if refused.reason is Reason.OUT or turn.lane not in accounts:  # a reload may have moved it since its last attempt
             return tuple(accounts.values())
         return (accounts[turn.lane],)
 
     def _refusal(self, call: Call, result: Result) -> Refusal | None:
-        """What the queue is told of an answer that is a refusal; None if it is none, or one that says nothing of the account."""
+        """What the queue needs to know about a refusal; None for other answers and refusals that do not concern the account."""
         if result.response is None or result.answer is None:
             return None
         ruling = self._ruling(call, result)
@@ -310,13 +310,13 @@ class Turns:
                 error = _error_in(result.first, response.fields.get(b"content-encoding"), is_stream=answer.is_stream)
             provider = call.upstream.provider
             return rule(response.status, error, provider=provider, headers=response.fields, now=self._wall())
-        except Exception as failure:  # whatever it is, it is ours, and the client gets the upstream's answer
+        except Exception as failure:  # any of them: it is our fault, and the client gets the upstream's answer
             call.listeners.contain("ruling", failure)
             return None
 
 
 def _error_in(first: bytes, coding: bytes | None, *, is_stream: bool) -> ErrorBody | None:
-    """The error that an answer is; None if it has begun before the error: then it is billed, and never asked for again."""
+    """The error in an answer's first bytes; None if a message began before it: that is billed, and never asked for again."""
     if coding is not None:
         first = decompressor(coding.strip().lower()).feed(first)
     if is_stream and (b"message_start" in first or b"content_block" in first):
@@ -338,7 +338,7 @@ def _failure(result: Result) -> Event | None:
 
 
 def _session(call: Call) -> object:
-    """Whose request it is: what is to be served fairly."""
+    """Whose request it is: the queue is fair among these."""
     exchange = call.exchange
     return exchange.session or exchange.key or exchange.client
 
@@ -348,12 +348,12 @@ def _shape(call: Call) -> Shape | None:
 
 
 def _is_kept(call: Call) -> bool:
-    """Whether the whole body is there. Else the next attempt reads on, and may have to be the last one."""
+    """Whether the whole body is there. If not, the next attempt reads more of it, and may be the last one possible."""
     return call.client.done and call.request.kept == call.client.size
 
 
 def _identity(call: Call) -> tuple[object, ...]:
-    """What a request that the client sends again has in common with this one."""
+    """What this request has in common with the same one sent again by its client."""
     exchange, request = call.exchange, call.request
     digest = hashlib.blake2b(request.whole(), digest_size=16).digest()
     return (_session(call), exchange.agent, request.fields.get(b"content-length"), digest)

@@ -1,4 +1,4 @@
-"""Sending what is still to come of a request body, beside the wait for the answer."""
+"""Sends the rest of a request body while the answer is awaited."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from claude_proxy.upstream.connection import Connection
 class Upload:
     """Moves the rest of a body from the client to the upstream.
 
-    It reads ahead of the upstream by what the connection buffers (1 MiB) and then waits: memory stays flat, and a client
-    that leaves is seen as soon as ASGI tells. Whatever ends the body early ends the exchange, with one exception: if the
-    connection was stale, so that not a byte has been written, what was read is kept, and the next attempt goes on with it.
+    It reads ahead by what the connection buffers (1 MiB) and then waits, so memory stays flat and a disconnect is noticed as
+    soon as ASGI reports it. Whatever ends the body early ends the exchange, with one exception: if the connection was stale, so
+    that nothing was written, what was read is kept, and the next attempt continues with it.
     """
 
     def __init__(self, call: Call, connection: Connection, *, chunked: bool) -> None:
@@ -25,7 +25,7 @@ class Upload:
         self._patience = Deadline(call.loop, call.deadline.timers, self._expired)
 
     async def run(self) -> None:
-        """Until the body is sent, or cannot be any more. From then on the client's leaving is watched as without a body."""
+        """Run until the body is sent, or cannot be sent any more. From then on a disconnect is watched for as without a body."""
         call, connection = self._call, self._connection
         is_stale = False
         try:
@@ -44,7 +44,7 @@ class Upload:
             self._fail(error)
         finally:
             self._patience.close()
-            # The watcher throws away what comes of the body, which may be what the next attempt has to send.
+            # The watcher discards what arrives of the body, which the next attempt may have to send.
             if not is_stale and call.upload is not None:
                 call.watch_client()
 
@@ -68,7 +68,7 @@ class Upload:
             raise
 
     def _fail(self, error: Exception) -> None:
-        """The body will not be sent whole, which ends the exchange; but an answer that came early needs no more of it."""
+        """The rest of the body will not be sent, which ends the exchange; but an answer that came early does not need it."""
         call = self._call
         if isinstance(error, ClientGone) or not self._connection.status:
             call.interrupt(error)

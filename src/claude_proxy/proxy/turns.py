@@ -248,7 +248,7 @@ class Turns:
             call.exchange.queue_wait = (call.exchange.queue_wait or 0.0) + loop.time() - start
 
     def _place(self, turn: Turn, now: float) -> int | None:
-        """The place of a waiting request. All are found at once, because whoever looks at one looks at all."""
+        """The place of a waiting request. All are found at once, because a viewer of one shows all."""
         if now > self._placed_at + PLACES_KEPT or turn not in self._places:
             self._places, self._placed_at = places(self.queue, now), now
         return self._places.get(turn)

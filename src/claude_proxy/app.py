@@ -41,6 +41,7 @@ from claude_proxy.parts import (
     make_capture,
     make_charging,
     make_incidents,
+    make_kept,
     make_ledger,
     make_notifier,
     make_origins,
@@ -302,7 +303,7 @@ def site_of(app: App, known: ApiSources, beside: str | Path | None) -> Site:
         beside: as in `create_app`, for the doctor.
     """
     doctor = examination(() if beside is None else ("--app", str(beside)))
-    return Site(known, lambda: facts(app.forward.config), lambda: readiness(app), advise, doctor)
+    return Site(known, lambda: facts(app.forward.config), lambda: readiness(app), advise, doctor, make_kept(app.state.settings))
 
 
 def add_pages(app: App, site: Site, status_line: tuple[StatusSource, Door], admin: Check) -> None:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from claude_proxy.notify import Figures, Notifier, Report
     from claude_proxy.notify.advice import Advice
     from claude_proxy.protocol.providers import Provider
+    from claude_proxy.web.pages.conversation_kept import Kept
 
 log = structlog.get_logger("app")
 
@@ -170,6 +171,17 @@ def make_capture(settings: Settings, upstreams: Iterable[UpstreamSettings] = ())
             secrets=tuple(value.get_secret_value().encode() for value in values if value is not None),
         )
     )
+
+
+def make_kept(settings: Settings) -> Callable[[], Kept]:
+    """What reads stored conversations for the page; its modules are imported in the thread of the first one."""
+
+    def kept() -> Kept:
+        from claude_proxy.web.pages.conversation_kept import Kept
+
+        return Kept(settings.data_dir)
+
+    return kept
 
 
 def make_status(

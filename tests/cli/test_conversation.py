@@ -13,10 +13,11 @@ import pytest
 import typer
 
 from claude_proxy import ids
-from claude_proxy.cli.conversation import json_visible, print_conversation
+from claude_proxy.cli.conversation import print_conversation
 from claude_proxy.exchange import Failure, Outcome
 from claude_proxy.ledger.capture.options import CaptureOptions, Parcel
 from claude_proxy.ledger.capture.preparing import Preparer
+from claude_proxy.ledger.capture.repeating import json_visible
 from claude_proxy.ledger.capture.store import Opener
 from tests.ledger.capture.captured import WALL, parcel, turn
 

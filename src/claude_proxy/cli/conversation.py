@@ -9,14 +9,14 @@ import base64
 import binascii
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from claude_proxy import ids
-from claude_proxy.cleaning import is_unseen, visible
+from claude_proxy.cleaning import visible
 from claude_proxy.cli.figures import size
 from claude_proxy.cli.output import say
 from claude_proxy.ledger.answers import rfc3339
@@ -24,9 +24,9 @@ from claude_proxy.ledger.capture.images import image_type
 from claude_proxy.ledger.capture.preparing import ANSWER, WHOLE
 from claude_proxy.ledger.capture.reading import Block, Conversations, NoConversations, Transcript
 from claude_proxy.ledger.capture.redacting import Redactor
+from claude_proxy.ledger.capture.repeating import curl_command, json_visible, request_text
 
 FOLDED = 100  # most characters of a system block that are printed
-DEFAULT_URL = "http://127.0.0.1:3000/api/anthropic"
 _redact = Redactor().text
 
 
@@ -60,11 +60,10 @@ def print_conversation(exchange: str | int, data_dir: Path, *, raw: bool = False
 
 
 def _print_request(found: Transcript, *, curl: bool) -> None:
-    request = found.request
-    if request is None:
+    text = request_text(found)
+    if text is None:
         say("The request's body cannot be decoded: its content coding is not supported.", err=True)
         raise typer.Exit(1)
-    text = _redact(request.decode("utf-8", "replace"))
     typer.echo(curl_command(found, text) if curl else json_visible(text))
 
 
@@ -222,41 +221,6 @@ def _compact(value: Any) -> str:
 
 def _text(text: str) -> str:
     return visible(_redact(text), keep="\n\t")
-
-
-# -- as JSON and as a command
-
-
-def json_visible(text: str) -> str:
-    """Escape invisible and control characters as JSON does, so that the value stays the same and the terminal is safe."""
-    if text.isprintable():
-        return text
-    return "".join(_escaped(char) if char not in "\n\t" and is_unseen(char) else char for char in text)
-
-
-def _escaped(char: str) -> str:
-    return "".join(f"\\u{unit:04x}" for unit in _utf16(char))
-
-
-def _utf16(char: str) -> Iterable[int]:
-    data = char.encode("utf-16-be", "surrogatepass")
-    return (int.from_bytes(data[at : at + 2]) for at in range(0, len(data), 2))
-
-
-def curl_command(found: Transcript, body: str) -> str:
-    """Return a shell command that repeats the request. The body is its standard input, because an argument has a size limit."""
-    bearer = found.note.credential == "authorization"
-    credential = "authorization: Bearer $ANTHROPIC_AUTH_TOKEN" if bearer else "x-api-key: $ANTHROPIC_API_KEY"
-    mark = "BODY"
-    while mark in body:
-        mark += "_"
-    options = [f'-H "{credential}"', *(f"-H {_quoted(f'{name}: {value}')}" for name, value in found.note.headers)]
-    command = [f'curl -N "${{ANTHROPIC_BASE_URL:-{DEFAULT_URL}}}/v1/messages"', *options, f"--data-binary @- <<'{mark}'"]
-    return " \\\n  ".join(command) + f"\n{json_visible(body)}\n{mark}"
-
-
-def _quoted(text: str) -> str:
-    return "'" + visible(_redact(text)).replace("'", "'\\''") + "'"
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ class Advice(NamedTuple):
             kind on its own.
         final: the client cannot get through by trying again, so the first failure is worth a notice.
         until_reset: it ends at a time that the provider names.
+        of_account: one account is affected, not the upstream: another account's answer is then no recovery.
     """
 
     name: Text
@@ -39,8 +40,10 @@ class Advice(NamedTuple):
     group: str = ""
     final: bool = False
     until_reset: bool = False
+    of_account: bool = False
 
 
+ACCOUNT_OUT = "account_out"  # our own refusal while an account is out: the upstream said why, to an earlier request
 LIMIT, TROUBLE, UNREACHABLE = "limit", "trouble", "unreachable"
 _LOUDNESS = {
     Class.CONCURRENCY: (3, "traffic_light", LIMIT),
@@ -142,6 +145,44 @@ OWN = {
     "stream_cut": _BREAKS_OFF,
     "stream_unfinished": Advice(Text("answers end early", "응답이 끝나기 전에 종료됨"), WAIT, 3, "scissors", group=TROUBLE),
     "stream_idle": Advice(Text("answers fall silent", "응답이 멈춤"), WAIT, 3, "turtle", group=TROUBLE),
+    "queue_timeout": Advice(
+        Text("requests wait too long for their turn", "요청이 차례를 너무 오래 기다림"),
+        Text(
+            "More runs than the account takes at a time: run fewer agents, or add an account.",
+            "계정이 한 번에 처리하는 것보다 많이 실행 중입니다. 에이전트를 줄이거나 계정을 추가하세요.",
+        ),
+        3,
+        "traffic_light",
+        group=LIMIT,
+    ),
+    "queue_full": Advice(
+        Text("too many requests wait", "대기 중인 요청이 너무 많음"),
+        Text("Run fewer agents, or add an account.", "에이전트를 줄이거나 계정을 추가하세요."),
+        3,
+        "traffic_light",
+        group=LIMIT,
+    ),
+    ACCOUNT_OUT: Advice(
+        Text("account out of use", "계정을 사용할 수 없음"),
+        Text(
+            "Its usage is used up, or its key is refused. Wait for the reset, replace the key, or add an account.",
+            "사용량을 모두 썼거나 키가 거부되었습니다. 초기화를 기다리거나, 키를 바꾸거나, 계정을 추가하세요.",
+        ),
+        4,
+        "no_entry",
+        final=True,
+        of_account=True,
+    ),
+    "account_gone": Advice(
+        Text("account removed while requests waited for it", "대기 중에 계정이 삭제됨"),
+        Text(
+            "Its settings were changed. New requests go to the accounts that are left.",
+            "설정이 변경되었습니다. 새 요청은 남은 계정으로 전송됩니다.",
+        ),
+        3,
+        "wastebasket",
+        of_account=True,
+    ),
     "unavailable": Advice(
         Text("all connections in use", "모든 연결 사용 중"),
         Text("Raise MAX_CONNECTIONS, or run fewer clients.", "MAX_CONNECTIONS를 늘리거나 클라이언트를 줄이세요."),
@@ -257,6 +298,7 @@ def of_code(code: Code) -> Advice:
         group if code.scope == "upstream" else "",
         final=not code.retry,
         until_reset=code.class_ is Class.STOP_UNTIL,
+        of_account=code.class_ in (Class.STOP_UNTIL, Class.ACCOUNT, Class.AUTH),
     )
 
 

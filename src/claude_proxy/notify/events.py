@@ -24,6 +24,7 @@ class Answered(msgspec.Struct, frozen=True, tag=True):
         took: seconds from the request to now. An answer that was already under way when something failed proves nothing.
         head: seconds until the upstream's response head; None if not known.
         hidden: failed attempts that the client did not see.
+        account: the account that answered; "" where the upstream has only one.
     """
 
     upstream: str
@@ -32,6 +33,7 @@ class Answered(msgspec.Struct, frozen=True, tag=True):
     took: float
     head: float | None = None
     hidden: int = 0
+    account: str = ""
 
 
 class QuotaWindow(msgspec.Struct, frozen=True):

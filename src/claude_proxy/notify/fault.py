@@ -28,6 +28,7 @@ class Fault(msgspec.Struct, frozen=True):
         stated: that time as the provider wrote it, where it names no zone; `assumed` is the zone that we took.
         quoted: whether the message is the upstream's.
         ours: whether this proxy or its machine failed, not the upstream.
+        account: the account at the upstream; "" where it has only one.
     """
 
     upstream: str
@@ -42,6 +43,7 @@ class Fault(msgspec.Struct, frozen=True):
     assumed: str = ""
     quoted: bool = False
     ours: bool = False
+    account: str = ""
 
     @classmethod
     def of(cls, exchange: Exchange, failure: Failure, label: str, provider: Provider = GENERIC) -> Fault:
@@ -61,12 +63,26 @@ class Fault(msgspec.Struct, frozen=True):
             assumed="" if found is None else found.assumed,
             quoted=quoted,
             ours=failure.side == "proxy" and not quoted and not failure.kind.startswith("http_"),
+            account=account_of(exchange),
         )
 
     @property
     def key(self) -> str:
         """Names the incident that this failure belongs to."""
-        return f"{self.upstream}\n{self.about.group or self.word}"
+        key = f"{self.upstream}\n{self.about.group or self.word}"
+        return f"{key}\n{self.account}" if self.about.of_account and self.account else key
+
+    def is_about(self, upstream: str, account: str) -> bool:
+        """Whether what an account answers says something about this failure."""
+        if self.about.of_account and self.account != account:
+            return False
+        return self.upstream in (upstream, "")
+
+
+def account_of(exchange: Exchange) -> str:
+    """The account of an exchange, for notices: "" for the only one of an upstream."""
+    account = plain(exchange.account, 60)
+    return "" if account == "default" else account
 
 
 def condition(word: str, message: str, *, upstream: str = "", label: str = "") -> Fault:

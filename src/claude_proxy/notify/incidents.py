@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from claude_proxy.notify.advice import UNREACHABLE
+from claude_proxy.notify.advice import ACCOUNT_OUT, UNREACHABLE
 from claude_proxy.notify.desk import Draft, Kind
 from claude_proxy.notify.fault import Fault, condition
 from claude_proxy.notify.incident import GOOD, HOLD, QUIET, End, Incident, Stage, sequence_of
@@ -76,12 +76,16 @@ class Incidents:
         """Another notice has told what an incident would tell, and tells its end too."""
         self.open[key].inhibited = True
 
-    def answered(self, upstream: str, model: str, began: float, now: float) -> list[Draft]:
+    def cause_of(self, fault: Fault) -> Incident | None:
+        """The open incident that tells why an account is out."""
+        known = [one for one in self.open.values() if one.last.about.of_account and one.last.word != ACCOUNT_OUT]
+        return next((one for one in known if one.last.is_about(fault.upstream, fault.account)), None)
+
+    def answered(self, upstream: str, model: str, began: float, now: float, account: str = "") -> list[Draft]:
         """A client got a good answer from an upstream."""
         drafts = self.network_works(now)
         for incident in [*self.open.values()]:
-            concerned = incident.last.upstream in (upstream, "")
-            if concerned and incident.answered(model, began) and now >= self._calm_at(incident):
+            if incident.last.is_about(upstream, account) and incident.answered(model, began) and now >= self._calm_at(incident):
                 drafts += self._close(incident, End.WORKS, now)
         return drafts
 

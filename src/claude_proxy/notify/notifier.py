@@ -39,7 +39,7 @@ from claude_proxy.notify.events import (
     Tick,
     Withdraw,
 )
-from claude_proxy.notify.fault import Fault, condition, harms, went_well
+from claude_proxy.notify.fault import Fault, account_of, condition, harms, went_well
 from claude_proxy.notify.health import Health, space_of
 from claude_proxy.notify.keeping import FORMAT, Keeper, Kept
 from claude_proxy.notify.notice import REDACTED, Notice, plain, scrub
@@ -340,9 +340,9 @@ class Notifier(Listener):
         attempts = exchange.attempts
         last = attempts[-1] if attempts else None
         head = None if last is None or last.head_at is None else last.head_at - last.started
-        hidden = sum(attempt.failure is not None for attempt in attempts[:-1]) if len(attempts) > 1 else 0
-        upstream = exchange.upstream
-        return Answered(upstream, self._label(upstream), plain(exchange.model), exchange.duration, head, hidden)
+        hidden = max(len(attempts) - 1, 0)  # whatever came before the last one was a failure or a refusal
+        upstream, label = exchange.upstream, self._label(exchange.upstream)
+        return Answered(upstream, label, plain(exchange.model), exchange.duration, head, hidden, account_of(exchange))
 
     def _clean(self, text: str) -> str:
         for secret in sorted(filter(None, self._secrets), key=len, reverse=True):

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from claude_proxy.notify.advice import ACCOUNT_OUT
 from claude_proxy.notify.desk import Desk, DeskState, Draft, Kind, QuietHours, minutes_of, next_time
 from claude_proxy.notify.events import (
     Action,
@@ -193,6 +194,8 @@ class Rules:
                 return []
 
     def _failed(self, fault: Fault, now: float) -> list[Draft]:
+        if fault.word == ACCOUNT_OUT and (cause := self._incidents.cause_of(fault)) is not None:
+            fault = msgspec.structs.replace(cause.last, model=fault.model)  # the same once more, in our words
         begins = fault.key not in self._incidents.open
         drafts = self._incidents.failed(fault, now)
         if begins and fault.about.until_reset and self._quotas.used_up(fault.upstream, fault.reset_at):
@@ -208,7 +211,9 @@ class Rules:
         if self._ntfy_down:
             self._ntfy_down = False
             actions.append(Hurry())
-        drafts = self._incidents.answered(event.upstream, event.model, now - event.took, now) if self._incidents.open else []
+        drafts: list[Draft] = []
+        if self._incidents.open:
+            drafts = self._incidents.answered(event.upstream, event.model, now - event.took, now, event.account)
         if event.head is not None:
             latency, _ = self._latencies.setdefault(event.upstream, (Latency(), event.label))
             latency.add(event.head, now)

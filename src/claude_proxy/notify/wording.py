@@ -199,7 +199,7 @@ class Wording:
     def _where(self, incident: Incident) -> str:
         fault = incident.last
         parts = (
-            self._say.upstream.format(name=fault.upstream or "default") if not fault.ours else "",
+            self._say.upstream.format(name=place(fault)) if not fault.ours else "",
             self._say.model.format(name=fault.model) if fault.model else "",
             self._say.status.format(code=fault.status) if fault.status else "",
             f"{datetime.fromtimestamp(self._wall(incident.failed_at), self._zone):%H:%M %Z}",
@@ -209,6 +209,12 @@ class Wording:
 
     def _window(self, name: str) -> str:
         return self._say.windows.get(name, name)
+
+
+def place(fault: Fault) -> str:
+    """The upstream, and the account where that matters: `zai/work`."""
+    upstream = fault.upstream or "default"
+    return f"{upstream}/{fault.account}" if fault.about.of_account and fault.account else upstream
 
 
 def who(fault: Fault) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from claude_proxy.cleaning import clean
 from claude_proxy.exchange import Exchange, Kind, Tap
 from claude_proxy.protocol.decoding import Decompressor, decompressor
+from claude_proxy.protocol.judge import NO_HEADERS
 from claude_proxy.protocol.usage import ErrorBody, Reading, StreamReader, reader_of
 from claude_proxy.proxy.target import Target
 
@@ -21,6 +22,7 @@ class Answer:
         contain: told of a fault of the reader.
 
     Attributes:
+        fields: the header fields of an error, by which some providers tell errors apart; of other answers none.
         is_stream: whether it is labelled `text/event-stream`.
         judged: a 2xx Messages stream, compressed or not: what is watched for its end.
         endable: judged, and of no fixed length, so that it may end when it has said everything.
@@ -31,7 +33,7 @@ class Answer:
 
     __slots__ = (
         "_contain", "_decompressor", "_reader", "_tap", "_unread",
-        "endable", "guarded", "is_stream", "judged", "pingable", "status", "watched",
+        "endable", "fields", "guarded", "is_stream", "judged", "pingable", "status", "watched",
     )  # fmt: skip
 
     def __init__(
@@ -43,6 +45,7 @@ class Answer:
         messages = target.kind is Kind.MESSAGES
         readable = messages or target.kind is Kind.COUNT_TOKENS or status >= 400
         self.status = status
+        self.fields = fields if status >= 400 else NO_HEADERS
         self.is_stream = kind.startswith(b"text/event-stream")
         self.judged = self.is_stream and messages and status < 300
         self.guarded = self.judged and not encoded

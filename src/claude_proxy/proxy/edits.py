@@ -76,7 +76,8 @@ def _hints(response: Response, body: bytes, provider: Provider) -> list[h.Header
     fields = response.fields
     if b"x-should-retry" in fields or b"retry-after" in fields or b"content-encoding" in fields:
         return []
-    hint = retry_hint(judge(response.status, read_answer(body).error, provider=provider, credential_held=False))
+    error = read_answer(body).error
+    hint = retry_hint(judge(response.status, error, provider=provider, credential_held=False, headers=fields))
     return [] if hint is None else [(b"x-should-retry", b"true" if hint else b"false")]
 
 

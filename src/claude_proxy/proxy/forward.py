@@ -299,6 +299,7 @@ class Forward:
                 provider=call.upstream.provider,
                 credential_held=call.account.held,
                 secrets=secrets(call),
+                headers=answer.fields,
             )
 
 

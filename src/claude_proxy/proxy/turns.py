@@ -111,7 +111,9 @@ class Turns:
             await self._wait(call, turn)
         decided, turn.decided = turn.decided, None
         if isinstance(decided, Refuse):
-            raise no_turn(decided, self._accounts(turn, decided), call.settings.timezone, self._wall() - call.loop.time())
+            accounts = self._accounts(turn, decided)
+            call.exchange.upstream, call.exchange.account = accounts[0].upstream.name, accounts[0].name
+            raise no_turn(decided, accounts, call.settings.timezone, self._wall() - call.loop.time())
         assert turn.lane is not None
         call.use(turn.candidates.accounts[turn.lane])
 

@@ -1,8 +1,8 @@
 """The retry table: what follows an attempt. Pure.
 
-`POST /v1/messages` is billed, so the proxy retries only what cannot have reached the upstream: a pooled connection that was
-found closed before anything was written (RFC 9112 section 9.3.1). All other retries are left to the client, which has its
-own retry loop; two loops would multiply the requests (docs/facts.md, "Retries").
+`POST /v1/messages` is billed, so this table retries only what cannot have reached the upstream: a pooled connection that was
+found closed before anything was written (RFC 9112 section 9.3.1). What else may be sent again is decided with the queue
+(plan.py); the rest is left to the client, which has its own retry loop (docs/facts.md, "Retries").
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from tests.web.pages.site import call
 
 pytestmark = pytest.mark.system
 
-VIEWS = ("/", "/upstreams", "/settings")
+VIEWS = ("/", "/sessions", "/sessions/session-1", "/upstreams", "/settings")
 ROWS = "[...document.querySelectorAll('#running-rows tr')].map((row) => row.id)"
 TOO_WIDE = """
 [...document.querySelectorAll('main *')]

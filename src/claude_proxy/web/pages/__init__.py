@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from starlette.routing import Route
 
-from claude_proxy.web.pages import exchange, now, search, sessions, settings, upstreams
+from claude_proxy.web.pages import conversation, exchange, now, search, sessions, settings, upstreams, usage
 from claude_proxy.web.pages.answering import endpoint
+from claude_proxy.web.pages.conversation_files import PATH as CONVERSATION
+from claude_proxy.web.pages.conversation_files import files
 from claude_proxy.web.pages.hub import Hub
 from claude_proxy.web.pages.pulse import Pulse
 from claude_proxy.web.pages.stream import stream
@@ -35,6 +37,9 @@ VIEWS = (
     View("upstreams", "/upstreams", upstreams.show),
     View("settings", "/settings", settings.show),
     View("", "/search", search.show),
+    View("usage", "/usage", usage.show),
+    View("", CONVERSATION, conversation.show),
+    View("", f"{CONVERSATION}/parts/{{part}}", conversation.part),
 )
 
 
@@ -66,5 +71,5 @@ def install_pages(app: FastAPI, site: Site, admin: Check, workers: Workers) -> C
     routes = [Route(view.path, endpoint(view, site, admin), name=f"page {view.path}") for view in VIEWS]
     doctor = endpoint(View("settings", "/settings/doctor", settings.examine), site, admin)
     routes.append(Route("/settings/doctor", doctor, methods=["POST"], name="page /settings/doctor"))
-    app.router.routes.extend([*routes, stream(hub, admin), trouble(site, admin)])
+    app.router.routes.extend([*routes, *files(site, admin), stream(hub, admin), trouble(site, admin)])
     return endpoint(View("now", "/", now.view(pulse, workers.look)), site, admin)

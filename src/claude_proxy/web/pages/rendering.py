@@ -54,6 +54,7 @@ def _made(language: Language) -> Environment:
     made.filters |= {
         "compact": partial(formats.compact, language=language),
         "count": formats.count,
+        "dollars": formats.dollars,
         "duration": partial(formats.duration, language=language),
         "path": lambda value: quote(str(value), safe=""),
         "round_off": formats.round_off,

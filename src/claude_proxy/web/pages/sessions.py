@@ -7,6 +7,7 @@ from urllib.parse import quote, urlencode
 
 from claude_proxy.errors import NotFound
 from claude_proxy.ledger.queries import Books
+from claude_proxy.ledger.sessions import LOOKED_AT, Story
 from claude_proxy.web.pages.agents import tree
 from claude_proxy.web.pages.timeline import stretches
 from claude_proxy.web.pages.visit import Page, Visit
@@ -46,6 +47,7 @@ async def one(visit: Visit) -> Page:
         "session": session,
         "agents": tree(session["agents"], story.parents),
         "story": story,
+        "looked_at": LOOKED_AT,
         "stretches": stretches(page["items"]),
         "shown": len(page["items"]),
         "next": page["next"],
@@ -59,7 +61,7 @@ async def one(visit: Visit) -> Page:
     return Page("session.html", session["project"] or name, context)
 
 
-def _session(books: Books, name: str, agent: str | None, before: str | None) -> tuple[Item, Any, Item] | None:
+def _session(books: Books, name: str, agent: str | None, before: str | None) -> tuple[Item, Story, Item] | None:
     session = books.session(name)
     if session is None:
         return None

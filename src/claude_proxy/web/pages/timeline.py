@@ -115,10 +115,8 @@ def phases(item: Item) -> list[tuple[str, int, int]]:
     found = [("queue", 0, queue)]
     if not item["failed"]:
         found += [("wait", queue, byte), ("stream", byte, total)]
-    elif head is None:
+    elif head is None or item["status"] >= 400:
         found.append(("failed", queue, total))
-    elif item["status"] >= 400:
-        found += [("wait", queue, byte), ("failed", byte, total)]
     else:  # the answer had begun, and its end is what failed
         found += [("wait", queue, byte), ("stream", byte, total), ("failed", total, total)]
     return [part for part in found if part[2] > part[1] or part[0] in SEEN]

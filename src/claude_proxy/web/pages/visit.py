@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from claude_proxy.protocol.providers import Provider
     from claude_proxy.web.api.asking import Asked, Sources
     from claude_proxy.web.facts import PageFacts
+    from claude_proxy.web.pages.conversation_kept import Kept
 
 COOKIE = "claude_proxy_language"
 
@@ -35,6 +36,7 @@ class Site:
         ready: whether new requests are accepted, and why not.
         advise: what a failure at a provider means and what to do.
         examine: what `claude-proxy doctor` finds, as its `--json` lists it.
+        kept: the stored conversations; called in a thread.
     """
 
     sources: Sources
@@ -42,6 +44,7 @@ class Site:
     ready: Callable[[], tuple[bool, str]]
     advise: Callable[[Failure, Provider], Advice]
     examine: Callable[[], Awaitable[list[dict[str, Any]]]] | None = None
+    kept: Callable[[], Kept] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,6 +172,10 @@
     action();
   });
 
+  // Usage counts in the viewer's days: its link names their time zone.
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  for (const link of all('[data-view="usage"]')) link.search = zone ? `?timezone=${encodeURIComponent(zone)}` : "";
+
   // Trouble shows in the title and the icon, also of a background tab, where the event stream rests.
   const icon = document.querySelector("link[rel=icon]");
   const calm = { title: document.title, icon: icon.href };
@@ -200,5 +204,5 @@
   setInterval(look, 30_000);
   document.addEventListener("visibilitychange", () => document.hidden || look());
 
-  globalThis.claudeProxy = { ahead, home, language, localise, look, say };
+  globalThis.claudeProxy = { ahead, copy, home, language, localise, look, say };
 })();

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from claude_proxy.web.texts import connect, exchange, now, sessions, settings, shell, upstreams
+from claude_proxy.web.texts import connect, conversation, exchange, now, sessions, settings, shell, upstreams, usage
 
 if TYPE_CHECKING:
     from claude_proxy.web.negotiation import Language
@@ -21,11 +21,13 @@ Pair = tuple[str, str]
 CATALOGUES: Mapping[str, Mapping[str, Pair]] = {
     "connect": connect.TEXTS,
     "exchange": exchange.TEXTS,
+    "conversation": conversation.TEXTS,
     "now": now.TEXTS,
     "sessions": sessions.TEXTS,
     "settings": settings.TEXTS,
     "shell": shell.TEXTS,
     "upstreams": upstreams.TEXTS,
+    "usage": usage.TEXTS,
 }
 
 

@@ -67,7 +67,7 @@ class Upstream:
 
 
 async def fail_in_turn(upstreams: list[Upstream], troubles: tuple[str, ...], dice: random.Random, seconds: float) -> None:
-    """Change once a second who is in trouble, and in which; who is to be well next is so before the others fall ill."""
+    """Change once a second who is in trouble, and in which; the next healthy one is well before the others fail."""
     end = asyncio.get_running_loop().time() + seconds
     while asyncio.get_running_loop().time() < end:
         well = dice.choice(upstreams)

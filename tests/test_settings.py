@@ -57,6 +57,8 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "ping_interval": ("0", "0", 0.0),
     "stream_cut": ("error-event", '"error-event"', "error-event"),
     "stream_unfinished": ("cut", '"cut"', "cut"),
+    "queue": ("off", "false", False),
+    "queue_wait": ("30", "30", 30.0),
     "keepalive_expiry": ("8", "8", 8.0),
     "max_connections": ("9", "9", 9),
     "upstream_ca_file": (PEM, f'"{PEM}"', Path(PEM)),  # in TOML from the folder of the file

@@ -153,6 +153,8 @@ class ConnectFailed(UpstreamError):
 class Untrusted(ConnectFailed):
     """502: the upstream's certificate is not trusted; another try would fail the same way."""
 
+    code = "tls_failed"
+
 
 class ConnectionLost(UpstreamError):
     """502: the upstream closed the connection before it answered."""
@@ -205,7 +207,7 @@ class NoTurn(UpstreamError):
     type = "rate_limit_error"
     code = "no_turn"
 
-    def __init__(self, message: str, *, code: str, should_retry: bool | None = None, retry_after: int | None = None) -> None:
+    def __init__(self, message: str, *, code: str | None = None, should_retry: bool | None = None, retry_after: int | None = None) -> None:
         super().__init__(message, code=code)
         self.should_retry = should_retry
         self.retry_after = retry_after

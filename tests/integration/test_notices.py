@@ -32,7 +32,7 @@ KINDS_OF_WINDOWS = (("5h", Meter.CREDITS), ("month", Meter.TOOL_CALLS), ("week",
 
 def environ(ntfy: FakeNtfy | None, **more: str) -> dict[str, str]:
     notices = {} if ntfy is None else {"NTFY_TOPIC": "t", "NTFY_SERVER": ntfy.url}
-    return {"LEDGER": "on", "UPSTREAM_API_KEY": "sk-held-key", **notices, **more}
+    return {"LEDGER": "on", "QUEUE": "off", "UPSTREAM_API_KEY": "sk-held-key", **notices, **more}
 
 
 async def incidents(process: Served) -> list[dict[str, Any]]:

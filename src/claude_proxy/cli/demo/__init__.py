@@ -28,7 +28,7 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Keep running, to try it with your own client.")] = False,
     port: Annotated[int, typer.Option(metavar="PORT", help="Port of the demo's proxy. Default: a free port.")] = 0,
 ) -> None:
-    """Show the proxy at work: streaming, usage, an overload that the client retries, a cancel.
+    """Show the proxy at work: streaming, usage, an overload that the proxy waits out, a cancel.
 
     Everything runs on this machine, without a key. It takes about ten seconds and leaves no files behind.
     """

@@ -81,7 +81,7 @@ def list_scripts(as_json: bool) -> None:
         write_json(titles)
         return
     for name, title in titles.items():
-        typer.echo(f"{name:<8}  {title}")
+        say(f"{name:<8}  {title}")
 
 
 def model_for(adapted: Adapted) -> str:

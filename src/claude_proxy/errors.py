@@ -207,7 +207,9 @@ class NoTurn(UpstreamError):
     type = "rate_limit_error"
     code = "no_turn"
 
-    def __init__(self, message: str, *, code: str | None = None, should_retry: bool | None = None, retry_after: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, code: str | None = None, should_retry: bool | None = None, retry_after: int | None = None
+    ) -> None:
         super().__init__(message, code=code)
         self.should_retry = should_retry
         self.retry_after = retry_after

@@ -130,7 +130,7 @@ async def test_what_the_quota_poll_hears_is_told(simulator: Simulator, tmp_path:
         notifier = make_notifier(settings)
         assert notifier is not None
         await notifier.start()
-        poll = make_quota_poll(settings, (make_upstream(settings),), None, notifier)
+        poll = make_quota_poll(settings, (make_upstream(settings),), None, notifier=notifier)
         assert poll is not None
         poll._keep(Sample(0, "default", None, tuple(windows)))
         await notifier.aclose()

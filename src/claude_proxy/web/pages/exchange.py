@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from claude_proxy import ids
 from claude_proxy.errors import NotFound
-from claude_proxy.ledger.queries import Books
 from claude_proxy.protocol.providers import find_at
 from claude_proxy.web.pages import explaining
 from claude_proxy.web.pages.ladder import ladder
 from claude_proxy.web.pages.timeline import bar, began
 from claude_proxy.web.pages.visit import Page, Visit
+
+if TYPE_CHECKING:
+    from claude_proxy.ledger.queries import Books
 
 LOOK_AGAIN = "2"  # seconds after which the page of a running exchange is loaded again
 Item = dict[str, Any]

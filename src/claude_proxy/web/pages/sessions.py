@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from claude_proxy.errors import NotFound
-from claude_proxy.ledger.queries import Books
 from claude_proxy.ledger.sessions import LOOKED_AT, Story
 from claude_proxy.web.pages.agents import tree
 from claude_proxy.web.pages.timeline import stretches
 from claude_proxy.web.pages.visit import Page, Visit
+
+if TYPE_CHECKING:
+    from claude_proxy.ledger.queries import Books
 
 SESSIONS = 50
 EXCHANGES = 100

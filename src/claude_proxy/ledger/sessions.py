@@ -24,12 +24,14 @@ class Story(NamedTuple):
             {"verdict", "area", "count", "lost_tokens", "lost_usd"}.
         turns: answers of the main conversation that ended the model's turn.
         whole: whether all its exchanges were looked at.
+        looked_at: how many are looked at, at most.
     """
 
     parents: dict[str, str | None]
     breaks: list[dict[str, Any]]
     turns: int
     whole: bool
+    looked_at: int = LOOKED_AT
 
 
 def story(connection: Connection, session: int | None) -> Story:

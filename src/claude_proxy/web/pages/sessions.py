@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from claude_proxy.errors import NotFound
-from claude_proxy.ledger.sessions import LOOKED_AT, Story
 from claude_proxy.web.pages.agents import tree
 from claude_proxy.web.pages.timeline import stretches
 from claude_proxy.web.pages.visit import Page, Visit
 
 if TYPE_CHECKING:
     from claude_proxy.ledger.queries import Books
+    from claude_proxy.ledger.sessions import Story
 
 SESSIONS = 50
 EXCHANGES = 100
@@ -49,7 +49,7 @@ async def one(visit: Visit) -> Page:
         "session": session,
         "agents": tree(session["agents"], story.parents),
         "story": story,
-        "looked_at": LOOKED_AT,
+        "looked_at": story.looked_at,
         "stretches": stretches(page["items"]),
         "shown": len(page["items"]),
         "next": page["next"],

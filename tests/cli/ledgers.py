@@ -32,7 +32,10 @@ def fill(folder: Path, *entries: Any) -> list[str]:
 def a_day(folder: Path) -> list[str]:
     """Exchanges of every kind around 2026-09-21 14:13 UTC."""
     failure = Failure("upstream", "rate_limit_error", "Too many concurrent requests", "1302")
-    attempts = [Attempt("default", 50.0, status=429, head_at=50.4, failure=failure), Attempt("default", 51.0, reused=True, head_at=51.5, status=200)]
+    attempts = [
+        Attempt("default", 50.0, status=429, head_at=50.4, failure=failure),
+        Attempt("default", 51.0, reused=True, head_at=51.5, status=200),
+    ]
     old = entry(NOW - 30 * HOUR, charge=Charge(2 * DOLLAR, 5_500_000, "zai/glm-5.3.abc"), session="old")
     old.record = msgspec.structs.replace(old.record, project="tools")
     return fill(

@@ -109,7 +109,7 @@ class Reloader:
         except ProxyError as error:
             log.warning("settings_refused", problem=error.message, note="the settings in force stay as they are")
             return
-        except Exception:
+        except Exception:  # a fault of ours must not end the watch: the settings in force stay
             log.exception("settings_refused", note="the settings in force stay as they are")
             return
         self._seen = {path: self._seen.get(path) or state_of((path,))[path] for path in loaded.watched}

@@ -91,7 +91,7 @@ def test_a_story_says_who_called_whom_and_how_many_turns_ended(place: Place, boo
     found = books.story("session-1")
     assert found.parents == {"a": None, "b": "a"}
     assert (found.turns, found.whole) == (1, True)
-    assert books.story("nobody")[:4] == ({}, [], 0, True)
+    assert books.story("nobody") == ({}, [], 0, True, sessions.LOOKED_AT)
 
 
 def test_a_story_adds_up_what_broke_the_cache(place: Place, books: Books) -> None:

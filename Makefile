@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-export PYTHONDONTWRITEBYTECODE := 1
+unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes
 
 .DEFAULT_GOAL := help
 .PHONY: help run demo test check format bench matrix cluster prices lock clean
@@ -64,4 +64,5 @@ lock: ## update uv.lock and the exported requirements files (needs uv)
 	uv export --frozen --no-dev --no-emit-project --no-annotate --no-header -q --extra gunicorn --extra hypercorn -o deploy/docker/requirements-servers.txt
 
 clean: ## remove everything these targets created
+	find src tests benchmarks tools -name __pycache__ -prune -exec rm -rf {} +
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*

@@ -1,13 +1,18 @@
 """What all tests share: the event loop they run on, and a simulator."""
 
 from collections.abc import AsyncIterator, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import structlog
 
 from claude_proxy.simulator import Simulator
+
+# Each httpx client would load the certificate store again, for 24 ms.
+httpx._transports.default.create_ssl_context = cache(httpx._transports.default.create_ssl_context)
 
 
 @pytest.fixture(scope="session", params=[("asyncio", {"use_uvloop": True})], ids=["uvloop"])

@@ -156,8 +156,8 @@ assert type(proxy.app).__name__ == "App"
 print(seen)
 """
     environ = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
-    environ |= {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "NTFY_TOPIC": "topic"}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, env=environ, check=False)
+    environ |= {"PYTHONPATH": str(ROOT), "NTFY_TOPIC": "topic"}
+    done = subprocess.run([sys.executable, "-Bc", program], capture_output=True, text=True, timeout=60, env=environ, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
 
 

@@ -90,7 +90,7 @@ print(json.dumps({
 def test_a_new_provider_is_one_new_file(tmp_path: Path) -> None:
     shutil.copytree(SRC, tmp_path / "claude_proxy", ignore=shutil.ignore_patterns("__pycache__", "vendor"))
     (tmp_path / "claude_proxy/protocol/providers/acme.py").write_text(NEW_FILE, encoding="utf-8")
-    environ = {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1", "PATH": os.environ["PATH"]}
+    environ = {"PYTHONPATH": str(tmp_path), "PATH": os.environ["PATH"]}
     done = subprocess.run(
         [sys.executable, "-c", READERS], env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )

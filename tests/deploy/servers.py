@@ -122,7 +122,6 @@ def environment(folder: Path, base_url: str, settings: dict[str, str]) -> dict[s
     return {
         "PATH": f"{BIN}:{os.environ['PATH']}",
         "HOME": str(folder),
-        "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONPATH": str(ROOT / "src"),
         "DATA_DIR": str(folder / "data"),
         "LOG_FORMAT": "json",

@@ -254,7 +254,7 @@ class Prometheus:
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
-    own = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(ROOT / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    own = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(ROOT / "src")}
     return own | {"DATA_DIR": str(folder / "data"), "LOG_FORMAT": "json"} | more
 
 

@@ -49,7 +49,6 @@ def environment(folder: Path, **changes: str) -> dict[str, str]:
         "PATH": f"{BIN}:{os.environ['PATH']}",
         "HOME": str(folder),
         "PYTHONPATH": str(ROOT / "src"),
-        "PYTHONDONTWRITEBYTECODE": "1",
         "DATA_DIR": str(folder / "data"),
         "NO_PROXY": "127.0.0.1,localhost",
         **changes,

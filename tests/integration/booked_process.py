@@ -94,7 +94,7 @@ async def booked_process(
     """
     port = free_port()
     settings = {
-        "PATH": os.environ["PATH"], "HOME": str(place.folder), "PYTHONPATH": f"{SOURCE}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1",
+        "PATH": os.environ["PATH"], "HOME": str(place.folder), "PYTHONPATH": f"{SOURCE}:{ROOT}",
         "BASE_URL": base_url, "DATA_DIR": str(place.folder), "LOG_FORMAT": "json", "LOG_LEVEL": "warning", **environ,
     }  # fmt: skip
     if place.url is not None:

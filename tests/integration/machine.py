@@ -80,7 +80,7 @@ async def started(
         *through, *COMMAND,
         cwd=folder,
         env={
-            "PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(SOURCE), "PYTHONDONTWRITEBYTECODE": "1",
+            "PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(SOURCE),
             "DATA_DIR": str(folder), "LOG_FORMAT": "json", "BASE_URL": base_url, "PORT": "0", **environ,
         },
         stdin=asyncio.subprocess.DEVNULL,

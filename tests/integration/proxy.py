@@ -120,6 +120,8 @@ async def running_proxy(
         app = create_app(read().settings, listeners=[recorder, *listeners])
     else:
         app = create_app(read(), listeners=[recorder, *listeners], read=read)
+    if (ledger := getattr(app.state, "ledger", None)) is not None:
+        ledger.writer.delay = 0.02  # readers of the books need not wait for a batch to fill
     if prepare is not None:
         prepare(app)
     sock = sock or socket.create_server(("127.0.0.1", 0))

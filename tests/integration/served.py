@@ -49,7 +49,7 @@ async def served(base_url: str, folder: Path, *, returncode: int = 0, **environ:
         sys.executable, "-P", "-m", "claude_proxy", "serve", "--port", "0",
         cwd=folder,
         env={
-            "PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(SOURCE), "PYTHONDONTWRITEBYTECODE": "1",
+            "PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(SOURCE),
             "DATA_DIR": str(folder), "LOG_FORMAT": "json", "LEDGER": "off", "BASE_URL": base_url, **environ,
         },
         stderr=asyncio.subprocess.PIPE,

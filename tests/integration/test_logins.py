@@ -280,7 +280,7 @@ async def process(folder: Path, **environ: str) -> AsyncIterator[tuple[asyncio.s
         sys.executable, "-P", "-m", "claude_proxy", "serve", "--port", "0",
         cwd=folder,
         env={
-            "PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(SOURCE), "PYTHONDONTWRITEBYTECODE": "1",
+            "PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(SOURCE),
             "LOG_FORMAT": "json", "LEDGER": "off", "DATA_DIR": str(folder / "data"), **environ,
         },
         stderr=asyncio.subprocess.PIPE,
@@ -374,7 +374,7 @@ async def test_the_command_makes_a_link_that_the_running_proxy_accepts(tmp_path:
         command = await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-m", "claude_proxy", "login", "--data-dir", str(tmp_path / "data"),
             cwd=tmp_path,
-            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(SOURCE), "PYTHONDONTWRITEBYTECODE": "1"},
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(SOURCE)},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip

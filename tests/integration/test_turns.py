@@ -301,14 +301,17 @@ async def test_other_calls_do_not_wait(simulator: Simulator, tmp_path: Path) -> 
 async def test_what_was_learned_survives_a_restart(simulator: Simulator, tmp_path: Path, damage: bytes | None) -> None:
     """Nothing is known of this upstream's limit at the first start. A damaged file costs the same refusals once more."""
     simulator.scenario = limited(1, good=lambda _: Scenario("text", pace=0.01))
-    refused, file = [], tmp_path / "limits.json"
+    early, seen, file = [], 0, tmp_path / "limits.json"
     for _ in range(2):
         async with served(simulator.base_url, tmp_path) as process:
             asking = [ask(process.port, "POST", MESSAGES, [JSON], body(text=f"call {n}")) for n in range(4)]
             assert {reply.status for reply in await asyncio.gather(*asking)} == {200}
-        refused.append(statuses(simulator).count(429))
+        first, *others = simulator.requests[seen:]
+        assert first.ended_at is not None
+        early.append(sum(one.received_at < first.ended_at for one in others))
+        seen = len(simulator.requests)
         assert b'"limit":1' in await asyncio.to_thread(file.read_bytes)
         if damage is not None:
             await asyncio.to_thread(file.write_bytes, damage)
-    assert refused[0] > 0
-    assert (refused[1] > refused[0]) is (damage is not None)
+    assert early[0] >= 3
+    assert (early[1] >= 3) is (damage is not None)  # else at most one: the upstream may give the slot back late

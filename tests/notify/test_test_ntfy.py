@@ -16,7 +16,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 
 async def run(tmp_path: Path, *arguments: str, **environ: str) -> tuple[int | None, str, str]:
     """Exit code, output and errors of the command in an empty directory."""
-    clean = {"PATH": str(tmp_path), "HOME": str(tmp_path), "PYTHONPATH": str(SOURCE), "PYTHONDONTWRITEBYTECODE": "1"}
+    clean = {"PATH": str(tmp_path), "HOME": str(tmp_path), "PYTHONPATH": str(SOURCE)}
     if "COVERAGE_PROCESS_START" in os.environ:
         clean["COVERAGE_PROCESS_START"] = os.environ["COVERAGE_PROCESS_START"]
     program = "from claude_proxy.cli import main; main()"

@@ -81,7 +81,7 @@ async def serving(name: str, folder: Path, base_url: str, *, data: Path | None =
     command = [part.format(port=port, workers=WORKERS) for part in SERVERS[name]]
     data = data or folder / "data"
     environ = {
-        "PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(ROOT / "src"), "PYTHONDONTWRITEBYTECODE": "1",
+        "PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(ROOT / "src"),
         "BASE_URL": base_url, "DATA_DIR": str(data), "LOG_FORMAT": "json", "LOG_LEVEL": "debug",
     }  # fmt: skip
     if "-c" in command:

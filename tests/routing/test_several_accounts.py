@@ -241,6 +241,16 @@ def test_where_only_main_agents_ask_one_of_them_tries_it_in_the_end() -> None:
     assert desk.ask("main", Urgency.MAIN).lane is desk.lanes[0]
 
 
+def test_an_account_that_is_new_gets_its_share_of_new_sessions_and_not_all_of_them() -> None:
+    desk = Desk(None, None)
+    for number in range(20):
+        serve(desk, f"before {number}")
+    desk.lanes.append(desk.queue.lane("new", start=None))
+    desk.all = Candidates([desk.lanes])
+    lanes = [serve(desk, f"after {number}").lane for number in range(30)]
+    assert [lanes.count(lane) for lane in desk.lanes] == [10, 10, 10]
+
+
 def test_while_one_of_three_is_healthy_no_client_sees_a_refusal() -> None:
     """Three accounts fail in turn under many sessions, in ways that may be repeated."""
     desk = Desk(None, None, None)

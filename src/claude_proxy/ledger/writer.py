@@ -48,6 +48,7 @@ class Writer(Background[Record]):
     Attributes:
         state: see `State`; `reason` says why, for FAILING and OFF.
         written: rows that are in the database.
+        delay: seconds that the first row of a batch waits for others.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Writer(Background[Record]):
         self._on_loss = on_loss
         self._on_batch = on_batch
         self._size = size
-        self._delay = delay
+        self.delay = delay
         self._samples: deque[Sample | IncidentRow] = deque(maxlen=SAMPLES)
         self._batch: list[Entry] = []
         self._store: Store | None = None
@@ -178,7 +179,7 @@ class Writer(Background[Record]):
 
         With a chore only between two batches, retention would do one step per second under steady traffic.
         """
-        end = time.monotonic() + self._delay
+        end = time.monotonic() + self.delay
         while len(self._queue) < self._size and not self._stopping and (left := end - time.monotonic()) > 0:
             self._wait(until=self._size, seconds=min(left, self._chores_at - time.monotonic()))
             self._do_chores()

@@ -6,6 +6,7 @@ Writing a prompt into a cache costs about twelve times what reading it costs, so
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Callable, Sequence
 
 from claude_proxy.routing.lane import NEVER, Lane
 from claude_proxy.routing.plan import Event, Facts
@@ -100,8 +101,20 @@ def choose(ticket: Ticket, found: Lane, now: float) -> Lane:
     for tier in ticket.candidates.tiers:
         able = [lane for lane in tier if lane is found or _has_room(ticket, lane, now)]
         if able:
-            return found if home is found else min(able, key=lambda lane: lane.spread)
+            return found if home is found else min(able, key=_level(tier))
     return found
+
+
+def _level(tier: Sequence[Lane]) -> Callable[[Lane], float]:
+    """The spread of an account. One that is new starts level with the least used: it must not get every new session."""
+    least = min((lane.spread for lane in tier if lane.spread is not None), default=0.0)
+
+    def spread(lane: Lane) -> float:
+        if lane.spread is None:
+            lane.spread = least
+        return lane.spread
+
+    return spread
 
 
 def _has_room(ticket: Ticket, lane: Lane, now: float) -> bool:
@@ -118,7 +131,7 @@ def bind(ticket: Ticket, lane: Lane, now: float) -> None:
         if not gone and is_bound(session, now):
             return  # only this request goes elsewhere
         session.lane, session.warm = lane, False
-        lane.spread += 1 / lane.weight
+        lane.spread = (lane.spread or 0.0) + 1 / lane.weight
         session.lift((lane,))
     session.used_at = now
 

@@ -38,7 +38,7 @@ class Lane:
         low: requests of subagents and below that are in flight.
         main_at: when a main agent's request last arrived or ended.
         virtual: the largest virtual time served.
-        spread: new sessions so far, divided by `weight`.
+        spread: new sessions so far, divided by `weight`; None until it has been compared with the others of its tier.
         mean: seconds that a request takes, averaged.
         streak: requests of class 0 that were granted in a row while others waited.
         out_until: out of rotation until then (a used-up window, a refused credential); `out_reason` says why.
@@ -74,7 +74,7 @@ class Lane:
         self.low = 0
         self.main_at = -NEVER
         self.virtual = 0.0
-        self.spread = 0.0
+        self.spread: float | None = None
         self.mean = GUESS
         self.streak = 0
         self.out_until = 0.0

@@ -69,7 +69,6 @@ class Lanes:
             lane.limit.bound(ceiling)
             return lane
         lane = Lane(name, self._rng, start=start, ceiling=ceiling, weight=weight, make_limit=self._make_limit)
-        lane.spread = min((other.spread for other in self.by_name.values()), default=0.0)
         lane.limit.load(self._learned.pop(name, {}))
         self.by_name[name] = lane
         return lane

@@ -29,7 +29,7 @@ async def server(simulator: Simulator, tmp_path: Path) -> AsyncIterator[tuple[Pr
     command = [sys.executable, "-P", "-m", "claude_proxy", "serve", "--workers", "2", "--port", str(port)]
     environ = {
         "PATH": os.environ["PATH"], "HOME": str(tmp_path), "BASE_URL": simulator.base_url, "DATA_DIR": str(tmp_path / "data"),
-        "PYTHONPATH": str(Path(__file__).parents[3] / "src"), "PYTHONDONTWRITEBYTECODE": "1", "LOG_FORMAT": "json",
+        "PYTHONPATH": str(Path(__file__).parents[3] / "src"), "LOG_FORMAT": "json",
     }  # fmt: skip
     async with running(command, tmp_path, "serve", environ=environ, cwd=tmp_path) as program:
         await program.until(lambda: both_ready(program))

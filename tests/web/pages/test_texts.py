@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ def test_a_text_says_the_same_in_both_languages(key: str, english: str, korean: 
     assert "|" not in korean
 
 
+@cache
 def used() -> dict[str, str]:
     """Each key that templates and views name, with the file that does."""
     found = {}

@@ -33,9 +33,11 @@ FROM exchange WHERE kind = (SELECT id FROM name WHERE kind = 'kind' AND text = '
 async def booked(
     simulator: Simulator, folder: Path, *, listeners: tuple[Listener, ...] = (), **settings: Any
 ) -> AsyncIterator[RunningProxy]:
-    """A proxy in front of the simulator, with its ledger in `folder`."""
+    """A proxy in front of the simulator, with its ledger in `folder`, once that is open."""
     settings = {"ledger": "on", "data_dir": folder, "timezone": "UTC"} | settings
     async with running_proxy(simulator.base_url, listeners=listeners, **settings) as proxy:
+        if (ledger := proxy.app.state.ledger) is not None:
+            await asyncio.to_thread(until, lambda: not ledger.opening)
         yield proxy
 
 

@@ -63,12 +63,17 @@ class Ledger(Listener):
         return getattr(self._open, "reading", None)
 
     @property
+    def opening(self) -> bool:
+        """Whether the database is not open yet: so it is for some tenths of a second after the start."""
+        return self.writer.state is State.STARTING
+
+    @property
     def shut(self) -> str | None:
         """Why the ledger cannot be read in this process; None if it can."""
         state = self.writer.state
         if state is State.OFF:
             return f"The ledger is off: {self.writer.reason}"
-        if state is State.STARTING and self._open is None:
+        if self.opening:
             return "The ledger is not open yet. Try again in a second."
         return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -33,11 +32,8 @@ SESSION = b"x-claude-code-session-id"
 
 @pytest.fixture
 async def fresh(simulator: Simulator, tmp_path: Path) -> AsyncIterator[RunningProxy]:
-    """A proxy that nobody has used yet, once its ledger is open."""
-    async with booked(simulator, tmp_path) as running, httpx.AsyncClient(base_url=f"{running.origin}/api/v1") as api:
-        async with asyncio.timeout(10):
-            while (await api.get("/sessions")).status_code != 200:
-                pass
+    """A proxy that nobody has used yet."""
+    async with booked(simulator, tmp_path) as running:
         yield running
 
 

@@ -103,10 +103,11 @@ class Fault:
         due = self.left == 0
         if due and not self.after:
             self._strike()
-        done = work()
-        if due:
-            self._strike()
-        return done
+        try:
+            return work()
+        finally:  # also if the statement itself was refused
+            if due:
+                self._strike()
 
     def _strike(self) -> None:
         self.struck = True

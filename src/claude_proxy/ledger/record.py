@@ -43,7 +43,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         id: see `claude_proxy.ids`.
         sent_at: Unix milliseconds at which the last attempt was sent: the price in force then applies.
         kind: messages, count_tokens, batches or other; only `messages` counts as an exchange in sums.
-        failed: the client did not get a good answer whole, and did not leave by itself.
+        failed: whether the client did not get a good answer whole, and did not leave by itself: 1 or 0, as the database has it.
+        stream: 1 or 0 as well.
         client: the name of the client's key, or its address.
         cache_write_5m: with `cache_write_1h` it adds up to the reported `cache_creation_input_tokens`; what the upstream
             did not split is here.
@@ -55,7 +56,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     id: int
     sent_at: int
     kind: str
-    failed: bool
+    failed: int
     cancelled: bool
     session: str | None
     project: str | None
@@ -68,7 +69,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     account: str | None
     model: str | None
     model_served: str | None
-    stream: bool
+    stream: int
     status: int
     outcome: str | None
     side: str | None
@@ -138,7 +139,7 @@ def record(exchange: Exchange) -> Record:
         _id(exchange),
         _sent_at(exchange),
         exchange.kind.value,
-        not cancelled and (failure is not None or outcome is not Outcome.COMPLETED or exchange.status >= 400),
+        0 if cancelled or (failure is None and outcome is Outcome.COMPLETED and exchange.status < 400) else 1,
         cancelled,
         _text(exchange.session),
         _text(exchange.project),
@@ -151,7 +152,7 @@ def record(exchange: Exchange) -> Record:
         _other(exchange, "account"),
         _text(exchange.model),
         _text(exchange.model_served),
-        exchange.stream,
+        1 if exchange.stream else 0,
         exchange.status,
         None if outcome is None else outcome.value,
         None if failure is None else failure.side,

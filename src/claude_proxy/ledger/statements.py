@@ -14,8 +14,8 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.sql.dml import Insert
 
 from claude_proxy.ledger import tables as t
+from claude_proxy.ledger.rows import EXCHANGE_COLUMNS
 
-EXCHANGE_COLUMNS = tuple(column.name for column in t.exchange.columns)
 ATTEMPT_COLUMNS = tuple(column.name for column in t.attempt.columns)
 ROLLUP_COLUMNS = (*t.ROLLUP_KEYS, *t.ROLLUP_SUMS)
 SESSION_COLUMNS = ("id", "project", "first_seen", "last_seen")
@@ -64,17 +64,25 @@ def compile_for(dialect: Dialect) -> Statements:
         set_={name: t.rollup.c[name] + rollup.excluded[name] for name in t.ROLLUP_SUMS},
     )
     name = upsert(t.name).on_conflict_do_nothing(index_elements=["kind", "text"]).inline()
-    one = _text(insert(t.exchange), EXCHANGE_COLUMNS, dialect)
-    head, values, marks = one.partition(" VALUES ")
+    mark = "?" if dialect.name == "sqlite" else "%s"
+    head, marks = _row_of(EXCHANGE_COLUMNS, mark, dialect)
     return Statements(
-        exchange=one,
-        exchanges=f"{head}{values}{', '.join([marks] * ROWS_AT_ONCE)}",
+        exchange=head + marks,
+        exchanges=head + ", ".join([marks] * ROWS_AT_ONCE),
         attempt=_text(insert(t.attempt), ATTEMPT_COLUMNS, dialect),
         session=_text(session, SESSION_COLUMNS, dialect),
         rollup=_text(rollup, ROLLUP_COLUMNS, dialect),
         name=_text(name, NAME_COLUMNS, dialect),
-        mark="?" if dialect.name == "sqlite" else "%s",
+        mark=mark,
     )
+
+
+def _row_of(columns: Sequence[str], mark: str, dialect: Dialect) -> tuple[str, str]:
+    """An insert into `exchange` up to VALUES, and the marks of one row. SQLAlchemy would put the columns in the table's order."""
+    if sorted(columns) != sorted(column.name for column in t.exchange.columns):
+        raise AssertionError(f"{columns} are not the columns of the table")
+    quoted = ", ".join(map(dialect.identifier_preparer.quote, columns))
+    return f"INSERT INTO exchange ({quoted}) VALUES ", f"({', '.join([mark] * len(columns))})"  # noqa: S608 - our own names
 
 
 def _call(name: str, *arguments: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, Engine, select
+from sqlalchemy.exc import IntegrityError
 
 from claude_proxy import ids
 from claude_proxy.ledger import incidents
@@ -19,7 +20,7 @@ from claude_proxy.ledger.database import trouble
 from claude_proxy.ledger.names import Names
 from claude_proxy.ledger.options import Entry, IncidentRow, Options, Sample, Say, Trouble
 from claude_proxy.ledger.retention import Retention
-from claude_proxy.ledger.rows import Rows, texts
+from claude_proxy.ledger.rows import Batch
 from claude_proxy.ledger.runs import HEARTBEAT_MS, Run, Unclean
 from claude_proxy.ledger.samples import keep
 from claude_proxy.ledger.sqlite import is_damaged
@@ -87,7 +88,13 @@ class SqlStore:
         """Write all of a batch or nothing. An entry whose id belongs to another run gets a new id, which it keeps."""
         self._lost = lost
         self._check_file()
-        alive = self._guarded(lambda connection, now: self._write(connection, now, batch))
+        try:
+            alive = self._guarded(lambda connection, now: self._write(connection, now, batch))
+        except Trouble as error:
+            if not isinstance(error.__cause__, IntegrityError):
+                raise
+            # Rarely an entry is there already: it was stored before a retry, or its id belongs to another run.
+            alive = self._guarded(lambda connection, now: self._write(connection, now, self._new(connection, batch)))
         self._names.commit()
         if not alive:
             self._begin_run()
@@ -166,10 +173,9 @@ class SqlStore:
             )
 
     def _write(self, connection: Connection, now: int, batch: Sequence[Entry]) -> bool:
-        new = self._new(connection, batch)
-        if new:
-            names = self._names.resolve(connection, texts(new), now // DAY_MS)
-            rows = Rows(new, names, self._run.id)
+        if batch:
+            new = Batch(batch)
+            rows = new.rows(self._names.resolve(connection, new.texts(), now // DAY_MS), self._run.id)
             self._insert(connection, rows.exchanges)
             for statement, tuples in (
                 (self._statements.attempt, rows.attempts),

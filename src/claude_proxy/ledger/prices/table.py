@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from claude_proxy.exchange import Usage
 from claude_proxy.ledger.prices.plan import CreditRate
@@ -64,20 +64,22 @@ class Prices:
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
         self._plans = frozenset(provider for provider, _ in rows.credits)
-        self._known: dict[tuple[str, str], tuple[Price, ...]] = {}
+        self._prices: dict[Key, tuple[Price, ...]] = {}  # by the names that were asked for, as `_rates`
+        self._rates: dict[Key, tuple[CreditRate, ...]] = {}
+        self._providers: dict[str, str | None] = {}  # by the host names that were asked for
 
     def provider_of(self, host: str) -> str | None:
         """The provider behind an upstream's host name (without port); None if its prices are not known."""
-        return self.rows.hosts.get(host.lower().rstrip("."))
+        if host not in self._providers:
+            _make_room(self._providers)
+            self._providers[host] = self.rows.hosts.get(host.lower().rstrip("."))
+        return self._providers[host]
 
     def price(self, provider: str | None, model: str | None, at: float) -> Price | None:
         """The price in force at a Unix time; None if there is none."""
         if provider is None or model is None:
             return None
-        found = self._known.get((provider, model))
-        if found is None:
-            found = self._find(provider, model)
-        for price in found:
+        for price in _remembered(self._prices, self.rows.prices, provider, model):
             if price.starts <= at:
                 return price
         return None
@@ -107,7 +109,7 @@ class Prices:
         """Micro-credits that an exchange takes from a plan; None if not known. Arguments as for `cost`."""
         if usage is None or provider is None or model is None or provider not in self._plans:
             return None
-        for rate in _named(self.rows.credits, provider, model):
+        for rate in _remembered(self._rates, self.rows.credits, provider, model):
             if rate.starts <= at:
                 return rate.micro_credits(usage, at)
         return None
@@ -134,18 +136,26 @@ class Prices:
             paid = rates.cache_write_1h if found.cache_write_1h > found.cache_write_5m else rates.cache_write_5m
         return rounded(max(0, paid - rates.cache_read) * count * factor.numerator, factor.denominator * PICO_PER_NANO)
 
-    def _find(self, provider: str, model: str) -> tuple[Price, ...]:
-        found = _named(self.rows.prices, provider, model)
-        if len(self._known) >= _MEMORY:
-            self._known.clear()
-        self._known[provider, model] = found
-        return found
+
+def _remembered(
+    known: dict[Key, tuple[_Row, ...]], rows: Mapping[Key, tuple[_Row, ...]], provider: str, model: str
+) -> tuple[_Row, ...]:
+    found = known.get((provider, model))
+    if found is None:
+        _make_room(known)
+        found = known[provider, model] = _named(rows, provider, model)
+    return found
 
 
 def _named(rows: Mapping[Key, tuple[_Row, ...]], provider: str, model: str) -> tuple[_Row, ...]:
     name = model.lower()
     found = rows.get((provider, name))
     return found if found is not None else rows.get((provider, _DATED.sub("", name)), ())
+
+
+def _make_room(known: dict[Any, Any]) -> None:
+    if len(known) >= _MEMORY:
+        known.clear()
 
 
 def newest_first(rows: Iterable[_Row]) -> tuple[_Row, ...]:

@@ -82,9 +82,11 @@ def rows(item: Mapping[str, Any], where: tzinfo, timezone: str) -> Iterator[Row]
 def _who(item: Mapping[str, Any]) -> Iterator[Row]:
     client = ", ".join(text for text in (item["client"], item["user_agent"]) if text)
     yield "client", client or "-"
-    model, served = item["model"], item["model_served"]
+    model, sent, served = item["model"], item["model_sent"], item["model_served"]
     if model:
-        yield "model", f"{model}, answered by {served}" if served and served != model else model
+        parts = [model, *([f"sent as {sent}"] if sent else [])]
+        parts += [f"answered by {served}"] if served and served != (sent or model) else []
+        yield "model", ", ".join(parts)
     if item["upstream"]:
         parts = [item["upstream"]]
         parts += [f"account {item['account']}"] if item["account"] else []

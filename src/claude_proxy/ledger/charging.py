@@ -44,7 +44,7 @@ class Charging:
             return UNKNOWN
         prices, usage, at = self.ready(), usage_of(record), record.sent_at / 1000
         provider = self._provider(record.upstream)
-        model = record.model_served or record.model
+        model = record.model_served or record.model_sent or record.model
         cost = prices.cost(usage, provider, model, at)
         lost = prices.lost(record.verdict_lost, usage, provider, model, at) if record.verdict_lost else None
         return Charge(cost.nano_dollars, prices.credits(usage, provider, model, at), cost.price_id, lost)
@@ -54,9 +54,9 @@ class Charging:
 
 
 def _asked(exchange: Exchange) -> tuple[str | None, float]:
-    """The model that answered, and when it was asked in Unix seconds."""
+    """The model that answered, by the most certain name for it, and when it was asked in Unix seconds."""
     sent = exchange.attempts[-1].started - exchange.started if exchange.attempts else 0.0
-    return exchange.model_served or exchange.model, exchange.started_at + sent
+    return exchange.model_served or exchange.model_sent or exchange.model, exchange.started_at + sent
 
 
 def usage_of(record: Record) -> Usage:

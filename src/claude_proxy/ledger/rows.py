@@ -21,7 +21,7 @@ TEXTS = (
     *(("account", "account"), ("model", "model"), ("model_served", "model"), ("kind", "kind"), ("outcome", "outcome")),
     *(("side", "side"), ("failure", "failure"), ("failure_text", "failure_text"), ("provider_code", "provider_code")),
     *(("stop_reason", "stop_reason"), ("service_tier", "service_tier"), ("speed", "speed"), ("geo", "geo")),
-    *(("verdict", "verdict"), ("verdict_area", "verdict_area")),
+    *(("verdict", "verdict"), ("verdict_area", "verdict_area"), ("model_sent", "model")),
 )
 _texts_of = operator.attrgetter(*(attribute for attribute, _ in TEXTS))
 _KINDS = tuple(kind for _, kind in TEXTS)
@@ -79,14 +79,14 @@ class Rows:
         r, charge = entry.record, entry.charge
         i = self._ids(r)
         session, _, agent, parent, class_, client, user_agent, upstream, account, model, served, kind, outcome = i[:13]
-        side, failure, failure_text, provider_code, stop_reason, tier, speed, geo, verdict, area = i[13:]
+        side, failure, failure_text, provider_code, stop_reason, tier, speed, geo, verdict, area, sent = i[13:]
         return (
             *(r.id, self._run, session, agent, parent, class_, client, user_agent, upstream, account, model, served),
             *(kind, int(r.stream), r.status, outcome, int(r.failed), side, failure, failure_text, provider_code, stop_reason),
             *(r.request_id, r.queue_ms, r.first_byte_ms, r.duration_ms, r.silence_ms),
             *(r.bytes_in, r.bytes_out, r.input, r.output, r.cache_read, r.cache_write_5m, r.cache_write_1h, r.web_searches),
             *(tier, speed, geo, charge.cost_nano, charge.credits_micro, self._id("price", charge.price_id)),
-            *(verdict, area, r.verdict_block, r.verdict_message, r.verdict_lost, charge.lost_nano, r.transcript),
+            *(verdict, area, r.verdict_block, r.verdict_message, r.verdict_lost, charge.lost_nano, r.transcript, sent),
         )
 
     def _attempts(self, record: Record) -> Iterator[tuple[Any, ...]]:

@@ -48,6 +48,7 @@ def ended(exchange: Exchange, price: Price) -> dict[str, Any]:
     cancelled = exchange.outcome is Outcome.CANCELLED
     return shown | {
         "project": exchange.project,
+        "model_sent": exchange.model_sent,
         "model_served": exchange.model_served,
         "failed": not cancelled and (failure is not None or exchange.outcome is not Outcome.COMPLETED or exchange.status >= 400),
         "failure": None if failure is None else _failure(failure),

@@ -70,6 +70,7 @@ class Exchange(Answer):
     upstream: str | None = Field(examples=["default"])
     account: str | None
     model: str | None = Field(description="As the client named it.", examples=["glm-5.3"])
+    model_sent: str | None = Field(description="What the upstream's `map` put in its place; null if the name went as it was.")
     model_served: str | None = Field(description="As the answer names it.")
     kind: Literal["messages", "count_tokens", "batches", "other"]
     stream: bool

@@ -143,15 +143,21 @@ def make_quota_poll(
             ledger.writer.put_sample(sample)
         if notifier is not None:
             plan = Quota(None, sample.windows).plan
-            notifier.quota_seen(sample.upstream, [(one.name, one.ratio, one.resets_at) for one in plan if one.ratio is not None])
+            windows = [(one.name, one.ratio, one.resets_at) for one in plan if one.ratio is not None]
+            notifier.quota_seen(sample.upstream, windows, sample.account)
 
     return QuotaPoll(watched, keep, is_own_key=is_own_key, sharing=sharing)
 
 
 def watched_quotas(upstreams: Iterable[Upstream]) -> list[Watched]:
-    """The upstreams that tell their quota."""
-    quotas = [(one, one.provider.quota) for one in upstreams]
-    return [Watched(one.name, quota, one.pool, one.credential) for one, quota in quotas if quota is not None]
+    """The accounts at upstreams that tell their quota; those of clients of an upstream as one."""
+    found: list[Watched] = []
+    for one in upstreams:
+        if one.provider.quota is not None:
+            quota, pool = one.provider.quota, one.pool
+            held = [Watched(one.name, quota, pool, account.credential, account.name) for account in one.accounts]
+            found += held or [Watched(one.name, quota, pool)]
+    return found
 
 
 def make_capture(settings: Settings, upstreams: Iterable[UpstreamSettings] = ()) -> Listener | None:

@@ -39,8 +39,9 @@ from claude_proxy.notify.events import (
     Tick,
     Withdraw,
 )
-from claude_proxy.notify.fault import Fault, account_of, condition, harms, went_well
+from claude_proxy.notify.fault import Fault, account_named, account_of, condition, harms, went_well
 from claude_proxy.notify.health import Health, space_of
+from claude_proxy.notify.incidents import CLIENT
 from claude_proxy.notify.keeping import FORMAT, Keeper, Kept
 from claude_proxy.notify.notice import REDACTED, Notice, plain, scrub
 from claude_proxy.notify.ntfy import Http
@@ -172,9 +173,13 @@ class Notifier(Listener):
             elif self._batch_timer is None:
                 self._batch_timer = asyncio.get_running_loop().call_later(BATCH, self._flush)
 
-    def quota_seen(self, upstream: str, windows: Iterable[tuple[str, float, float | None]]) -> None:
-        """A provider was asked for the plan's windows: name, used share, and Unix time of the reset of each."""
-        self._submit(QuotaSeen(upstream, self._label(upstream), tuple(QuotaWindow(*window) for window in windows)))
+    def quota_seen(self, upstream: str, windows: Iterable[tuple[str, float, float | None]], account: str | None = None) -> None:
+        """A provider was asked for the windows of an account's plan: name, used share, and Unix time of the reset of each."""
+        name = account_named(account)
+        label = self._label(upstream)
+        if name and not name.startswith(CLIENT):  # of accounts that clients bring, only one is asked about
+            label = f"{label}/{name}"
+        self._submit(QuotaSeen(upstream, label, tuple(QuotaWindow(*window) for window in windows), name))
 
     def was_killed(self, last_seen: float) -> None:
         """An earlier process was found dead; it gave its last sign of life at `last_seen` (Unix seconds). From any thread."""

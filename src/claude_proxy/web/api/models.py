@@ -211,10 +211,10 @@ class TimeToEmpty(Answer):
 
 
 class Plan(Answer):
-    """One upstream's plan, by the provider's last word."""
+    """The plan of one account, by the provider's last word."""
 
     upstream: str | None
-    account: str | None
+    account: str | None = Field(description="Null in samples of earlier releases.", examples=["default"])
     sampled_at: str = Field(examples=[AT])
     windows: list[Window]
     burn_rate: float | None = Field(description="Credits per hour, from the last 30 minutes (an estimate).")

@@ -71,6 +71,7 @@ class Surroundings:
         ledger_lost: rows that the ledger has lost so far.
         figures: what the books say of a time, for the daily summary.
         seat: makes what this process has to hold to be the one that pushes; None for a process without others.
+        held: returns the proxy's own secrets, of which a reload may bring others.
     """
 
     make_id: Callable[[], int] = field(default_factory=ids.Ids)
@@ -78,6 +79,7 @@ class Surroundings:
     ledger_lost: Callable[[], int] = lambda: 0
     figures: Callable[[float, float], Awaitable[Figures]] = _no_figures
     seat: Callable[[str], Seat] | None = None
+    held: Callable[[], Iterable[bytes]] = tuple
 
 
 class Notifier(Listener):
@@ -102,7 +104,7 @@ class Notifier(Listener):
     ) -> None:
         self._settings = settings
         self._around = around or Surroundings()
-        self._secrets = secrets_of(settings)
+        self._at_start = secrets_of(settings)
         self._clock = clock
         self._wall = wall
         self._ahead: float | None = None  # what the rules' clock is ahead of the loop's: fixed, so that it never steps
@@ -247,7 +249,7 @@ class Notifier(Listener):
     def _do(self, action: Action) -> None:
         match action:
             case Push(notice):
-                self.publisher.put(notice.scrubbed(self._secrets))
+                self.publisher.put(notice.scrubbed(self._secrets()))
             case Withdraw(sequence):
                 self.publisher.withdraw(sequence)
             case Hurry():
@@ -350,9 +352,12 @@ class Notifier(Listener):
         return Answered(upstream, label, plain(exchange.model), exchange.duration, head, hidden, account_of(exchange))
 
     def _clean(self, text: str) -> str:
-        for secret in sorted(filter(None, self._secrets), key=len, reverse=True):
+        for secret in sorted(filter(None, self._secrets()), key=len, reverse=True):
             text = text.replace(secret, REDACTED)
         return scrub(text)
+
+    def _secrets(self) -> list[str]:
+        return [*self._at_start, *(held.decode("utf-8", "replace") for held in self._around.held())]
 
     def _provider(self, upstream: str) -> Provider:
         """The provider of an upstream: the one named `default` has the provider of BASE_URL."""

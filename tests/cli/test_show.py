@@ -97,6 +97,15 @@ def test_an_id_is_understood_as_people_type_it(invoke: Invoke, tmp_path: Path, m
     assert number in shown(invoke, tmp_path, typed)
 
 
+@pytest.mark.parametrize(
+    "words", [["--raw", "--json"], ["--conversation", "--curl"], ["--conversation", "--raw", "--curl", "--json"]]
+)
+def test_two_forms_at_once_are_refused(invoke: Invoke, tmp_path: Path, made: list[str], words: list[str]) -> None:
+    result = invoke("show", made[0], *words, "--data-dir", str(tmp_path))
+    assert result.exit_code == 2
+    assert f"Choose one of {' and '.join(words)}" in " ".join(result.stderr.split())
+
+
 def test_json_is_what_the_api_gives(invoke: Invoke, tmp_path: Path, made: list[str]) -> None:
     item = json.loads(invoke("show", made[1], "--data-dir", str(tmp_path), "--json").stdout)
     assert item == Books(Place(tmp_path).engine(reading=True), timeout=20).exchange(made[1])

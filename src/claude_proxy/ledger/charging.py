@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from claude_proxy.exchange import Exchange, Usage
 from claude_proxy.ledger.prices.table import Prices
 from claude_proxy.ledger.record import UNKNOWN, Charge, Record
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
 
 
 class Charging:
@@ -61,16 +65,21 @@ def _asked(exchange: Exchange) -> tuple[str | None, float]:
 
 def usage_of(record: Record) -> Usage:
     """The usage as it was reported."""
-    short, long = record.cache_write_5m, record.cache_write_1h
+    return usage_with(record, record.service_tier, record.geo, record.speed)
+
+
+def usage_with(counts: Record | Row[Any], service_tier: str | None, geo: str | None, speed: str | None) -> Usage:
+    """The usage as it was reported, from a record or its row in the database, which has ids in place of texts."""
+    short, long = counts.cache_write_5m, counts.cache_write_1h
     return Usage(
-        input=record.input,
-        output=record.output,
-        cache_read=record.cache_read,
+        input=counts.input,
+        output=counts.output,
+        cache_read=counts.cache_read,
         cache_write=None if short is None and long is None else (short or 0) + (long or 0),
         cache_write_5m=short,
         cache_write_1h=long,
-        web_searches=record.web_searches,
-        service_tier=record.service_tier,
-        inference_geo=record.geo,
-        speed=record.speed,
+        web_searches=counts.web_searches,
+        service_tier=service_tier,
+        inference_geo=geo,
+        speed=speed,
     )

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, Row, bindparam, func, select
 
 from claude_proxy import ids
 from claude_proxy.exchange import Usage
+from claude_proxy.ledger.charging import usage_with
 from claude_proxy.ledger.names import Names
 from claude_proxy.ledger.prices import Prices
 from claude_proxy.ledger.prices.read import OWN_PREFIX
@@ -187,21 +188,9 @@ def _late(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, int]:
 
 
 def _usage(row: Row[Any], texts: Mapping[int, str]) -> Usage | None:
-    short, long = row.cache_write_5m, row.cache_write_1h
-    if not (row.input or row.output or row.cache_read or short or long or row.web_searches):
+    if not any((row.input, row.output, row.cache_read, row.cache_write_5m, row.cache_write_1h, row.web_searches)):
         return None
-    return Usage(
-        input=row.input,
-        output=row.output,
-        cache_read=row.cache_read,
-        cache_write=None if short is None and long is None else (short or 0) + (long or 0),
-        cache_write_5m=short,
-        cache_write_1h=long,
-        web_searches=row.web_searches,
-        service_tier=texts.get(row.service_tier),
-        inference_geo=texts.get(row.geo),
-        speed=texts.get(row.speed),
-    )
+    return usage_with(row, texts.get(row.service_tier), texts.get(row.geo), texts.get(row.speed))
 
 
 def _deltas(found: Sequence[tuple[Row[Any], _New]]) -> list[tuple[int, ...]]:

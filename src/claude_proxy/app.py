@@ -146,7 +146,7 @@ def create_app(
     loaded = taken(settings, read)
     settings, origins = loaded.settings, loaded.sources
     app = bare_app()
-    app.state = State({"settings": settings, "draining": False, "ids": Ids()})
+    app.state = State({"settings": settings, "draining": False, "ids": Ids(), "live": Live()})
     secret = app.state.client_secret = ClientSecret(settings.data_dir)
     routes = make_routes(loaded.tables.routes)
     upstreams = make_upstreams(loaded.upstreams, routes, settings, client_secret=secret)
@@ -156,7 +156,6 @@ def create_app(
     notifier = make_notifier(settings, app.state.ids, lambda: ledger, lambda: app.state.reader, held)
     ledger = app.state.ledger = make_ledger(settings, charging, app.state.ids, notifier)
     app.state.reader = make_reader(settings, ledger)
-    app.state.live = Live()
     siblings = Siblings(settings.data_dir)
     quota = make_quota_poll(settings, upstreams, ledger, QuotaSharing(siblings, lambda: counted.leads), notifier)
     app.state.capture = make_capture(settings, held)

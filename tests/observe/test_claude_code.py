@@ -98,9 +98,22 @@ class Terminal:
         command += ["--permission-mode", "default", "--allowedTools", *ALLOWED[1].split(",")]
         self.tmux("new-session", "-d", "-x", "120", "-y", "40", "-c", str(self._work), *command)
 
-    def type(self, prompt: str) -> None:
+    async def type(self, prompt: str) -> None:
+        """Type a prompt and send it. An Enter that comes too soon after the text counts as part of what is pasted."""
         self.tmux("send-keys", "-l", prompt)
-        self.tmux("send-keys", "Enter")
+        await self._input(lambda text: text.endswith(prompt[-20:]), then=None)
+        await self._input(lambda text: prompt[-20:] not in text, then="Enter")
+
+    async def _input(self, condition: Callable[[str], bool], *, then: str | None) -> None:
+        """Return once what stands in the prompt is as expected; press a key again and again until then."""
+        for _ in range(100):
+            lines = [line for line in self.tmux("capture-pane", "-p").splitlines() if line.startswith("❯")]
+            if lines and condition(lines[-1].removeprefix("❯").strip()):
+                return
+            if then is not None:
+                self.tmux("send-keys", then)
+            await asyncio.sleep(0.2)
+        raise AssertionError(self.tmux("capture-pane", "-p"))
 
     async def shows(self, condition: Callable[[str], bool], patience: float = 40) -> str:
         """The line below the prompt, once it is as expected."""
@@ -131,16 +144,16 @@ async def test_the_status_line_in_a_terminal(tmp_path: Path) -> None:
         proxy = await running.enter_async_context(running_proxy(simulator.base_url, ledger="on", data_dir=tmp_path / "data"))
         async with terminal(tmp_path / "claude", proxy.base_url) as claude:
             await claude.shows(lambda line: line == "Opus 5.5 · context 0%")
-            claude.type("use Read on a.txt")
+            await claude.type("use Read on a.txt")
             said = await claude.shows(lambda line: "tokens" in line and "~" not in line)
             assert said.startswith("Opus 5.5 · unpriced · "), "the simulator's host has no prices"
             assert "$" not in said
             simulator.scenario = Scenario("text", text="at last", delay=9)
-            claude.type("say hi")
+            await claude.type("say hi")
             await claude.shows(lambda line: "waiting " in line)
             await claude.shows(lambda line: "waiting " not in line)
             simulator.scenario = error(529)
-            claude.type("say ho")
+            await claude.type("say ho")
             await claude.shows(lambda line: "127.0.0.1: overloaded (529)" in line)
             await running.aclose()
             await claude.shows(lambda line: line.endswith("claude-proxy does not answer"))
@@ -161,7 +174,7 @@ async def test_a_session_with_two_subagents_is_one_session_with_its_agents(tmp_p
     async with Simulator() as simulator, booked(simulator, data) as proxy:
         async with terminal(tmp_path / "claude", proxy.base_url) as claude:
             await claude.shows(lambda line: line == "Opus 5.5 · context 0%")
-            claude.type("in parallel: ask a subagent: run Bash: cat a.txt; ask a subagent: use Read on b.txt")
+            await claude.type("in parallel: ask a subagent: run Bash: cat a.txt; ask a subagent: use Read on b.txt")
             await claude.shows(
                 lambda line: both_have_reported(proxy.recorder) and f" · {tokens(proxy.recorder)} tokens · " in line
             )

@@ -27,10 +27,11 @@ from claude_proxy.app import (
 )
 from claude_proxy.errors import SettingsError
 from claude_proxy.exchange import Exchange, Listener, Outcome
-from claude_proxy.parts import make_notifier, make_quota_poll, make_upstream
+from claude_proxy.parts import make_notifier, make_quota_poll, make_upstream, watched_quotas
 from claude_proxy.settings import Settings
 from claude_proxy.simulator import Simulator
 
+ZAI = "https://api.z.ai/api/anthropic"
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -218,6 +219,18 @@ def test_only_a_provider_that_tells_its_quota_is_asked(values: dict[str, Any], a
     upstream = make_upstream(settings)
     assert (make_quota_poll(settings, (upstream,), Books()) is not None) is asked  # type: ignore[arg-type]
     assert make_quota_poll(settings, (upstream,), None) is None
+
+
+def test_every_account_that_holds_a_key_is_watched() -> None:
+    passing, holding, other = (
+        make_upstream(Settings(base_url=url), name)
+        for name, url in (("passing", ZAI), ("holding", ZAI), ("other", "https://api.anthropic.com"))
+    )
+    for account in ("work", "home"):
+        holding.hold(account, (b"authorization", f"Bearer {account}".encode()))
+    other.hold("default", (b"x-api-key", b"key"))
+    watched = {one.key: one.secret for one in watched_quotas((passing, holding, other))}
+    assert watched == {("passing", None): None, ("holding", "work"): b"work", ("holding", "home"): b"home"}
 
 
 def test_the_proxys_own_key_is_known_and_never_asked_with() -> None:

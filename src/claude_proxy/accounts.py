@@ -21,11 +21,13 @@ from claude_proxy.protocol.providers import PROVIDERS, Provider, find_at
 from claude_proxy.proxy.accounts import Account, Upstream
 from claude_proxy.proxy.headers import Header
 from claude_proxy.routing.routes import Route, Served, never_asked
-from claude_proxy.settings import AccountSettings, RouteTable, Settings, UpstreamSettings
+from claude_proxy.settings import SECRETS, AccountSettings, RouteTable, Settings, UpstreamSettings
 from claude_proxy.settings.problems import meant
 from claude_proxy.settings.secret_file import secret_in
 from claude_proxy.upstream.dial import parse_origin
 from claude_proxy.upstream.pool import Pool
+
+MAX_REPLACED = 100  # secrets that a reload has replaced and that are still redacted
 
 log = structlog.get_logger("accounts")
 
@@ -49,6 +51,30 @@ class ClientSecret:
         if found is not None and not self._settled:
             self._value = found
         return found is not None
+
+
+class HeldSecrets:
+    """The proxy's own secrets, for whatever redacts them: those in force, and the latest that a reload has replaced.
+
+    An exchange that began before a reload may still quote a replaced one. May be called in any thread.
+    """
+
+    def __init__(self, settings: Settings, upstreams: Iterable[Upstream]) -> None:
+        self._found: tuple[bytes, ...] = ()
+        self.follow(settings, upstreams)
+
+    def __call__(self) -> tuple[bytes, ...]:
+        """Return them."""
+        return self._found
+
+    def follow(self, settings: Settings, upstreams: Iterable[Upstream]) -> None:
+        """Add those of a new configuration."""
+        values = [getattr(settings, name) for name in sorted(SECRETS)]
+        found = [value.get_secret_value().encode() for value in values if value is not None]
+        fields = [account.credential for one in upstreams for account in one.accounts if account.credential is not None]
+        found += [value.removeprefix(b"Bearer ") for _, value in fields]
+        replaced = [secret for secret in self._found if secret not in found]
+        self._found = (*dict.fromkeys(found), *replaced[:MAX_REPLACED])
 
 
 def make_upstreams(

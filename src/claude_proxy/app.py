@@ -18,7 +18,7 @@ from starlette.datastructures import State
 from claude_proxy import __version__, logs
 from claude_proxy.access.gate import Gate
 from claude_proxy.access.origin import OriginRules, preflight_headers
-from claude_proxy.accounts import ClientSecret, load_in_time, make_routes, make_upstreams
+from claude_proxy.accounts import ClientSecret, HeldSecrets, load_in_time, make_routes, make_upstreams
 from claude_proxy.errors import ProxyError, render
 from claude_proxy.exchange import Listener, Listeners
 from claude_proxy.ids import Ids
@@ -146,19 +146,19 @@ def create_app(
     loaded = taken(settings, read)
     settings, origins = loaded.settings, loaded.sources
     app = bare_app()
-    app.state = State({"settings": settings, "draining": False, "ids": Ids()})
+    app.state = State({"settings": settings, "draining": False, "ids": Ids(), "live": Live()})
     secret = app.state.client_secret = ClientSecret(settings.data_dir)
     routes = make_routes(loaded.tables.routes)
     upstreams = make_upstreams(loaded.upstreams, routes, settings, client_secret=secret)
     hosts = hosts_of(upstreams)
     charging = make_charging(hosts)
-    notifier = make_notifier(settings, app.state.ids, lambda: ledger, lambda: app.state.reader)
+    held = HeldSecrets(settings, upstreams)
+    notifier = make_notifier(settings, app.state.ids, lambda: ledger, lambda: app.state.reader, held)
     ledger = app.state.ledger = make_ledger(settings, charging, app.state.ids, notifier)
     app.state.reader = make_reader(settings, ledger)
-    app.state.live = Live()
     siblings = Siblings(settings.data_dir)
     quota = make_quota_poll(settings, upstreams, ledger, QuotaSharing(siblings, lambda: counted.leads), notifier)
-    app.state.capture = make_capture(settings, loaded.upstreams)
+    app.state.capture = make_capture(settings, held)
     counted = Metrics(sources(app, notifier, charging, quota), data_dir=settings.data_dir)
     app.state.machine = machine = machine_of(app, siblings)
     app.state.together = together_of(app, siblings, charging)
@@ -174,7 +174,7 @@ def create_app(
     app.forward = Forward(config, app.state.listeners, app.state.ids, turns)
     status = app.state.status = make_status(app.state.reader, sessions, ledger, charging, hosts, quota)
     door = Door(settings, sessions)
-    app.state.reloader = None if read is None else make_reloader(app, loaded, read, Followers(hosts, door, quota, turns))
+    app.state.reloader = None if read is None else make_reloader(app, loaded, read, Followers(hosts, held, door, quota, turns))
     app.state.viewers = make_viewers(settings)
     admin = require_viewer(app.state.viewers)
     known = api_sources(app, settings, notifier, origins)
@@ -217,6 +217,7 @@ class Followers(NamedTuple):
     """What has to learn of a reload besides the path."""
 
     hosts: dict[str, str]
+    held: HeldSecrets
     door: Door
     quota: QuotaPoll | None
     turns: Turns | None
@@ -224,6 +225,7 @@ class Followers(NamedTuple):
     def follow(self, config: Config) -> None:
         """A new configuration is in force."""
         self.hosts.update(hosts_of(config.upstreams))  # those of removed upstreams stay: their last exchanges are still priced
+        self.held.follow(config.settings, config.upstreams)
         self.door.follow(config.settings)
         if self.quota is not None:
             self.quota.follow(watched_quotas(config.upstreams))

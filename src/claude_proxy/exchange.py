@@ -182,6 +182,13 @@ class Exchange:
     number: int = 0  # the id as the ledger's number (see `ids`); 0 if it was not made by this process
 
     @property
+    def failed(self) -> bool:
+        """Whether the client got no complete good answer although it stayed connected. Valid once it has ended."""
+        if self.outcome is Outcome.CANCELLED:
+            return False
+        return self.failure is not None or self.outcome is not Outcome.COMPLETED or self.status >= 400
+
+    @property
     def duration(self) -> float:
         """Seconds from first byte in to the end; 0.0 while it runs."""
         return 0.0 if self.ended is None else self.ended - self.started

@@ -36,7 +36,7 @@ from claude_proxy.proxy.learned import LearnedLimits
 from claude_proxy.proxy.turns import Turns
 from claude_proxy.routing import snapshot
 from claude_proxy.routing.snapshot import UpstreamView
-from claude_proxy.settings import SECRETS, Settings, UpstreamSettings, default_upstream
+from claude_proxy.settings import Settings, default_upstream
 
 if TYPE_CHECKING:
     from claude_proxy.exchange import Failure
@@ -143,36 +143,40 @@ def make_quota_poll(
             ledger.writer.put_sample(sample)
         if notifier is not None:
             plan = Quota(None, sample.windows).plan
-            notifier.quota_seen(sample.upstream, [(one.name, one.ratio, one.resets_at) for one in plan if one.ratio is not None])
+            windows = [(one.name, one.ratio, one.resets_at) for one in plan if one.ratio is not None]
+            notifier.quota_seen(sample.upstream, windows, sample.account)
 
     return QuotaPoll(watched, keep, is_own_key=is_own_key, sharing=sharing)
 
 
 def watched_quotas(upstreams: Iterable[Upstream]) -> list[Watched]:
-    """The upstreams that tell their quota."""
-    quotas = [(one, one.provider.quota) for one in upstreams]
-    return [Watched(one.name, quota, one.pool, one.credential) for one, quota in quotas if quota is not None]
+    """The accounts at upstreams that tell their quota; those of clients of an upstream as one."""
+    found: list[Watched] = []
+    for one in upstreams:
+        if one.provider.quota is not None:
+            quota, pool = one.provider.quota, one.pool
+            held = [Watched(one.name, quota, pool, account.credential, account.name) for account in one.accounts]
+            found += held or [Watched(one.name, quota, pool)]
+    return found
 
 
-def make_capture(settings: Settings, upstreams: Iterable[UpstreamSettings] = ()) -> Listener | None:
+def make_capture(settings: Settings, held: Callable[[], Sequence[bytes]]) -> Listener | None:
     """What stores bodies, if asked to; otherwise it only expires what an earlier start has stored.
 
     Args:
-        upstreams: their keys are redacted.
+        held: returns the proxy's own secrets, which are redacted.
     """
     if settings.capture == "off" and not (settings.data_dir / "capture.db").exists():
         return None
     from claude_proxy.ledger.capture import Capture, CaptureOptions
 
-    values = [getattr(settings, name) for name in SECRETS if hasattr(settings, name)]
-    values += [account.key for upstream in upstreams for account in upstream.accounts]
     return Capture(
         CaptureOptions(
             data_dir=settings.data_dir,
             mode=settings.capture,
             max_bytes=settings.capture_max_bytes,
             keep_days=settings.capture_keep,
-            secrets=tuple(value.get_secret_value().encode() for value in values if value is not None),
+            secrets=held,
         )
     )
 
@@ -246,10 +250,12 @@ def make_notifier(
     make_id: Ids | None = None,
     ledger: Callable[[], Ledger | None] = lambda: None,
     reader: Callable[[], Reader | None] = lambda: None,
+    held: Callable[[], Sequence[bytes]] = tuple,
 ) -> Notifier | None:
     """The ntfy listener if a topic is set; its room is not even imported otherwise.
 
     Args:
+        held: returns the proxy's own secrets, which no notice may contain.
         make_id: makes the ids of incidents.
         ledger: what keeps the books; `reader` asks them. Both may be made after the notifier.
     """
@@ -279,6 +285,7 @@ def make_notifier(
         record=record,
         ledger_lost=ledger_lost,
         figures=figures,
+        held=held,
         seat=None if sys.platform == "win32" else lambda name: Election(settings.data_dir, name),
     )
     return Notifier(settings, around=around)

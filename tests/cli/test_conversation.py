@@ -57,7 +57,7 @@ REQUEST: dict[str, Any] = {
 }
 ANSWER = {"type": "message", "role": "assistant", "stop_reason": "end_turn", "content": [{"type": "text", "text": "Two files."}]}
 EXPECTED = """\
-{id}  2026-09-21T14:13:20.000Z  glm-5.3  200  completed
+{id}  2026-09-21 14:13:20+00:00  glm-5.3  200  completed
 
 ── Tools: 2, 113 bytes ──
   Bash (63 bytes)

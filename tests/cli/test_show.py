@@ -43,6 +43,27 @@ def test_it_is_told_in_plain_words(invoke: Invoke, tmp_path: Path, made: list[st
         assert part in text
 
 
+@pytest.mark.parametrize(
+    ("sent", "served", "words"),
+    [
+        (None, None, "model claude-opus-5"),
+        (None, "claude-opus-5", "model claude-opus-5"),
+        (None, "glm-5.3", "model claude-opus-5, answered by glm-5.3"),
+        ("glm-5.3", None, "model claude-opus-5, sent as glm-5.3"),
+        ("glm-5.3", "glm-5.3", "model claude-opus-5, sent as glm-5.3"),
+        ("glm-5.3", "glm-5.3-air", "model claude-opus-5, sent as glm-5.3, answered by glm-5.3-air"),
+        ("glm-5.3", "claude-opus-5", "model claude-opus-5, sent as glm-5.3, answered by claude-opus-5"),
+    ],
+)
+def test_the_model_is_named_as_it_was_asked_sent_and_answered(
+    invoke: Invoke, tmp_path: Path, sent: str | None, served: str | None, words: str
+) -> None:
+    (one,) = fill(tmp_path, entry(model="claude-opus-5", model_sent=sent, model_served=served))
+    assert f" {words} upstream " in shown(invoke, tmp_path, one)
+    item = json.loads(invoke("show", one, "--data-dir", str(tmp_path), "--json").stdout)
+    assert (item["model"], item["model_sent"], item["model_served"]) == ("claude-opus-5", sent, served)
+
+
 def test_attempts_are_a_ladder(invoke: Invoke, tmp_path: Path, made: list[str]) -> None:
     text = shown(invoke, tmp_path, made[1])
     assert (
@@ -74,6 +95,15 @@ def test_an_id_is_understood_as_people_type_it(invoke: Invoke, tmp_path: Path, m
         "hyphens": f"{number[:8]}-{number[8:]}",
     }[form]
     assert number in shown(invoke, tmp_path, typed)
+
+
+@pytest.mark.parametrize(
+    "words", [["--raw", "--json"], ["--conversation", "--curl"], ["--conversation", "--raw", "--curl", "--json"]]
+)
+def test_two_forms_at_once_are_refused(invoke: Invoke, tmp_path: Path, made: list[str], words: list[str]) -> None:
+    result = invoke("show", made[0], *words, "--data-dir", str(tmp_path))
+    assert result.exit_code == 2
+    assert f"Choose one of {' and '.join(words)}" in " ".join(result.stderr.split())
 
 
 def test_json_is_what_the_api_gives(invoke: Invoke, tmp_path: Path, made: list[str]) -> None:

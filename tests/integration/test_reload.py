@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 from claude_proxy import logs, reload
+from claude_proxy.ledger.capture.reading import Conversations
+from claude_proxy.notify import Notifier
 from claude_proxy.simulator import Scenario, Simulator, faults
 from tests.integration.machine import Log, ended, started
 from tests.integration.messages import JSON, MESSAGES, body, head, length
-from tests.integration.proxy import RunningProxy
+from tests.integration.proxy import RunningProxy, running_proxy
 from tests.integration.test_accounts import KEYS, bearers, models, post, proxy_with, table
 from tests.integration.wire import PATIENCE, ask, connect
 
@@ -56,6 +58,30 @@ async def test_new_requests_go_by_the_new_file(simulator: Simulator, other: Simu
         await post(proxy, model="claude-opus-5")
     assert (bearers(simulator), models(simulator)) == (["Bearer sk-one-000"], ["claude-opus-5"])
     assert (bearers(other), models(other)) == (["Bearer sk-two-000"], ["glm-5.3"])
+
+
+async def test_a_key_that_a_reload_brought_or_replaced_is_in_no_transcript_and_no_notice(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    """None of these keys looks like one, so they are found only because the proxy holds them."""
+    keys = {"FIRST": "the-old-password", "SECOND": "the-new-password", "THIRD": "the-third-password"}
+    file, data = tmp_path / "claude-proxy.toml", tmp_path / "data"
+    file.write_text(table("zai", simulator.base_url, "FIRST"))
+    more = {"capture": "all", "ntfy_topic": "nowhere", "ntfy_server": "http://127.0.0.1:9"}
+    async with running_proxy(config=file, environ=keys, data_dir=data, **more) as proxy:
+        await post(proxy)
+        file.write_text(table("zai", simulator.base_url, "SECOND") + table("b", simulator.base_url, "THIRD", priority=1))
+        await proxy.reload()
+        await post(proxy, system=" ".join(keys.values()))
+        exchange = (await proxy.recorder.wait_for(2))[1]
+        clean = next(one for one in proxy.app.state.listeners._all if isinstance(one, Notifier))._clean
+        assert clean(f"wrong key {keys['FIRST']}, {keys['SECOND']} or {keys['THIRD']}").count("password") == 0
+    with Conversations.open(data) as conversations:
+        found = conversations.transcript(exchange.number)
+    assert found is not None
+    stored = b"".join(block.data for block in found.blocks)
+    assert b"[redacted] [redacted] [redacted]" in stored
+    assert b"password" not in stored
 
 
 WRONG = [

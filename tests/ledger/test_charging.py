@@ -31,9 +31,15 @@ def test_an_exchange_is_charged_by_its_upstreams_table(upstream: str, model: str
     assert found.credits_micro == PRICES.credits(USAGE, PRICES.provider_of(host), model, WALL)
 
 
-def test_the_model_that_served_is_charged_not_the_one_that_was_asked() -> None:
-    asked = exchange_of(upstream="default", model="claude-opus-5-5", model_served="glm-5.3", usage=USAGE)
-    assert CHARGING(record(asked)) == CHARGING(record(exchange_of(upstream="default", model="glm-5.3", usage=USAGE)))
+@pytest.mark.parametrize(
+    ("sent", "served"), [(None, "glm-5.3"), ("glm-5.3", None), ("glm-5.3", "glm-5.3"), ("glm-5.3-flash", "glm-5.3")]
+)
+def test_the_model_that_worked_is_charged_not_the_one_that_was_asked(sent: str | None, served: str | None) -> None:
+    asked = exchange_of(upstream="default", model="claude-opus-5-5", model_sent=sent, model_served=served, usage=USAGE)
+    wanted = exchange_of(upstream="default", model="glm-5.3", usage=USAGE)
+    assert CHARGING(record(asked)) == CHARGING(record(wanted))
+    assert (CHARGING.cost_of(asked), CHARGING.credits_of(asked)) == (CHARGING.cost_of(wanted), CHARGING.credits_of(wanted))
+    assert CHARGING.cost_of(asked)
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,40 @@ def test_the_three_numbers_of_a_window(place: Place) -> None:
     }
 
 
+def test_each_account_is_compared_with_what_it_spent_itself(place: Place) -> None:
+    store = place.store()
+    spent = (("work", 100), ("work", 200), ("home", 40), (None, 5000))
+    made = [entry(NOW - HOUR, charge=Charge(1, credits_ * MICRO, "p"), account=account) for account, credits_ in spent]
+    write_all(store, made)
+    for account, used in (("work", 350), ("home", 40)):
+        store.sample(Sample(NOW, "default", account, (window(used=used),)))
+    store.close(0)
+    found = {item["account"]: item["windows"][0] for item in quota(place)}
+    assert {account: (one["computed_credits"], one["spent_outside"]) for account, one in found.items()} == {
+        "work": (300.0, 50.0),
+        "home": (40.0, 0.0),
+    }
+
+
+@pytest.mark.parametrize(
+    ("old", "later", "passed", "shown"),
+    [
+        (None, 1, 0, {"new"}),  # earlier releases named no account
+        (None, -1, 0, {None, "new"}),
+        ("old", 1, 0, {"old", "new"}),
+        ("old", 1, 2 * HOUR, {"new"}),
+        ("old", -1, 2 * HOUR, {"old"}),
+    ],
+)
+def test_a_plan_without_a_valid_window_gives_way_to_a_later_one(
+    place: Place, old: str | None, later: int, passed: int, shown: set[str | None]
+) -> None:
+    keep(place, Sample(NOW, "default", old, (window(),)), Sample(NOW + later, "default", "new", (window(),)))
+    keep(place, Sample(NOW, "another", "sole", (window(),)))
+    place.clock.now += passed / 1000
+    assert {item["account"] for item in quota(place)} == shown | {"sole"}
+
+
 def test_a_provider_that_is_behind_us_shows_nothing_spent_outside(place: Place) -> None:
     keep(place, Sample(NOW, "default", None, (window(used=10),)), spent=((NOW - HOUR, 700),))
     (found,) = quota(place)[0]["windows"]

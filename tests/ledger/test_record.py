@@ -52,6 +52,7 @@ def test_every_field_is_in_its_place() -> None:
         key="key",
         user_agent="agent/1",
         account="account",
+        model_sent="sent",
         model_served="served",
         kind=Kind.MESSAGES,
         queue_wait=0.026,
@@ -108,6 +109,7 @@ def test_every_field_is_in_its_place() -> None:
         "verdict_lost": 28,
         "transcript": 31,
         "attempts": attempts,
+        "model_sent": "sent",
     }
     assert [(a.upstream, a.status, a.reused, a.sent_ms, a.head_ms) for a in attempts] == [
         ("first", 529, False, 0, None),

@@ -100,6 +100,18 @@ def test_what_had_no_price_gets_that_of_its_time(place: Place, prices: Prices) -
     assert_books_balance(place.engine(reading=True))
 
 
+@pytest.mark.parametrize(("sent", "served"), [("glm-5.3", None), (None, "glm-5.3"), ("other", "glm-5.3")])
+def test_the_model_that_worked_decides_as_when_it_was_booked(
+    place: Place, prices: Prices, sent: str | None, served: str | None
+) -> None:
+    one = entry(NOW, model="claude-opus-5", model_sent=sent, model_served=served)
+    fill(place, one)
+    assert [change.model for change in repricing(prices).changes(place.engine(reading=True))] == ["glm-5.3"]
+    repricing(prices).apply(place.engine())
+    booked = Charging(lambda: prices, HOSTS)(one.record)
+    assert costs(place) == [cost(10, 20)] == [None if booked.cost_nano is None else booked.cost_nano / 10**9]
+
+
 def test_it_is_done_once(place: Place, prices: Prices) -> None:
     fill(place, *(entry(NOW + number) for number in range(5)))
     assert repricing(prices).apply(place.engine()) == 5

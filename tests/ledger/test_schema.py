@@ -73,6 +73,27 @@ def test_a_database_of_an_older_release_is_brought_here(tmp_path: Path, version:
         assert schema.version_of(connection) == schema.HEAD
 
 
+def test_rows_of_an_older_release_are_kept(tmp_path: Path) -> None:
+    engine = sqlite_engine(file_connect(tmp_path / "ledger.db"))
+    assert kept_from_the_first_release(engine) == (5, "")
+
+
+@pytest.mark.system
+def test_rows_of_an_older_release_are_kept_in_postgres(postgres: str) -> None:
+    assert kept_from_the_first_release(postgres_engine(database(postgres))) == (5, "")
+
+
+def kept_from_the_first_release(engine: Engine) -> tuple[int, str]:
+    """Write a row with the first schema and migrate; returns the row's model, and the model that was sent."""
+    with engine.begin() as connection:
+        schema.migrate(connection, schema.VERSIONS[0])
+        connection.exec_driver_sql("INSERT INTO exchange (id, run, model) VALUES (4611686018427387904, 1, 5)")
+    schema.prepare(engine)
+    with engine.begin() as connection:
+        model, sent = connection.exec_driver_sql("SELECT model, model_sent FROM exchange").one()
+        return model, "" if sent == 0 else f"{sent}"
+
+
 def test_a_newer_schema_is_left_alone_with_a_sentence(engine: Engine) -> None:
     schema.prepare(engine)
     with engine.begin() as connection:

@@ -109,10 +109,12 @@ class Play:
         """A client gets a good answer."""
         return self.to(at) + self.do(Answered(upstream, "z.ai", model, took, **values))
 
-    def quota(self, at: float, used: float, *, resets: float | None = 5 * HOUR, name: str = "5h") -> list[Notice]:
+    def quota(
+        self, at: float, used: float, *, resets: float | None = 5 * HOUR, name: str = "5h", account: str = ""
+    ) -> list[Notice]:
         """The plan's window is asked; it resets `resets` seconds after the beginning."""
         window = QuotaWindow(name, used, None if resets is None else WALL + resets)
-        return self.to(at) + self.do(QuotaSeen("default", "z.ai", (window,)))
+        return self.to(at) + self.do(QuotaSeen("default", f"z.ai/{account}" if account else "z.ai", (window,), account))
 
     def figures(self, **values: Any) -> list[Notice]:
         """What the books say, once the rules have asked."""

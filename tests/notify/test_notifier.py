@@ -306,6 +306,18 @@ async def test_the_plans_windows_are_told() -> None:
     assert "KST" in sent.notices[0].message
 
 
+@pytest.mark.parametrize(
+    ("account", "who"), [(None, "z.ai"), ("default", "z.ai"), ("client-4ce1428d23a7", "z.ai"), ("work", "z.ai/work")]
+)
+async def test_a_plan_is_named_with_its_account_if_the_user_named_that(account: str | None, who: str) -> None:
+    clock, sent = Clock(), Sent()
+    notifier = made(sent, clock)
+    await notifier.start()
+    notifier.quota_seen("default", [("5h", 0.81, WALL + 3600)], account)
+    await notifier.aclose()
+    assert sent.titles == [f"{who}: 80 % of the 5-hour quota used"]
+
+
 @pytest.mark.parametrize("early", [True, False])
 async def test_a_killed_process_is_told_from_any_thread_before_and_after_the_start(early: bool) -> None:
     clock, sent = Clock(), Sent()

@@ -129,6 +129,26 @@ def test_the_week_is_not_meant_when_the_hours_are_used_up() -> None:
     assert notice.title == "z.ai: weekly quota used up"
 
 
+def test_each_account_has_a_plan_of_its_own() -> None:
+    play = Play()
+    play.quota(10, 0.85, account="work")
+    play.quota(11, 0.85, account="home")
+    play.quota(12, 0.85)
+    assert play.titles == [f"{who}: 80 % of the 5-hour quota used" for who in ("z.ai/work", "z.ai/home", "z.ai")]
+    assert len({notice.sequence for _, notice in play.pushed}) == 3
+
+
+def test_an_incident_of_one_account_hides_nothing_of_another() -> None:
+    """Their windows may reset at the same time."""
+    play = Play()
+    play.quota(10, 0.96, account="work")
+    play.quota(11, 0.96, account="home")
+    play.fail(20, fault("1308", reset_at=WALL + 5 * HOUR, account="work"))
+    assert play.quota(80, 1.0, account="work") == []
+    (notice,) = play.quota(81, 1.0, account="home")
+    assert notice.title == "z.ai/home: 5-hour quota used up"
+
+
 SAMPLES = st.lists(st.tuples(st.floats(0, 1.2), st.integers(0, 40), st.booleans()), max_size=60)
 
 

@@ -22,6 +22,7 @@ def exchange(**values: Any) -> Exchange:
         "started_at": 1_790_000_000.0,
         "kind": Kind.MESSAGES,
         "upstream": "default",
+        "account": "default",
     }
     return Exchange(**(fields | values))
 

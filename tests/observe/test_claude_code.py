@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
+import sys
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -18,11 +21,14 @@ import pytest
 
 from claude_proxy.cli.claude_settings import status_line
 from claude_proxy.observe.cache import CacheObserver
+from claude_proxy.protocol.status_line import _count
 from claude_proxy.proxy.target import PREFIX
 from claude_proxy.simulator import Scenario, Simulator, error
 from tests.claude_code import ALLOWED, PINNED, each_version, environment, furnish, needed, prompted
 from tests.integration import listeners
-from tests.integration.proxy import running_proxy
+from tests.integration.booked import booked, written
+from tests.integration.proxy import Recorder, running_proxy
+from tests.observe.conversation import eventually
 
 pytestmark = [pytest.mark.system, needed, pytest.mark.timeout(180)]
 in_a_terminal = pytest.mark.skipif(shutil.which("tmux") is None, reason="no tmux")
@@ -89,11 +95,25 @@ class Terminal:
     def start(self) -> None:
         environ = [f"{name}={value}" for name, value in self._environ.items()]
         command = ["env", "-i", *environ, str(PINNED), "--model", "claude-opus-5-5", "--settings", self._settings]
+        command += ["--permission-mode", "default", "--allowedTools", *ALLOWED[1].split(",")]
         self.tmux("new-session", "-d", "-x", "120", "-y", "40", "-c", str(self._work), *command)
 
-    def type(self, prompt: str) -> None:
+    async def type(self, prompt: str) -> None:
+        """Type a prompt and send it. An Enter that comes too soon after the text counts as part of what is pasted."""
         self.tmux("send-keys", "-l", prompt)
-        self.tmux("send-keys", "Enter")
+        await self._input(lambda text: text.endswith(prompt[-20:]), then=None)
+        await self._input(lambda text: prompt[-20:] not in text, then="Enter")
+
+    async def _input(self, condition: Callable[[str], bool], *, then: str | None) -> None:
+        """Return once what stands in the prompt is as expected; press a key again and again until then."""
+        for _ in range(100):
+            lines = [line for line in self.tmux("capture-pane", "-p").splitlines() if line.startswith("❯")]
+            if lines and condition(lines[-1].removeprefix("❯").strip()):
+                return
+            if then is not None:
+                self.tmux("send-keys", then)
+            await asyncio.sleep(0.2)
+        raise AssertionError(self.tmux("capture-pane", "-p"))
 
     async def shows(self, condition: Callable[[str], bool], patience: float = 40) -> str:
         """The line below the prompt, once it is as expected."""
@@ -124,19 +144,69 @@ async def test_the_status_line_in_a_terminal(tmp_path: Path) -> None:
         proxy = await running.enter_async_context(running_proxy(simulator.base_url, ledger="on", data_dir=tmp_path / "data"))
         async with terminal(tmp_path / "claude", proxy.base_url) as claude:
             await claude.shows(lambda line: line == "Opus 5.5 · context 0%")
-            claude.type("use Read on a.txt")
+            await claude.type("use Read on a.txt")
             said = await claude.shows(lambda line: "tokens" in line and "~" not in line)
             assert said.startswith("Opus 5.5 · unpriced · "), "the simulator's host has no prices"
             assert "$" not in said
             simulator.scenario = Scenario("text", text="at last", delay=9)
-            claude.type("say hi")
+            await claude.type("say hi")
             await claude.shows(lambda line: "waiting " in line)
             await claude.shows(lambda line: "waiting " not in line)
             simulator.scenario = error(529)
-            claude.type("say ho")
+            await claude.type("say ho")
             await claude.shows(lambda line: "127.0.0.1: overloaded (529)" in line)
             await running.aclose()
             await claude.shows(lambda line: line.endswith("claude-proxy does not answer"))
+
+
+async def ran(*words: str) -> str:
+    """What a command of ours prints."""
+    command = (sys.executable, "-m", "claude_proxy", *words)
+    environ = {**os.environ, "COLUMNS": "160"}
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=True, env=environ)
+    return done.stdout
+
+
+@in_a_terminal
+async def test_a_session_with_two_subagents_is_one_session_with_its_agents(tmp_path: Path) -> None:
+    """In the status line, and afterwards for every command that reads the books."""
+    data = tmp_path / "data"
+    async with Simulator() as simulator, booked(simulator, data) as proxy:
+        async with terminal(tmp_path / "claude", proxy.base_url) as claude:
+            await claude.shows(lambda line: line == "Opus 5.5 · context 0%")
+            await claude.type("in parallel: ask a subagent: run Bash: cat a.txt; ask a subagent: use Read on b.txt")
+            await claude.shows(
+                lambda line: both_have_reported(proxy.recorder) and f" · {tokens(proxy.recorder)} tokens · " in line
+            )
+        await eventually(lambda: len(proxy.recorder.started) == len(proxy.recorder.ended))
+        ended = proxy.recorder.ended
+        await written(proxy, len(ended))
+        (session,) = {str(one.session) for one in ended}
+        agents = {one.agent for one in ended} - {None}
+        place = ("--data-dir", str(data))
+        (item,) = json.loads(await ran("sessions", "--json", *place))["items"]
+        assert (item["session"], item["project"], item["exchanges"]) == (session, "work", len(ended))
+        assert {part["agent"] for part in item["agents"]} == {None, *agents}
+        groups = json.loads(await ran("stats", "--by", "agent", "--session", session, "--json", *place))["groups"]
+        assert {group["key"]: group["exchanges"] for group in groups} == Counter(one.agent for one in ended)
+        assert f" {session}   work " in await ran("sessions", *place)
+        assert f" {session} " in await ran("stats", "--by", "session", *place)
+        one = next(one for one in ended if one.agent is not None)
+        told = " ".join((await ran("show", one.id, *place)).split())
+        assert f"class subagent session {session} project work agent {one.agent} " in told
+
+
+def both_have_reported(recorder: Recorder) -> bool:
+    """Whether two agents have used their tool and ended, and the main conversation has heard of it."""
+    calls = Counter(one.agent for one in recorder.ended)
+    main = calls.pop(None, 0)
+    return sorted(calls.values()) == [2, 2] and main >= 3 and len(recorder.started) == len(recorder.ended)
+
+
+def tokens(recorder: Recorder) -> str:
+    """All tokens so far, as the status line writes them."""
+    found = [one.usage for one in recorder.ended if one.usage is not None]
+    return _count(sum((one.input or 0) + (one.output or 0) + (one.cache_read or 0) + (one.cache_write or 0) for one in found))
 
 
 @in_a_terminal

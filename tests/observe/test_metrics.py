@@ -126,15 +126,18 @@ async def test_a_count_that_begins_anew_never_makes_a_counter_fall() -> None:
 
 async def test_gauges_of_other_rooms() -> None:
     windows = [QuotaWindow("5h", 0.25, 3600.0), QuotaWindow("week", None, -5.0), QuotaWindow("month", 1.2, None)]
+    windows = [window._replace(upstream="zai", account="work") for window in windows]
+    windows.append(QuotaWindow("5h", 0.5, 60.0, "zai", "home"))
     metrics = Metrics(Sources(in_flight=lambda: 4, ledger_queue=lambda: 9, quota=lambda: windows))
     assert await read(metrics, "claude_proxy_in_flight") == 4
     assert await read(metrics, "claude_proxy_ledger_queue") == 9
-    assert await read(metrics, "claude_proxy_quota_used_ratio", window="5h") == 0.25
-    assert await read(metrics, "claude_proxy_quota_used_ratio", window="month") == 1.2
-    assert await read(metrics, "claude_proxy_quota_used_ratio", window="week") is None
-    assert await read(metrics, "claude_proxy_quota_reset_seconds", window="5h") == 3600
-    assert await read(metrics, "claude_proxy_quota_reset_seconds", window="week") == 0
-    assert await read(metrics, "claude_proxy_quota_reset_seconds", window="month") is None
+    assert await read(metrics, "claude_proxy_quota_used_ratio", upstream="zai", account="work", window="5h") == 0.25
+    assert await read(metrics, "claude_proxy_quota_used_ratio", upstream="zai", account="work", window="month") == 1.2
+    assert await read(metrics, "claude_proxy_quota_used_ratio", upstream="zai", account="work", window="week") is None
+    assert await read(metrics, "claude_proxy_quota_reset_seconds", upstream="zai", account="work", window="5h") == 3600
+    assert await read(metrics, "claude_proxy_quota_reset_seconds", upstream="zai", account="work", window="week") == 0
+    assert await read(metrics, "claude_proxy_quota_reset_seconds", upstream="zai", account="work", window="month") is None
+    assert await read(metrics, "claude_proxy_quota_used_ratio", upstream="zai", account="home", window="5h") == 0.5
 
 
 async def test_an_upstream_is_up_until_it_is_ejected_and_again_when_it_is_back() -> None:

@@ -151,8 +151,9 @@ def test_the_model_is_the_one_that_the_answer_names() -> None:
     assert models(finished(model="claude-opus-5", model_served="glm-5.3")) == ["glm-5.3"]
 
 
-def test_an_answer_without_a_model_has_that_of_the_request() -> None:
-    assert models(finished(model="m", model_served=None)) == ["m"]
+@pytest.mark.parametrize(("sent", "label"), [(None, "m"), ("glm-5.3", "glm-5.3")])
+def test_an_answer_without_a_model_has_that_of_the_request(sent: str | None, label: str) -> None:
+    assert models(finished(model="m", model_sent=sent, model_served=None)) == [label]
 
 
 def test_a_failure_has_the_label_that_good_answers_to_the_same_wish_have() -> None:

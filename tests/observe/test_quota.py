@@ -95,10 +95,12 @@ async def polling(
         watched.pool.close()
 
 
-def watched_at(provider: Provider, credential: Header | None = HELD, quota: Quota | None = None) -> Watched:
+def watched_at(
+    provider: Provider, credential: Header | None = HELD, quota: Quota | None = None, account: str | None = None
+) -> Watched:
     pool = Pool(parse_origin(f"http://127.0.0.1:{provider.port}/api/anthropic", {}), connect_timeout=5, expiry=0, limit=4)
     assert ZAI.quota is not None
-    return Watched("default", quota or ZAI.quota, pool, credential)
+    return Watched("default", quota or ZAI.quota, pool, credential, account or ("default" if credential else None))
 
 
 async def settled(poll: QuotaPoll) -> None:
@@ -118,7 +120,7 @@ async def test_the_held_credential_is_sent_raw_to_the_upstreams_own_origin(provi
     assert "authorization: sk-held" in lines
     assert "accept-language: en-us,en" in lines
     (sample,) = kept
-    assert (sample.upstream, sample.account, sample.at) == ("default", None, 1_790_000_000_000)
+    assert (sample.upstream, sample.account, sample.at) == ("default", "default", 1_790_000_000_000)
     assert [(window.name, window.used, window.allowance) for window in sample.windows] == [("5h", 1438_000_000, 12_000_000_000)]
 
 
@@ -169,6 +171,8 @@ async def test_without_traffic_nobody_asks(provider: Provider) -> None:
         {"kind": Kind.OTHER},
         {"upstream": "another"},
         {"upstream": ""},
+        {"account": "another"},
+        {"account": None},
     ],
     ids=str,
 )
@@ -177,6 +181,43 @@ async def test_only_an_exchange_that_went_well_there_is_a_reason(provider: Provi
         poll.on_exchange_end(finished(**values))
         await settled(poll)
     assert provider.requests == []
+
+
+async def test_each_account_is_asked_with_its_own_key_and_known_by_its_name(provider: Provider) -> None:
+    keys = {"work": b"Bearer sk-work", "home": b"Bearer sk-home"}
+    kept = Kept()
+    watched = [watched_at(provider, (b"authorization", key), account=name) for name, key in keys.items()]
+    poll = QuotaPoll(watched, kept, wall=lambda: 1_790_000_000.0)
+    try:
+        for account in ("home", "work", "home", "work"):
+            poll.on_exchange_end(finished(account=account))
+            await settled(poll)
+    finally:
+        await poll.aclose()
+        for one in watched:
+            one.pool.close()
+    asked = [line for head in provider.requests for line in head.decode().lower().split("\r\n") if "sk-" in line]
+    assert asked == ["authorization: sk-home", "authorization: sk-work"]
+    assert [(sample.upstream, sample.account) for sample in kept] == [("default", "home"), ("default", "work")]
+    windows = [(window.upstream, window.account, window.name) for window in poll.windows()]
+    assert windows == [("default", "work", "5h"), ("default", "home", "5h")]
+
+
+async def test_a_reload_keeps_what_is_known_of_accounts_whose_key_stays(provider: Provider) -> None:
+    async with polling(provider) as (poll, watched, _):
+        poll.on_exchange_end(finished())
+        await settled(poll)
+        new = Watched("default", watched.quota, watched.pool, (b"authorization", b"Bearer sk-new"), "new")
+        poll.follow([Watched("default", watched.quota, watched.pool, HELD, "default"), new])
+        assert [(window.account, window.name) for window in poll.windows()] == [("default", "5h")]
+        for account in ("default", "new"):
+            poll.on_exchange_end(finished(account=account))
+            await settled(poll)
+        assert [b"sk-new" in head for head in provider.requests] == [False, True]
+        poll.follow([new])
+        assert [window.account for window in poll.windows()] == ["new"]
+        poll.follow([Watched("default", watched.quota, watched.pool, (b"authorization", b"Bearer sk-newer"), "new")])
+        assert poll.windows() == []
 
 
 # -- the client's credential
@@ -207,10 +248,10 @@ def show(poll: QuotaPoll, *headers: Header, status: int = 200, **values: Any) ->
 )
 async def test_the_clients_credential_is_used_where_none_is_held(provider: Provider, headers: list[Header]) -> None:
     async with polling(provider, None, is_own_key=lambda key: key == b"sk-own") as (poll, _, kept):
-        assert show(poll, *headers)
+        assert show(poll, *headers, account="client-a")
         await settled(poll)
         assert not show(poll, *headers), "within the interval no exchange is looked at"
-    assert len(kept) == 1
+    assert [(sample.upstream, sample.account) for sample in kept] == [("default", "client-a")]
     assert "authorization: sk-client" in provider.requests[0].decode().lower().split("\r\n")
     assert b"sk-own" not in provider.requests[0]
 

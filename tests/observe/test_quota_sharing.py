@@ -10,7 +10,7 @@ import pytest
 
 from claude_proxy.exchange import Header
 from claude_proxy.observe.quota import QuotaPoll
-from claude_proxy.observe.quota_sharing import QuotaSharing
+from claude_proxy.observe.quota_sharing import QuotaSharing, Wish
 from claude_proxy.observe.siblings import Siblings
 from tests.observe.folders import short_folder
 from tests.observe.running import finished
@@ -43,7 +43,7 @@ class Together:
         if secret is None:
             self.polls[number].on_exchange_end(finished())
         else:
-            self.polls[number].shown(finished(), [(b"x-api-key", secret)])
+            self.polls[number].shown(finished(account=f"client-{secret.decode()}"), [(b"x-api-key", secret)])
         for poll in (self.polls[number], *self.polls):
             await settled(poll)
 
@@ -73,7 +73,8 @@ async def test_of_several_workers_only_the_leader_asks_and_all_know_the_answer(p
         assert len(provider.requests) == 1
         assert (b"sk-held" if secret is None else b"sk-client") in provider.requests[0]
         assert [len(kept) for kept in them.kept] == [1, 0, 0]
-        assert [[window.name for window in poll.windows()] for poll in them.polls] == [["5h"]] * 3
+        known = [[(window.account, window.name) for window in poll.windows()] for poll in them.polls]
+        assert known == [[("default" if secret is None else "client-sk-client", "5h")]] * 3
 
 
 async def test_without_a_leader_nobody_asks_and_the_next_exchange_tries_again(provider: Provider) -> None:
@@ -103,9 +104,17 @@ async def test_keys_that_take_turns_in_several_workers_have_no_one_plan_either(p
         assert [them.watched[number].mixed for number in (0, 2)] == [True, True]
 
 
+async def test_a_new_key_of_the_clients_brings_its_own_plan_to_all(provider: Provider) -> None:
+    async with together(provider, None, interval=0.0) as them:
+        await them.good(1, b"old")
+        await them.good(2, b"new")
+        assert [[window.account for window in poll.windows()] for poll in them.polls] == [["client-new"]] * 3
+        assert [sample.account for sample in them.kept[0]] == ["client-old", "client-new"]
+
+
 async def test_an_upstream_that_another_worker_does_not_know_is_no_fault(provider: Provider) -> None:
     async with together(provider, count=2) as them:
-        assert (await them.siblings[1].ask("quota_wish", ("nobody", b""))).data == [None]
+        assert (await them.siblings[1].ask("quota_wish", Wish(("nobody", None), None, b""))).data == [None]
         assert (await them.siblings[1].ask("quota_wish", "nonsense")).data == []
         await them.good(1)
         assert len(provider.requests) == 1

@@ -21,6 +21,7 @@ from claude_proxy.protocol.status_line import Client
 from claude_proxy.simulator import Scenario, error
 from claude_proxy.simulator.scenario import Usage
 from tests.observe.conversation import Conversation, conversation, eventually, first_turn
+from tests.observe.running import finished
 from tests.protocol.prompts import encode, request
 
 SAID: dict[str, Any] = {
@@ -281,6 +282,27 @@ async def test_quota_is_the_providers_and_says_when_it_resets() -> None:
     status = await StatusSource(Sessions(), quota=lambda: windows).status(Client())
     assert [(one.name, round(one.left, 3), one.resets_in) for one in status.quota] == [("5h", 0.6, 600), ("week", -0.2, None)]
     assert (await StatusSource(Sessions()).status(Client())).quota == ()
+
+
+@pytest.mark.parametrize(
+    ("used", "left"),
+    [
+        (("zai", "work"), [0.9]),
+        (("zai", "home"), [0.2]),
+        (("anthropic", "default"), []),  # no quota endpoint there
+        (None, []),  # it cannot be known which plan the session will use
+    ],
+)
+async def test_quota_is_that_of_the_account_that_the_session_uses(used: tuple[str, str] | None, left: list[float]) -> None:
+    sessions = Sessions()
+    if used is not None:
+        one = finished(session="s", upstream=used[0], account=used[1])
+        sessions.on_exchange_start(one)
+        sessions.learn("s", frozenset((b"mark",)))
+        sessions.on_exchange_end(one)
+    windows = (QuotaWindow("5h", 0.1, 60, "zai", "work"), QuotaWindow("5h", 0.8, 60, "zai", "home"))
+    status = await StatusSource(sessions, quota=lambda: windows).status(Client(session="s"))
+    assert [round(one.left, 3) for one in status.quota] == left
 
 
 async def test_a_ledger_that_hangs_costs_the_sums_and_not_the_line(tmp_path: Path) -> None:

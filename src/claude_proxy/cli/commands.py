@@ -148,6 +148,16 @@ COMMANDS = {
 }
 
 
+# How Pydantic says it, and how we do.
+_WORDS = {
+    "Input should be a valid integer, unable to parse string as an integer": "expected a whole number",
+    "Input should be a valid number, unable to parse string as a number": "expected a number",
+    "Input should be greater than or equal to": "expected at least",
+    "Input should be less than or equal to": "expected at most",
+    "Input should be": "expected",
+}
+
+
 class LazyGroup(TyperGroup):
     """A group that knows its commands' names and summaries, and imports a command when it is called."""
 
@@ -168,8 +178,19 @@ class LazyGroup(TyperGroup):
         except SettingsError as error:
             say(error.message, err=True)
             raise typer.Exit(2) from None
+        except typer.BadParameter as error:
+            error.message = in_words(error.message)
+            raise
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
+
+
+def in_words(problem: str) -> str:
+    """What is wrong with an option's value, without the words of the library that checked it."""
+    problem = problem.removeprefix("Value error, ")
+    for theirs, ours in _WORDS.items():
+        problem = problem.replace(theirs, ours)
+    return problem
 
 
 def load(name: str) -> Any:

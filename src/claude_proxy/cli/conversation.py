@@ -10,6 +10,7 @@ import binascii
 import json
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from claude_proxy import ids
 from claude_proxy.cleaning import visible
 from claude_proxy.cli.figures import size
 from claude_proxy.cli.output import say
-from claude_proxy.ledger.answers import rfc3339
 from claude_proxy.ledger.capture.images import image_type
 from claude_proxy.ledger.capture.preparing import ANSWER, WHOLE
 from claude_proxy.ledger.capture.reading import Block, Conversations, NoConversations, Transcript
@@ -30,7 +30,9 @@ FOLDED = 100  # most characters of a system block that are printed
 _redact = Redactor().text
 
 
-def print_conversation(exchange: str | int, data_dir: Path, *, raw: bool = False, curl: bool = False) -> None:
+def print_conversation(
+    exchange: str | int, data_dir: Path, *, raw: bool = False, curl: bool = False, where: tzinfo = UTC
+) -> None:
     """Print the conversation that an exchange sent, and the answer.
 
     Args:
@@ -38,6 +40,7 @@ def print_conversation(exchange: str | int, data_dir: Path, *, raw: bool = False
         data_dir: where the proxy keeps its files.
         raw: print the request's JSON instead, so that `jq` can read it.
         curl: print a curl command instead that repeats the request, with the credential from the environment.
+        where: the time zone of the time that is shown.
 
     Raises:
         typer.Exit: with 1, after a sentence that says why there is nothing to print.
@@ -55,7 +58,7 @@ def print_conversation(exchange: str | int, data_dir: Path, *, raw: bool = False
     if raw or curl:
         _print_request(found, curl=curl)
         return
-    for line in lines(found):
+    for line in lines(found, where):
         say(line)
 
 
@@ -70,9 +73,9 @@ def _print_request(found: Transcript, *, curl: bool) -> None:
 # -- for people
 
 
-def lines(found: Transcript) -> Iterator[str]:
+def lines(found: Transcript, where: tzinfo = UTC) -> Iterator[str]:
     """Yield the lines of the readable form."""
-    yield from _head(found)
+    yield from _head(found, where)
     yield from _folded("Tools", found.of("tool"), _tool)
     yield from _folded("System", found.of("system"), _system)
     for block in found.of("whole", "beginning"):
@@ -89,9 +92,10 @@ def lines(found: Transcript) -> Iterator[str]:
         yield from ("", "── no answer ──")
 
 
-def _head(found: Transcript) -> Iterator[str]:
+def _head(found: Transcript, where: tzinfo) -> Iterator[str]:
     note = found.note
-    parts = [found.id, rfc3339(ids.milliseconds(found.number)), note.model, str(note.status or "no status"), note.outcome]
+    started = datetime.fromtimestamp(ids.milliseconds(found.number) // 1000, where)
+    parts = [found.id, started.isoformat(" "), note.model, str(note.status or "no status"), note.outcome]
     yield _text("  ".join(part for part in parts if part))
     if note.failure:
         yield _text(f"failed: {note.failure}")

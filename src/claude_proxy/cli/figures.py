@@ -77,6 +77,12 @@ def span(report: Mapping[str, Any]) -> str:
     return f"{begin} to {end}, {report['timezone']}"
 
 
+def of_filters(filters: Mapping[str, str]) -> str:
+    """Filters in words, such as "of model glm-5.3 and without agent ", with a space at the end; empty without filters."""
+    words = [f"of {name} {text!r}" if text else f"without {name}" for name, text in filters.items()]
+    return f"{' and '.join(words)} " if words else ""
+
+
 def named(text: str | None) -> str:
     """A name; `(none)` if there is none."""
     return "(none)" if text is None else text

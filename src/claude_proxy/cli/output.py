@@ -16,7 +16,7 @@ import typer
 from claude_proxy.cleaning import is_unseen, visible
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 
 def say(text: str, *, err: bool = False) -> None:
@@ -47,6 +47,16 @@ def wide_console() -> Console:
     """Return a console for tables: as wide as the terminal, and 160 columns without one unless COLUMNS is set."""
     screen = console()
     return screen if screen.is_terminal or "COLUMNS" in os.environ else console(width=160)
+
+
+def print_on(screen: Console, renderable: RenderableType) -> None:
+    """Print a table: elsewhere than on a terminal without the spaces that fill its lines up."""
+    if screen.is_terminal:
+        screen.print(renderable)
+        return
+    with screen.capture() as captured:
+        screen.print(renderable)
+    typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 @cache

@@ -15,7 +15,7 @@ from rich.table import Table
 from claude_proxy.cli.arguments import AsJson, ConfigFile, DataDir, TimeZone
 from claude_proxy.cli.figures import UNPRICED, count, dollars, exchanges, named
 from claude_proxy.cli.ledger import LedgerPlace, need_file, place, reporting_errors
-from claude_proxy.cli.output import say, wide_console, write_json
+from claude_proxy.cli.output import print_on, say, wide_console, write_json
 from claude_proxy.ledger import prices, when
 from claude_proxy.ledger.options import FILE, NotReadable
 
@@ -116,7 +116,7 @@ def _say_changes(changes: Mapping[Change, Sums], looked_at: int, as_json: bool) 
         old, new = _cost(change.old_price, sums.old_nano), _cost(change.new_price, sums.new_nano)
         prices_ = (change.old_price or UNPRICED, change.new_price or UNPRICED)
         table.add_row(named(change.model), *prices_, count(sums.exchanges), old, new)
-    wide_console().print(table)
+    print_on(wide_console(), table)
     total = sum(sums.exchanges for sums in changes.values())
     say(f"{count(total)} of {exchanges(looked_at)} would change.")
 

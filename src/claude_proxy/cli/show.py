@@ -15,7 +15,7 @@ from claude_proxy.cli.arguments import AsJson, ConfigFile, DataDir, TimeZone
 from claude_proxy.cli.conversation import print_conversation
 from claude_proxy.cli.figures import UNPRICED, clock, count, dollars, seconds, size
 from claude_proxy.cli.ledger import opened, place
-from claude_proxy.cli.output import say, wide_console, write_json
+from claude_proxy.cli.output import print_on, say, wide_console, write_json
 
 _SIDES = {"client": "the client's side", "upstream": "the upstream's side", "proxy": "this proxy's side"}
 _KINDS = (
@@ -41,8 +41,12 @@ def show(
 ) -> None:
     """Show all that is recorded about one exchange: client, model, outcome, tokens, cost, and each attempt."""
     at = place(config, data_dir, timezone)
+    forms = {"--conversation": conversation, "--raw": raw, "--curl": curl, "--json": as_json}
+    wanted = [option for option, given in forms.items() if given]
+    if len(wanted) > 1:
+        raise typer.BadParameter(f"Choose one of {' and '.join(wanted)}: each prints something else.")
     if conversation or raw or curl:
-        print_conversation(id, at.options.data_dir, raw=raw, curl=curl)
+        print_conversation(id, at.options.data_dir, raw=raw, curl=curl, where=at.where)
         return
     with opened(at) as books:
         item = books.exchange(id)
@@ -59,7 +63,7 @@ def show(
         table.add_row(name, words)
     screen = wide_console()
     screen.print(Text.assemble((item["id"], "bold"), "  ", (ending(item), "red" if item["failed"] else "green")))
-    screen.print(table)
+    print_on(screen, table)
 
 
 def ending(item: Mapping[str, Any]) -> str:
@@ -82,9 +86,11 @@ def rows(item: Mapping[str, Any], where: tzinfo, timezone: str) -> Iterator[Row]
 def _who(item: Mapping[str, Any]) -> Iterator[Row]:
     client = ", ".join(text for text in (item["client"], item["user_agent"]) if text)
     yield "client", client or "-"
-    model, served = item["model"], item["model_served"]
+    model, sent, served = item["model"], item["model_sent"], item["model_served"]
     if model:
-        yield "model", f"{model}, answered by {served}" if served and served != model else model
+        parts = [model, *([f"sent as {sent}"] if sent else [])]
+        parts += [f"answered by {served}"] if served and served != (sent or model) else []
+        yield "model", ", ".join(parts)
     if item["upstream"]:
         parts = [item["upstream"]]
         parts += [f"account {item['account']}"] if item["account"] else []

@@ -35,6 +35,7 @@ def stats(
     class_: Annotated[str | None, _filter("class")] = None,
     client: Annotated[str | None, _filter("client")] = None,
     upstream: Annotated[str | None, _filter("upstream")] = None,
+    account: Annotated[str | None, _filter("account")] = None,
     timezone: TimeZone = None,
     breakdown: Annotated[bool, typer.Option("--breakdown", help="A row for each model below each group.")] = False,
     no_cost: Annotated[bool, typer.Option("--no-cost", help="Leave costs out of the table.")] = False,
@@ -49,7 +50,9 @@ def stats(
     the ledger of the proxy that the settings describe; the proxy need not be running.
     """
     given = {"session": session, "project": project, "model": model, "agent": agent, "class": class_, "client": client}
-    given |= {"upstream": upstream}
+    given |= {"upstream": upstream, "account": account}
+    if as_json and form == "csv":
+        raise typer.BadParameter("--json means --format json; it cannot be combined with --format csv.")
     filters = {name: text for name, text in given.items() if text is not None}
     at = place(config, data_dir, timezone)
     with opened(at) as books:
@@ -59,7 +62,7 @@ def stats(
     elif form == "csv":
         say(csv.usage(report, breakdown=breakdown).decode().replace("\r\n", "\n").rstrip())
     else:
-        print_table(report, breakdown=breakdown, costs=not no_cost, top=last)
+        print_table(report, breakdown=breakdown, costs=not no_cost, top=last, filters=filters)
 
 
 def reported(
@@ -79,6 +82,7 @@ def reported(
     now = time.time()
     start = None if since is None else when.moment(since, at.where, now)
     end = None if until is None else when.moment(until, at.where, now, end=True)
+    when.check_order(start, end)
     if last is not None and by in PERIODS:
         start = max(start or 0.0, when.last(by, last, at.where, now if end is None else min(end - 1, now)))
     report = books.usage(by, since=start, until=end, timezone=at.timezone, **more)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,31 +10,38 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from claude_proxy.cli.figures import LIST_PRICES, cost, count, exchanges, named, span, tokens
-from claude_proxy.cli.output import say, wide_console
+from claude_proxy.cli.figures import LIST_PRICES, cost, count, exchanges, named, of_filters, span, tokens
+from claude_proxy.cli.output import print_on, say, wide_console
 from claude_proxy.ledger.groups import TIMES
 
 MANY = 100  # groups, such as sessions, that a table shows if it was not asked for more
 ROOM = 100  # columns of a terminal below which the table is compact
+_CLOCK_TIMES = ("hour", "window")
+_OFFSET = len("+09:00")
+_WHOLE = (*TIMES, "session", "agent")  # ids and times are copied or compared, so they are not broken into lines
 _TITLES = {"day": "Date", "window": "Window", "hour": "Hour", "week": "Week from", "month": "Month"}
 _ESTIMATED = "~ marks windows that are estimated from your own requests, because the provider gave no reset time."
 
 
-def print_table(report: Mapping[str, Any], *, breakdown: bool, costs: bool, top: int | None) -> None:
+def print_table(
+    report: Mapping[str, Any], *, breakdown: bool, costs: bool, top: int | None, filters: Mapping[str, str] | None = None
+) -> None:
     """Print a report of `Books.usage`.
 
     Args:
         breakdown: a row for each model below each group.
         costs: whether costs are shown.
         top: how many groups to show; None for the default.
+        filters: those that the report was made with.
     """
     screen = wide_console()
     if not report["groups"]:
-        say(f"Nothing was recorded from {span(report)}." if report["from"] < report["to"] else "That time is yet to come.")
+        nothing = f"Nothing was recorded {of_filters(filters or {})}from {span(report)}."
+        say(nothing if report["from"] < report["to"] else "That time is yet to come.")
         return
     wide = screen.width >= ROOM
     shown = most_expensive(report) if top is None else report
-    screen.print(made(shown, wide=wide, breakdown=breakdown, costs=costs))
+    print_on(screen, made(shown, wide=wide, breakdown=breakdown, costs=costs))
     if shown is not report:
         groups = count(len(report["groups"]))
         screen.print(Text(f"These are the {MANY} most expensive of {groups}; --last N shows others.", "dim"))
@@ -52,18 +60,29 @@ def made(report: Mapping[str, Any], *, wide: bool, breakdown: bool, costs: bool)
     """Build the table; compact unless `wide`."""
     table = Table(box=SIMPLE_HEAD, show_footer=False, pad_edge=False)
     by = report["by"]
-    table.add_column(_TITLES.get(by, by.capitalize()), overflow="fold")
-    table.add_column("Models", overflow="fold")
+    table.add_column(_TITLES.get(by, by.capitalize()), overflow="fold", no_wrap=by in _WHOLE)
+    models_shown = breakdown or by != "model"
+    if models_shown:
+        table.add_column("Models", overflow="fold")
     for title in ("Input", "Output", *(("Cache Create", "Cache Read", "Total") if wide else ()), *(("Cost",) if costs else ())):
         table.add_column(title, justify="right", no_wrap=True)
-    for group in report["groups"]:
-        models = "" if breakdown else "\n".join(group["models"])
-        table.add_row(named(group["key"]), models, *_figures(group, wide=wide, costs=costs))
+    for name, group in zip(names(report), report["groups"], strict=True):
+        models = ["" if breakdown else "\n".join(group["models"])] if models_shown else []
+        table.add_row(name, *models, *_figures(group, wide=wide, costs=costs))
         for part in group.get("breakdown", ()):
             table.add_row("", f"└ {named(part['model'])}", *_figures(part, wide=wide, costs=costs), style="dim")
     table.add_section()
-    table.add_row("Total", "", *_figures(report["totals"], wide=wide, costs=costs), style="bold")
+    table.add_row("Total", *([""] if models_shown else []), *_figures(report["totals"], wide=wide, costs=costs), style="bold")
     return table
+
+
+def names(report: Mapping[str, Any]) -> list[str]:
+    """The groups' names. A clock time has its offset only where two would look the same, when the clock is set back."""
+    keys = [named(group["key"]) for group in report["groups"]]
+    if report["by"] not in _CLOCK_TIMES:
+        return keys
+    short = Counter(key[:-_OFFSET] for key in keys)
+    return [(key[:-_OFFSET] if short[key[:-_OFFSET]] == 1 else key).replace("T", " ") for key in keys]
 
 
 def _figures(sums: Mapping[str, Any], *, wide: bool, costs: bool) -> list[str]:

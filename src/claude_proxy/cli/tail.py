@@ -13,7 +13,7 @@ import typer
 from rich.text import Text
 
 from claude_proxy.cli.arguments import ConfigFile, DataDir, TimeZone
-from claude_proxy.cli.figures import clock, cost, count, seconds
+from claude_proxy.cli.figures import clock, cost, count, of_filters, seconds
 from claude_proxy.cli.ledger import opened, place
 from claude_proxy.cli.output import console, say
 from claude_proxy.ledger.options import NotReadable
@@ -51,6 +51,10 @@ def tail(
         else:
             for item in shown:
                 _write(item, at.where, as_json)
+            if not earlier and last and not as_json:
+                filters = {"session": session, "model": model, "status": status}
+                given = {name: text for name, text in filters.items() if text is not None}
+                say(f"No exchange {of_filters(given)}is recorded.", err=True)
 
 
 def _follow(

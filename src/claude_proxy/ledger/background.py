@@ -5,6 +5,7 @@ The event loop never waits: what does not fit the queue is counted and dropped.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import queue
 import threading
@@ -78,6 +79,13 @@ class Background(ABC, Generic[T]):
             return True
         self._thread.join(timeout)
         return not self._thread.is_alive()
+
+    async def stop(self, timeout: float) -> bool:
+        """Work off what waits, for at most `timeout` seconds, and wait for the thread; whether it has ended."""
+        self.begin_stop(timeout)
+        ended = await asyncio.to_thread(self.join, timeout + 1.0)
+        await asyncio.sleep(0)  # runs the thread's last log calls, which are queued on this loop
+        return ended
 
     # -- the thread
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from claude_proxy.exchange import Exchange, Usage
 from claude_proxy.ledger.prices.table import Prices
 from claude_proxy.ledger.record import UNKNOWN, Charge, Record
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
 
 
 class Charging:
@@ -44,7 +48,7 @@ class Charging:
             return UNKNOWN
         prices, usage, at = self.ready(), usage_of(record), record.sent_at / 1000
         provider = self._provider(record.upstream)
-        model = record.model_served or record.model
+        model = record.model_served or record.model_sent or record.model
         cost = prices.cost(usage, provider, model, at)
         lost = prices.lost(record.verdict_lost, usage, provider, model, at) if record.verdict_lost else None
         return Charge(cost.nano_dollars, prices.credits(usage, provider, model, at), cost.price_id, lost)
@@ -54,23 +58,28 @@ class Charging:
 
 
 def _asked(exchange: Exchange) -> tuple[str | None, float]:
-    """The model that answered, and when it was asked in Unix seconds."""
+    """The model that answered, by the most certain name for it, and when it was asked in Unix seconds."""
     sent = exchange.attempts[-1].started - exchange.started if exchange.attempts else 0.0
-    return exchange.model_served or exchange.model, exchange.started_at + sent
+    return exchange.model_served or exchange.model_sent or exchange.model, exchange.started_at + sent
 
 
 def usage_of(record: Record) -> Usage:
     """The usage as it was reported."""
-    short, long = record.cache_write_5m, record.cache_write_1h
+    return usage_with(record, record.service_tier, record.geo, record.speed)
+
+
+def usage_with(counts: Record | Row[Any], service_tier: str | None, geo: str | None, speed: str | None) -> Usage:
+    """The usage as it was reported, from a record or its row in the database, which has ids in place of texts."""
+    short, long = counts.cache_write_5m, counts.cache_write_1h
     return Usage(
-        input=record.input,
-        output=record.output,
-        cache_read=record.cache_read,
+        input=counts.input,
+        output=counts.output,
+        cache_read=counts.cache_read,
         cache_write=None if short is None and long is None else (short or 0) + (long or 0),
         cache_write_5m=short,
         cache_write_1h=long,
-        web_searches=record.web_searches,
-        service_tier=record.service_tier,
-        inference_geo=record.geo,
-        speed=record.speed,
+        web_searches=counts.web_searches,
+        service_tier=service_tier,
+        inference_geo=geo,
+        speed=speed,
     )

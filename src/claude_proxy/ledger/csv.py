@@ -15,8 +15,22 @@ _SUMS = (
     *("cache_creation_input_tokens", "cost_usd", "unpriced_exchanges", "credits"),
 )
 _EXCHANGE = (
-    *("id", "started_at", "session", "agent", "parent_agent", "class", "client", "upstream", "account", "model", "model_served"),
-    *("kind", "stream", "status", "outcome", "failed", "stop_reason", "upstream_request_id", "cost_usd", "price", "credits"),
+    *("id", "started_at", "session", "agent", "parent_agent", "class", "client", "upstream", "account"),
+    *(
+        "model",
+        "model_sent",
+        "model_served",
+        "kind",
+        "stream",
+        "status",
+        "outcome",
+        "failed",
+        "stop_reason",
+        "upstream_request_id",
+        "cost_usd",
+        "price",
+        "credits",
+    ),
     *("queue_ms", "first_byte_ms", "duration_ms", "silence_ms", "bytes_in", "bytes_out"),
 )
 _USAGE = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "web_searches")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -51,10 +50,7 @@ class Ledger(Listener):
 
     async def aclose(self, timeout: float = CLOSE_TIMEOUT) -> None:
         """Write what waits, for at most `timeout` seconds."""
-        self.writer.begin_stop(timeout)
-        ended = await asyncio.to_thread(self.writer.join, timeout + 1.0)
-        await asyncio.sleep(0)  # runs the thread's last log calls, which are queued on this loop
-        if not ended:
+        if not await self.writer.stop(timeout):
             log.error("the ledger did not stop in time", waiting=self.writer.waiting, reason=self.writer.reason)
 
     @property

@@ -27,7 +27,7 @@ from claude_proxy.ledger.database import (
 )
 from claude_proxy.ledger.options import FILE, MEMORY_BYTES, LedgerOff, Options, Say, Trouble
 from claude_proxy.ledger.runs import Process, Run, Unclean, this_process
-from claude_proxy.ledger.sqlite import is_damaged
+from claude_proxy.ledger.sqlite import identity, is_damaged
 from claude_proxy.ledger.store import SqlStore
 
 Wrap = Callable[[Connect], Connect]
@@ -112,7 +112,7 @@ class Opener:
 
     def _in_file(self, path: Path) -> SqlStore:
         connect = self._wrap(file_connect(path))
-        found = _identity(path)
+        found = identity(path)
         try:
             self._check(sqlite_engine(connect, reading=True))
             return self._store(sqlite_engine(connect), path)
@@ -164,7 +164,7 @@ class Opener:
 
     def _set_aside(self, path: Path, found: tuple[int, int] | None) -> None:
         """Rename a damaged file and its journal, unless another process has already done so."""
-        if found is None or _identity(path) != found:
+        if found is None or identity(path) != found:
             return
         aside = path.with_name(f"{path.name}.damaged-{datetime.fromtimestamp(self._wall(), UTC):%Y%m%dT%H%M%SZ}")
         for suffix in ("", "-wal", "-shm"):
@@ -178,11 +178,3 @@ class Damaged(sqlite3.DatabaseError):
     """`quick_check` found a fault."""
 
     sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

@@ -21,7 +21,7 @@ from claude_proxy.ledger.incidents import newest
 from claude_proxy.ledger.minutes import minutes
 from claude_proxy.ledger.options import FILE, IncidentRow, NotReadable, Options, TooSlow
 from claude_proxy.ledger.quotas import quota
-from claude_proxy.ledger.schema import HEAD, version_of
+from claude_proxy.ledger.schema import HEAD, VERSIONS, version_of
 from claude_proxy.ledger.sessions import Story, named_like, neighbours, story, with_sums
 from claude_proxy.ledger.usage import BY, DIMENSIONS, By, Dimension, bounds, text_id, texts_of, totals_of, usage
 
@@ -317,7 +317,10 @@ class Books:
         if version is None:
             raise NotReadable("There is no ledger here yet.")
         if version != HEAD:
-            raise NotReadable(f"The ledger has schema {version}, and this claude-proxy reads {HEAD}.")
+            what = f"The ledger has schema {version}, and this claude-proxy reads {HEAD}."
+            if version in VERSIONS:
+                raise NotReadable(f"{what} The proxy brings it up to date when it starts with this version.")
+            raise NotReadable(f"{what} A newer version wrote it: use that one.")
         self._checked = True
 
     def _bound(self, connection: Connection, deadline: float) -> None:

@@ -40,7 +40,21 @@ def quota(connection: Connection, now: float) -> list[dict[str, Any]]:
         .order_by(c.upstream, c.account)
     )
     plans = [Plan(row.upstream, row.account, int(row.at)) for row in connection.execute(latest)]
-    return [_item(connection, plan, now) for plan in plans]
+    return [_item(connection, plan, now) for plan in plans if not _is_replaced(connection, plan, plans, now)]
+
+
+def _is_replaced(connection: Connection, plan: Plan, plans: Sequence[Plan], now: float) -> bool:
+    """Whether another account of the upstream was sampled later, and nothing of this one's sample is valid any more.
+
+    Samples of earlier releases name no account.
+    """
+    if not any(other.upstream == plan.upstream and other.at > plan.at for other in plans):
+        return False
+    return plan.account == 0 or all(_is_over(window, now) for window in _windows(connection, plan))
+
+
+def _is_over(window: Window, now: float) -> bool:
+    return window.resets_at is not None and window.resets_at <= now
 
 
 def _item(connection: Connection, plan: Plan, now: float) -> dict[str, Any]:
@@ -77,13 +91,13 @@ def _as_of_now(windows: Sequence[Window], spent: int, now: float) -> list[Window
     return [
         window._replace(left=None if window.left is None else max(0, window.left - spent))
         for window in windows
-        if window.resets_at is None or window.resets_at > now
+        if not _is_over(window, now)
     ]
 
 
 def _window(connection: Connection, plan: Plan, window: Window, now: float) -> dict[str, Any]:
     """A window by the names that readers know. After its reset the sample says nothing about it."""
-    over = window.resets_at is not None and window.resets_at <= now
+    over = _is_over(window, now)
     ours = None
     if window.meter is Meter.CREDITS and window.started is not None and not over:
         ours = _spent(connection, plan, int(window.started * 1000), plan.at)

@@ -51,6 +51,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         verdict: what became of the prompt cache (`protocol.cache_verdict`): where it changed, and how many tokens that lost.
         transcript: head of the captured conversation.
         attempts: empty where the first attempt went well.
+        model_sent: what the upstream's map put in place of `model`; None where the client's went as it was.
     """
 
     id: int
@@ -100,6 +101,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     verdict_lost: int | None
     transcript: int | None
     attempts: tuple[Attempted, ...] = ()
+    model_sent: str | None = None
 
     @property
     def used(self) -> bool:
@@ -139,7 +141,7 @@ def record(exchange: Exchange) -> Record:
         _id(exchange),
         _sent_at(exchange),
         exchange.kind.value,
-        0 if cancelled or (failure is None and outcome is Outcome.COMPLETED and exchange.status < 400) else 1,
+        1 if exchange.failed else 0,
         cancelled,
         _text(exchange.session),
         _text(exchange.project),
@@ -179,6 +181,7 @@ def record(exchange: Exchange) -> Record:
         *_verdict(exchange.cache),
         getattr(exchange, "transcript", None),
         _attempts(exchange),
+        None if exchange.model_sent is None else _text(exchange.model_sent),
     )
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, Row, bindparam, func, select
 
 from claude_proxy import ids
 from claude_proxy.exchange import Usage
+from claude_proxy.ledger.charging import usage_with
 from claude_proxy.ledger.names import Names
 from claude_proxy.ledger.prices import Prices
 from claude_proxy.ledger.prices.read import OWN_PREFIX
@@ -24,7 +25,7 @@ from claude_proxy.ledger.usage import texts_of
 
 CHUNK = 500
 _SUMS = ("cost_nano", "priced", "unpriced", "credits_micro", "credited")
-_TEXTS = ("upstream", "model", "model_served", "price", "service_tier", "speed", "geo")
+_TEXTS = ("upstream", "model", "model_sent", "model_served", "price", "service_tier", "speed", "geo")
 _set = exchange.update().where(exchange.c.id == bindparam("of")).values(
     cost_nano=bindparam("cost"), credits_micro=bindparam("credits"), lost_nano=bindparam("lost"), price=bindparam("priced")
 )  # fmt: skip
@@ -82,7 +83,7 @@ class Repricing:
         for rows, texts, late in self._chunks(engine):
             self.looked_at += len(rows)
             for row, new in self._changed(rows, texts, late):
-                key = Change(texts.get(row.model_served or row.model), texts.get(row.price), new.price)
+                key = Change(texts.get(_model(row)), texts.get(row.price), new.price)
                 sums = Sums(1, row.cost_nano or 0, new.cost_nano or 0, int(row.credits_micro != new.credits_micro))
                 found[key] = found[key].plus(sums) if key in found else sums
         return found
@@ -160,7 +161,7 @@ class Repricing:
         if usage is None or provider is None:
             return None
         sent = ids.milliseconds(row.id) + late.get(row.id, row.queue_ms or 0)
-        model = texts.get(row.model_served or row.model)
+        model = texts.get(_model(row))
         cost = self._prices.cost(usage, provider, model, sent / 1000)
         credits_ = self._prices.credits(usage, provider, model, sent / 1000)
         lost = self._prices.lost(row.verdict_lost, usage, provider, model, sent / 1000) if row.verdict_lost else None
@@ -170,6 +171,11 @@ class Repricing:
         if price is not None:
             return price.removeprefix(OWN_PREFIX).partition("/")[0]
         return self._prices.provider_of(self._hosts.get(upstream, ""))
+
+
+def _model(row: Row[Any]) -> int:
+    """The model whose price applies, as in `charging`."""
+    return int(row.model_served or row.model_sent or row.model)
 
 
 def _late(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, int]:
@@ -182,21 +188,9 @@ def _late(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, int]:
 
 
 def _usage(row: Row[Any], texts: Mapping[int, str]) -> Usage | None:
-    short, long = row.cache_write_5m, row.cache_write_1h
-    if not (row.input or row.output or row.cache_read or short or long or row.web_searches):
+    if not any((row.input, row.output, row.cache_read, row.cache_write_5m, row.cache_write_1h, row.web_searches)):
         return None
-    return Usage(
-        input=row.input,
-        output=row.output,
-        cache_read=row.cache_read,
-        cache_write=None if short is None and long is None else (short or 0) + (long or 0),
-        cache_write_5m=short,
-        cache_write_1h=long,
-        web_searches=row.web_searches,
-        service_tier=texts.get(row.service_tier),
-        inference_geo=texts.get(row.geo),
-        speed=texts.get(row.speed),
-    )
+    return usage_with(row, texts.get(row.service_tier), texts.get(row.geo), texts.get(row.speed))
 
 
 def _deltas(found: Sequence[tuple[Row[Any], _New]]) -> list[tuple[int, ...]]:

@@ -26,7 +26,7 @@ TEXTS = (
     *(("account", "account"), ("model", "model"), ("model_served", "model"), ("kind", "kind"), ("outcome", "outcome")),
     *(("side", "side"), ("failure", "failure"), ("failure_text", "failure_text"), ("provider_code", "provider_code")),
     *(("stop_reason", "stop_reason"), ("service_tier", "service_tier"), ("speed", "speed"), ("geo", "geo")),
-    *(("verdict", "verdict"), ("verdict_area", "verdict_area")),
+    *(("verdict", "verdict"), ("verdict_area", "verdict_area"), ("model_sent", "model")),
 )
 NUMBERS = (
     *("stream", "status", "failed", "request_id", "queue_ms", "first_byte_ms", "duration_ms", "silence_ms"),

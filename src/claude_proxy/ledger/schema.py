@@ -14,7 +14,7 @@ from sqlalchemy import Column, Connection, Engine, MetaData, PrimaryKeyConstrain
 from claude_proxy.ledger.options import LedgerOff
 from claude_proxy.ledger.tables import metadata
 
-VERSIONS = ("0001",)  # oldest first, as in migrations/versions
+VERSIONS = ("0001", "0002")  # oldest first, as in migrations/versions
 HEAD = VERSIONS[-1]
 VERSION_TABLE = "ledger_version"
 MIGRATIONS = Path(__file__).with_name("migrations")

@@ -23,6 +23,15 @@ _REASONS = {
 }
 
 
+def identity(path: Path) -> tuple[int, int] | None:
+    """What tells whether a path still names the same file (device and inode); None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def connect(path: Path, mode: Literal["ro", "rw", "rwc"]) -> sqlite3.Connection:
     """Open a file in SQLite's mode; transactions are the caller's, and so is the choice of thread.
 

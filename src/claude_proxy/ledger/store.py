@@ -23,7 +23,7 @@ from claude_proxy.ledger.retention import Retention
 from claude_proxy.ledger.rows import Batch
 from claude_proxy.ledger.runs import HEARTBEAT_MS, Run, Unclean
 from claude_proxy.ledger.samples import keep
-from claude_proxy.ledger.sqlite import is_damaged
+from claude_proxy.ledger.sqlite import identity, is_damaged
 from claude_proxy.ledger.statements import ROWS_AT_ONCE, compile_for
 from claude_proxy.ledger.tables import DAY_MS, exchange
 
@@ -226,13 +226,7 @@ class SqlStore:
             raise Trouble("the database file was moved or replaced", reopen=True)
 
     def _identity(self) -> tuple[int, int] | None:
-        if self._path is None:
-            return None
-        try:
-            found = self._path.stat()
-        except OSError:
-            return (0, 0)
-        return found.st_dev, found.st_ino
+        return None if self._path is None else identity(self._path)
 
 
 def _iso(ms: int) -> str:

@@ -146,6 +146,7 @@ exchange = Table(
     Column("verdict_lost", Big),  # tokens
     Column("lost_nano", Big),
     Column("transcript", Big),
+    text_of("model_sent", "model"),  # 0: as the client named it
     Index("ix_exchange_session", "session").ddl_if("sqlite"),  # which adds the row id by itself
     Index("ix_exchange_session_id", "session", "id").ddl_if("postgresql"),
     Index("ix_exchange_failed", "id", sqlite_where=text("failed = 1")).ddl_if("sqlite"),

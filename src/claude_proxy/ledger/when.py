@@ -64,6 +64,16 @@ def _iso(text: str, where: tzinfo, end: bool) -> float:
     return (at if at.tzinfo is not None else at.replace(tzinfo=where)).timestamp()
 
 
+def check_order(since: float | None, until: float | None) -> None:
+    """Check that a time is not empty.
+
+    Raises:
+        ValueError: a sentence; `until` is not after `since`.
+    """
+    if since is not None and until is not None and until <= since:
+        raise ValueError("until is not after since, so there is no time between them.")
+
+
 def last(period: Period, count: int, where: tzinfo, now: float) -> float:
     """The Unix time at which the last `count` periods begin, the running one included.
 

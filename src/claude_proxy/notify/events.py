@@ -51,11 +51,16 @@ class QuotaWindow(msgspec.Struct, frozen=True):
 
 
 class QuotaSeen(msgspec.Struct, frozen=True, tag=True):
-    """A provider was asked for the plan's windows."""
+    """A provider was asked for the windows of an account's plan.
+
+    Attributes:
+        account: as in `Answered`.
+    """
 
     upstream: str
     label: str
     windows: tuple[QuotaWindow, ...]
+    account: str = ""
 
 
 class Condition(msgspec.Struct, frozen=True, tag=True):

@@ -80,8 +80,13 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 def account_of(exchange: Exchange) -> str:
-    """The account of an exchange, for notices: "" for the only one of an upstream."""
-    account = plain(exchange.account, 60)
+    """The account of an exchange, for notices."""
+    return account_named(exchange.account)
+
+
+def account_named(name: str | None) -> str:
+    """An account's name in notices: "" for the only one of an upstream."""
+    account = plain(name, 60)
     return "" if account == "default" else account
 
 

@@ -39,8 +39,9 @@ from claude_proxy.notify.events import (
     Tick,
     Withdraw,
 )
-from claude_proxy.notify.fault import Fault, account_of, condition, harms, went_well
+from claude_proxy.notify.fault import Fault, account_named, account_of, condition, harms, went_well
 from claude_proxy.notify.health import Health, space_of
+from claude_proxy.notify.incidents import CLIENT
 from claude_proxy.notify.keeping import FORMAT, Keeper, Kept
 from claude_proxy.notify.notice import REDACTED, Notice, plain, scrub
 from claude_proxy.notify.ntfy import Http
@@ -70,6 +71,7 @@ class Surroundings:
         ledger_lost: rows that the ledger has lost so far.
         figures: what the books say of a time, for the daily summary.
         seat: makes what this process has to hold to be the one that pushes; None for a process without others.
+        held: returns the proxy's own secrets, of which a reload may bring others.
     """
 
     make_id: Callable[[], int] = field(default_factory=ids.Ids)
@@ -77,6 +79,7 @@ class Surroundings:
     ledger_lost: Callable[[], int] = lambda: 0
     figures: Callable[[float, float], Awaitable[Figures]] = _no_figures
     seat: Callable[[str], Seat] | None = None
+    held: Callable[[], Iterable[bytes]] = tuple
 
 
 class Notifier(Listener):
@@ -101,7 +104,7 @@ class Notifier(Listener):
     ) -> None:
         self._settings = settings
         self._around = around or Surroundings()
-        self._secrets = secrets_of(settings)
+        self._at_start = secrets_of(settings)
         self._clock = clock
         self._wall = wall
         self._ahead: float | None = None  # what the rules' clock is ahead of the loop's: fixed, so that it never steps
@@ -172,9 +175,13 @@ class Notifier(Listener):
             elif self._batch_timer is None:
                 self._batch_timer = asyncio.get_running_loop().call_later(BATCH, self._flush)
 
-    def quota_seen(self, upstream: str, windows: Iterable[tuple[str, float, float | None]]) -> None:
-        """A provider was asked for the plan's windows: name, used share, and Unix time of the reset of each."""
-        self._submit(QuotaSeen(upstream, self._label(upstream), tuple(QuotaWindow(*window) for window in windows)))
+    def quota_seen(self, upstream: str, windows: Iterable[tuple[str, float, float | None]], account: str | None = None) -> None:
+        """A provider was asked for the windows of an account's plan: name, used share, and Unix time of the reset of each."""
+        name = account_named(account)
+        label = self._label(upstream)
+        if name and not name.startswith(CLIENT):  # of accounts that clients bring, only one is asked about
+            label = f"{label}/{name}"
+        self._submit(QuotaSeen(upstream, label, tuple(QuotaWindow(*window) for window in windows), name))
 
     def was_killed(self, last_seen: float) -> None:
         """An earlier process was found dead; it gave its last sign of life at `last_seen` (Unix seconds). From any thread."""
@@ -242,7 +249,7 @@ class Notifier(Listener):
     def _do(self, action: Action) -> None:
         match action:
             case Push(notice):
-                self.publisher.put(notice.scrubbed(self._secrets))
+                self.publisher.put(notice.scrubbed(self._secrets()))
             case Withdraw(sequence):
                 self.publisher.withdraw(sequence)
             case Hurry():
@@ -345,9 +352,12 @@ class Notifier(Listener):
         return Answered(upstream, label, plain(exchange.model), exchange.duration, head, hidden, account_of(exchange))
 
     def _clean(self, text: str) -> str:
-        for secret in sorted(filter(None, self._secrets), key=len, reverse=True):
+        for secret in sorted(filter(None, self._secrets()), key=len, reverse=True):
             text = text.replace(secret, REDACTED)
         return scrub(text)
+
+    def _secrets(self) -> list[str]:
+        return [*self._at_start, *(held.decode("utf-8", "replace") for held in self._around.held())]
 
     def _provider(self, upstream: str) -> Provider:
         """The provider of an upstream: the one named `default` has the provider of BASE_URL."""

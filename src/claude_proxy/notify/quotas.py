@@ -46,7 +46,7 @@ class Quotas:
 
     Args:
         wording: writes the notices.
-        states: by upstream and window, from an earlier run.
+        states: by plan and window, from an earlier run.
     """
 
     def __init__(self, wording: Wording, states: dict[str, WindowState] | None = None) -> None:
@@ -57,22 +57,24 @@ class Quotas:
         """A provider told its windows.
 
         Args:
-            incidents: of each incident that tells already that a plan of this upstream is used up, when that resets.
+            incidents: of each incident that tells already that this plan is used up, when that resets.
         """
-        drafts = [draft for window in event.windows for draft in self._seen(event.upstream, event.label, window, now)]
-        for state in self._of(event.upstream) if incidents else ():
+        plan = _plan(event.upstream, event.account)
+        drafts = [draft for window in event.windows for draft in self._seen(plan, event.label, window, now)]
+        for state in self._of(plan) if incidents else ():
             if state.told >= 100 and not state.over and any(_is_same(state.resets_at, at) for at in incidents):
                 state.covered = True
         hidden = {state.sequence for state in self.states.values() if state.covered}
         return [draft for draft in drafts if draft.notice.sequence not in hidden]
 
-    def used_up(self, upstream: str, reset_at: float | None) -> bool:
+    def used_up(self, upstream: str, reset_at: float | None, account: str = "") -> bool:
         """An incident says that a plan of `upstream` is used up; returns whether a notice has told that already.
 
         Args:
-            reset_at: when, by the incident's words, if it says so: that tells which window it is.
+            reset_at: when it resets, if the incident says so: that tells which window it is.
+            account: as in `QuotaSeen`.
         """
-        nearly = [state for state in self._of(upstream) if state.used >= LOUD / 100 and not state.over]
+        nearly = [state for state in self._of(_plan(upstream, account)) if state.used >= LOUD / 100 and not state.over]
         full = [state for state in nearly if _is_same(state.resets_at, reset_at)]
         state = max(full, key=lambda one: one.used, default=None)
         if state is None or state.covered:
@@ -91,11 +93,11 @@ class Quotas:
         waiting = (state for state in self.states.values() if state.told and not state.over)
         return min((state.resets_at for state in waiting if state.resets_at is not None), default=None)
 
-    def _of(self, upstream: str) -> Iterable[WindowState]:
-        return [state for key, state in self.states.items() if key.startswith(f"{upstream}\n")]
+    def _of(self, plan: str) -> Iterable[WindowState]:
+        return [state for key, state in self.states.items() if key == f"{plan}\n{state.name}"]
 
-    def _seen(self, upstream: str, label: str, window: QuotaWindow, now: float) -> list[Draft]:
-        key = f"{upstream}\n{window.name}"
+    def _seen(self, plan: str, label: str, window: QuotaWindow, now: float) -> list[Draft]:
+        key = f"{plan}\n{window.name}"
         state = self.states.get(key)
         drafts: list[Draft] = []
         if state is not None and _is_next(state, window):
@@ -128,6 +130,11 @@ class Quotas:
         loud = state.told >= LOUD
         notice = Notice(title, message, DEFAULT if loud else SILENT, ("white_check_mark",), state.sequence)
         return [Draft(Kind.ALERT if loud else Kind.CLOSE, notice, title)]
+
+
+def _plan(upstream: str, account: str) -> str:
+    """What identifies a plan in the keys of `Quotas.states`."""
+    return f"{upstream}\n{account}" if account else upstream
 
 
 def _ended(state: WindowState, now: float) -> bool:

@@ -180,8 +180,10 @@ class Rules:
             case Answered():
                 return self._answered(event, now, actions)
             case QuotaSeen():
-                used_up = [one for one in self._of_upstream(event.upstream) if one.told and one.last.about.until_reset]
-                return self._quotas.seen(event, now, [one.last.reset_at for one in used_up])
+                here = (one for one in self._of_upstream(event.upstream) if one.last.is_about(event.upstream, event.account))
+                return self._quotas.seen(
+                    event, now, [one.last.reset_at for one in here if one.told and one.last.about.until_reset]
+                )
             case Condition(fault, on):
                 return self._incidents.holds(fault, now) if on else self._incidents.ended(fault, now)
             case Happened(fault):
@@ -198,7 +200,7 @@ class Rules:
             fault = msgspec.structs.replace(cause.last, model=fault.model)  # the same once more, in our words
         begins = fault.key not in self._incidents.open
         drafts = self._incidents.failed(fault, now)
-        if begins and fault.about.until_reset and self._quotas.used_up(fault.upstream, fault.reset_at):
+        if begins and fault.about.until_reset and self._quotas.used_up(fault.upstream, fault.reset_at, fault.account):
             self._incidents.told_elsewhere(fault.key)
             return []
         return drafts + (self._incidents.network_fails(now) if self._ntfy_down else [])

@@ -156,12 +156,16 @@ QUEUE_LIMIT = gauge(
 QUOTA_USED = gauge(
     "claude_proxy_quota_used_ratio",
     "Used share of a plan's window by the provider's own count; 1 is all of it",
-    "window",
+    *("upstream", "account", "window"),
     unit="ratio",
     merge=Merge.MAX,
 )
 QUOTA_RESET = gauge(
-    "claude_proxy_quota_reset_seconds", "Time until that window restarts", "window", unit="seconds", merge=Merge.MAX
+    "claude_proxy_quota_reset_seconds",
+    "Time until that window restarts",
+    *("upstream", "account", "window"),
+    unit="seconds",
+    merge=Merge.MAX,
 )
 LEDGER_LOST = counter("claude_proxy_ledger_lost_total", "Exchanges that could not be recorded in the ledger")
 LEDGER_QUEUE = gauge("claude_proxy_ledger_queue", "Finished exchanges that wait to be written to the ledger")

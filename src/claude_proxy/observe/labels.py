@@ -45,7 +45,7 @@ class Models:
         """The label of a finished Messages call."""
         asked, served = exchange.model, exchange.model_served
         if exchange.failure is None and 200 <= exchange.status < 300:
-            label = self._served.admit(served or asked or "")
+            label = self._served.admit(served or exchange.model_sent or asked or "")
             if asked and (asked in self._asked or len(self._asked) < self._limit):
                 self._asked[asked] = label
             return label

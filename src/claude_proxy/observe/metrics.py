@@ -166,10 +166,11 @@ class Metrics(Listener):
     def _quota(self) -> list[tuple[Key, float]]:
         found: list[tuple[Key, float]] = []
         for window in self._sources.quota():
+            labels = window.upstream, window.account, window.name
             if window.used is not None:
-                found.append(((c.QUOTA_USED.name, window.name), window.used))
+                found.append(((c.QUOTA_USED.name, *labels), window.used))
             if window.reset is not None:
-                found.append(((c.QUOTA_RESET.name, window.name), max(window.reset, 0.0)))
+                found.append(((c.QUOTA_RESET.name, *labels), max(window.reset, 0.0)))
         return found
 
     def _contain(self, what: str, read: Callable[[], object]) -> None:

@@ -1,8 +1,8 @@
 """Asks a provider how much of a plan is used, by its own count: at the upstream's own origin, with the account's own credential.
 
-At most once a minute, only after a good exchange with that upstream, and off the path of requests. The credential is the
-one that the proxy holds, else the one that a client has just shown and the upstream accepted, which is kept in memory until the
-answer is there. A failure is logged once, until it works again.
+It asks about an account at most once a minute, only after a good exchange with it, and off the path of requests. The credential
+is the one that the proxy holds, else the one that a client has just shown and the upstream accepted, which is kept in memory
+until the answer is there. A failure is logged once, until it works again.
 
 Of several workers only the leader asks (`QuotaSharing`): the others send it what it needs for that, and get its answers.
 """
@@ -23,7 +23,7 @@ from claude_proxy.exchange import Exchange, Header, Kind, Listener, Tap
 from claude_proxy.ledger.options import Sample
 from claude_proxy.ledger.prices.quota import Quota as Answer
 from claude_proxy.ledger.prices.quota import QuotaUnreadable, parse
-from claude_proxy.observe.quota_sharing import QuotaSharing, Said
+from claude_proxy.observe.quota_sharing import Key, QuotaSharing, Said, Wish
 from claude_proxy.observe.sources import QuotaWindow
 from claude_proxy.protocol.providers.base import Quota
 from claude_proxy.upstream.fetch import fetch
@@ -38,10 +38,12 @@ log = structlog.get_logger("quota")
 
 @dataclass(eq=False)
 class Watched:
-    """An upstream with a quota endpoint.
+    """An account at an upstream with a quota endpoint.
 
     Attributes:
-        credential: header field that the proxy holds for it; None where the client's passes.
+        name: of the upstream.
+        credential: header field that the proxy holds for the account; None if clients send their own.
+        account: its name; if clients send their own credential, that of the last one that the endpoint was asked with.
         latest: its last answer.
         asked_at: event-loop seconds.
         owners: digests of the clients' credentials that were asked with, the oldest first.
@@ -52,11 +54,17 @@ class Watched:
     quota: Quota
     pool: Pool
     credential: Header | None = None
+    account: str | None = None
     latest: Answer | None = None
     asked_at: float = float("-inf")
     failing: bool = False
     owners: list[bytes] = field(default_factory=list)
     mixed: bool = False
+
+    @property
+    def key(self) -> Key:
+        """The upstream and the held account; what clients send themselves is watched as one."""
+        return self.name, None if self.credential is None else self.account
 
     @property
     def secret(self) -> bytes | None:
@@ -68,10 +76,10 @@ class QuotaPoll(Listener):
     """The listener that asks.
 
     Args:
-        watched: upstreams with a quota endpoint.
+        watched: accounts at upstreams with a quota endpoint.
         keep: gets each sample.
         is_own_key: whether a credential that a client showed is this proxy's own key, which must not leave it.
-        interval: seconds between two questions to one upstream.
+        interval: seconds between two questions about one account.
         wall: Unix seconds.
         sharing: with the other workers; None for a process that works alone.
     """
@@ -86,7 +94,7 @@ class QuotaPoll(Listener):
         wall: Callable[[], float] = time.time,
         sharing: QuotaSharing | None = None,
     ) -> None:
-        self._watched = {one.name: one for one in watched}
+        self._watched = {one.key: one for one in watched}
         self._keep = keep
         self._is_own_key = is_own_key
         self._interval = interval
@@ -99,13 +107,13 @@ class QuotaPoll(Listener):
             sharing.serve(self._wish, self._learn)
 
     def follow(self, watched: Sequence[Watched]) -> None:
-        """Watch other upstreams from now on. What is known of one whose pool and credential stay the same is kept."""
+        """Watch other accounts from now on. What is known of one whose pool and credential stay the same is kept."""
         old = self._watched
-        self._watched = {one.name: one for one in watched}
-        for name, one in old.items():
-            new = self._watched.get(name)
+        self._watched = {one.key: one for one in watched}
+        for key, one in old.items():
+            new = self._watched.get(key)
             if new is not None and (new.pool, new.credential) == (one.pool, one.credential):
-                self._watched[name] = one
+                self._watched[key] = one
 
     def tap(self, exchange: Exchange) -> Tap | None:
         """Read an exchange's request only if its credential is needed now."""
@@ -117,17 +125,23 @@ class QuotaPoll(Listener):
     def windows(self) -> list[QuotaWindow]:
         """The plans' windows by their last answers, for metrics; without those that have been reset since."""
         now = self._wall()
-        plans = [window for one in self._watched.values() if one.latest is not None for window in one.latest.plan]
+        plans = [(one, window) for one in self._watched.values() if one.latest is not None for window in one.latest.plan]
         return [
-            QuotaWindow(window.name, window.ratio, None if window.resets_at is None else window.resets_at - now)
-            for window in plans
+            QuotaWindow(
+                window.name,
+                window.ratio,
+                None if window.resets_at is None else window.resets_at - now,
+                one.name,
+                one.account or "",
+            )
+            for one, window in plans
             if window.resets_at is None or window.resets_at > now
         ]
 
     def on_exchange_end(self, exchange: Exchange) -> None:
-        watched = self._watched.get(exchange.upstream)
+        watched = self._watched.get((exchange.upstream, exchange.account))
         if watched is not None and watched.secret is not None and went_well(exchange):
-            self.ask(watched, watched.secret)
+            self.ask(watched, watched.secret, watched.account)
 
     async def aclose(self) -> None:
         self._closed = True
@@ -137,13 +151,13 @@ class QuotaPoll(Listener):
 
     def shown(self, exchange: Exchange, headers: Sequence[Header]) -> None:
         """A client's request went well; its headers hold the credential."""
-        watched = self._watched.get(exchange.upstream)
+        watched = self._watched.get((exchange.upstream, None))
         if watched is None or watched.credential is not None:
             return
         found = (bare(value) for wanted in _CREDENTIALS for name, value in headers if name == wanted)
         secret = next((value for value in found if value and not self._is_own_key(value)), None)
         if secret is not None and not self._is_mixed(watched, secret):
-            self.ask(watched, secret)
+            self.ask(watched, secret, exchange.account)
 
     def _is_mixed(self, watched: Watched, secret: bytes) -> bool:
         """Whether clients alternate between several credentials. One that replaces another permanently is a new key."""
@@ -155,74 +169,81 @@ class QuotaPoll(Listener):
             watched.owners.append(owner)
         return watched.mixed
 
-    def ask(self, watched: Watched, secret: bytes) -> None:
-        """Ask now, unless it was asked within the interval."""
+    def ask(self, watched: Watched, secret: bytes, account: str | None) -> None:
+        """Ask now, unless it was asked within the interval.
+
+        Args:
+            account: whose credential `secret` is.
+        """
         loop = asyncio.get_running_loop()
         if self._closed or not self._due(watched, loop.time()):
             return
         watched.asked_at = loop.time()
         asks = self._sharing is None or self._sharing.leads()
-        task = loop.create_task(self._ask(watched, secret) if asks else self._hand_over(watched, secret), name="quota")
+        work = self._ask(watched, secret, account) if asks else self._hand_over(watched, secret, account)
+        task = loop.create_task(work, name="quota")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def _due(self, watched: Watched, now: float) -> bool:
         return not watched.mixed and now - watched.asked_at >= self._interval
 
-    async def _ask(self, watched: Watched, secret: bytes) -> None:
+    async def _ask(self, watched: Watched, secret: bytes, account: str | None) -> None:
         try:
             status, body = await fetch(watched.pool, watched.quota.path, headers_for(watched.quota, secret), timeout=PATIENCE)
             if status != 200:
                 raise QuotaUnreadable(f"the quota endpoint answered with status {status}")
             answer = parse(body)
         except (ProxyError, QuotaUnreadable, TimeoutError, OSError) as error:
-            self._failed(watched, error)
+            self._failed(watched, account, error)
             return
         if watched.failing:
-            log.info("the quota can be read again", upstream=watched.name)
-        watched.failing, watched.latest = False, answer
-        self._keep(Sample(int(self._wall() * 1000), watched.name, None, answer.windows))
+            log.info("the quota can be read again", upstream=watched.name, account=account)
+        watched.failing, watched.latest, watched.account = False, answer, account
+        self._keep(Sample(int(self._wall() * 1000), watched.name, account, answer.windows))
         if self._sharing is not None:
             await self._sharing.tell(self._said(watched))
 
     # -- between workers
 
-    async def _hand_over(self, watched: Watched, secret: bytes) -> None:
+    async def _hand_over(self, watched: Watched, secret: bytes, account: str | None) -> None:
         """Let the leader ask. If there is none at the moment, the next exchange tries again."""
         assert self._sharing is not None
-        said = await self._sharing.wish(watched.name, b"" if watched.credential is not None else secret)
+        said = await self._sharing.wish(Wish(watched.key, account, b"" if watched.credential is not None else secret))
         if said is None:
             watched.asked_at = float("-inf")
         else:
             self._learn(said)
 
-    def _wish(self, name: str, secret: bytes) -> Said | None:
+    def _wish(self, wish: Wish) -> Said | None:
         """Another worker had a good exchange there: ask if it is time, and return what is known."""
-        watched = self._watched.get(name)
+        watched = self._watched.get(wish.key)
         if watched is None:
             return None
-        secret = watched.secret or secret
+        secret = watched.secret or wish.secret
         if secret and (watched.credential is not None or not self._is_mixed(watched, secret)):
-            self.ask(watched, secret)
+            self.ask(watched, secret, wish.account)
         return self._said(watched)
 
     def _said(self, watched: Watched) -> Said:
-        return Said(watched.name, watched.latest, asyncio.get_running_loop().time() - watched.asked_at, watched.mixed)
+        age = asyncio.get_running_loop().time() - watched.asked_at
+        return Said(watched.key, watched.account, watched.latest, age, watched.mixed)
 
     def _learn(self, said: Said) -> None:
         """Take over what the leader knows."""
-        watched = self._watched.get(said.upstream)
+        watched = self._watched.get(said.key)
         if watched is not None:
-            watched.latest, watched.mixed = said.plan or watched.latest, said.mixed
+            watched.latest, watched.account = (said.plan, said.account) if said.plan else (watched.latest, watched.account)
+            watched.mixed = said.mixed
             watched.asked_at = asyncio.get_running_loop().time() - said.age
 
-    def _failed(self, watched: Watched, error: Exception) -> None:
+    def _failed(self, watched: Watched, account: str | None, error: Exception) -> None:
         """Log it once; the next exchange after the interval tries again."""
         if watched.failing:
             return
         watched.failing = True
         reason = "no answer in time" if isinstance(error, TimeoutError) else str(error)
-        log.warning("the quota cannot be read; proxying goes on", upstream=watched.name, reason=reason[:300])
+        log.warning("the quota cannot be read; proxying goes on", upstream=watched.name, account=account, reason=reason[:300])
 
 
 class _Credential(Tap):

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from claude_proxy.exchange import Exchange, Failure, Outcome
+from claude_proxy.exchange import Exchange, Failure
 from claude_proxy.observe.live import Live, item
 from claude_proxy.observe.siblings import Siblings
 
@@ -45,11 +45,11 @@ def ended(exchange: Exchange, price: Price) -> dict[str, Any]:
     shown = item(exchange, 0.0)
     failure = exchange.failure
     nano = price(exchange) if exchange.usage is not None else None
-    cancelled = exchange.outcome is Outcome.CANCELLED
     return shown | {
         "project": exchange.project,
+        "model_sent": exchange.model_sent,
         "model_served": exchange.model_served,
-        "failed": not cancelled and (failure is not None or exchange.outcome is not Outcome.COMPLETED or exchange.status >= 400),
+        "failed": exchange.failed,
         "failure": None if failure is None else _failure(failure),
         "cost_usd": None if nano is None else nano / NANO,
         "cache": None if exchange.cache is None else {"verdict": exchange.cache.kind},

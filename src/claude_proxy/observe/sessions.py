@@ -34,6 +34,7 @@ class _Session:
     rank: int = UNKNOWN
     tries: int = 0
     read_at: float = -LEARN_AGAIN  # when a good exchange was last read
+    account: tuple[str, str] | None = None  # the upstream and account of the last good exchange
 
 
 class Trouble(NamedTuple):
@@ -88,6 +89,11 @@ class Sessions(Listener):
         known = self._known.get(session)
         return known is not None and any(not credentials.isdisjoint(shown) for shown in known.credentials)
 
+    def account(self, session: str) -> tuple[str, str] | None:
+        """The upstream and account that the session used last; None if it is not known."""
+        known = self._known.get(session)
+        return None if known is None else known.account
+
     def trouble(self) -> Trouble | None:
         """The upstream that is failing, the most recent one if several are; None if there is none."""
         now = self._clock()
@@ -120,6 +126,8 @@ class Sessions(Listener):
         known = self._known.get(session)
         if known is not None:
             exchange.project = known.project
+            if exchange.kind is Kind.MESSAGES and 200 <= exchange.status < 300:
+                known.account = exchange.upstream, exchange.account or ""
         self._recent.append((self._clock(), exchange))
         self._forget()
 

@@ -17,11 +17,14 @@ class QuotaWindow(NamedTuple):
         name: such as "5h" or "week".
         used: share, 0 to 1 and more; None if the provider does not say.
         reset: seconds until it restarts; None if the provider does not say.
+        upstream, account: whose plan it is.
     """
 
     name: str
     used: float | None
     reset: float | None
+    upstream: str = ""
+    account: str = ""
 
 
 def _zero() -> int:
@@ -41,7 +44,7 @@ class Sources:
         ledger_lost: rows so far.
         ledger_queue: rows that wait to be written.
         notices: how many so far, by what became of them (`sent`, `lost`).
-        quota: the plan's windows; none where it is not known.
+        quota: the plans' windows; none where they are not known.
         price: nano-dollars of a finished exchange, None if it has no price. Without a price list, no cost is shown.
         credits: micro-credits of a finished exchange, None where it went to no plan.
     """

@@ -22,7 +22,7 @@ class StatusSource:
         sessions: running sessions.
         sums: adds up a session's usage; None without a ledger.
         hosts: host name of each upstream, by the upstream's name.
-        quota: returns the plan's windows, as for the metrics; empty if unknown.
+        quota: returns the plans' windows, as for the metrics; empty if unknown.
         clock: the event loop's clock, in seconds, which exchanges use too.
     """
 
@@ -55,7 +55,7 @@ class StatusSource:
             cost=sums.cost if sums is not None and used else None,
             tokens=sums.tokens if sums is not None and used else None,
             context=client.context,
-            quota=self._windows(),
+            quota=self._windows(session),
             waiting=self._waiting(running),
             place=_place(running),
             trouble=None if trouble is None else self._words(trouble),
@@ -69,9 +69,15 @@ class StatusSource:
         now = self._clock()
         return min(now - (one.started if one.heard_at is None else one.heard_at) for one in waiting)
 
-    def _windows(self) -> tuple[Window, ...]:
-        known = [(one.name, one.used, one.reset) for one in self._quota()]
-        return tuple(Window(name, 1 - used, reset) for name, used, reset in known if used is not None)[:MAX_WINDOWS]
+    def _windows(self, session: str | None) -> tuple[Window, ...]:
+        """The windows of the plan that the session uses. If that is not known, those of the only plan."""
+        known = list(self._quota())
+        account = None if session is None else self.sessions.account(session)
+        plans = {(one.upstream, one.account) for one in known} if account is None else {account}
+        if len(plans) != 1:
+            return ()
+        windows = ((one.name, one.used, one.reset) for one in known if (one.upstream, one.account) in plans)
+        return tuple(Window(name, 1 - used, reset) for name, used, reset in windows if used is not None)[:MAX_WINDOWS]
 
     def _words(self, trouble: Trouble) -> str:
         """Such as "api.z.ai: overloaded (529), 3 times", with the provider's own code if there is one."""

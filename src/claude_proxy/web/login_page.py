@@ -44,7 +44,7 @@ def login_page(
     """
     words = _words(request)
     fragments = {
-        "script": escape(_prefix(request) + assets.versioned("login.js")),
+        "scripts": f'<script src="{escape(_prefix(request) + assets.versioned("login.js"))}" defer></script>\n',
         "message": f'<p class="message" role="alert">{escape(message)}</p>' if message else "",
         "already": _already(words, _prefix(request)) if logged_in else "",
     }
@@ -115,7 +115,9 @@ def _page(
         "style": _prefix(request) + assets.versioned("login.css"),
     }
     fragments["ways"] = _ways(kept, words)
-    html = assets.template(name).substitute({key: escape(value) for key, value in values.items()} | fragments)
+    found = {key: escape(value) for key, value in values.items()} | fragments
+    main = assets.template(name).substitute(found)
+    html = assets.template("login_frame.html").substitute({"scripts": "", "main": main} | found)
     headers = HEADERS | {"content-language": words.language}
     if status == 401:
         headers["www-authenticate"] = CHALLENGE

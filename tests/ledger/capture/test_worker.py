@@ -13,7 +13,7 @@ import pytest
 
 from claude_proxy import ids
 from claude_proxy.exchange import Exchange, Failure, Outcome
-from claude_proxy.ledger.capture.capture import Capture, failed
+from claude_proxy.ledger.capture.capture import Capture
 from claude_proxy.ledger.capture.database import open_to_read
 from claude_proxy.ledger.capture.options import MAX_BODY, MAX_WAITING, CaptureOptions
 from claude_proxy.ledger.capture.preparing import Preparer, Transcript
@@ -254,7 +254,7 @@ def test_an_exchange_of_which_nothing_was_sent_is_not_kept(tmp_path: Path) -> No
 @pytest.mark.parametrize("failure", [None, Failure("upstream", "x", "y")])
 def test_errors_means_what_the_ledger_calls_failed(outcome: Outcome, status: int, failure: Failure | None) -> None:
     one = exchange(outcome=outcome, status=status, failure=failure)
-    assert failed(one) == record(one).failed
+    assert one.failed == record(one).failed
 
 
 async def test_switched_off_again_it_keeps_nothing_new_and_goes_on_deleting(tmp_path: Path) -> None:

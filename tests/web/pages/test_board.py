@@ -133,6 +133,16 @@ def test_the_same_figures_are_no_news() -> None:
     assert not again
 
 
+@pytest.mark.parametrize("accounts", [["work"], ["work", "home"]])
+def test_of_several_plans_each_names_its_account(accounts: list[str]) -> None:
+    window = {"window": "5h", "used_ratio": 0.5, "resets_at": None}
+    board = Board()
+    board.update([told()], Figures(quota=[{"upstream": "zai", "account": one, "windows": [window]} for one in accounts]))
+    page = render("en", "now_tick.html", page_context(board) | {"fresh": True})  # type: ignore[arg-type]
+    assert page.count("<progress") == len(accounts)
+    assert [f"zai/{one}" in page for one in accounts] == [len(accounts) > 1] * len(accounts)
+
+
 @pytest.mark.parametrize(("ratio", "kind"), [(0.11, "gauge"), (0.8, "gauge warn"), (0.97, "gauge bad"), (1.2, "gauge bad")])
 def test_the_plan_is_a_gauge_that_warns(ratio: float, kind: str) -> None:
     window = {"window": "5h", "used_ratio": ratio, "resets_at": "2026-11-29T05:00:00.000Z"}

@@ -279,8 +279,8 @@ async def test_an_exchange_without_a_session_stands_alone(simulator: Simulator, 
 async def test_details_name_everything_that_the_row_has(simulator: Simulator, tmp_path: Path) -> None:
     values = {
         "session": "session-x", "agent": "agent-x", "parent_agent": "parent-x", "request_class": "class-x", "model": "model-x",
-        "model_served": "served-x", "upstream": "upstream-x", "account": "account-x", "client": "192.0.2.77",
-        "user_agent": "program-x", "stop_reason": "stop-x", "upstream_request_id": "request-x",
+        "model_sent": "sent-x", "model_served": "served-x", "upstream": "upstream-x", "account": "account-x",
+        "client": "192.0.2.77", "user_agent": "program-x", "stop_reason": "stop-x", "upstream_request_id": "request-x",
     }  # fmt: skip
     one = entry(**values, charge=Charge(10**9, 5_500_000, "price-x"))
     one.record = msgspec.structs.replace(one.record, project="project-x")

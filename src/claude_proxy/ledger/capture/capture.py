@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import structlog
 
-from claude_proxy.exchange import Exchange, Listener, Outcome, Tap
+from claude_proxy.exchange import Exchange, Listener, Tap
 from claude_proxy.ledger.capture.options import MAX_IN_FLIGHT, CaptureOptions, Parcel
 from claude_proxy.ledger.capture.preparing import Preparer
 from claude_proxy.ledger.capture.store import Opener
@@ -51,10 +49,7 @@ class Capture(Listener):
 
     async def aclose(self, timeout: float = CLOSE_TIMEOUT) -> None:
         """Write what waits, for at most `timeout` seconds."""
-        self.worker.begin_stop(timeout)
-        ended = await asyncio.to_thread(self.worker.join, timeout + 1.0)
-        await asyncio.sleep(0)  # runs the thread's last log calls, which are queued on this loop
-        if not ended:
+        if not await self.worker.stop(timeout):
             log.error("capture did not stop in time", waiting=self.worker.waiting)
 
     def tap(self, exchange: Exchange) -> Tap | None:
@@ -79,7 +74,7 @@ class Capture(Listener):
 
     def wants(self, exchange: Exchange) -> bool:
         """Whether to store a finished exchange."""
-        return self._mode == "all" or failed(exchange)
+        return self._mode == "all" or exchange.failed
 
     def take(self, parcel: Parcel) -> None:
         """Pass a finished exchange to the thread, unless its queue is full."""
@@ -89,10 +84,3 @@ class Capture(Listener):
     def lose(self) -> None:
         """Count an exchange that is not stored."""
         self.worker.lose_one()
-
-
-def failed(exchange: Exchange) -> bool:
-    """Whether the client got no complete good answer although it stayed connected; the same as the ledger's `Record.failed`."""
-    if exchange.outcome is Outcome.CANCELLED:
-        return False
-    return exchange.failure is not None or exchange.outcome is not Outcome.COMPLETED or exchange.status >= 400

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -27,7 +28,7 @@ class CaptureOptions:
         mode: `off` stores nothing new, but still deletes what becomes too old.
         max_bytes: of the file; the oldest exchanges go first.
         keep_days: exchanges older than this go.
-        secrets: the proxy's own, which must not be in the file.
+        secrets: returns the proxy's own, which must not be in the file; called for each exchange, in the thread.
         reserve: nothing is kept while the disk has fewer free bytes than this.
     """
 
@@ -35,7 +36,7 @@ class CaptureOptions:
     mode: Mode = "all"
     max_bytes: int = 1024 * MIB
     keep_days: int = 7
-    secrets: tuple[bytes, ...] = field(default=(), repr=False)
+    secrets: Callable[[], Sequence[bytes]] = field(default=tuple, repr=False)
     reserve: int = RESERVE
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -113,15 +113,15 @@ class Preparer:
     """Prepares parcels, one after another, in the thread.
 
     Args:
-        secrets: the proxy's own credentials.
+        secrets: returns the proxy's own credentials, of which a reload may bring others.
     """
 
-    def __init__(self, secrets: Iterable[bytes] = ()) -> None:
-        self._secrets = [secret for secret in secrets if len(secret) >= SHORTEST]
+    def __init__(self, secrets: Callable[[], Iterable[bytes]] = tuple) -> None:
+        self._secrets = secrets
         self._memory = Memory()
 
     def __call__(self, parcel: Parcel) -> Transcript:
-        redactor = Redactor([*self._secrets, *credentials(parcel.request_headers)])
+        redactor = Redactor([*self._secrets(), *credentials(parcel.request_headers)])
         note = _note(parcel)
         slices = [*_request(parcel, note, redactor), *_answer(parcel, note)]
         pieces = [Piece(kind, data, redactor, self._memory) for kind, data in _pausing(slices)]

@@ -15,7 +15,7 @@ from claude_proxy.ledger.capture.options import CaptureOptions
 from claude_proxy.ledger.capture.preparing import Piece, Transcript
 from claude_proxy.ledger.capture.retention import Retention
 from claude_proxy.ledger.options import Trouble
-from claude_proxy.ledger.sqlite import is_damaged
+from claude_proxy.ledger.sqlite import identity, is_damaged
 
 TRIES = 5  # where another process deletes what a chain was to be hung on
 
@@ -55,7 +55,7 @@ class Store:
         self._connection = connection
         self._options = options
         self._retention = Retention(options, wall)
-        self._file = _identity(options.path)
+        self._file = identity(options.path)
         self.notes = notes
         self.crowded = False
 
@@ -143,7 +143,7 @@ class Store:
         Raises:
             Trouble: it is not, or has not.
         """
-        if _identity(self._options.path) != self._file:
+        if identity(self._options.path) != self._file:
             raise Trouble("capture.db was replaced or removed", reopen=True)
         try:
             free = shutil.disk_usage(self._options.data_dir).free
@@ -187,7 +187,7 @@ class Opener:
         options = self._options
         try:
             options.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-            found = _identity(options.path)
+            found = identity(options.path)
             try:
                 return Store(open_to_write(options.path), options, wall=self._wall)
             except sqlite3.Error as error:
@@ -212,7 +212,7 @@ def discard(path: Path, found: tuple[int, int] | None) -> None:
 
     Unlike a damaged ledger it is not renamed: its conversations would never be deleted.
     """
-    if found is None or _identity(path) != found:
+    if found is None or identity(path) != found:
         return
     for suffix in FILES:
         with contextlib.suppress(OSError):
@@ -222,11 +222,3 @@ def discard(path: Path, found: tuple[int, int] | None) -> None:
 def _packed(piece: Piece) -> Packed:
     content = piece.content
     return piece.kind, len(content), pack(content)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

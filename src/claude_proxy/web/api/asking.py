@@ -109,11 +109,10 @@ def span(query: OfTime, timezone: str, now: float) -> dict[str, float | None]:
         ValueError: a sentence.
     """
     where = periods.zone(query.timezone or timezone)
-    since, until = query.since, query.until
-    return {
-        "since": when.moment(since, where, now) if since else None,
-        "until": when.moment(until, where, now, end=True) if until else None,
-    }
+    since = when.moment(query.since, where, now) if query.since else None
+    until = when.moment(query.until, where, now, end=True) if query.until else None
+    when.check_order(since, until)
+    return {"since": since, "until": until}
 
 
 def get(router: APIRouter, path: str, endpoint: Any, model: Any, summary: str, responses: Responses = NO_RESPONSES) -> None:

@@ -70,6 +70,7 @@ class Exchange(Answer):
     upstream: str | None = Field(examples=["default"])
     account: str | None
     model: str | None = Field(description="As the client named it.", examples=["glm-5.3"])
+    model_sent: str | None = Field(description="What the upstream's `map` put in its place; null if the name went as it was.")
     model_served: str | None = Field(description="As the answer names it.")
     kind: Literal["messages", "count_tokens", "batches", "other"]
     stream: bool
@@ -210,10 +211,10 @@ class TimeToEmpty(Answer):
 
 
 class Plan(Answer):
-    """One upstream's plan, by the provider's last word."""
+    """The plan of one account, by the provider's last word."""
 
     upstream: str | None
-    account: str | None
+    account: str | None = Field(description="Null in samples of earlier releases.", examples=["default"])
     sampled_at: str = Field(examples=[AT])
     windows: list[Window]
     burn_rate: float | None = Field(description="Credits per hour, from the last 30 minutes (an estimate).")

@@ -162,6 +162,7 @@ TEXTS = {
     "parent_agent": ("Called by", "호출한 에이전트"),
     "class": ("Class", "요청 종류"),
     "model": ("Model", "모델"),
+    "sent_as": ("sent as {model}", "{model}(으)로 전송"),
     "served": ("answered by {model}", "{model}이(가) 응답"),
     "kind": ("Endpoint", "엔드포인트"),
     "kind_stream": ("streamed", "스트리밍"),

@@ -22,6 +22,8 @@ from tests.deploy.servers import all_ready
 from tests.docs.blocks import ROOT, Command, commands
 from tests.docs.kinds import of_kind
 
+pytestmark = pytest.mark.system  # each starts servers with several workers
+
 BIN = Path(sys.executable).parent
 ASK = {"model": "x", "max_tokens": 9, "stream": True, "messages": [{"role": "user", "content": "hi"}]}
 WORKERS = 2  # instead of four: the machine that tests may be small

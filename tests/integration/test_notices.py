@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from claude_proxy.ledger.options import Sample
 from claude_proxy.ledger.prices.quota import Meter, Window
@@ -26,6 +27,8 @@ from tests.integration.served import Served, served
 from tests.integration.wire import ask
 from tests.ledger.waiting import until
 from tests.notify.fake_ntfy import FakeNtfy
+
+pytestmark = pytest.mark.system  # each starts the proxy several times
 
 KINDS_OF_WINDOWS = (("5h", Meter.CREDITS), ("month", Meter.TOOL_CALLS), ("week", Meter.OTHER))
 

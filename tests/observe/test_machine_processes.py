@@ -19,7 +19,7 @@ from tests.integration.wire import Wire, connect
 from tests.observe.test_metrics_processes import WORKERS, Server, serving
 
 RUNNING = 6
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 
 @asynccontextmanager

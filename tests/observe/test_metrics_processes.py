@@ -19,6 +19,8 @@ from tests.observe.finished import samples
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
+pytestmark = pytest.mark.system  # each starts a server with several workers
+
 WORKERS = 3
 BODY = {"model": "glm-5.3", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
 SERVERS = {

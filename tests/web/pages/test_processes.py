@@ -19,6 +19,8 @@ from tests.integration.messages import JSON, MESSAGES, body
 from tests.integration.wire import connect, request
 from tests.web.pages.events import Page
 
+pytestmark = pytest.mark.system  # each starts a server with several workers
+
 CALLS = 8
 
 

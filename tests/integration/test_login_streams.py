@@ -105,9 +105,7 @@ ENDINGS = [by_form, with_others_by_form, by_api, with_others_by_api, by_logout, 
 async def test_the_streams_of_a_login_end_with_it(simulator: Simulator, tmp_path: Path, workers: int, ending: Ending) -> None:
     """With two workers the login ends at one, and the streams are open at the other."""
     async with AsyncExitStack() as stack:
-        proxies = [
-            await stack.enter_async_context(running_proxy(simulator.base_url, data_dir=tmp_path)) for _ in range(workers)
-        ]
+        proxies = [await stack.enter_async_context(running_proxy(simulator.base_url, data_dir=tmp_path)) for _ in range(workers)]
         id, cookie = await logged_in(proxies[0])
         streams = [await stack.enter_async_context(opened(proxies[-1], path, cookie)) for path in STREAMS]
         await ending(proxies[0], id, cookie, tmp_path)

@@ -15,7 +15,7 @@ from claude_proxy.exchange import Attempt, Failure, Kind, Outcome, Usage
 from claude_proxy.ledger.options import Options
 from claude_proxy.ledger.queries import MAX_LIMIT, Books, NotReadable, TooSlow
 from claude_proxy.ledger.record import Charge
-from claude_proxy.ledger.usage import Dimension
+from claude_proxy.ledger.usage import BY, DIMENSIONS, Dimension
 from tests.ledger.books import NOW, WALL, entry, write_all
 from tests.ledger.places import Place
 
@@ -381,6 +381,72 @@ def test_a_day_on_which_clocks_change_has_its_exchanges_and_no_other(
     groups = {group["key"]: group["exchanges"] for group in books.usage("day", timezone=zone)["groups"]}
     assert groups[day] == hours
     assert sum(groups.values()) == hours + 2
+
+
+@pytest.mark.parametrize("by", BY)
+def test_groups_are_the_same_with_and_without_their_breakdown(place: Place, books: Books, by: Any) -> None:
+    fill(place, many())
+    plain, broken_down = books.usage(by), books.usage(by, breakdown=True)
+    assert all(group.pop("breakdown") for group in broken_down["groups"])
+    assert plain == broken_down
+    assert plain["more"] == 0
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 1000])
+@pytest.mark.parametrize("breakdown", [False, True])
+@pytest.mark.parametrize("filters", [{}, {"model": "glm-5.3"}, {"upstream": "never"}], ids=str)
+@pytest.mark.parametrize("by", [by for by in BY if by != "week"])
+def test_a_limit_leaves_out_the_smallest_or_oldest_groups_and_nothing_of_the_totals(
+    ranked: Books, by: Any, filters: dict[Dimension, str], breakdown: bool, limit: int
+) -> None:
+    whole = ranked.usage(by, filters=filters, breakdown=breakdown)
+    found = ranked.usage(by, filters=filters, breakdown=breakdown, limit=limit)
+    groups = whole["groups"]
+    assert found["groups"] == (groups[:limit] if by in DIMENSIONS else groups[-limit:])
+    assert found["more"] == max(0, len(groups) - limit)
+    assert found["totals"] == whole["totals"]
+
+
+@pytest.fixture(scope="module")
+def ranked(tmp_path_factory: pytest.TempPathFactory) -> Books:
+    """Books in which no two groups cost the same; some have no session, no project, no price."""
+    place = Place(tmp_path_factory.mktemp("ranked"), None)
+    made = []
+    for number in range(64):
+        word = str(number % 7)
+        names = {"session": word if number % 7 else None, "agent": word if number % 5 else None, "client": word}
+        priced = number % 11 != 0
+        item = entry(
+            NOW + number * 7 * QUARTER,
+            model=("glm-5.3", "glm-5.3-flash", "nobody")[number % 3],
+            upstream=word,
+            account=word,
+            request_class=word,
+            charge=Charge(2**number if number < 50 else number, None, "p") if priced else Charge(),
+            **names,
+        )
+        item.record = msgspec.structs.replace(item.record, project=f"p{number % 7}" if number % 7 > 2 else None)
+        made.append(item)
+    fill(place, made)
+    return Books(place.engine(reading=True), timeout=20, wall=place.clock)
+
+
+@pytest.mark.parametrize("limit", [0, -1, MAX_LIMIT + 1])
+def test_a_limit_that_cannot_be_used_is_a_sentence(books: Books, limit: int) -> None:
+    with pytest.raises(ValueError, match="expected a whole number from 1 to 1000"):
+        books.usage("session", limit=limit)
+
+
+def test_the_largest_groups_are_found_in_every_database(place: Place, books: Books) -> None:
+    made = [
+        entry(NOW + number, session=f"s{number}", model=f"m{number % 2}", charge=Charge(number, None, "p")) for number in range(30)
+    ]
+    fill(place, made)
+    for by, keys in (("session", ["s29", "s28", "s27"]), ("day", ["2026-09-21"])):
+        found = books.usage(by, limit=3)  # type: ignore[arg-type]
+        assert [group["key"] for group in found["groups"]] == keys
+        assert found["more"] == (27 if by == "session" else 0)
+        assert_sums(found["totals"], made)
 
 
 def test_an_empty_ledger_has_empty_sums(place: Place, books: Books) -> None:

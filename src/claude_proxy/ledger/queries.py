@@ -227,6 +227,7 @@ class Books:
         timezone: str = "UTC",
         filters: Mapping[Dimension, str] | None = None,
         breakdown: bool = False,
+        limit: int | None = None,
     ) -> dict[str, Any]:
         """Sums over a time, in groups.
 
@@ -238,16 +239,20 @@ class Books:
             timezone: an IANA name.
             filters: only what has this session, project, ...; an empty text means "none".
             breakdown: each group's sums per model too.
+            limit: at most so many groups: the most expensive, or of a time the latest. The totals are still of all.
 
         Returns:
-            {"from", "to", "timezone", "by", "totals": {...}, "groups": [{"key", ..., "models": [names]}]}, with sums named as
-            in `answers.amounts`; with `breakdown` each group has `"breakdown": [{"model", ...}]`.
+            {"from", "to", "timezone", "by", "totals": {...}, "groups": [{"key", ..., "models": [names]}], "more": number of
+            groups that are left out}, with sums named as in `answers.amounts`; with `breakdown` each group has
+            `"breakdown": [{"model", ...}]`.
 
         Raises:
             ValueError, NotReadable: as `exchanges`.
         """
         where = periods.zone(timezone)
         filters = filters or {}
+        if limit is not None:
+            _check_limit(limit)
         for wanted, known in [(by, BY), *((key, DIMENSIONS) for key in filters)]:
             if wanted not in known:
                 raise ValueError(f"{wanted!r} is nothing to group or filter by: expected one of {', '.join(known)}.")
@@ -255,7 +260,8 @@ class Books:
             first, last = bounds(connection) or (periods.quarter(self._wall()),) * 2
             start = first if since is None else periods.quarter(since)
             end = max(last, periods.quarter_after(self._wall())) if until is None else periods.quarter_after(until)
-            return usage(connection, by, since=start, until=end, where=where, filters=filters, breakdown=breakdown)
+            more: Any = {"filters": filters, "breakdown": breakdown, "limit": limit}
+            return usage(connection, by, since=start, until=end, where=where, **more)
 
     def minutes(self, count: int = 60) -> dict[str, Any]:
         """The last minutes, each with its exchanges, failures and time to the first byte (half and 95 % of them came within it).

@@ -108,8 +108,8 @@ def _sums(router: APIRouter, sources: Sources) -> None:
 
         def sums(books: Any) -> Any:
             times = span(query, sources.timezone, sources.wall())
-            zone = query.timezone or sources.timezone
-            return books.usage(query.by, timezone=zone, filters=_filters(query), breakdown=query.breakdown, **times)
+            groups = {"breakdown": query.breakdown, "limit": query.limit, "filters": _filters(query)}
+            return books.usage(query.by, timezone=query.timezone or sources.timezone, **groups, **times)
 
         if query.format == "json":
             return await answer(reader, sums)

@@ -54,7 +54,7 @@ TEXTS = {
     "logins_nowhere": (
         "DATA_DIR cannot be written, and several workers have no other place for logins: those with ADMIN_TOKEN end after 12 "
         "hours and cannot be listed or revoked one by one. Make DATA_DIR writable, or change ADMIN_TOKEN to end all.",
-        "DATA_DIR에 쓸 수 없고 워커가 여럿이라 로그인을 저장할 곳이 없습니다. ADMIN_TOKEN 로그인은 12시간 뒤에 끝나며 목록에서 보거나 하나씩 "
-        "끝낼 수 없습니다. DATA_DIR을 쓸 수 있게 하거나, 모두 끝내려면 ADMIN_TOKEN을 바꾸세요.",
+        "DATA_DIR에 쓸 수 없고 워커가 여럿이라 로그인을 저장할 곳이 없습니다. ADMIN_TOKEN 로그인은 12시간 뒤에 끝나며 "
+        "목록에서 보거나 하나씩 끝낼 수 없습니다. DATA_DIR을 쓸 수 있게 하거나, 모두 끝내려면 ADMIN_TOKEN을 바꾸세요.",
     ),
 }

@@ -439,7 +439,8 @@ def test_a_limit_that_cannot_be_used_is_a_sentence(books: Books, limit: int) -> 
 
 def test_the_largest_groups_are_found_in_every_database(place: Place, books: Books) -> None:
     made = [
-        entry(NOW + number, session=f"s{number}", model=f"m{number % 2}", charge=Charge(number, None, "p")) for number in range(30)
+        entry(NOW + number, session=f"s{number}", model=f"m{number % 2}", charge=Charge(number, None, "p"))
+        for number in range(30)
     ]
     fill(place, made)
     for by, keys in (("session", ["s29", "s28", "s27"]), ("day", ["2026-09-21"])):
@@ -447,6 +448,34 @@ def test_the_largest_groups_are_found_in_every_database(place: Place, books: Boo
         assert [group["key"] for group in found["groups"]] == keys
         assert found["more"] == (27 if by == "session" else 0)
         assert_sums(found["totals"], made)
+
+
+@pytest.mark.parametrize("by", ["hour", "day"])
+@pytest.mark.parametrize(
+    ("zone", "around"),
+    [
+        ("Australia/Lord_Howe", "2026-10-04"),  # clocks change by half an hour, so an hour has two quarters
+        ("Australia/Lord_Howe", "2026-04-05"),  # and here six
+        ("America/New_York", "2026-11-01"),
+        ("Asia/Kathmandu", "2026-10-04"),
+        ("UTC", "2026-10-04"),
+    ],
+)
+def test_every_quarter_hour_around_a_change_of_clocks_is_in_its_period(
+    place: Place, books: Books, by: Any, zone: str, around: str
+) -> None:
+    start = at(around + "T00:00") - 30 * 3_600_000 + 7 * 60_000
+    made = [entry(start + number * QUARTER) for number in range(60 * 4)]
+    fill(place, made)
+    where = ZoneInfo(zone)
+    counts: Counter[str] = Counter()
+    for item in made:
+        local = datetime.fromtimestamp((item.record.id >> 22) / 1000, where)
+        counts[f"{local:%Y-%m-%d}" if by == "day" else local.replace(minute=0).strftime("%Y-%m-%dT%H")] += 1
+    found: Counter[str] = Counter()
+    for group in books.usage(by, timezone=zone)["groups"]:
+        found[group["key"][:13]] += group["exchanges"]
+    assert found == counts
 
 
 def test_an_empty_ledger_has_empty_sums(place: Place, books: Books) -> None:

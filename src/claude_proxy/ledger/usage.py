@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
+from itertools import pairwise
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -101,7 +102,8 @@ def _of_times(
     spans = _spans(connection, by, *quarters, where)
     if not spans:
         return _NOTHING
-    rows = _rows(connection, _per_span(spans, chosen, _second(connection, breakdown=breakdown)))
+    per = _per_step if _are_steps(spans) else _per_span
+    rows = _rows(connection, per(spans, chosen, _second(connection, breakdown=breakdown)))
     return _Found(rows, len({row[0] for row in rows}), {number: span.key for number, span in enumerate(spans)})
 
 
@@ -196,6 +198,24 @@ def totals_of(rows: Sequence[Any]) -> dict[str, int]:
     found = [row[-len(ROLLUP_SUMS) :] for row in rows]
     sums = map(sum, zip(*found, strict=True)) if len(found) > 1 else found[0]  # most groups have one model
     return dict(zip(ROLLUP_SUMS, map(int, sums), strict=True))  # PostgreSQL's sums are decimals
+
+
+def _are_steps(spans: Sequence[Span]) -> bool:
+    """Whether spans follow one another and are equally long, but for the first and the last, which may be cut."""
+    if len(spans) < 3:
+        return False
+    length = spans[1].end - spans[1].first
+    as_long = all(span.end - span.first == length for span in spans[1:-1])
+    cut = all(span.end - span.first <= length for span in (spans[0], spans[-1]))
+    return as_long and cut and all(one.end == after.first for one, after in pairwise(spans))
+
+
+def _per_step(spans: Sequence[Span], chosen: ColumnElement[bool], second: ColumnElement[Any]) -> Select[Any]:
+    """A division instead of a list: to read a list of thousands takes the database a quarter as long as its answer."""
+    length = spans[1].end - spans[1].first
+    key = (_c.bucket - literal_column(str(spans[1].first - length), Integer)) // literal_column(str(length), Integer)
+    within = and_(_c.bucket >= spans[0].first, _c.bucket < spans[-1].end, chosen)
+    return select(key.label("key"), second, *_sums).where(within).group_by(key, *_also(second))
 
 
 def _per_span(spans: Sequence[Span], chosen: ColumnElement[bool], second: ColumnElement[Any]) -> Select[Any]:

@@ -12,6 +12,7 @@ import pytest
 
 from claude_proxy import ids
 from claude_proxy.exchange import Attempt, Failure, Kind, Outcome, Usage
+from claude_proxy.ledger import periods
 from claude_proxy.ledger.options import Options
 from claude_proxy.ledger.queries import MAX_LIMIT, Books, NotReadable, TooSlow
 from claude_proxy.ledger.record import Charge
@@ -467,15 +468,10 @@ def test_every_quarter_hour_around_a_change_of_clocks_is_in_its_period(
     start = at(around + "T00:00") - 30 * 3_600_000 + 7 * 60_000
     made = [entry(start + number * QUARTER) for number in range(60 * 4)]
     fill(place, made)
-    where = ZoneInfo(zone)
-    counts: Counter[str] = Counter()
-    for item in made:
-        local = datetime.fromtimestamp((item.record.id >> 22) / 1000, where)
-        counts[f"{local:%Y-%m-%d}" if by == "day" else local.replace(minute=0).strftime("%Y-%m-%dT%H")] += 1
-    found: Counter[str] = Counter()
-    for group in books.usage(by, timezone=zone)["groups"]:
-        found[group["key"][:13]] += group["exchanges"]
-    assert found == counts
+    buckets = [(item.record.id >> 22) // QUARTER for item in made]
+    spans = periods.spans(by, buckets[0], buckets[-1] + 1, ZoneInfo(zone))
+    wanted = {span.key: sum(span.first <= bucket < span.end for bucket in buckets) for span in spans}
+    assert {group["key"]: group["exchanges"] for group in books.usage(by, timezone=zone)["groups"]} == wanted
 
 
 def test_an_empty_ledger_has_empty_sums(place: Place, books: Books) -> None:

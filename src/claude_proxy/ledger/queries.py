@@ -139,22 +139,30 @@ class Books:
     # -- sessions
 
     def sessions(
-        self, limit: int = 50, before: str | None = None, *, project: str | None = None, search: str | None = None
+        self,
+        limit: int = 50,
+        before: str | None = None,
+        *,
+        project: str | None = None,
+        session: str | None = None,
+        search: str | None = None,
     ) -> dict[str, Any]:
         """Sessions, the one that was active last first, with their sums. Arguments and errors as in `exchanges`.
 
         Args:
+            project, session: only those of this name.
             search: only those whose own or whose project's name contains this, in any case.
         """
         _check_limit(limit)
         c = t.session.c
         with self._reading() as connection:
             condition = and_(_before(before), true() if search is None else named_like(search))
-            if project is not None:
-                number = text_id(connection, "project", project)
-                if number is None:
-                    return {"items": [], "next": None}
-                condition = and_(condition, c.project == number)
+            for kind, column, wanted in (("project", c.project, project), ("session", c.id, session)):
+                if wanted is not None:
+                    number = text_id(connection, kind, wanted)
+                    if number is None:
+                        return {"items": [], "next": None}
+                    condition = and_(condition, column == number)
             page = select(t.session).where(condition).order_by(c.last_seen.desc(), c.id.desc()).limit(limit + 1)
             found = connection.execute(page).all()
             items = with_sums(connection, found[:limit])

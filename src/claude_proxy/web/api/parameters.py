@@ -66,6 +66,9 @@ class PageOfSessions(Query):
     limit: int = Field(50, ge=1, le=1000)
     before: str | None = Field(None, max_length=MAX_TEXT, description="The `next` of the page before.")
     project: str | None = Field(None, max_length=MAX_TEXT, description="Only of this project; empty for those without one.")
+    session: str | None = Field(
+        None, max_length=MAX_TEXT, description="Only the session of this name: for names that cannot be in a path, such as `..`."
+    )
 
 
 class OfUsage(OfTime):

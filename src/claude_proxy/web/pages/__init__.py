@@ -33,6 +33,7 @@ __all__ = ["VIEWS", "Page", "Site", "View", "Visit", "Workers", "install_pages"]
 VIEWS = (
     View("sessions", "/sessions", sessions.show),
     View("sessions", "/sessions/{session:path}", sessions.one),
+    View("sessions", "/session", sessions.by_id),
     View("sessions", "/exchanges/{id}", exchange.show),
     View("upstreams", "/upstreams", upstreams.show),
     View("settings", "/settings", settings.show),

@@ -73,6 +73,6 @@ def options(known: tuple[str, ...], chosen: str) -> list[str]:
 
 
 def row(choice: Choice, group: Item) -> Item:
-    """A group with the query that shows the sums of it alone; a session has a page of its own instead."""
+    """A group with the query that shows the sums of it alone. A session has a page of its own, and so has what has none."""
     key = group["key"]
-    return group | {"query": None if choice.by == "session" and key else choice.query(**{choice.by: key or ""})}
+    return group | {"query": None if choice.by == "session" else choice.query(**{choice.by: key or ""})}

@@ -29,6 +29,7 @@ __all__ = ["MAX_LIMIT", "Books", "NotReadable", "TooSlow"]
 
 MAX_LIMIT = 1000
 TIMEOUT = 1.0
+LATER = 2  # seconds after which a database that is locked, restarts or is being made may be there
 _LONGEST = 6 * 3600.0  # seconds that an exchange may take and still be found by its end
 _INSTRUCTIONS = 20_000  # of SQLite's machine between two looks at the clock
 _EXCHANGE_TEXTS = tuple(t.kinds(t.exchange))
@@ -322,14 +323,17 @@ class Books:
         except DBAPIError as error:
             if _was_stopped(error):
                 raise TooSlow(f"This took longer than {self._timeout:g} s. Ask for a shorter time, or filter.") from None
-            raise NotReadable(f"The ledger cannot be read: {trouble(error).reason}.") from error
+            found = trouble(error)
+            raise NotReadable(
+                f"The ledger cannot be read: {found.reason}.", retry_after=None if found.hopeless else LATER
+            ) from error
 
     def _check_schema(self, connection: Connection) -> None:
         if self._checked:
             return
         version = version_of(connection)
         if version is None:
-            raise NotReadable("There is no ledger here yet.")
+            raise NotReadable("There is no ledger here yet.", retry_after=LATER)
         if version != HEAD:
             raise NotReadable(f"The ledger has schema {version}, and this claude-proxy reads {HEAD}.")
         self._checked = True

@@ -38,4 +38,4 @@ async def revoke(visit: Visit) -> Page:
         await viewers.revoke_others(viewer)
     elif "id" in fields:
         await viewers.revoke(fields["id"])
-    return Page("error.html", visit.text("shell.settings"), {"sentence": ""}, 303, {"location": f"{visit.root}settings#logins"})
+    return visit.sent_to("settings#logins")

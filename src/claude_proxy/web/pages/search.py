@@ -22,7 +22,7 @@ async def show(visit: Visit) -> Page:
         found = f"exchanges/{number}"
     else:
         found = await visit.ask(lambda books: _found(books, wanted, number)) if wanted else "sessions"
-    return Page("error.html", visit.text("shell.search"), {"sentence": wanted}, 303, {"location": visit.root + found})
+    return visit.sent_to(found)
 
 
 def _number(wanted: str) -> str | None:

@@ -6,10 +6,10 @@ fronts decode `%2F` and merge slashes, so such a name is only safe in the query.
 
 from __future__ import annotations
 
-import re
+import string
 from urllib.parse import quote, urlencode
 
-_USUAL = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~-]*")
+_USUAL = frozenset(f"{string.ascii_letters}{string.digits}-._~")  # unreserved (RFC 3986 section 2.3): never encoded
 
 
 def session_link(name: str | None, **parameters: str | None) -> str:
@@ -20,6 +20,6 @@ def session_link(name: str | None, **parameters: str | None) -> str:
         parameters: of the query; those that are None are left out.
     """
     given = {key: value for key, value in parameters.items() if value is not None}
-    if name and _USUAL.fullmatch(name):
+    if name and not name.startswith((".", "~")) and _USUAL.issuperset(name):
         return f"sessions/{name}" + (f"?{urlencode(given, quote_via=quote)}" if given else "")
     return f"session?{urlencode({'id': name or ''} | given, quote_via=quote)}"

@@ -506,6 +506,35 @@ def test_a_question_that_takes_too_long_is_stopped(place: Place) -> None:
         impatient(place).usage("session")
 
 
+@pytest.mark.parametrize("more", [{}, {"limit": 3}, {"breakdown": True}], ids=str)
+@pytest.mark.parametrize("by", ["session", "hour", "project"])
+def test_a_question_is_stopped_wherever_it_is(tmp_path: Path, by: Any, more: dict[str, Any]) -> None:
+    """Also while rows are read: SQLite computes them as they are fetched."""
+    place = Place(tmp_path)
+    fill(place, [entry(NOW + number * QUARTER, session=f"s{number % 40}") for number in range(400)])
+    left = [0]
+
+    class Interrupted(Books):
+        def _bound(self, connection: Any, deadline: float) -> None:
+            def step() -> bool:
+                left[0] -= 1
+                return left[0] < 0
+
+            connection.connection.driver_connection.set_progress_handler(step, 100)
+
+    stopped, steps = 0, 0
+    while True:
+        steps += max(1, steps // 20)
+        left[0] = steps
+        try:
+            Interrupted(place.engine(reading=True), wall=place.clock).usage(by, **more)
+        except TooSlow:
+            stopped += 1
+        else:
+            break
+    assert stopped > 20
+
+
 def impatient(place: Place) -> Books:
     class Impatient(Books):
         def _bound(self, connection: Any, deadline: float) -> None:

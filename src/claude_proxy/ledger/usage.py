@@ -146,10 +146,7 @@ def _second(connection: Connection, *, breakdown: bool) -> ColumnElement[Any]:
 
 
 def _rows(connection: Connection, query: Select[Any]) -> list[tuple[Any, ...]]:
-    """The rows as the driver has them: SQLAlchemy's own take as long again for ten thousand."""
-    cursor = connection.execute(query).cursor
-    assert cursor is not None
-    return list(cursor.fetchall())
+    return list(map(tuple, connection.execute(query).all()))
 
 
 def _groups(connection: Connection, found: _Found, *, breakdown: bool) -> list[dict[str, Any]]:

@@ -233,11 +233,13 @@ class NoBooks(ProxyError):
 
     status = 503
     code = "ledger_unreadable"
+    should_retry = False
 
     def __init__(self, message: str, *, code: str | None = None, retry_after: int | None = None) -> None:
         super().__init__(message, code=code)
         self.retry_after = retry_after
-        self.should_retry = retry_after is not None
+        if retry_after is not None:
+            self.should_retry = True
 
 
 _CHALLENGE = (b"www-authenticate", b'Bearer realm="claude-proxy"')

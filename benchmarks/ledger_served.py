@@ -43,7 +43,7 @@ class Proxy:
         """Status and body of an answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
-            connection.request("GET", path)
+            connection.request("GET", path, headers={"Accept": "text/html"})  # at the page; the API does not look at it
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:
@@ -90,7 +90,7 @@ def until_readable(proxy: Proxy) -> float:
 
 
 def paths(proxy: Proxy) -> dict[str, str]:
-    """Every call of the API that reads, by what it shows."""
+    """Every call of the API that reads, and the page's views of the same, by what they show."""
     items = json.loads(proxy.get("/api/v1/exchanges?limit=1")[1])["items"]
     session = json.loads(proxy.get("/api/v1/sessions?limit=1")[1])["items"][0]["session"]
     old = json.loads(proxy.get("/api/v1/exchanges?limit=1&until=2026-09-30")[1])["items"]
@@ -114,7 +114,17 @@ def paths(proxy: Proxy) -> dict[str, str]:
         "usage by day, of one session": f"usage?by=day&session={session}",
         **{name: name for name in ("quota", "live", "upstreams", "incidents", "settings")},
     }
-    return {name: f"/api/v1/{path}" for name, path in found.items()} | {"metrics": "/metrics"}
+    views = {
+        "page: Now": "/",
+        "page: Sessions": "/sessions",
+        "page: one session": f"/sessions/{session}",
+        "page: requests without a session": "/session?id=",
+        **{f"page: Usage of a year by {by}": f"/usage?since=366d&by={by}" for by in ("session", "model", "agent")},
+        "page: Usage of 90 days by session": "/usage?since=90d&by=session",
+        "page: Upstreams": "/upstreams",
+        "page: Settings": "/settings",
+    }
+    return {name: f"/api/v1/{path}" for name, path in found.items()} | {"metrics": "/metrics"} | views
 
 
 def timed(proxy: Proxy, path: str) -> list[float]:

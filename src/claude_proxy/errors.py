@@ -225,11 +225,21 @@ class Unavailable(ProxyError):
 
 
 class NoBooks(ProxyError):
-    """503: the ledger cannot answer; asking the same again at once changes nothing."""
+    """503: the ledger cannot answer.
+
+    Args:
+        retry_after: seconds after which it probably can; None if asking the same again changes nothing.
+    """
 
     status = 503
     code = "ledger_unreadable"
     should_retry = False
+
+    def __init__(self, message: str, *, code: str | None = None, retry_after: int | None = None) -> None:
+        super().__init__(message, code=code)
+        self.retry_after = retry_after
+        if retry_after is not None:
+            self.should_retry = True
 
 
 _CHALLENGE = (b"www-authenticate", b'Bearer realm="claude-proxy"')

@@ -118,7 +118,7 @@ def make_reader(settings: Settings, ledger: Ledger | None) -> Reader:
         return Books.open(ledger_options(settings), None if ledger is None else ledger.in_memory)
 
     if ledger is None:
-        return Reader(open_books, shut=lambda: "No books are kept here: LEDGER is off.")
+        return Reader(open_books, shut=lambda: NotReadable("No books are kept here: LEDGER is off."))
     return Reader(open_books, place=lambda: ledger.in_memory, shut=lambda: ledger.shut)
 
 

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from claude_proxy.access.logins import LOGIN_SECONDS, SIGNED_SECONDS, Kept, Logins
-from claude_proxy.access.viewers import Viewers, shows
+from claude_proxy.access.viewers import Viewer, Viewers, shows
 from claude_proxy.errors import TooManyTries, Unauthorized
 from tests.access.scopes import scope
 
@@ -212,6 +212,29 @@ async def test_workers_without_a_folder_know_a_login_by_its_signature(tmp_path: 
     assert (viewer.by, viewer.login) == ("login", None)
     assert await Viewers(SecretStr("another token"), nowhere(tmp_path)).viewer(seen) is None
     assert await with_token().viewer(seen) is None  # nor where logins are kept and could be revoked
+
+
+async def test_one_may_look_until_the_login_ends(tmp_path: Path) -> None:
+    now = [1_000_000.0]
+    stored = Logins(tmp_path, lambda: now[0])
+    stored.start(alone=True)
+    unstored = Logins(tmp_path / "no" / "such", lambda: now[0])
+    unstored.kept = Kept.NOWHERE
+    for viewers, seconds in ((with_token(stored), LOGIN_SECONDS), (with_token(unstored), SIGNED_SECONDS)):
+        value, _ = await viewers.log_in(far(), TOKEN)
+        viewer = await viewers.viewer(far(("cookie", f"claude_proxy_3000={value}")))
+        assert viewer is not None
+        assert viewers.may_look(viewer)
+        now[0] += seconds - 1
+        assert viewers.may_look(viewer)
+        now[0] += 1
+        assert not viewers.may_look(viewer)
+    assert not Viewers(None, unstored).may_look(viewer)
+
+
+@pytest.mark.parametrize("by", ["local", "token"])
+async def test_one_without_a_login_may_look_on(by: Any) -> None:
+    assert with_token().may_look(Viewer(by))
 
 
 async def test_without_a_token_they_let_nobody_in(tmp_path: Path) -> None:

@@ -231,7 +231,16 @@ async def test_the_cookie_is_secure_behind_a_front_that_ends_tls(
     ],
     ids=repr,
 )
-@pytest.mark.parametrize(("method", "path"), [("POST", "/login"), ("POST", "/logout"), ("DELETE", "/api/v1/logins/{id}")])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/login"),
+        ("POST", "/logout"),
+        ("POST", "/settings/logins"),
+        ("DELETE", "/api/v1/logins/{id}"),
+        ("DELETE", "/api/v1/logins"),
+    ],
+)
 @pytest.mark.parametrize("allowed", ["", "*"])
 async def test_another_site_changes_nothing(
     simulator: Simulator, tmp_path: Path, headers: dict[str, str], method: str, path: str, allowed: str
@@ -240,7 +249,7 @@ async def test_another_site_changes_nothing(
         await log_in(client, code_of(proxy.app))
         [login] = proxy.app.state.viewers.logins.all()
         code = code_of(proxy.app)
-        data = {"secret": code} if path == "/login" else None
+        data = {"/login": {"secret": code}, "/settings/logins": {"others": "1"}}.get(path)
         answer = await client.request(method, path.format(id=login.id), headers=headers, data=data)
         assert answer.status_code == 403
         assert proxy.app.state.viewers.logins.all() == [login]

@@ -12,10 +12,11 @@ import pytest
 
 from claude_proxy import ids
 from claude_proxy.exchange import Attempt, Failure, Kind, Outcome, Usage
+from claude_proxy.ledger import periods
 from claude_proxy.ledger.options import Options
 from claude_proxy.ledger.queries import MAX_LIMIT, Books, NotReadable, TooSlow
 from claude_proxy.ledger.record import Charge
-from claude_proxy.ledger.usage import Dimension
+from claude_proxy.ledger.usage import BY, DIMENSIONS, Dimension
 from tests.ledger.books import NOW, WALL, entry, write_all
 from tests.ledger.places import Place
 
@@ -383,6 +384,96 @@ def test_a_day_on_which_clocks_change_has_its_exchanges_and_no_other(
     assert sum(groups.values()) == hours + 2
 
 
+@pytest.mark.parametrize("by", BY)
+def test_groups_are_the_same_with_and_without_their_breakdown(place: Place, books: Books, by: Any) -> None:
+    fill(place, many())
+    plain, broken_down = books.usage(by), books.usage(by, breakdown=True)
+    assert all(group.pop("breakdown") for group in broken_down["groups"])
+    assert plain == broken_down
+    assert plain["more"] == 0
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 1000])
+@pytest.mark.parametrize("breakdown", [False, True])
+@pytest.mark.parametrize("filters", [{}, {"model": "glm-5.3"}, {"upstream": "never"}], ids=str)
+@pytest.mark.parametrize("by", [by for by in BY if by != "week"])
+def test_a_limit_leaves_out_the_smallest_or_oldest_groups_and_nothing_of_the_totals(
+    ranked: Books, by: Any, filters: dict[Dimension, str], breakdown: bool, limit: int
+) -> None:
+    whole = ranked.usage(by, filters=filters, breakdown=breakdown)
+    found = ranked.usage(by, filters=filters, breakdown=breakdown, limit=limit)
+    groups = whole["groups"]
+    assert found["groups"] == (groups[:limit] if by in DIMENSIONS else groups[-limit:])
+    assert found["more"] == max(0, len(groups) - limit)
+    assert found["totals"] == whole["totals"]
+
+
+@pytest.fixture(scope="module")
+def ranked(tmp_path_factory: pytest.TempPathFactory) -> Books:
+    """Books in which no two groups cost the same; some have no session, no project, no price."""
+    place = Place(tmp_path_factory.mktemp("ranked"), None)
+    made = []
+    for number in range(64):
+        word = str(number % 7)
+        names = {"session": word if number % 7 else None, "agent": word if number % 5 else None, "client": word}
+        priced = number % 11 != 0
+        item = entry(
+            NOW + number * 7 * QUARTER,
+            model=("glm-5.3", "glm-5.3-flash", "nobody")[number % 3],
+            upstream=word,
+            account=word,
+            request_class=word,
+            charge=Charge(2**number if number < 50 else number, None, "p") if priced else Charge(),
+            **names,
+        )
+        item.record = msgspec.structs.replace(item.record, project=f"p{number % 7}" if number % 7 > 2 else None)
+        made.append(item)
+    fill(place, made)
+    return Books(place.engine(reading=True), timeout=20, wall=place.clock)
+
+
+@pytest.mark.parametrize("limit", [0, -1, MAX_LIMIT + 1])
+def test_a_limit_that_cannot_be_used_is_a_sentence(books: Books, limit: int) -> None:
+    with pytest.raises(ValueError, match="expected a whole number from 1 to 1000"):
+        books.usage("session", limit=limit)
+
+
+def test_the_largest_groups_are_found_in_every_database(place: Place, books: Books) -> None:
+    made = [
+        entry(NOW + number, session=f"s{number}", model=f"m{number % 2}", charge=Charge(number, None, "p"))
+        for number in range(30)
+    ]
+    fill(place, made)
+    for by, keys in (("session", ["s29", "s28", "s27"]), ("day", ["2026-09-21"])):
+        found = books.usage(by, limit=3)  # type: ignore[arg-type]
+        assert [group["key"] for group in found["groups"]] == keys
+        assert found["more"] == (27 if by == "session" else 0)
+        assert_sums(found["totals"], made)
+
+
+@pytest.mark.parametrize("by", ["hour", "day"])
+@pytest.mark.parametrize(
+    ("zone", "around"),
+    [
+        ("Australia/Lord_Howe", "2026-10-04"),  # clocks change by half an hour, so an hour has two quarters
+        ("Australia/Lord_Howe", "2026-04-05"),  # and here six
+        ("America/New_York", "2026-11-01"),
+        ("Asia/Kathmandu", "2026-10-04"),
+        ("UTC", "2026-10-04"),
+    ],
+)
+def test_every_quarter_hour_around_a_change_of_clocks_is_in_its_period(
+    place: Place, books: Books, by: Any, zone: str, around: str
+) -> None:
+    start = at(around + "T00:00") - 30 * 3_600_000 + 7 * 60_000
+    made = [entry(start + number * QUARTER) for number in range(60 * 4)]
+    fill(place, made)
+    buckets = [(item.record.id >> 22) // QUARTER for item in made]
+    spans = periods.spans(by, buckets[0], buckets[-1] + 1, ZoneInfo(zone))
+    wanted = {span.key: sum(span.first <= bucket < span.end for bucket in buckets) for span in spans}
+    assert {group["key"]: group["exchanges"] for group in books.usage(by, timezone=zone)["groups"]} == wanted
+
+
 def test_an_empty_ledger_has_empty_sums(place: Place, books: Books) -> None:
     found = books.usage("day", timezone="Asia/Seoul")
     assert found["groups"] == []
@@ -413,6 +504,35 @@ def test_a_question_that_takes_too_long_is_stopped(place: Place) -> None:
     fill(place, many(2000))
     with pytest.raises(TooSlow, match=r"took longer than 1e-09 s. Ask for a shorter time"):
         impatient(place).usage("session")
+
+
+@pytest.mark.parametrize("more", [{}, {"limit": 3}, {"breakdown": True}], ids=str)
+@pytest.mark.parametrize("by", ["session", "hour", "project"])
+def test_a_question_is_stopped_wherever_it_is(tmp_path: Path, by: Any, more: dict[str, Any]) -> None:
+    """Also while rows are read: SQLite computes them as they are fetched."""
+    place = Place(tmp_path)
+    fill(place, [entry(NOW + number * QUARTER, session=f"s{number % 40}") for number in range(400)])
+    left = [0]
+
+    class Interrupted(Books):
+        def _bound(self, connection: Any, deadline: float) -> None:
+            def step() -> bool:
+                left[0] -= 1
+                return left[0] < 0
+
+            connection.connection.driver_connection.set_progress_handler(step, 100)
+
+    stopped, steps = 0, 0
+    while True:
+        steps += max(1, steps // 20)
+        left[0] = steps
+        try:
+            Interrupted(place.engine(reading=True), wall=place.clock).usage(by, **more)
+        except TooSlow:
+            stopped += 1
+        else:
+            break
+    assert stopped > 20
 
 
 def impatient(place: Place) -> Books:

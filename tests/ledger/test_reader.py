@@ -47,7 +47,7 @@ async def test_books_in_another_place_are_opened_anew() -> None:
 
 
 async def test_without_books_nobody_is_asked() -> None:
-    shut = Reader(Books, shut=lambda: "LEDGER is off")  # type: ignore[arg-type]
+    shut = Reader(Books, shut=lambda: NotReadable("LEDGER is off"))  # type: ignore[arg-type]
     with pytest.raises(NotReadable, match="LEDGER is off"):
         await shut.ask(lambda _: None)
     assert Books.opened == 0

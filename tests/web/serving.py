@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import asynccontextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import uvicorn
 from fastapi import Depends, FastAPI
 
 from claude_proxy.access.viewers import Viewers
+from claude_proxy.ledger.options import NotReadable
 from claude_proxy.ledger.reader import Reader
 from claude_proxy.notify.advice import advise
 from claude_proxy.observe.live import Live
@@ -45,15 +47,19 @@ class Pages:
         viewers: Viewers | None = None,
         guarded: bool = False,
         examine: Any = None,
+        reader: Reader | None = None,
     ) -> None:
         named = tuple(Upstream(f"up{at}" if at else "default", url) for at, url in enumerate(upstreams))
         self.facts = PageFacts("1.2.3", "/api/anthropic", named, holds, asks, notices=True)
         self.ready = (True, "")
         self.app = FastAPI(title="claude-proxy", version="1.2.3", docs_url=None, redoc_url=None, redirect_slashes=False)
         viewers = viewers or Viewers()
-        admin = require_viewer(viewers)
+        admin = self.admin = require_viewer(viewers)
         live, alone = Live(), Siblings(Path("nowhere"), group=lambda: None)
-        site = Site(without_books(live, alone, self.upstreams), lambda: self.facts, lambda: self.ready, advise, examine)
+        self.sources = without_books(live, alone, self.upstreams)
+        if reader is not None:
+            self.sources = replace(self.sources, reader=reader)
+        site = Site(self.sources, lambda: self.facts, lambda: self.ready, advise, examine)
         page = install_pages(self.app, site, admin, Together(live, alone, lambda _: None, self.upstreams))
         install(self.app, site.facts, site.ready, viewers=viewers, page=page)
         if guarded:
@@ -88,7 +94,7 @@ def without_books(live: Live, siblings: Siblings, upstreams: Callable[[], list[d
     async def no_incidents() -> list[dict[str, Any]]:
         return []
 
-    reader = Reader(none, shut=lambda: "No books are kept here: LEDGER is off.")
+    reader = Reader(none, shut=lambda: NotReadable("No books are kept here: LEDGER is off."))
     return Sources(reader, live, Machine(live, siblings, upstreams), "UTC", incidents=no_incidents, settings=nothing)
 
 

@@ -130,6 +130,12 @@ class Logins:
             return None
         return login
 
+    def is_valid(self, id: str) -> bool:
+        """Whether a login still is: not revoked and not expired. Notes that it is used."""
+        now = self._now()
+        login = self._store.get(id, now)
+        return login is not None and now < login.expires_at
+
     def all(self) -> list[Login]:
         """Valid logins, the one that was used last first."""
         now = self._now()
@@ -147,6 +153,17 @@ class Logins:
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise Unavailable(f"The login cannot be removed from DATA_DIR of this proxy: {reason}.", code="login_kept") from None
+
+    def revoke_others(self, id: str | None) -> int:
+        """Log all browsers out but one; returns how many.
+
+        Args:
+            id: of the login that stays; None for none.
+
+        Raises:
+            Unavailable: a file cannot be removed.
+        """
+        return sum(self.revoke(login.id) for login in self.all() if login.id != id)
 
     # Signed cookies, where logins are kept nowhere
 

@@ -14,6 +14,7 @@ from claude_proxy.access.login_cookie import values_in
 from claude_proxy.access.login_store import Login
 from claude_proxy.access.logins import LOGIN_SECONDS, SIGNED_SECONDS, Kept, Logins
 from claude_proxy.access.peers import is_local
+from claude_proxy.access.streams import EVERY, Streams
 from claude_proxy.access.throttle import Throttle, peer_of
 from claude_proxy.errors import TooManyTries, Unauthorized
 
@@ -31,13 +32,15 @@ class Viewer:
     Attributes:
         by: why it may: a peer of this machine, ADMIN_TOKEN as bearer, or a login's cookie.
         login: the login, if it is one that is stored.
+        signed: the cookie's value, if the login is not stored.
     """
 
     by: Literal["local", "token", "login"]
     login: Login | None = None
+    signed: str = ""
 
 
-_LOCAL, _TOKEN, _SIGNED = Viewer("local"), Viewer("token"), Viewer("login")
+_LOCAL, _TOKEN = Viewer("local"), Viewer("token")
 
 
 class Viewers:
@@ -49,12 +52,24 @@ class Viewers:
         token: ADMIN_TOKEN. With one, this machine's own peers have to show it too.
         logins: by default kept in memory.
         throttle: counts wrong tokens and codes.
+        every: seconds between two checks of the viewers of open event streams.
+
+    Attributes:
+        streams: the open event streams; each ends when its viewer may no longer look.
     """
 
-    def __init__(self, token: SecretStr | None = None, logins: Logins | None = None, throttle: Throttle | None = None) -> None:
+    def __init__(
+        self,
+        token: SecretStr | None = None,
+        logins: Logins | None = None,
+        throttle: Throttle | None = None,
+        *,
+        every: float = EVERY,
+    ) -> None:
         self._token = None if token is None else token.get_secret_value().encode()
         self._throttle = throttle or Throttle()
         self.logins = logins or Logins()
+        self.streams: Streams[Viewer] = Streams(self.may_look, every=every)
 
     @property
     def has_token(self) -> bool:
@@ -75,6 +90,14 @@ class Viewers:
             return _TOKEN
         values = list(values_in(scope))
         return await asyncio.to_thread(self._of_cookie, values) if values else None
+
+    def may_look(self, viewer: Viewer) -> bool:
+        """Whether a viewer still may look. Reads a file if it is by a login, so call this in a thread."""
+        if viewer.login is not None:
+            return self.logins.is_valid(viewer.login.id)
+        if viewer.signed:
+            return self._token is not None and self.logins.is_signed(viewer.signed, self._token)
+        return True
 
     async def log_in(self, scope: Scope, secret: str) -> tuple[str, int]:
         """Check what was typed into the login form, and log the browser in.
@@ -109,7 +132,32 @@ class Viewers:
         for value in values_in(scope):
             login = await asyncio.to_thread(self.logins.find, value)
             if login is not None:
-                await asyncio.to_thread(self.logins.revoke, login.id)
+                await self.revoke(login.id)
+
+    async def revoke(self, id: str) -> bool:
+        """Log a browser out and end its event streams; returns whether there was such a login.
+
+        Raises:
+            Unavailable: its file cannot be removed.
+        """
+        revoked = await asyncio.to_thread(self.logins.revoke, id)
+        self.streams.check()
+        if revoked:
+            log.info("logged_out", login=id)
+        return revoked
+
+    async def revoke_others(self, viewer: Viewer) -> int:
+        """Log all browsers out but a viewer's own and end their event streams; returns how many.
+
+        Raises:
+            Unavailable: a file cannot be removed.
+        """
+        try:
+            revoked = await asyncio.to_thread(self.logins.revoke_others, None if viewer.login is None else viewer.login.id)
+        finally:
+            self.streams.check()
+        log.info("others_logged_out", logins=revoked)
+        return revoked
 
     def _check_token(self, peer: str, secret: str) -> None:
         self._hold_up(peer)
@@ -144,7 +192,7 @@ class Viewers:
         for value in values:
             if self.logins.kept is Kept.NOWHERE:
                 if self._token is not None and self.logins.is_signed(value, self._token):
-                    return _SIGNED
+                    return Viewer("login", signed=value)
             elif (login := self.logins.find(value)) is not None:
                 return Viewer("login", login)
         return None

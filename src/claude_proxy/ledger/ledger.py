@@ -10,7 +10,7 @@ import structlog
 
 from claude_proxy.exchange import Exchange, Listener
 from claude_proxy.ledger.loop_log import LoopLog
-from claude_proxy.ledger.options import Entry, Say, Store
+from claude_proxy.ledger.options import Entry, NotReadable, Say, Store
 from claude_proxy.ledger.record import UNKNOWN, Charge, Record, record
 from claude_proxy.ledger.writer import State, Writer
 
@@ -64,13 +64,13 @@ class Ledger(Listener):
         return self.writer.state is State.STARTING
 
     @property
-    def shut(self) -> str | None:
+    def shut(self) -> NotReadable | None:
         """Why the ledger cannot be read in this process; None if it can."""
         state = self.writer.state
         if state is State.OFF:
-            return f"The ledger is off: {self.writer.reason}"
+            return NotReadable(f"The ledger is off: {self.writer.reason}")
         if self.opening:
-            return "The ledger is not open yet. Try again in a second."
+            return NotReadable("The ledger is not open yet. Try again in a second.", retry_after=1)
         return None
 
     def on_exchange_end(self, exchange: Exchange) -> None:

@@ -49,7 +49,15 @@ class Entry(msgspec.Struct):
 
 
 class NotReadable(Exception):
-    """The ledger cannot be read now; the text is a sentence that says why."""
+    """The ledger cannot be read now; the text is a sentence that says why.
+
+    Args:
+        retry_after: seconds after which it probably can; None if that takes more than time.
+    """
+
+    def __init__(self, reason: str, *, retry_after: int | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
 
 
 class TooSlow(NotReadable):

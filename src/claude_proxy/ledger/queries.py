@@ -29,6 +29,7 @@ __all__ = ["MAX_LIMIT", "Books", "NotReadable", "TooSlow"]
 
 MAX_LIMIT = 1000
 TIMEOUT = 1.0
+LATER = 2  # seconds after which a database that is locked, restarts or is being made may be there
 _LONGEST = 6 * 3600.0  # seconds that an exchange may take and still be found by its end
 _INSTRUCTIONS = 20_000  # of SQLite's machine between two looks at the clock
 _EXCHANGE_TEXTS = tuple(t.kinds(t.exchange))
@@ -139,22 +140,30 @@ class Books:
     # -- sessions
 
     def sessions(
-        self, limit: int = 50, before: str | None = None, *, project: str | None = None, search: str | None = None
+        self,
+        limit: int = 50,
+        before: str | None = None,
+        *,
+        project: str | None = None,
+        session: str | None = None,
+        search: str | None = None,
     ) -> dict[str, Any]:
         """Sessions, the one that was active last first, with their sums. Arguments and errors as in `exchanges`.
 
         Args:
+            project, session: only those of this name.
             search: only those whose own or whose project's name contains this, in any case.
         """
         _check_limit(limit)
         c = t.session.c
         with self._reading() as connection:
             condition = and_(_before(before), true() if search is None else named_like(search))
-            if project is not None:
-                number = text_id(connection, "project", project)
-                if number is None:
-                    return {"items": [], "next": None}
-                condition = and_(condition, c.project == number)
+            for kind, column, wanted in (("project", c.project, project), ("session", c.id, session)):
+                if wanted is not None:
+                    number = text_id(connection, kind, wanted)
+                    if number is None:
+                        return {"items": [], "next": None}
+                    condition = and_(condition, column == number)
             page = select(t.session).where(condition).order_by(c.last_seen.desc(), c.id.desc()).limit(limit + 1)
             found = connection.execute(page).all()
             items = with_sums(connection, found[:limit])
@@ -227,6 +236,7 @@ class Books:
         timezone: str = "UTC",
         filters: Mapping[Dimension, str] | None = None,
         breakdown: bool = False,
+        limit: int | None = None,
     ) -> dict[str, Any]:
         """Sums over a time, in groups.
 
@@ -238,16 +248,20 @@ class Books:
             timezone: an IANA name.
             filters: only what has this session, project, ...; an empty text means "none".
             breakdown: each group's sums per model too.
+            limit: at most so many groups: the most expensive, or of a time the latest. The totals are still of all.
 
         Returns:
-            {"from", "to", "timezone", "by", "totals": {...}, "groups": [{"key", ..., "models": [names]}]}, with sums named as
-            in `answers.amounts`; with `breakdown` each group has `"breakdown": [{"model", ...}]`.
+            {"from", "to", "timezone", "by", "totals": {...}, "groups": [{"key", ..., "models": [names]}], "more": number of
+            groups that are left out}, with sums named as in `answers.amounts`; with `breakdown` each group has
+            `"breakdown": [{"model", ...}]`.
 
         Raises:
             ValueError, NotReadable: as `exchanges`.
         """
         where = periods.zone(timezone)
         filters = filters or {}
+        if limit is not None:
+            _check_limit(limit)
         for wanted, known in [(by, BY), *((key, DIMENSIONS) for key in filters)]:
             if wanted not in known:
                 raise ValueError(f"{wanted!r} is nothing to group or filter by: expected one of {', '.join(known)}.")
@@ -255,7 +269,8 @@ class Books:
             first, last = bounds(connection) or (periods.quarter(self._wall()),) * 2
             start = first if since is None else periods.quarter(since)
             end = max(last, periods.quarter_after(self._wall())) if until is None else periods.quarter_after(until)
-            return usage(connection, by, since=start, until=end, where=where, filters=filters, breakdown=breakdown)
+            more: Any = {"filters": filters, "breakdown": breakdown, "limit": limit}
+            return usage(connection, by, since=start, until=end, where=where, **more)
 
     def minutes(self, count: int = 60) -> dict[str, Any]:
         """The last minutes, each with its exchanges, failures and time to the first byte (half and 95 % of them came within it).
@@ -308,14 +323,17 @@ class Books:
         except DBAPIError as error:
             if _was_stopped(error):
                 raise TooSlow(f"This took longer than {self._timeout:g} s. Ask for a shorter time, or filter.") from None
-            raise NotReadable(f"The ledger cannot be read: {trouble(error).reason}.") from error
+            found = trouble(error)
+            raise NotReadable(
+                f"The ledger cannot be read: {found.reason}.", retry_after=None if found.hopeless else LATER
+            ) from error
 
     def _check_schema(self, connection: Connection) -> None:
         if self._checked:
             return
         version = version_of(connection)
         if version is None:
-            raise NotReadable("There is no ledger here yet.")
+            raise NotReadable("There is no ledger here yet.", retry_after=LATER)
         if version != HEAD:
             what = f"The ledger has schema {version}, and this claude-proxy reads {HEAD}."
             if version in VERSIONS:

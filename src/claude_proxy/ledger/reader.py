@@ -28,7 +28,11 @@ class Reader:
     """
 
     def __init__(
-        self, open_books: Callable[[], Books], *, place: Callable[[], object] = lambda: None, shut: Callable[[], str | None]
+        self,
+        open_books: Callable[[], Books],
+        *,
+        place: Callable[[], object] = lambda: None,
+        shut: Callable[[], NotReadable | None],
     ) -> None:
         self._open_books = open_books
         self._place = place
@@ -48,9 +52,9 @@ class Reader:
         """
         reason = self._shut()
         if reason is not None:
-            raise NotReadable(reason)
+            raise reason
         if self._asking >= AT_ONCE + WAITING:
-            raise NotReadable("Too many questions are being answered. Try again soon.")
+            raise NotReadable("Too many questions are being answered. Try again soon.", retry_after=1)
         self._asking += 1
         try:
             async with self._turns:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
-from typing import Any
+from itertools import pairwise
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -13,7 +15,9 @@ from sqlalchemy import (
     FromClause,
     Integer,
     Select,
+    Text,
     and_,
+    cast,
     column,
     func,
     literal_column,
@@ -32,6 +36,7 @@ __all__ = ["BY", "DIMENSIONS", "By", "Dimension", "bounds", "text_id", "texts_of
 
 _c = rollup.c
 _sums = [func.sum(_c[key]).label(key) for key in ROLLUP_SUMS]
+_RANKED = (func.sum(_c.cost_nano).label("cost"), func.sum(_c.input + _c.output).label("tokens"))
 
 
 def usage(
@@ -43,28 +48,132 @@ def usage(
     where: tzinfo,
     filters: Mapping[Dimension, str],
     breakdown: bool,
+    limit: int | None = None,
 ) -> dict[str, Any]:
     """Totals and groups of the quarter hours from `since` to before `until`; see `Books.usage`."""
+    found = _NOTHING
     chosen = _filtered(connection, filters)
-    rows: Sequence[Any] = []
-    keys: dict[int, str] = {}
     if chosen is not None and since < until:
         if by in TIMES:
-            found = _spans(connection, by, since, until, where)
-            keys = {number: span.key for number, span in enumerate(found)}
-            rows = connection.execute(_per_span(found, chosen)).all() if found else ()
+            found = _of_times(connection, by, (since, until), where, chosen, breakdown=breakdown)
         else:
-            rows = connection.execute(_per_dimension(by, since, until, chosen)).all()
-    models = texts_of(connection, {row[1] for row in rows})
+            found = _of_dimension(connection, by, and_(_c.bucket >= since, _c.bucket < until, chosen), limit, breakdown=breakdown)
+    groups = _groups(connection, found, breakdown=breakdown)
     if by not in TIMES:
-        keys = texts_of(connection, {row[0] for row in rows})
+        groups.sort(
+            key=lambda group: (-(group["cost_usd"] or 0), -group["input_tokens"] - group["output_tokens"], str(group["key"]))
+        )
+    elif limit is not None:
+        groups = groups[-limit:]
     return {
         "from": _iso(since, where),
         "to": _iso(until, where),
         "timezone": str(where),
         "by": by,
-        **_added_up(rows, keys, models, in_time=by in TIMES, breakdown=breakdown),
+        "totals": amounts(totals_of(found.rows) if found.totals is None else found.totals),
+        "groups": groups,
+        "more": found.size - len(groups),
     }
+
+
+class _Found(NamedTuple):
+    """What a query found.
+
+    Attributes:
+        rows: (key, models, sums), or (key, model, sums) with a breakdown.
+        size: how many groups there are, with those that a limit leaves out.
+        names: of the keys; None if they are ids of texts.
+        totals: of all groups, where `rows` do not have them all.
+    """
+
+    rows: Sequence[tuple[Any, ...]]
+    size: int
+    names: Mapping[int, str] | None = None
+    totals: dict[str, int] | None = None
+
+
+_NOTHING = _Found((), 0)
+
+
+def _of_times(
+    connection: Connection, by: By, quarters: tuple[int, int], where: tzinfo, chosen: ColumnElement[bool], *, breakdown: bool
+) -> _Found:
+    """The periods that have exchanges."""
+    spans = _spans(connection, by, *quarters, where)
+    if not spans:
+        return _NOTHING
+    per = _per_step if _are_steps(spans) else _per_span
+    rows = _rows(connection, per(spans, chosen, _second(connection, breakdown=breakdown)))
+    return _Found(rows, len({row[0] for row in rows}), {number: span.key for number, span in enumerate(spans)})
+
+
+def _of_dimension(connection: Connection, by: By, within: ColumnElement[bool], limit: int | None, *, breakdown: bool) -> _Found:
+    """The groups of a dimension. If there may be more than `limit`, the largest are found first: that needs two sums of each."""
+    second, count, totals = _second(connection, breakdown=breakdown), None, None
+    if limit is not None and _known(connection, by) > limit:
+        key, source = _key_of(by)
+        ranked = select(key, *_RANKED).select_from(source).where(within).group_by(key)
+        largest, count = _largest(connection, ranked.subquery(), limit)
+        totals = totals_of(_rows(connection, select(*_sums).where(within))) if count > limit else None
+        within = and_(within, key.in_(largest)) if totals else within
+    rows = _rows(connection, _per_dimension(by, within, second))
+    return _Found(rows, len({row[0] for row in rows}) if count is None else count, None, totals)
+
+
+def _known(connection: Connection, by: By) -> int:
+    """How many groups there may be besides the one of those that have none: all texts of this kind, of any time."""
+    return int(connection.execute(select(func.count()).where(name.c.kind == by)).scalar_one()) + 1
+
+
+def _largest(connection: Connection, ranked: FromClause, limit: int) -> tuple[list[int], int]:
+    """The keys of the most expensive groups, and how many groups there are."""
+    c = ranked.c
+    order = (c.cost.desc(), c.tokens.desc(), c.key)
+    found = connection.execute(select(c.key, func.count().over()).order_by(*order).limit(limit)).all()
+    return [row[0] for row in found], found[0][1] if found else 0
+
+
+def _second(connection: Connection, *, breakdown: bool) -> ColumnElement[Any]:
+    """The second column: with a breakdown a row is of one model, else it has the ids of all its models, with commas between.
+
+    Half the rows are read and added up so.
+    """
+    if breakdown:
+        return _c.model
+    if connection.dialect.name == "sqlite":
+        return func.group_concat(_c.model.distinct())
+    return func.string_agg(cast(_c.model, Text).distinct(), literal_column("','"))
+
+
+def _rows(connection: Connection, query: Select[Any]) -> list[tuple[Any, ...]]:
+    return list(map(tuple, connection.execute(query).all()))
+
+
+def _groups(connection: Connection, found: _Found, *, breakdown: bool) -> list[dict[str, Any]]:
+    keys = texts_of(connection, {row[0] for row in found.rows}) if found.names is None else found.names
+    seconds = {row[1] for row in found.rows}
+    if breakdown:
+        return _with_models(found.rows, keys, texts_of(connection, seconds))
+    listed = {second: {int(number) for number in second.split(",")} for second in seconds}
+    models = texts_of(connection, set().union(*listed.values()))
+    named = {second: sorted(models[number] for number in numbers if number) for second, numbers in listed.items()}
+    return [
+        {"key": keys.get(row[0]), **amounts(totals_of((row,))), "models": named[row[1]][:]}
+        for row in sorted(found.rows, key=itemgetter(0))
+    ]
+
+
+def _with_models(rows: Sequence[Any], keys: Mapping[int, str], models: Mapping[int, str]) -> list[dict[str, Any]]:
+    of_key: dict[int, list[Any]] = defaultdict(list)
+    for row in rows:
+        of_key[row[0]].append(row)
+    groups = []
+    for number, found in sorted(of_key.items()):
+        found.sort(key=lambda row: models.get(row[1], ""))
+        group = {"key": keys.get(number), **amounts(totals_of(found)), "models": [models[row[1]] for row in found if row[1]]}
+        group["breakdown"] = [{"model": models.get(row[1]), **amounts(totals_of([row]))} for row in found]
+        groups.append(group)
+    return groups
 
 
 def _spans(connection: Connection, by: By, since: int, until: int, where: tzinfo) -> list[Span]:
@@ -88,30 +197,25 @@ def totals_of(rows: Sequence[Any]) -> dict[str, int]:
     return dict(zip(ROLLUP_SUMS, map(int, sums), strict=True))  # PostgreSQL's sums are decimals
 
 
-def _added_up(
-    rows: Sequence[Any], keys: Mapping[int, str], models: Mapping[int, str], *, in_time: bool, breakdown: bool
-) -> dict[str, Any]:
-    """Totals and groups of rows (key, model, sums). There may be ten thousand, so they are taken apart by position."""
-    of_key: dict[int, list[Any]] = defaultdict(list)
-    for row in map(tuple, rows):
-        of_key[row[0]].append(row)
-    groups = []
-    for number in sorted(of_key):
-        found = of_key[number]
-        if len(found) > 1:
-            found.sort(key=lambda row: models.get(row[1], ""))
-        group = {"key": keys.get(number), **amounts(totals_of(found)), "models": [models[row[1]] for row in found if row[1]]}
-        if breakdown:
-            group["breakdown"] = [{"model": models.get(row[1]), **amounts(totals_of([row]))} for row in found]
-        groups.append(group)
-    if not in_time:
-        groups.sort(
-            key=lambda group: (-(group["cost_usd"] or 0), -group["input_tokens"] - group["output_tokens"], str(group["key"]))
-        )
-    return {"totals": amounts(totals_of(rows)), "groups": groups}
+def _are_steps(spans: Sequence[Span]) -> bool:
+    """Whether spans follow one another and are equally long, but for the first and the last, which may be cut."""
+    if len(spans) < 3:
+        return False
+    length = spans[1].end - spans[1].first
+    as_long = all(span.end - span.first == length for span in spans[1:-1])
+    cut = all(span.end - span.first <= length for span in (spans[0], spans[-1]))
+    return as_long and cut and all(one.end == after.first for one, after in pairwise(spans))
 
 
-def _per_span(spans: Sequence[Span], chosen: ColumnElement[bool]) -> Select[Any]:
+def _per_step(spans: Sequence[Span], chosen: ColumnElement[bool], second: ColumnElement[Any]) -> Select[Any]:
+    """A division instead of a list: to read a list of thousands takes the database a quarter as long as its answer."""
+    length = spans[1].end - spans[1].first
+    key = (_c.bucket - literal_column(str(spans[1].first - length), Integer)) // literal_column(str(length), Integer)
+    within = and_(_c.bucket >= spans[0].first, _c.bucket < spans[-1].end, chosen)
+    return select(key.label("key"), second, *_sums).where(within).group_by(key, *_also(second))
+
+
+def _per_span(spans: Sequence[Span], chosen: ColumnElement[bool], second: ColumnElement[Any]) -> Select[Any]:
     """One search of the rollup's key per span, instead of a group per quarter hour.
 
     The spans are written as text: SQLAlchemy's own `values` takes longer for thousands of them than the database for the answer.
@@ -121,16 +225,25 @@ def _per_span(spans: Sequence[Span], chosen: ColumnElement[bool]) -> Select[Any]
     written = text(f"SELECT column1 AS key, column2 AS first, column3 AS after FROM (VALUES {listed_as}) AS listed")  # noqa: S608
     listed = written.columns(column("key", Integer), column("first", Integer), column("after", Integer)).cte("span")
     source: FromClause = listed.join(rollup, and_(_c.bucket >= listed.c.first, _c.bucket < listed.c.after))
-    return select(listed.c.key, _c.model, *_sums).select_from(source).where(chosen).group_by(listed.c.key, _c.model)
+    return select(listed.c.key, second, *_sums).select_from(source).where(chosen).group_by(listed.c.key, *_also(second))
 
 
-def _per_dimension(by: By, since: int, until: int, chosen: ColumnElement[bool]) -> Select[Any]:
-    within = and_(_c.bucket >= since, _c.bucket < until, chosen)
+def _per_dimension(by: By, within: ColumnElement[bool], second: ColumnElement[Any]) -> Select[Any]:
+    key, source = _key_of(by)
+    return select(key, second, *_sums).select_from(source).where(within).group_by(key, *_also(second))
+
+
+def _key_of(by: By) -> tuple[ColumnElement[int], FromClause]:
+    """The id of a group, and what it is read from."""
     if by != "project":
-        return select(_c[by].label("key"), _c.model, *_sums).where(within).group_by(_c[by], _c.model)
+        return _c[by].label("key"), rollup
     project = func.coalesce(session.c.project, literal_column("0"))
-    joined = rollup.outerjoin(session, session.c.id == _c.session)
-    return select(project.label("key"), _c.model, *_sums).select_from(joined).where(within).group_by(project, _c.model)
+    return project.label("key"), rollup.outerjoin(session, session.c.id == _c.session)
+
+
+def _also(second: ColumnElement[Any]) -> tuple[ColumnElement[Any], ...]:
+    """What rows are grouped by besides their key."""
+    return (second,) if second is _c.model else ()
 
 
 def _filtered(connection: Connection, filters: Mapping[Dimension, str]) -> ColumnElement[bool] | None:
@@ -167,12 +280,12 @@ def text_id(connection: Connection, kind: str, wanted: str) -> int | None:
 
 
 def texts_of(connection: Connection, numbers: set[int]) -> dict[int, str]:
-    """The texts of ids."""
+    """The texts of ids. The ids are written as text: as parameters, thousands of them take longer than the search."""
     found: dict[int, str] = {}
     wanted = sorted(numbers - {0})
     for start in range(0, len(wanted), 5000):
-        part = wanted[start : start + 5000]
-        found |= {row.id: row.text for row in connection.execute(select(name.c.id, name.c.text).where(name.c.id.in_(part)))}
+        listed = ", ".join(map(str, map(int, wanted[start : start + 5000])))
+        found |= map(tuple, connection.exec_driver_sql(f"SELECT id, text FROM name WHERE id IN ({listed})"))  # noqa: S608
     return found
 
 

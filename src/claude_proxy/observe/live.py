@@ -53,6 +53,7 @@ class Watcher:
         self._lost = 0
         self._wake = asyncio.Event()
         self._ended = False
+        self._cut = False
 
     def put(self, what: What, exchange: Exchange | dict[str, Any]) -> None:
         """Add an event; never waits.
@@ -76,6 +77,11 @@ class Watcher:
         self._ended = True
         self._wake.set()
 
+    def cut(self) -> None:
+        """The reader may no longer read: what waits is dropped, and `next` returns None."""
+        self._cut = True
+        self.end()
+
     async def next(self, patience: float) -> Event | None:
         """The next event; a heartbeat when there is none for `patience` seconds; None at the end."""
         while not (self._waiting or self._lost or self._ended):
@@ -85,6 +91,8 @@ class Watcher:
                     await self._wake.wait()
             except TimeoutError:
                 return Event(What.HEARTBEAT, {"at": _rfc3339(time.time())})
+        if self._cut:
+            return None
         if self._lost:
             lost, self._lost = self._lost, 0
             return Event(What.LOST, {"events": lost})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 # FastAPI reads this from an annotation, at runtime
@@ -12,7 +13,7 @@ from claude_proxy.access.viewers import bearers_in
 from claude_proxy.errors import Unauthorized
 
 if TYPE_CHECKING:
-    from claude_proxy.access.viewers import Viewers
+    from claude_proxy.access.viewers import Viewer, Viewers
 
 CHALLENGE = 'Bearer realm="claude-proxy"'  # WWW-Authenticate goes with a 401 (RFC 9110 section 11.6.1)
 Check = Callable[[Request], Awaitable[None]]
@@ -25,7 +26,7 @@ class LoginNeeded(Unauthorized):
 
 
 def require_viewer(viewers: Viewers) -> Check:
-    """A FastAPI dependency that lets those pass who may look, and puts the `Viewer` into `request.state.viewer`.
+    """A FastAPI dependency that lets those pass who may look. `viewer_of` and `watched` then know who it was.
 
     Raises:
         LoginNeeded: with a sentence on what to do.
@@ -36,6 +37,7 @@ def require_viewer(viewers: Viewers) -> Check:
         viewer = await viewers.viewer(request.scope)
         if viewer is not None:
             request.state.viewer = viewer
+            request.state.viewers = viewers
         elif viewers.has_token:
             wrong = any(bearers_in(request.scope["headers"]))
             raise LoginNeeded(
@@ -51,3 +53,14 @@ def require_viewer(viewers: Viewers) -> Check:
             )
 
     return check
+
+
+def viewer_of(request: Request) -> tuple[Viewer, Viewers]:
+    """Who sent a request that was let pass, and who else may look."""
+    return request.state.viewer, request.state.viewers
+
+
+def watched(request: Request, end: Callable[[], object]) -> AbstractContextManager[None]:
+    """A context that calls `end` as soon as the sender of a request, which was let pass, may no longer look."""
+    viewer, viewers = viewer_of(request)
+    return viewers.streams.watched(viewer, end)

@@ -100,11 +100,11 @@ async def test_it_is_text_in_sessions_and_exchanges(place: tuple[RunningProxy, s
         pytest.skip("names are cleaned before they are stored: no line ending is in one (cleaning.py)")
     async with visitor(proxy, language) as client:
         seen = [await client.get("/sessions")]
-        for inside in ("sessions/", "exchanges/cp_"):
+        for inside in ("session?id=", "exchanges/cp_"):
             addresses = {seen[-1].url.join(one) for one in outline(seen[-1].text).addresses if f"/{inside}" in one}
             assert addresses
             seen += [await client.get(address) for address in addresses]
-        seen.append(await client.get(seen[1].url, params={"agent": text}))
+        seen.append(await client.get(seen[1].url.copy_merge_params({"agent": text})))
     for answer in seen:
         assert answer.status_code == 200
         page = outline(answer.text)

@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -103,23 +104,109 @@ async def test_the_numbers_are_those_of_the_api(fresh: RunningProxy, simulator: 
     assert tiles[text("en", "sessions.errors")] == str(told["failed"]) == "1"
 
 
-@pytest.mark.parametrize("name", ["a/b", "../../etc", "a?b=c#d", "ä 100%", "..", "a;b"])
-async def test_a_session_of_any_name_can_be_opened(fresh: RunningProxy, simulator: Simulator, name: str) -> None:
+ODD = [
+    "a/b",
+    "../../etc",
+    "a?b=c#d",
+    "ä 100%",
+    "..",
+    ".",
+    "a;b",
+    "/",
+    "?",
+    "#",
+    "%2F",
+    "%2e%2e",
+    "a\\b",
+    "//evil.example",
+    "&id=x",
+]
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_a_session_of_any_name_can_be_opened_from_everywhere(fresh: RunningProxy, simulator: Simulator, name: str) -> None:
     await call(fresh, simulator, None, (SESSION, name.encode()))
-    await call(fresh, simulator, None, (SESSION, name.encode()), (b"x-claude-code-agent-id", b"helper"))
+    await call(fresh, simulator, None, (SESSION, name.encode()), (b"x-claude-code-agent-id", b"../x?"))
     await written(fresh, 2)
     async with visitor(fresh) as client:
-        page = outline((await client.get("/sessions")).text)
-        (address,) = [one for one in page.addresses if one.startswith("./sessions/")]
-        answer = await client.get(httpx.URL(f"{fresh.origin}/sessions").join(address))
-        if name == "..":  # browsers and HTTP clients take it for the folder above, encoded or not
-            return
+        found = await client.get("/search", params={"q": name})
+        links = {found.url.join(found.headers["location"])}
+        sessions = await client.get("/sessions")
+        [number] = [one for one in outline((await client.get("/")).text).addresses if "exchanges/cp_" in one][:1]
+        for answer in (sessions, await client.get("/usage?by=session"), await client.get(sessions.url.join(number))):
+            links |= {answer.url.join(one) for one in outline(answer.text).addresses if "session?id=" in one}
+        assert {(one.path, one.params["id"]) for one in links} == {("/session", name)}
+        assert {one.params.get("agent") for one in links} <= {None, "../x?"}
+        answer = await client.get(min(links, key=lambda one: len(str(one))))
         assert answer.status_code == 200
         session = outline(answer.text)
         exchanges = [one for one in session.addresses if re.search(r"exchanges/cp_\w+$", one)]
         assert len(exchanges) == 2
-        for inner in (exchanges[0], *(one for one in session.addresses if "agent=helper" in one)):
-            assert (await client.get(answer.url.join(inner))).status_code == 200, inner
+        [agent] = [one for one in session.addresses if "agent=.." in one]
+        part = await client.get(answer.url.join(agent))
+        assert len([one for one in outline(part.text).addresses if "exchanges/cp_" in one]) == 1
+        assert (await client.get(answer.url.join(exchanges[0]))).status_code == 200
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_the_api_knows_a_session_of_any_name(fresh: RunningProxy, simulator: Simulator, name: str) -> None:
+    await call(fresh, simulator, None, (SESSION, name.encode()))
+    await call(fresh, simulator, None, (SESSION, b"another"))
+    await written(fresh, 2)
+    async with httpx.AsyncClient(base_url=f"{fresh.origin}/api/v1") as api:
+        [item] = (await api.get("/sessions", params={"session": name})).json()["items"]
+        assert item["session"] == name
+        assert (await api.get("/sessions", params={"session": "never"})).json()["items"] == []
+        if name not in (".", "..", "../../etc", "%2e%2e"):  # clients resolve these in a path
+            told = (await api.get(f"/sessions/{quote(name, safe='')}")).json()
+            assert told == item
+
+
+# -- what has no session
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+async def test_requests_without_a_session_are_found_from_the_sessions(
+    fresh: RunningProxy, simulator: Simulator, language: Any
+) -> None:
+    await call(fresh, simulator)
+    await call(fresh, simulator, Scenario(fault=faults.status(529)))
+    await written(fresh, 2)
+    page = await look(fresh, "/sessions", language)
+    assert text(language, "sessions.nothing") not in page.text, "there is something to see"
+    assert "./session?id=" in page.addresses
+    page = await look(fresh, "/session?id=", language)
+    assert text(language, "sessions.without_lead") in page.text
+    numbers = [one for one in page.addresses if "exchanges/cp_" in one]
+    assert len(numbers) == 2
+    inner = await look(fresh, numbers[0].removeprefix("."), language)
+    assert "../session?id=" in inner.addresses
+
+
+@pytest.mark.parametrize("path", ["/session", "/session?id=", "/sessions/"])
+async def test_without_such_requests_their_page_says_so(fresh: RunningProxy, simulator: Simulator, path: str) -> None:
+    await call(fresh, simulator, None, (SESSION, b"session-9"))
+    await written(fresh, 1)
+    assert "./session?id=" not in (await look(fresh, "/sessions")).addresses
+    assert text("en", "sessions.without_empty") in (await look(fresh, path)).text
+
+
+async def test_requests_without_a_session_come_in_pages_with_all_their_sums(simulator: Simulator, tmp_path: Path) -> None:
+    made = [entry(NOW + at * 1000, session=None, charge=Charge(10**9, None, "p")) for at in range(EXCHANGES + 2)]
+    fill(tmp_path, *made, entry(NOW, session="session-9", charge=Charge(10**9, None, "p")))
+    async with booked(simulator, tmp_path) as proxy, visitor(proxy) as client:
+        seen = []
+        answer = await client.get("/session?id=")
+        for count in (EXCHANGES, 2):
+            page = outline(answer.text)
+            assert f"${EXCHANGES + 2}.00" in page.text
+            seen += [one for one in page.addresses if "exchanges/cp_" in one]
+            assert len(seen) - len(set(seen)) == 0
+            assert len([one for one in page.addresses if "exchanges/cp_" in one]) == count
+            following = [one for one in page.addresses if "before=" in one]
+            if following:
+                answer = await client.get(answer.url.join(following[0]))
+        assert {f"./exchanges/{number_of(one)}" for one in made} == set(seen)
 
 
 async def test_a_search_shows_what_it_found_or_what_can_be_searched(fresh: RunningProxy, simulator: Simulator) -> None:

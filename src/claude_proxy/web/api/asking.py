@@ -67,7 +67,7 @@ async def ask(reader: Reader, question: Asked) -> Any:
     except TooSlow as error:
         raise NoBooks(str(error), code="too_slow") from None
     except NotReadable as error:
-        raise NoBooks(str(error)) from None
+        raise NoBooks(str(error), retry_after=error.retry_after) from None
 
 
 async def answer(reader: Reader, question: Asked, missing: str = "") -> Response:

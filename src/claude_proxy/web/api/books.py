@@ -90,14 +90,16 @@ def _sessions(router: APIRouter, sources: Sources) -> None:
 
     async def sessions(query: Annotated[PageOfSessions, Query()]) -> Response:
         """Sessions of Claude Code with their sums, the one that was active last first."""
-        return await answer(reader, lambda books: books.sessions(query.limit, query.before, project=query.project))
+        return await answer(
+            reader, lambda books: books.sessions(query.limit, query.before, project=query.project, session=query.session)
+        )
 
     async def session(id: str) -> Response:
         """One session, with its agents."""
         return await answer(reader, lambda books: books.session(id), f"No session {clean(id, 80)} is in the ledger.")
 
     get(router, "/sessions", sessions, models.Sessions, "Sessions, page by page", BOOKS)
-    get(router, "/sessions/{id}", session, models.Session, "One session", BOOKS | {404: error("It is not there")})
+    get(router, "/sessions/{id:path}", session, models.Session, "One session", BOOKS | {404: error("It is not there")})
 
 
 def _sums(router: APIRouter, sources: Sources) -> None:
@@ -108,8 +110,8 @@ def _sums(router: APIRouter, sources: Sources) -> None:
 
         def sums(books: Any) -> Any:
             times = span(query, sources.timezone, sources.wall())
-            zone = query.timezone or sources.timezone
-            return books.usage(query.by, timezone=zone, filters=_filters(query), breakdown=query.breakdown, **times)
+            groups = {"breakdown": query.breakdown, "limit": query.limit, "filters": _filters(query)}
+            return books.usage(query.by, timezone=query.timezone or sources.timezone, **groups, **times)
 
         if query.format == "json":
             return await answer(reader, sums)

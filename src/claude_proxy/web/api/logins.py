@@ -6,6 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from fastapi import APIRouter
 from pydantic import Field
 
@@ -15,7 +16,8 @@ from starlette.responses import Response
 
 from claude_proxy.cleaning import clean
 from claude_proxy.errors import NotFound
-from claude_proxy.web.api.asking import COMMON, Responses, error, get, listed
+from claude_proxy.web.admin import viewer_of
+from claude_proxy.web.api.asking import COMMON, HEADERS, Responses, error, get, listed
 from claude_proxy.web.api.models import AT, Answer
 
 if TYPE_CHECKING:
@@ -41,22 +43,43 @@ class LoginList(Answer):
     items: list[LoginItem]
 
 
+class Revoked(Answer):
+    """How many logins were ended."""
+
+    revoked: int
+
+
 def add_logins(router: APIRouter, logins: Logins) -> None:
     """Add the routes."""
 
     async def listing(request: Request) -> Response:
         """The browsers that are logged in, the one that was used last first."""
-        login = request.state.viewer.login
+        login = viewer_of(request)[0].login
         current = None if login is None else login.id
         return listed([shown(one, current) for one in await asyncio.to_thread(logins.all)])
 
-    async def revoke(id: str) -> Response:
-        """Log a browser out. It is asked to log in again with its next request."""
-        if not await asyncio.to_thread(logins.revoke, id):
+    async def revoke(request: Request, id: str) -> Response:
+        """Log a browser out. Its event streams end, and it is asked to log in again with its next request."""
+        if not await viewer_of(request)[1].revoke(id):
             raise NotFound(f"There is no login {clean(id, 40)}: it has expired or was logged out.")
         return Response(status_code=204, headers={"cache-control": "no-store"})
 
+    async def revoke_others(request: Request) -> Response:
+        """Log all browsers out but the one that asks."""
+        viewer, viewers = viewer_of(request)
+        return Response(
+            msgspec.json.encode({"revoked": await viewers.revoke_others(viewer)}), headers=HEADERS, media_type="application/json"
+        )
+
     get(router, "/logins", listing, LoginList, "Who is logged in")
+    router.add_api_route(
+        "/logins",
+        revoke_others,
+        methods=["DELETE"],
+        response_model=Revoked,
+        responses={401: COMMON[401]},
+        summary="Log all other browsers out",
+    )
     missing: Responses = {401: COMMON[401], 404: error("There is no such login")}
     router.add_api_route(
         "/logins/{id}",

@@ -155,6 +155,7 @@ class UsageReport(Answer):
     by: str = Field(examples=["day"])
     totals: Sums
     groups: list[Group]
+    more: int = Field(description="How many groups `limit` left out.", examples=[0])
 
 
 class OfAgent(Sums):

@@ -66,6 +66,9 @@ class PageOfSessions(Query):
     limit: int = Field(50, ge=1, le=1000)
     before: str | None = Field(None, max_length=MAX_TEXT, description="The `next` of the page before.")
     project: str | None = Field(None, max_length=MAX_TEXT, description="Only of this project; empty for those without one.")
+    session: str | None = Field(
+        None, max_length=MAX_TEXT, description="Only the session of this name: for names that cannot be in a path, such as `..`."
+    )
 
 
 class OfUsage(OfTime):
@@ -73,6 +76,9 @@ class OfUsage(OfTime):
 
     by: By = Field("day", description="What the groups are. A window is five hours of a plan.")
     breakdown: bool = Field(False, description="Each group's sums per model too.")
+    limit: int | None = Field(
+        None, ge=1, le=1000, description="At most so many groups: the most expensive, or of a time the latest. By default all."
+    )
     format: Literal["json", "csv"] = "json"
     session: str | None = Field(None, max_length=MAX_TEXT, description="Filters scope the numbers; empty means none.")
     project: str | None = Field(None, max_length=MAX_TEXT)

@@ -7,10 +7,14 @@ from typing import Any
 
 import msgspec
 from fastapi import APIRouter
+
+# FastAPI reads this from an annotation, at runtime
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from claude_proxy.errors import Unavailable
 from claude_proxy.observe.live import Event, Full, Live, Watcher
+from claude_proxy.web.admin import watched
 from claude_proxy.web.api import models
 from claude_proxy.web.api.asking import COMMON, Responses, Sources, error, get, listed, of_all
 
@@ -49,14 +53,15 @@ def add_running(router: APIRouter, sources: Sources, heartbeat: float = HEARTBEA
 
 
 def _events(router: APIRouter, live: Live, heartbeat: float) -> None:
-    async def events() -> Response:
+    async def events(request: Request) -> Response:
         """Server-sent events of all workers: `started` and `ended` with an exchange, `heartbeat` in silence, `lost` with a count
-        when the reader was too slow. The stream ends when the proxy stops. Nothing is sent again after a reconnect."""
+        when the reader was too slow. The stream ends when the proxy stops, and when the reader's login does. Nothing is sent
+        again after a reconnect."""
         try:
             watcher = live.watch()
         except Full:
             raise Unavailable("Too many readers of events are connected: close one.", code="too_many_readers") from None
-        return _Events(live, watcher, heartbeat)
+        return _Events(live, watcher, request, heartbeat)
 
     described: Responses = {
         200: {"content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}}},
@@ -69,16 +74,18 @@ def _events(router: APIRouter, live: Live, heartbeat: float) -> None:
 
 
 class _Events(StreamingResponse):
-    """The stream of one watcher, which is let go however the stream ends."""
+    """The stream of one watcher, which is let go however the stream ends. It ends, too, when its viewer may no longer look."""
 
-    def __init__(self, live: Live, watcher: Watcher, heartbeat: float) -> None:
+    def __init__(self, live: Live, watcher: Watcher, request: Request, heartbeat: float) -> None:
         super().__init__(self._written(watcher, heartbeat), media_type="text/event-stream", headers=HEADERS)
         self._live = live
         self._watcher = watcher
+        self._request = request
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
-            await super().__call__(scope, receive, send)
+            with watched(self._request, self._watcher.cut):
+                await super().__call__(scope, receive, send)
         finally:
             self._live.unwatch(self._watcher)
 

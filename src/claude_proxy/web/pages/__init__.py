@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from starlette.routing import Route
 
-from claude_proxy.web.pages import conversation, exchange, now, search, sessions, settings, upstreams, usage
+from claude_proxy.web.pages import conversation, exchange, logins, now, search, sessions, settings, upstreams, usage
 from claude_proxy.web.pages.answering import endpoint
 from claude_proxy.web.pages.conversation_files import PATH as CONVERSATION
 from claude_proxy.web.pages.conversation_files import files
@@ -33,6 +33,7 @@ __all__ = ["VIEWS", "Page", "Site", "View", "Visit", "Workers", "install_pages"]
 VIEWS = (
     View("sessions", "/sessions", sessions.show),
     View("sessions", "/sessions/{session:path}", sessions.one),
+    View("sessions", "/session", sessions.by_id),
     View("sessions", "/exchanges/{id}", exchange.show),
     View("upstreams", "/upstreams", upstreams.show),
     View("settings", "/settings", settings.show),
@@ -70,6 +71,8 @@ def install_pages(app: FastAPI, site: Site, admin: Check, workers: Workers) -> C
     hub = Hub(site.sources.live, pulse, workers.news)
     routes = [Route(view.path, endpoint(view, site, admin), name=f"page {view.path}") for view in VIEWS]
     doctor = endpoint(View("settings", "/settings/doctor", settings.examine), site, admin)
+    revoke = endpoint(View("settings", "/settings/logins", logins.revoke), site, admin)
     routes.append(Route("/settings/doctor", doctor, methods=["POST"], name="page /settings/doctor"))
+    routes.append(Route("/settings/logins", revoke, methods=["POST"], name="page /settings/logins"))
     app.router.routes.extend([*routes, *files(site, admin), stream(hub, admin), trouble(site, admin)])
     return endpoint(View("now", "/", now.view(pulse, workers.look)), site, admin)

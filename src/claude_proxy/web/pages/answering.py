@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from claude_proxy.errors import NotFound, ProxyError
+from claude_proxy.errors import NoBooks, NotFound, ProxyError
 from claude_proxy.web.admin import LoginNeeded
 from claude_proxy.web.negotiation import prefers_html, takes
 from claude_proxy.web.pages.rendering import render
@@ -58,7 +58,8 @@ def refused(visit: Visit, error: ProxyError) -> Page:
     """An error as a page: what failed and what to do, in the error's own sentence."""
     title = visit.text("shell.not_found" if isinstance(error, NotFound) else "shell.not_possible")
     headers = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
-    return Page("error.html", title, {"sentence": str(error)}, status=error.status, headers=headers)
+    again = error.retry_after if isinstance(error, NoBooks) and visit.request.method in ("GET", "HEAD") else None
+    return Page("error.html", title, {"sentence": str(error), "again": again}, status=error.status, headers=headers)
 
 
 async def answered(visit: Visit, page: Page, key: str) -> Response:

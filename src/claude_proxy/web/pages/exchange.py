@@ -67,4 +67,6 @@ async def _unbooked(visit: Visit, number: str) -> Page:
         raise NotFound(visit.text("exchange.not_found"))
     state = visit.text(f"shell.state_{item['state']}")
     sentence = visit.text("exchange.still_running", state=state)
-    return Page("error.html", visit.text("exchange.running"), {"sentence": sentence}, headers={"refresh": LOOK_AGAIN})
+    return Page(
+        "error.html", visit.text("exchange.running"), {"sentence": sentence, "again": None}, headers={"refresh": LOOK_AGAIN}
+    )

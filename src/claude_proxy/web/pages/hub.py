@@ -55,6 +55,8 @@ class Reader:
 
     def put(self, chunk: Chunk) -> None:
         """Take a part; where too many wait, they are dropped, and everything comes next."""
+        if self._ended:
+            return
         if len(self._waiting) >= QUEUE:
             self._waiting.clear()
             self.fresh = True
@@ -66,6 +68,11 @@ class Reader:
         """No more comes."""
         self._ended = True
         self._wake.set()
+
+    def cut(self) -> None:
+        """The reader may no longer read: what waits is dropped too."""
+        self._waiting.clear()
+        self.end()
 
     async def next(self) -> Chunk | None:
         """The next part, or None at the end."""

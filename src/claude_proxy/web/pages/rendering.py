@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from claude_proxy.web import assets
 from claude_proxy.web.pages import charts, formats
+from claude_proxy.web.pages.links import session_link
 from claude_proxy.web.texts import known, text
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def _made(language: Language) -> Environment:
         "dollars": formats.dollars,
         "duration": partial(formats.duration, language=language),
         "path": lambda value: quote(str(value), safe=""),
+        "session_link": session_link,
         "round_off": formats.round_off,
         "share": formats.share,
         "short": formats.short,

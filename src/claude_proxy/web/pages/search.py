@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from claude_proxy import ids
+from claude_proxy.web.pages.links import session_link
 from claude_proxy.web.pages.visit import Page, Visit
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ async def show(visit: Visit) -> Page:
         found = f"exchanges/{number}"
     else:
         found = await visit.ask(lambda books: _found(books, wanted, number)) if wanted else "sessions"
-    return Page("error.html", visit.text("shell.search"), {"sentence": wanted}, 303, {"location": visit.root + found})
+    return visit.sent_to(found)
 
 
 def _number(wanted: str) -> str | None:
@@ -37,5 +38,5 @@ def _found(books: Books, wanted: str, number: str | None) -> str:
     if number is not None and books.exchange(number) is not None:
         return f"exchanges/{number}"
     if books.session(wanted) is not None:
-        return f"sessions/{quote(wanted, safe='')}"
+        return session_link(wanted)
     return f"sessions?q={quote(wanted, safe='')}"

@@ -7,14 +7,15 @@ from typing import Any
 
 from claude_proxy.errors import Unavailable
 from claude_proxy.web.pages import connect
+from claude_proxy.web.pages.logins import logins
 from claude_proxy.web.pages.visit import Page, Visit
 
 _examining = asyncio.Lock()
 
 
 async def show(visit: Visit) -> Page:
-    """The effective values with their sources, secrets masked, and how to connect a client."""
-    return _page(visit, None)
+    """The effective values with their sources, secrets masked, the logins, and how to connect a client."""
+    return await _page(visit, None)
 
 
 async def examine(visit: Visit) -> Page:
@@ -27,10 +28,10 @@ async def examine(visit: Visit) -> Page:
     if site.examine is None or _examining.locked():
         raise Unavailable("The doctor is already looking around. Try again in a few seconds.", code="doctor_busy")
     async with _examining:
-        return _page(visit, await site.examine())
+        return await _page(visit, await site.examine())
 
 
-def _page(visit: Visit, checks: list[dict[str, Any]] | None) -> Page:
+async def _page(visit: Visit, checks: list[dict[str, Any]] | None) -> Page:
     settings = [one | {"value": written(one["value"])} for one in visit.site.sources.settings()]
     context = {
         "changed": [one for one in settings if not _is_default(one)],
@@ -38,6 +39,7 @@ def _page(visit: Visit, checks: list[dict[str, Any]] | None) -> Page:
         "connect": connect.card(visit),
         "checks": checks,
         "can_examine": visit.site.examine is not None,
+        "logins": await logins(visit),
     }
     return Page("settings.html", visit.text("shell.settings"), context)
 

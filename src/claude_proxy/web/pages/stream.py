@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from claude_proxy.errors import Unavailable
 from claude_proxy.observe.live import Full
+from claude_proxy.web.admin import watched
 from claude_proxy.web.negotiation import language_of, takes
 from claude_proxy.web.pages.wire import GZIP_HEAD, Trailer
 
@@ -32,25 +33,27 @@ def stream(hub: Hub, admin: Check) -> Route:
             reader = hub.join(language)
         except Full:
             raise Unavailable("Too many pages are open: close one.", code="too_many_readers") from None
-        return _Stream(hub, reader, zipped=takes(request.headers.get("accept-encoding", ""), "gzip"))
+        return _Stream(hub, reader, request, zipped=takes(request.headers.get("accept-encoding", ""), "gzip"))
 
     return Route("/live", answer, name="live")
 
 
 class _Stream(StreamingResponse):
-    """The stream of one reader, who leaves however it ends."""
+    """The stream of one reader, who leaves however it ends. It ends, too, when its viewer may no longer look."""
 
-    def __init__(self, hub: Hub, reader: Reader, *, zipped: bool) -> None:
+    def __init__(self, hub: Hub, reader: Reader, request: Request, *, zipped: bool) -> None:
         parts = _zipped(reader) if zipped else _plain(reader)
         super().__init__(parts, media_type="text/event-stream", headers=HEADERS)
         if zipped:
             self.headers["content-encoding"] = "gzip"
         self._hub = hub
         self._reader = reader
+        self._request = request
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
-            await super().__call__(scope, receive, send)
+            with watched(self._request, self._reader.cut):
+                await super().__call__(scope, receive, send)
         finally:
             self._hub.leave(self._reader)
 

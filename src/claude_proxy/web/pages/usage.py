@@ -34,9 +34,9 @@ async def show(visit: Visit) -> Page:
         raise BadRequest(str(error), code="bad_parameter") from None
     shared: Item = {"since": since, "until": until, "timezone": choice.timezone, "filters": choice.filters}
 
-    over_time, groups, plans = await asyncio.gather(  # each in a thread of its own, where SQLite works at the same time
+    over_time, grouped, plans = await asyncio.gather(  # each in a thread of its own, where SQLite works at the same time
         visit.ask(lambda books: books.usage(period, breakdown=True, **shared)),
-        visit.ask(lambda books: books.usage(choice.by, **shared)["groups"]),
+        visit.ask(lambda books: books.usage(choice.by, limit=MAX_ROWS, **shared)),
         visit.ask(lambda books: books.quota()["items"]),
     )
     spans = periods.spans(period, periods.quarter(since), periods.quarter_after(until), where)
@@ -45,8 +45,8 @@ async def show(visit: Visit) -> Page:
         "period": period,
         "totals": over_time["totals"],
         "chart": chart.chart(choice.measure, period, spans, over_time["groups"], visit.text),
-        "groups": [row(choice, group) for group in groups[:MAX_ROWS]],
-        "more": max(0, len(groups) - MAX_ROWS),
+        "groups": [row(choice, group) for group in grouped["groups"]],
+        "more": grouped["more"],
         "plans": plans,
         "options": {"span": options(SPANS, choice.span), "period": PERIODS, "by": GROUPS, "measure": MEASURES},
     }
@@ -73,6 +73,6 @@ def options(known: tuple[str, ...], chosen: str) -> list[str]:
 
 
 def row(choice: Choice, group: Item) -> Item:
-    """A group with the query that shows the sums of it alone; a session has a page of its own instead."""
+    """A group with the query that shows the sums of it alone. A session has a page of its own, and so has what has none."""
     key = group["key"]
-    return group | {"query": None if choice.by == "session" and key else choice.query(**{choice.by: key or ""})}
+    return group | {"query": None if choice.by == "session" else choice.query(**{choice.by: key or ""})}

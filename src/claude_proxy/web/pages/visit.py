@@ -112,6 +112,11 @@ class Visit:
         """
         return await ask(self.site.sources.reader, question)
 
+    def sent_to(self, place: str) -> Page:
+        """A redirect to a place below the root (303, so that the browser gets it, also after a form)."""
+        context = {"sentence": place, "again": None}
+        return Page("error.html", self.text("shell.moved"), context, 303, {"location": self.root + place})
+
     def text(self, key: str, **values: object) -> str:
         """A text in the viewer's language."""
         return text(self.language, key, **values)

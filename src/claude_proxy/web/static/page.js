@@ -58,6 +58,19 @@
     });
   }
 
+  // A page that cannot be shown yet asks in the background and loads itself once it can, so that nothing flashes meanwhile.
+  const again = document.querySelector("[data-again]");
+  async function tryAgain() {
+    try {
+      const answer = await fetch(location.href, { method: "HEAD", cache: "no-store", headers: { accept: "text/html" } });
+      if (answer.status !== 503) return void location.reload();
+    } catch {
+      // The proxy restarts.
+    }
+    setTimeout(tryAgain, 1000 * again.dataset.again);
+  }
+  if (again) setTimeout(tryAgain, 1000 * again.dataset.again);
+
   async function copy(text) {
     try {
       await navigator.clipboard.writeText(text);

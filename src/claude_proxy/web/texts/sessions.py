@@ -30,6 +30,18 @@ TEXTS = {
         "Type a part of a session's id or of a project's name, or the whole id of an exchange (cp_…).",
         "세션 ID나 프로젝트 이름의 일부, 또는 교환 ID 전체(cp_…)를 입력하세요.",
     ),
+    "without": ("Without a session", "세션 없음"),
+    "without_sub": ("curl, SDKs", "curl, SDK"),
+    "without_title": ("Requests without a session", "세션이 없는 요청"),
+    "without_lead": (
+        "Requests of clients that name no session, such as curl and the SDKs, newest first.",
+        "curl이나 SDK처럼 세션을 알리지 않는 클라이언트의 요청입니다. 최근 요청이 먼저 나옵니다.",
+    ),
+    "without_empty": (
+        "Every client so far has named its session.",
+        "지금까지 모든 클라이언트가 세션을 알렸습니다.",
+    ),
+    "client": ("Client", "클라이언트"),
     "not_found": (
         "No session of this name is in the books: it was mistyped, or deleted because of its age (LEDGER_KEEP).",
         "이 이름의 세션은 기록에 없습니다. 이름이 다르거나 보관 기간(LEDGER_KEEP)이 지나 삭제되었습니다.",

@@ -26,4 +26,35 @@ TEXTS = {
     "check_warn": ("to note", "주의"),
     "check_fail": ("failed", "실패"),
     "fix": ("Fix", "조치"),
+    "logins": ("Logins", "로그인"),
+    "logins_lead": (
+        "Browsers that may look at this page. Logging one out also ends the pages it has open.",
+        "이 페이지를 볼 수 있는 브라우저입니다. 로그아웃하면 열려 있는 페이지도 끝납니다.",
+    ),
+    "login_browser": ("Browser", "브라우저"),
+    "login_peer": ("Address", "주소"),
+    "login_since": ("Logged in", "로그인"),
+    "login_used": ("Last seen", "마지막 사용"),
+    "login_until": ("Ends", "만료"),
+    "login_act": ("Log out", "로그아웃"),
+    "login_this": ("this browser", "이 브라우저"),
+    "login_unknown": ("unknown", "알 수 없음"),
+    "revoke_one": ("Log out {name}, {peer}", "{name}, {peer} 로그아웃"),
+    "revoke_others": ("Log out all others", "다른 모든 브라우저 로그아웃"),
+    "revoke_all": ("Log out all", "모두 로그아웃"),
+    "no_logins": ("No browser is logged in", "로그인한 브라우저가 없습니다"),
+    "no_logins_lead": (
+        "A browser of another machine logs in with the link in the proxy's log, or with one that `claude-proxy login` prints.",
+        "다른 컴퓨터의 브라우저는 프록시 로그에 있는 링크나 `claude-proxy login`이 출력하는 링크로 로그인합니다.",
+    ),
+    "logins_memory": (
+        "DATA_DIR cannot be written: logins end when the proxy stops.",
+        "DATA_DIR에 쓸 수 없어 프록시가 멈추면 로그인도 끝납니다.",
+    ),
+    "logins_nowhere": (
+        "DATA_DIR cannot be written, and several workers have no other place for logins: those with ADMIN_TOKEN end after 12 "
+        "hours and cannot be listed or revoked one by one. Make DATA_DIR writable, or change ADMIN_TOKEN to end all.",
+        "DATA_DIR에 쓸 수 없고 워커가 여럿이라 로그인을 저장할 곳이 없습니다. ADMIN_TOKEN 로그인은 12시간 뒤에 끝나며 "
+        "목록에서 보거나 하나씩 끝낼 수 없습니다. DATA_DIR을 쓸 수 있게 하거나, 모두 끝내려면 ADMIN_TOKEN을 바꾸세요.",
+    ),
 }

@@ -43,6 +43,8 @@ TEXTS = {
     "not_found": ("Not found", "찾을 수 없음"),
     "not_found_lead": ("Nothing is at this address.", "이 주소에는 아무것도 없습니다."),
     "not_possible": ("This cannot be shown now", "지금은 표시할 수 없습니다"),
+    "again": ("This page opens by itself as soon as it can be shown.", "표시할 수 있게 되면 이 페이지가 저절로 열립니다."),
+    "moved": ("It is elsewhere", "다른 곳에 있습니다"),
     "to_now": ("To what runs now", "지금 화면으로"),
     # Tokens
     "input": ("Input", "입력"),

@@ -13,8 +13,11 @@ from random import Random
 JUDGED_AFTER = 0.8  # seconds after a refusal: by then others that were sent with it have been refused too
 RECENT = 4.0  # seconds; a stream that ended within max(RECENT, delay + LAG) may still hold its slot at the provider
 LAG = 2.0
-DELAY_UP = 0.25  # seconds per refusal
-DELAY_DOWN = 0.028  # seconds per acceptance; about a tenth of the other, so about a tenth of these first tries is refused
+DELAY_FIRST = 0.02  # seconds; the first step of the delay: a server may count a slot for an instant after the last byte
+DELAY_GROWTH = 2.0  # a refusal raises the delay by this many times what it is, within DELAY_FIRST and DELAY_UP
+DELAY_UP = 0.25  # seconds; the largest step of a refusal
+DELAY_DOWN = 0.028  # seconds; the largest step of an acceptance: about a tenth of the other, so that about a tenth is refused
+DELAY_SHRINKING = 1 / 30  # an acceptance lowers the delay by this share of it at most
 DELAY_MOST = 15.0
 PROBE_WAIT = 15.0  # seconds with a full limit and somebody waiting
 PROBE_WAIT_MOST = 300.0
@@ -148,7 +151,7 @@ class Limit:
         if lease is self.probe:
             self._decide_probe(lease, now)
         elif lease.first and lease.freed:
-            self.delay = max(0.0, self.delay - DELAY_DOWN)
+            self.delay -= min(DELAY_DOWN, self.delay * DELAY_SHRINKING)
 
     def end(self, lease: Lease, now: float, *, sent: bool = True) -> None:
         """It is over, well or not; its slot is held for `delay`, but not if nothing of it was `sent`."""
@@ -161,27 +164,32 @@ class Limit:
         if sent:
             self._ended.append(lease)
 
-    def refuse(self, lease: Lease, now: float, *, fresh: bool = True) -> None:
+    def refuse(self, lease: Lease, now: float, *, fresh: bool = True) -> bool:
         """The upstream has refused it because too many run.
 
         Args:
             fresh: whether it is the first one since something was accepted: only that one says something about the delay.
+
+        Returns:
+            Whether a slot that was given back late would explain it.
         """
         if lease not in self.leases:
-            return
+            return False
         del self.leases[lease]
         lease.refused, lease.ended_at = True, now
         if lease.probe:
             if lease is self.probe:
                 self._probe_refused(lease, now)
-            return
+            return False
         window = self._window
-        if fresh and self.value is not None and self._ended_within(window, now):
-            self.delay = min(DELAY_MOST, self.delay + DELAY_UP)
+        late = self.value is not None and self._ended_within(window, now) > 0
+        if fresh and late:
+            self.delay = min(DELAY_MOST, self.delay + min(DELAY_UP, max(DELAY_FIRST, self.delay * DELAY_GROWTH)))
         before = [other for other in self.leases if other.seq < lease.seq]
         before += [other for other in self._ended if other.seq < lease.seq and (other.ended_at or 0.0) > lease.sent_at]
         ended = sum(lease.sent_at - window <= (other.ended_at or 0.0) <= lease.sent_at for other in self._ended)
         self._cases.append(Case(now + JUDGED_AFTER, before, ended))
+        return late
 
     def settle(self, now: float) -> float | None:
         """Judge the refusals that are due; returns when the next one is, None if there is none."""

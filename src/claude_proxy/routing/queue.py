@@ -340,10 +340,11 @@ class Queue:
 
     def _learn(self, lane: Lane, lease: Lease, now: float, retry_after: float | None) -> None:
         """A refusal because too many run. Of several in a row only the first says something about slots given back late."""
-        lane.limit.refuse(lease, now, fresh=lane.pace.is_fresh(lease) and not lane.pace.in_trouble)
+        late = lane.limit.refuse(lease, now, fresh=lane.pace.is_fresh(lease) and not lane.pace.in_trouble)
         self._watched[lane] = None
         if not lease.probe:
-            lane.pace.concurrency(lease, now, alone=not lane.limit.leases, retry_after=retry_after)
+            delay = lane.limit.delay if late else None
+            lane.pace.concurrency(lease, now, alone=not lane.limit.leases, retry_after=retry_after, delay=delay)
 
     def _again(
         self, ticket: Ticket, event: Event, now: float, retry_after: float | None = None, same_prompt: int = 1

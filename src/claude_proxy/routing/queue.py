@@ -353,7 +353,10 @@ class Queue:
         lane, session = ticket.lane, ticket.whose
         assert lane is not None
         assert session is not None
-        self._release(ticket, now, sent=event in (Event.BROKEN, Event.STARTED), state=State.NEW)
+        sent = event in (Event.BROKEN, Event.STARTED)
+        self._release(ticket, now, sent=sent, state=State.NEW)
+        if not sent:
+            self._order.refused(ticket, lane)
         if not session.warm and session.lane is lane:
             session.lane = None  # nothing of it is cached there
         actions: list[Action] = []

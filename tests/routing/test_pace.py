@@ -68,12 +68,18 @@ def test_the_pause_is_brief_at_first_if_a_late_slot_explains_the_refusal(delay: 
     assert pauses_of(pace(), len(lengths), alone=alone, delay=delay) == about(lengths)
 
 
-def test_after_an_answer_the_pause_is_brief_again() -> None:
+def test_after_an_accepted_request_the_next_brief_pause_is_shorter_but_not_the_shortest_at_once() -> None:
     one = pace()
-    pauses_of(one, 4, alone=False, delay=0.02)
-    one.head(sent(one, one.until))
-    refused(one, one.until, delay=0.02)
-    assert [one.until - one._began] == about([0.1])
+    pauses_of(one, 4, alone=False, delay=0.02)  # the last of 0.8 s
+    lengths = []
+    for _ in range(3):
+        accepted = sent(one, one.until)
+        accepted.headed = True
+        one.head(accepted)
+        now = one.until + 5
+        refused(one, now, delay=0.02)
+        lengths.append(one.until - now)
+    assert lengths == about([0.4, 0.2, 0.1])
 
 
 def test_after_the_pause_one_request_at_a_time_until_a_head_comes() -> None:

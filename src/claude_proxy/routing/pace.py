@@ -38,7 +38,7 @@ class Pace:
         self._careful = False
         self._trial: Lease | None = None
         self._dry = 0  # concurrency refusals in a row with nothing in flight
-        self._late = 0  # refusals that slots given back late explain, less those after which a request was accepted
+        self._late = 0  # doublings of the brief pause: one more for each refusal, two less when a request is accepted
         self._rate_run = 0  # rate refusals in a row
         self._raise_at = 0.0
         self._starts: deque[float] = deque(maxlen=MOST_STARTS)
@@ -80,7 +80,7 @@ class Pace:
         if not self.calm and lease.sent_at >= self.until:
             self._careful = False
             self._dry = self._rate_run = 0
-            self._late = max(0, self._late - 1)  # not to 0: if several brief pauses were too short, the next one is longer
+            self._late = max(0, self._late - 2)  # not 0: after several pauses that were too short the next one is longer
 
     def concurrency(
         self, lease: Lease, now: float, *, alone: bool, retry_after: float | None, delay: float | None = None

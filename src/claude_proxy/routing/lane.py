@@ -44,11 +44,13 @@ class Lane:
         out_until: out of rotation until then (a used-up window, a refused credential); `out_reason` says why.
         draining: removed from the configuration: finishes what it has.
         wake: when it has to be looked at again, if nothing happens before.
+        whole: start and ceiling of the account, of which the limit has this process's part.
     """
 
     __slots__ = (
         "bucket", "draining", "ejection", "homed", "limit", "low", "main_at", "mean", "name", "out_probe_at", "out_reason",
         "out_until", "overloads", "pace", "ranked_at", "ranks", "spread", "streak", "virtual", "waiting", "wake", "weight",
+        "whole",
     )  # fmt: skip
 
     def __init__(
@@ -83,6 +85,7 @@ class Lane:
         self.draining = False
         self.overloads: dict[Hashable, int] = {}
         self.wake = NEVER
+        self.whole = (start, ceiling)
 
     @property
     def is_easy(self) -> bool:

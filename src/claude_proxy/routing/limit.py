@@ -78,17 +78,19 @@ class Limit:
     Attributes:
         value: the limit as learned; None is unlimited.
         delay: how long a slot stays taken after its stream has ended, in seconds.
+        learned: whether `value` is more than what it began with: a refusal, a probe or an earlier process has taught it.
         leases: what is in flight, in the order of sending.
         probe: the running probe, until it is decided.
         probe_at: when the next probe may go; None until the limit has been full with somebody waiting.
     """
 
-    __slots__ = ("_cases", "_ended", "_probe_wait", "_rng", "ceiling", "delay", "leases", "probe", "probe_at", "value")
+    __slots__ = ("_cases", "_ended", "_probe_wait", "_rng", "ceiling", "delay", "learned", "leases", "probe", "probe_at", "value")
 
     def __init__(self, start: int | None, ceiling: int | None, rng: Random) -> None:
         self.ceiling = ceiling
         self.value = start if ceiling is None else ceiling if start is None else min(start, ceiling)
         self.delay = 0.0
+        self.learned = False
         self.leases: dict[Lease, None] = {}
         self.probe: Lease | None = None
         self.probe_at: float | None = None
@@ -203,6 +205,7 @@ class Limit:
         seen = running + case.ended
         if running and (self.value is None or seen < self.value):
             self.value = seen if self.ceiling is None else min(seen, self.ceiling)
+            self.learned = True
             self._probe_wait = PROBE_WAIT
             self.probe_at = now + PROBE_WAIT
 
@@ -216,6 +219,7 @@ class Limit:
             self._probe_again(now, PROBE_RETRY)
             return
         self.value = proven if self.ceiling is None else min(proven, self.ceiling)
+        self.learned = True
         self._probe_wait = PROBE_WAIT
         self._probe_again(now, PROBE_NEXT)
 
@@ -256,6 +260,20 @@ class Limit:
         if ceiling is not None:
             self.value = ceiling if self.value is None else min(self.value, ceiling)
 
+    def divide(self, start: int | None, ceiling: int | None, before: int, after: int) -> None:
+        """Another number of processes share the account: take what one of `after` may use, where one of `before` had it.
+
+        With fewer processes than before a learned limit stays, and probes find what has become free.
+
+        Args:
+            start, ceiling: the new parts of what the account begins with and of what it never exceeds.
+        """
+        if not self.learned:
+            self.value = start
+        elif self.value is not None and after > before:
+            self.value = max(1, self.value * before // after)
+        self.bound(ceiling)
+
     def dump(self) -> dict[str, float | int | None]:
         """What was learned, for `load`."""
         return {"limit": self.value, "delay": round(self.delay, 3)}
@@ -265,5 +283,6 @@ class Limit:
         value, delay = learned.get("limit"), learned.get("delay")
         if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
             self.value = value if self.ceiling is None else min(value, self.ceiling)
+            self.learned = True
         if isinstance(delay, int | float) and 0 <= delay <= DELAY_MOST:
             self.delay = float(delay)

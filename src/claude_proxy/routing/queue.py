@@ -70,6 +70,13 @@ class Queue:
         """
         return self._lanes.get(name, start, ceiling, weight)
 
+    def divide(self, parts: int, now: float) -> list[Action]:
+        """So many processes share the accounts: each has its part of their limits, at least 1."""
+        self._lanes.divide(parts)
+        actions: list[Action] = []
+        self._serve_all(now, actions)
+        return actions
+
     def drain(self, lane: Lane, now: float, heirs: Candidates | None = None) -> list[Action]:
         """An account was removed: it finishes what it has; what waits only for it goes to `heirs`, or is refused."""
         lane.draining = True

@@ -166,8 +166,7 @@ def create_app(
     sessions = Sessions(projects=settings.project_names)
     watch = None if ledger is None else CacheObserver()
     turns = make_turns(settings)
-    headcount = make_headcount(turns, settings, siblings, lambda: app.forward.config)
-    shared = (counted, app.state.live, siblings, machine, headcount)
+    shared = (counted, app.state.live, siblings, machine, make_headcount(turns, settings, siblings, lambda: app.forward.config))
     # `sessions` comes first: it names the project that the others record.
     kept = (watch, ledger, app.state.capture, quota, notifier, learned_limits(turns, settings))
     hang_on(app, sessions, ExchangeLog(), *shared, *listeners, *kept)

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from claude_proxy.routing.choosing import CACHE, RETURN_WAITS
+from claude_proxy.routing.choosing import AVOIDED, CACHE, RETURN_WAITS
 from claude_proxy.routing.classes import Urgency
 from claude_proxy.routing.plan import Event
 from claude_proxy.routing.snapshot import position, predicted_wait, snapshot
@@ -324,7 +324,76 @@ def test_an_unused_account_can_be_discarded() -> None:
     assert list(desk.queue.lanes) == ["account 1"]
 
 
+# -- a request that failed somewhere
+
+NOT_THIS_MODEL = Refusal(Event.STOP, until=0.0, reason="1220")
+
+
+def failing_beside_a_busy_one() -> tuple[Desk, Ticket]:
+    """A request that runs at the first of two accounts; the other one is busy for long."""
+    desk = Desk(None, 1, fixed=True)
+    holder = desk.ask("holder", candidates=Candidates([[desk.lanes[1]]]))
+    desk.head(holder)
+    return desk, desk.ask("s")
+
+
+def goes_wrong(desk: Desk, ticket: Ticket, how: Refusal | Event) -> None:
+    if isinstance(how, Refusal):
+        desk.refuse(ticket, how)
+    else:
+        desk.fail(ticket, how)
+
+
+@pytest.mark.parametrize("how", [OVERLOAD, Event.UNREACHABLE], ids=["overloaded", "unreachable"])
+def test_it_comes_back_while_the_others_are_busy(how: Refusal | Event) -> None:
+    desk, ticket = failing_beside_a_busy_one()
+    goes_wrong(desk, ticket, how)
+    desk.wait(AVOIDED - 0.1)
+    assert ticket in desk.waiting
+    desk.wait(0.2)
+    assert desk.sent[ticket] is desk.lanes[0]
+    assert desk.lanes[0].bucket.tokens == 9.0, "it is one of the hidden retries, which are bounded"
+
+
+@pytest.mark.parametrize(("how", "times"), [(OVERLOAD, 3), (Event.UNREACHABLE, 4)], ids=["overloaded", "unreachable"])
+def test_it_comes_back_no_more_often_than_to_a_single_account(how: Refusal | Event, times: int) -> None:
+    desk, ticket = failing_beside_a_busy_one()
+    for _ in range(times):
+        assert ticket in desk.sent
+        goes_wrong(desk, ticket, how)
+        desk.wait(AVOIDED + 0.1)
+    desk.wait(100)
+    assert ticket in desk.waiting
+
+
+@pytest.mark.parametrize("how", [Event.CERTIFICATE, NOT_THIS_MODEL], ids=["certificate", "another model only"])
+def test_it_does_not_come_back_where_trying_again_cannot_help(how: Refusal | Event) -> None:
+    desk, ticket = failing_beside_a_busy_one()
+    goes_wrong(desk, ticket, how)
+    desk.wait(250)
+    assert ticket in desk.waiting
+
+
+def test_it_comes_back_when_the_used_up_window_is_over() -> None:
+    desk, ticket = failing_beside_a_busy_one()
+    desk.refuse(ticket, Refusal(Event.STOP, until=desk.now + 40.0, reason="1308"))
+    desk.wait(39.9)
+    assert ticket in desk.waiting
+    desk.wait(0.2)
+    assert desk.sent[ticket] is desk.lanes[0]
+
+
 # -- what is shown
+
+
+@pytest.mark.parametrize(("accounts", "state"), [(1, "failing"), (2, "ejected")])
+def test_an_ejected_account_that_is_the_only_one_is_shown_as_failing(accounts: int, state: str) -> None:
+    desk = Desk(*[None] * accounts)
+    eject(desk)
+    shown = snapshot(desk.queue, desk.now).lanes[0]
+    assert shown.state == state
+    assert (shown.back_at is None) == (state == "failing")
+    assert (desk.sent[desk.ask("s")] is desk.lanes[0]) == (state == "failing")
 
 
 def test_the_snapshot_tells_the_state_of_each_account() -> None:

@@ -9,12 +9,13 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
 from claude_proxy.routing.lane import NEVER, Lane
-from claude_proxy.routing.plan import Event, Facts
+from claude_proxy.routing.plan import TABLE, Event, Facts
 from claude_proxy.routing.ticket import Session, Ticket
 
 LONG = 60.0  # seconds of predicted wait at its own account, above which a request may go to another one
 CACHE = 300.0  # seconds of idleness after which a session is free again
 RETURN_WAITS = 30.0  # seconds that a returning account waits for a request of a low class to try it
+AVOIDED = 10.0  # seconds for which a request goes elsewhere after a failure; as long as a first ejection
 LOOK_AGAIN = 5.0  # seconds after which a wait is predicted again
 
 LOW = 2  # classes from here on may try an account that comes back
@@ -34,11 +35,11 @@ def barred(ticket: Ticket, lane: Lane, now: float) -> float:
     home = _home(ticket, now)
     if not ticket.avoided and lane.is_sound and (home is None or home.is_sound):
         return 0.0 if home is None or home is lane else _kept_at(home, ticket, now)
-    usable = [other for other in ticket.candidates.lanes if other not in ticket.avoided and not other.is_lost(ticket, now)]
+    usable = [other for other in ticket.candidates.lanes if not (ticket.avoids(other, now) or other.is_lost(ticket, now))]
     if not usable:
         return 0.0  # it has failed everywhere: then anywhere
     if lane not in usable:
-        return NEVER
+        return NEVER if lane.is_lost(ticket, now) else ticket.avoided[lane]
     if lane.ejection.returning:
         healthy = [other for other in usable if not other.ejection.returning]
         if until := _returning(ticket, lane, healthy, usable, now):
@@ -88,6 +89,20 @@ def _order(ticket: Ticket) -> tuple[int, float, int]:
     return ticket.urgency, ticket.whose.virtual, ticket.seq
 
 
+def avoid(ticket: Ticket, lane: Lane, event: Event, now: float) -> None:
+    """`ticket` has ended with `event` at `lane` and goes elsewhere.
+
+    It may come back after a while, as often as the same account would be asked again if there were no other: its wait at the
+    others can take minutes. Where an account is never asked again, it stays away until that account is back in rotation.
+    """
+    delays, tries = TABLE[event].delays, (ticket.tries or {}).get((lane, event), 0)
+    if delays:
+        until = now + AVOIDED if tries <= len(delays) and lane.bucket.open else NEVER
+    else:
+        until = lane.out_until if lane.out_until > now else NEVER
+    ticket.avoided = ticket.avoided | {lane: until}
+
+
 def is_bound(session: Session, now: float) -> bool:
     """Whether the cache of its account may still have its prompts."""
     return session.warm and (session.running > 0 or now < session.used_at + CACHE)
@@ -125,9 +140,11 @@ def bind(ticket: Ticket, lane: Lane, now: float) -> None:
     """Note where a session is served. It moves only if its account cannot serve it any more."""
     session = ticket.whose
     assert session is not None
+    if lane in ticket.avoided:
+        lane.bucket.take()  # it has failed there before, so this is a hidden retry
     home = session.lane
     if home is not lane:
-        gone = home is None or home in ticket.avoided or home.is_lost(ticket, now) or home.ejection.until > now
+        gone = home is None or ticket.avoids(home, now) or home.is_lost(ticket, now) or home.ejection.until > now
         if not gone and is_bound(session, now):
             return  # only this request goes elsewhere
         session.lane, session.warm = lane, False
@@ -141,7 +158,7 @@ def facts_of(ticket: Ticket, lane: Lane, event: Event, now: float, *, retry_afte
     if ticket.tries is None:
         ticket.tries = {}
     tries = ticket.tries[lane, event] = ticket.tries.get((lane, event), 0) + 1
-    others = (each for each in ticket.candidates.lanes if each is not lane and each not in ticket.avoided)
+    others = (each for each in ticket.candidates.lanes if each is not lane and not ticket.avoids(each, now))
     return Facts(
         tries=tries,
         can_resend=ticket.can_resend,

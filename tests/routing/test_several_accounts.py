@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 
-from claude_proxy.routing.choosing import AVOIDED, CACHE, RETURN_WAITS
+from claude_proxy.routing.choosing import CACHE, RETURN_WAITS
 from claude_proxy.routing.classes import Urgency
-from claude_proxy.routing.plan import Event
+from claude_proxy.routing.plan import TABLE, Event
 from claude_proxy.routing.snapshot import position, predicted_wait, snapshot
-from claude_proxy.routing.ticket import Candidates, Reason, Refusal, Ticket
+from claude_proxy.routing.ticket import Candidates, Grant, Reason, Refusal, Ticket
 from tests.routing.desk import CONCURRENCY, OVERLOAD, Desk
 
 STOP = Refusal(Event.STOP, reason="1308")
@@ -344,26 +344,57 @@ def goes_wrong(desk: Desk, ticket: Ticket, how: Refusal | Event) -> None:
         desk.fail(ticket, how)
 
 
-@pytest.mark.parametrize("how", [OVERLOAD, Event.UNREACHABLE], ids=["overloaded", "unreachable"])
-def test_it_comes_back_while_the_others_are_busy(how: Refusal | Event) -> None:
+RETRIED = pytest.mark.parametrize(
+    ("how", "delays"),
+    [(OVERLOAD, TABLE[Event.OVERLOAD].delays), (Event.UNREACHABLE, TABLE[Event.UNREACHABLE].delays)],
+    ids=["overloaded", "unreachable"],
+)
+
+
+@RETRIED
+def test_it_comes_back_after_the_usual_delay_while_the_others_are_busy(how: Refusal | Event, delays: tuple[float, ...]) -> None:
     desk, ticket = failing_beside_a_busy_one()
     goes_wrong(desk, ticket, how)
-    desk.wait(AVOIDED - 0.1)
+    desk.wait(0.9 * delays[0])
     assert ticket in desk.waiting
-    desk.wait(0.2)
+    desk.wait(0.2 * delays[0])
     assert desk.sent[ticket] is desk.lanes[0]
     assert desk.lanes[0].bucket.tokens == 9.0, "it is one of the hidden retries, which are bounded"
 
 
-@pytest.mark.parametrize(("how", "times"), [(OVERLOAD, 3), (Event.UNREACHABLE, 4)], ids=["overloaded", "unreachable"])
-def test_it_comes_back_no_more_often_than_to_a_single_account(how: Refusal | Event, times: int) -> None:
+@RETRIED
+def test_it_comes_back_no_more_often_than_to_a_single_account(how: Refusal | Event, delays: tuple[float, ...]) -> None:
     desk, ticket = failing_beside_a_busy_one()
-    for _ in range(times):
+    for delay in (*delays, 0.0):
         assert ticket in desk.sent
         goes_wrong(desk, ticket, how)
-        desk.wait(AVOIDED + 0.1)
+        desk.wait(1.1 * delay)
     desk.wait(100)
     assert ticket in desk.waiting
+
+
+def test_when_all_have_failed_it_goes_back_to_one_that_may_be_well_again() -> None:
+    """The last one that failed is unreachable for good; the one that was overloaded before is asked again."""
+    desk = Desk(None, None)
+    ticket = desk.ask("s", candidates=Candidates([[desk.lanes[0]], [desk.lanes[1]]]))
+    desk.refuse(ticket, OVERLOAD)
+    while desk.sent.get(ticket) is desk.lanes[1]:
+        desk.fail(ticket, Event.UNREACHABLE)
+        desk.wait(1.3)
+    desk.wait(2.0)
+    assert desk.sent[ticket] is desk.lanes[0]
+
+
+def test_when_all_have_failed_as_often_as_they_may_the_last_failure_is_passed_on() -> None:
+    desk = Desk(None, None)
+    ticket = desk.ask("s")
+    for _ in range(20):
+        if ticket not in desk.sent:
+            break
+        desk.fail(ticket, Event.UNREACHABLE)
+        desk.wait(1.3)
+    assert desk.passed(ticket).event is Event.UNREACHABLE
+    assert max(Counter(action.lane for action in desk.log if isinstance(action, Grant)).values()) <= 4
 
 
 @pytest.mark.parametrize("how", [Event.CERTIFICATE, NOT_THIS_MODEL], ids=["certificate", "another model only"])

@@ -15,7 +15,6 @@ from claude_proxy.routing.ticket import Session, Ticket
 LONG = 60.0  # seconds of predicted wait at its own account, above which a request may go to another one
 CACHE = 300.0  # seconds of idleness after which a session is free again
 RETURN_WAITS = 30.0  # seconds that a returning account waits for a request of a low class to try it
-AVOIDED = 10.0  # seconds for which a request goes elsewhere after a failure; as long as a first ejection
 LOOK_AGAIN = 5.0  # seconds after which a wait is predicted again
 
 LOW = 2  # classes from here on may try an account that comes back
@@ -36,7 +35,7 @@ def barred(ticket: Ticket, lane: Lane, now: float) -> float:
     if not ticket.avoided and lane.is_sound and (home is None or home.is_sound):
         return 0.0 if home is None or home is lane else _kept_at(home, ticket, now)
     usable = [other for other in ticket.candidates.lanes if not (ticket.avoids(other, now) or other.is_lost(ticket, now))]
-    if not usable:
+    if not usable and not _may_go_back(ticket, now):
         return 0.0  # it has failed everywhere: then anywhere
     if lane not in usable:
         return NEVER if lane.is_lost(ticket, now) else ticket.avoided[lane]
@@ -90,17 +89,23 @@ def _order(ticket: Ticket) -> tuple[int, float, int]:
 
 
 def avoid(ticket: Ticket, lane: Lane, event: Event, now: float) -> None:
-    """`ticket` has ended with `event` at `lane` and goes elsewhere.
+    """`ticket` has ended with `event` at `lane` and goes elsewhere, where its wait can take minutes, or end badly too.
 
-    It may come back after a while, as often as the same account would be asked again if there were no other: its wait at the
-    others can take minutes. Where an account is never asked again, it stays away until that account is back in rotation.
+    It may come back when the same account would be asked again if there were no other, and as often. Where an account is never
+    asked again, it stays away until that account is back in rotation.
     """
     delays, tries = TABLE[event].delays, (ticket.tries or {}).get((lane, event), 0)
     if delays:
-        until = now + AVOIDED if tries <= len(delays) and lane.bucket.open else NEVER
+        until = now + delays[tries - 1] if 0 < tries <= len(delays) and lane.bucket.open else NEVER
     else:
         until = lane.out_until if lane.out_until > now else NEVER
     ticket.avoided = ticket.avoided | {lane: until}
+
+
+def _may_go_back(ticket: Ticket, now: float, *, but: Lane | None = None) -> bool:
+    """Whether it may be sent to an account that it failed at (not to `but`), before its deadline."""
+    avoided = ticket.avoided.items()
+    return any(until < ticket.deadline and lane is not but and not lane.is_lost(ticket, now) for lane, until in avoided)
 
 
 def is_bound(session: Session, now: float) -> bool:
@@ -163,6 +168,7 @@ def facts_of(ticket: Ticket, lane: Lane, event: Event, now: float, *, retry_afte
         tries=tries,
         can_resend=ticket.can_resend,
         other=any(not each.is_lost(ticket, now) for each in others),
+        later=_may_go_back(ticket, now, but=lane),
         bucket_open=lane.bucket.open,
         same_prompt=same_prompt,
         retry_after=retry_after,

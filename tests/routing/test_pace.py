@@ -68,6 +68,16 @@ def test_the_pause_is_brief_at_first_if_a_late_slot_explains_the_refusal(delay: 
     assert pauses_of(pace(), len(lengths), alone=alone, delay=delay) == about(lengths)
 
 
+def test_thousands_of_refusals_in_a_row_are_paused_for_as_any() -> None:
+    one = pace()
+    pauses_of(one, 5000, alone=False, delay=0.02)
+    accepted = sent(one, one.until)
+    one.head(accepted)
+    now = one.until + 5
+    refused(one, now, delay=0.02)
+    assert [one.until - now] == about([0.4])
+
+
 def test_after_an_accepted_request_the_next_brief_pause_is_shorter_but_not_the_shortest_at_once() -> None:
     one = pace()
     pauses_of(one, 4, alone=False, delay=0.02)  # the last of 0.8 s

@@ -101,8 +101,8 @@ class Pace:
         """How long to pause: briefly at first if only a slot is late, and ever longer while nothing of ours can be the reason."""
         if delay is not None:
             brief = max(BRIEF, delay) * 2.0**self._late
-            self._late += 1
             if brief < PAUSE:
+                self._late += 1
                 return brief
         if not alone:
             return PAUSE

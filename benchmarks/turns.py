@@ -138,15 +138,39 @@ def phases(limit: int, lag: float, moving: bool, seconds: float) -> list[Phase]:
     return found
 
 
-def utilisation(requests: list[Recorded], stage: list[Phase], began: float, until: float) -> float:
-    """The share of the upstream's slot-seconds that accepted requests have used, in per cent."""
-    usable = 0.0
-    for phase, after in zip(stage, [*(one.at for one in stage[1:]), (until - began) / 60], strict=True):
-        usable += (after - phase.at) * 60 * (phase.max_concurrency or 0)
-    used = sum(
-        max(0.0, min(until, one.ended_at or until) - max(began, one.received_at)) for one in requests if one.status in (200, None)
-    )
-    return 100 * used / usable
+@dataclass(frozen=True)
+class Used:
+    """What became of the upstream's slots, in slot-seconds.
+
+    Attributes:
+        usable: what its limit allowed.
+        used: what accepted requests took.
+        kept: left free for the main agent between two of its requests, while subagents had all the other slots.
+    """
+
+    usable: float
+    used: float
+    kept: float
+
+
+def slots(requests: list[Recorded], stage: list[Phase], began: float, until: float) -> Used:
+    """Follow the slots of the upstream from one start or end of a request to the next one."""
+    marks = [(one.at * 60 + began, 0, False) for one in stage[1:]]
+    for one in requests:
+        if one.status in (200, None) and (one.ended_at or until) > began:
+            low = one.header("x-claude-code-request-class") == "subagent"
+            marks += [(max(began, one.received_at), 1, low), (min(until, one.ended_at or until), -1, low)]
+    usable = used = kept = 0.0
+    high = subagents = 0
+    last = began
+    for at, step, low in sorted([*marks, (until, 0, False)]):
+        limit = [one.max_concurrency or 0 for one in stage if one.at * 60 <= last - began + 1e-6][-1]
+        seconds, last = min(at, until) - last, min(at, until)
+        usable += limit * seconds
+        used += min(limit, high + subagents) * seconds
+        kept += seconds * (limit >= 2 and not high and subagents == limit - 1)
+        subagents, high = (subagents + step, high) if low else (subagents, high + step)
+    return Used(usable, used, kept)
 
 
 async def measure(
@@ -169,13 +193,14 @@ async def measure(
                 until = loop.time()
                 requests, errors = list(simulator.requests), load.seen.errors
                 still = [time.monotonic() - asked for asked in load.seen.unanswered.values()]
-                used = utilisation(requests, script, began + 1, until)
+                used = slots(requests, script, began, until)
                 for task in running:
                     task.cancel()
                 await asyncio.gather(*running, return_exceptions=True)
     refused = sum(one.status == 429 for one in requests)
     return load.seen, {
-        "utilisation of the slots": f"{used:.1f} %",
+        "slots used": f"{100 * used.used / used.usable:.1f} %",
+        "slots kept for the main agent": f"{100 * used.kept / used.usable:.1f} %",
         "refusals at the upstream per 1,000 requests": f"{1000 * refused / max(1, len(requests)):.0f}",
         "refusals that a client saw": str(errors),
         "most requests accepted at once": str(stage.limiter.most),

@@ -7,12 +7,17 @@ CLAUDE_CODE_NEWEST a second version takes part in the tests that are marked `eac
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
+import pty
 import shutil
 import struct
+import termios
 import zlib
 from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +82,30 @@ async def prompted(
             process.kill()
             await process.wait()
     return Run(json.loads(out), err.decode(), process.returncode)
+
+
+@asynccontextmanager
+async def interactive(program: str | None, prompt: str, *, environ: dict[str, str], work: Path) -> AsyncIterator[bytearray]:
+    """Run it in a terminal, with a first prompt; yields what it writes there. First-run questions are answered."""
+    known = {"hasCompletedOnboarding": True, "theme": "dark", "projects": {str(work): {"hasTrustDialogAccepted": True}}}
+    (Path(environ["HOME"]) / ".claude.json").write_text(json.dumps(known))
+    outside, inside = pty.openpty()
+    fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    environ = {"TERM": "xterm-256color", **environ}
+    process = await asyncio.create_subprocess_exec(
+        str(program), prompt, env=environ, cwd=work, stdin=inside, stdout=inside, stderr=inside, start_new_session=True
+    )
+    os.close(inside)
+    screen = bytearray()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(outside, lambda: screen.extend(os.read(outside, 65536)))
+    try:
+        yield screen
+    finally:
+        loop.remove_reader(outside)
+        process.kill()
+        await process.wait()
+        os.close(outside)
 
 
 def picture() -> bytes:

@@ -33,7 +33,9 @@ Examples:
 
   python -m benchmarks.policy --policy "the rules,AIMD"  two policies
 
-  python -m benchmarks.policy --accounts 100 --hours 0.5 --policy "the rules"   many accounts, and as many times the sessions
+  python -m benchmarks.policy --accounts 10 --hours 0.5 --policy "the rules"   many accounts, and as many times the sessions
+
+The time grows with the square of the accounts, because any of them may take any waiting request.
 
   python -m benchmarks.policy --output docs/resilience.md   writes the tables there
 """

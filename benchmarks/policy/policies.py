@@ -36,9 +36,10 @@ class Fixed(Limit):
     def __init__(self, start: int | None, ceiling: int | None, rng: Random) -> None:
         super().__init__(2, 2, rng)
 
-    def refuse(self, lease: Lease, now: float, *, fresh: bool = True) -> None:
+    def refuse(self, lease: Lease, now: float, *, fresh: bool = True) -> bool:
         self.end(lease, now, sent=False)
         lease.refused = True
+        return False
 
 
 class Aimd(Limit):
@@ -54,12 +55,13 @@ class Aimd(Limit):
             self.value = int(self.window)
         lease.headed = True
 
-    def refuse(self, lease: Lease, now: float, *, fresh: bool = True) -> None:
+    def refuse(self, lease: Lease, now: float, *, fresh: bool = True) -> bool:
         self.end(lease, now, sent=False)
         lease.refused = True
         if fresh:
             self.window = max(1.0, self.window / 2)
             self.value = int(self.window)
+        return False
 
     def probe_due(self, now: float) -> float | None:
         return None

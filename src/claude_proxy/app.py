@@ -41,6 +41,7 @@ from claude_proxy.parts import (
     learned_limits,
     make_capture,
     make_charging,
+    make_headcount,
     make_incidents,
     make_kept,
     make_ledger,
@@ -165,7 +166,7 @@ def create_app(
     sessions = Sessions(projects=settings.project_names)
     watch = None if ledger is None else CacheObserver()
     turns = make_turns(settings)
-    shared = (counted, app.state.live, siblings, machine)
+    shared = (counted, app.state.live, siblings, machine, make_headcount(turns, settings, siblings, lambda: app.forward.config))
     # `sessions` comes first: it names the project that the others record.
     kept = (watch, ledger, app.state.capture, quota, notifier, learned_limits(turns, settings))
     hang_on(app, sessions, ExchangeLog(), *shared, *listeners, *kept)

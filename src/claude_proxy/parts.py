@@ -25,12 +25,15 @@ from claude_proxy.ledger.prices import Prices
 from claude_proxy.ledger.prices.quota import Quota
 from claude_proxy.ledger.reader import Reader
 from claude_proxy.observe.election import Election
+from claude_proxy.observe.headcount import Headcount
 from claude_proxy.observe.quota import QuotaPoll, Watched
 from claude_proxy.observe.quota_sharing import QuotaSharing
 from claude_proxy.observe.session_sums import Booked, SessionSums
 from claude_proxy.observe.sessions import Sessions
+from claude_proxy.observe.siblings import Siblings
 from claude_proxy.observe.status import StatusSource
-from claude_proxy.proxy.config import Upstream
+from claude_proxy.proxy.accounts import too_many_workers
+from claude_proxy.proxy.config import Config, Upstream
 from claude_proxy.proxy.forward import Forward
 from claude_proxy.proxy.learned import LearnedLimits
 from claude_proxy.proxy.turns import Turns
@@ -228,8 +231,24 @@ def make_viewers(settings: Settings) -> Viewers:
 
 
 def make_turns(settings: Settings) -> Turns | None:
-    """The queue. Several workers share an account's limit: each begins with its part."""
+    """The queue. Several workers share an account's limit: each has its part (see `make_headcount`)."""
     return Turns(workers=settings.web_concurrency or 1) if settings.queue else None
+
+
+def make_headcount(turns: Turns | None, settings: Settings, siblings: Siblings, config: Callable[[], Config]) -> Headcount | None:
+    """What tells the queue how many workers share the limits, and advises against workers that share little.
+
+    Args:
+        config: the configuration in force.
+    """
+    if turns is None:
+        return None
+    return Headcount(
+        siblings,
+        changed=lambda workers: turns.share(workers, asyncio.get_running_loop()),
+        advice=lambda workers: too_many_workers(config().upstreams, workers),
+        known=settings.web_concurrency or 1,
+    )
 
 
 def queued(forward: Forward) -> dict[str, UpstreamView]:

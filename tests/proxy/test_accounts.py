@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from claude_proxy.protocol.providers import by_name
-from claude_proxy.proxy.accounts import Account, ClientAccounts, Upstream
+from claude_proxy.proxy.accounts import Account, ClientAccounts, Upstream, too_many_workers
 from claude_proxy.upstream.dial import parse_origin
 
 BEARER = {b"authorization": b"Bearer sk-one"}
@@ -112,3 +112,23 @@ def test_clients_of_two_upstreams_have_nothing_in_common() -> None:
     assert one.clients.find(KEY) is not other.clients.find(KEY)
     assert isinstance(one.clients.find(KEY), Account)
     assert one.clients.find(KEY).upstream is one
+
+
+@pytest.mark.parametrize(
+    ("provider", "limits", "workers", "named"),
+    [
+        pytest.param("zai", (), 1, None, id="one worker"),
+        pytest.param("zai", (), 2, "zai takes 2", id="what is known of the provider, for clients' own accounts"),
+        pytest.param("generic", (), 4, None, id="no known limit"),
+        pytest.param("generic", (8, None), 4, None, id="two for each"),
+        pytest.param("generic", (8, 7), 4, "zai/1 takes 7", id="the smallest of several"),
+    ],
+)
+def test_one_worker_is_recommended_where_an_account_takes_few(
+    provider: str, limits: tuple[int | None, ...], workers: int, named: str | None
+) -> None:
+    one = upstream(provider)
+    for number, limit in enumerate(limits):
+        one.hold(str(number), (b"authorization", b"Bearer k"), max_concurrency=limit)
+    sentence = too_many_workers([one], workers)
+    assert (sentence is None) if named is None else (sentence is not None and sentence.startswith(named))

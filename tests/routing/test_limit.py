@@ -33,8 +33,8 @@ class Driver:
             self.limit.head(lease, self.now)
         return leases
 
-    def refuse(self, lease: Lease, *, fresh: bool = True) -> None:
-        self.limit.refuse(lease, self.now, fresh=fresh)
+    def refuse(self, lease: Lease, *, fresh: bool = True) -> bool:
+        return self.limit.refuse(lease, self.now, fresh=fresh)
 
     def judged(self) -> int | None:
         self.now += rules.JUDGED_AFTER
@@ -73,7 +73,46 @@ def test_a_refusal_that_late_slots_explain_leaves_the_limit() -> None:
     driver.now += 0.5
     driver.refuse(driver.send())
     assert driver.judged() == 2
-    assert driver.limit.delay == rules.DELAY_UP
+    assert driver.limit.delay == rules.DELAY_FIRST
+
+
+@pytest.mark.parametrize(
+    ("known", "step"),
+    [
+        pytest.param(0.0, rules.DELAY_FIRST, id="an instant at first"),
+        pytest.param(0.05, 0.05 * rules.DELAY_GROWTH, id="then in proportion"),
+        pytest.param(1.5, rules.DELAY_UP, id="and at most so much"),
+    ],
+)
+def test_a_refusal_shortly_after_an_end_raises_the_delay_by_a_step_that_fits_it(known: float, step: float) -> None:
+    driver = Driver(1)
+    driver.limit.delay = known
+    (one,) = driver.run(1)
+    driver.limit.end(one, driver.now)
+    driver.now += known
+    assert driver.refuse(driver.send()), "a slot that was given back late explains it"
+    assert driver.limit.delay == pytest.approx(known + step)
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["nothing had ended", "it ended long ago"])
+def test_a_refusal_long_after_the_last_end_is_not_explained_by_late_slots(ended: bool) -> None:
+    driver = Driver(2)
+    one, *_ = driver.run(2)
+    if ended:
+        driver.limit.end(one, driver.now)
+        driver.now += rules.RECENT + 1
+    assert not driver.refuse(driver.send())
+    assert driver.limit.delay == 0.0
+
+
+def test_a_short_delay_falls_in_proportion_so_that_it_is_not_forgotten_at_once() -> None:
+    driver = Driver(1)
+    driver.limit.delay = 0.02
+    for _ in range(10):
+        (one,) = driver.run(1)
+        driver.limit.end(one, driver.now)
+        driver.now += 0.1
+    assert 0.01 < driver.limit.delay < 0.02
 
 
 def test_a_stream_that_ended_while_the_refused_request_was_under_way_ran_beside_it() -> None:
@@ -117,14 +156,14 @@ def test_the_delay_stays_where_a_slot_was_free_anyway() -> None:
 
 
 def test_only_the_first_refusal_in_a_row_raises_the_delay() -> None:
-    """In a blackout there are dozens; each would hold slots a quarter of a second longer."""
+    """In a blackout there are dozens; each would hold slots for longer."""
     driver = Driver(1)
     (one,) = driver.run(1)
     driver.limit.end(one, driver.now)
     driver.refuse(driver.send())
     for _ in range(30):
         driver.refuse(driver.send(first=False), fresh=False)
-    assert driver.limit.delay == rules.DELAY_UP
+    assert driver.limit.delay == rules.DELAY_FIRST
 
 
 def test_the_delay_has_a_bound() -> None:

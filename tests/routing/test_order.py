@@ -7,7 +7,8 @@ import pytest
 from claude_proxy.routing.classes import Urgency
 from claude_proxy.routing.fair import AGED, AGED_TO_MAIN, TITLE_WAITS, effective
 from claude_proxy.routing.lane import KEPT_SLOT
-from claude_proxy.routing.ticket import Candidates, Ticket
+from claude_proxy.routing.plan import Event
+from claude_proxy.routing.ticket import Candidates, Refusal, Ticket
 from tests.routing.desk import Desk
 
 BLOCKING, MAIN, SUBAGENT, WORKFLOW, BACKGROUND = Urgency
@@ -143,6 +144,21 @@ def test_a_refused_request_costs_its_session_nothing() -> None:
     before = ticket.whose.virtual
     desk.refuse(ticket)
     assert ticket.whose.virtual == before - 20.0
+
+
+@pytest.mark.parametrize("refusal", [Refusal(Event.CONCURRENCY), Refusal(Event.RATE, 1.0)], ids=["concurrency", "rate"])
+def test_a_refused_tool_check_stays_first_however_often_it_is_refused(refusal: Refusal) -> None:
+    """After two served checks in a row another class is served; a check that was refused has not been served."""
+    desk = Desk(2)
+    ends, _ = running = desk.ask_many(2, "s", MAIN)
+    desk.head(*running)
+    check = desk.ask("s", BLOCKING)
+    desk.end(ends)  # so that a slot given back late explains the refusals
+    subagent = desk.ask("s", SUBAGENT)
+    for _ in range(5):
+        desk.refuse(check, refusal)
+        desk.wait(desk.lane.pace.until - desk.now)
+        assert (desk.is_sent(check), desk.is_sent(subagent)) == (True, False)
 
 
 # -- slots that are left free

@@ -23,10 +23,24 @@ def sent(pace: Pace, now: float) -> Lease:
     return lease
 
 
-def refused(pace: Pace, now: float, *, alone: bool = False, retry_after: float | None = None) -> None:
+def refused(pace: Pace, now: float, *, alone: bool = False, retry_after: float | None = None, delay: float | None = None) -> None:
     lease = sent(pace, now)
     lease.refused = True
-    pace.concurrency(lease, now, alone=alone, retry_after=retry_after)
+    pace.concurrency(lease, now, alone=alone, retry_after=retry_after, delay=delay)
+
+
+def pauses_of(one: Pace, count: int, *, alone: bool, delay: float | None) -> list[float]:
+    """The lengths of the pauses after so many refusals in a row."""
+    now, found = NOW, []
+    for _ in range(count):
+        refused(one, now, alone=alone, delay=delay)
+        found.append(one.until - now)
+        now = one.until
+    return found
+
+
+def about(seconds: list[float]) -> list[object]:
+    return [pytest.approx(each, rel=rules.JITTER + 0.001) for each in seconds]
 
 
 def test_nothing_is_in_the_way_at_first() -> None:
@@ -39,6 +53,43 @@ def test_a_refusal_pauses_for_about_a_second() -> None:
     opens = one.opens_at(NOW)
     assert opens is not None
     assert 0.8 <= opens - NOW <= 1.2
+
+
+@pytest.mark.parametrize(
+    ("delay", "alone", "lengths"),
+    [
+        pytest.param(0.02, False, [0.1, 0.2, 0.4, 0.8, 1, 1], id="beside others"),
+        pytest.param(0.02, True, [0.1, 0.2, 0.4, 0.8, 1, 2, 4], id="alone"),
+        pytest.param(0.3, False, [0.3, 0.6, 1, 1], id="a longer delay"),
+        pytest.param(2.0, False, [1, 1], id="a long one"),
+    ],
+)
+def test_the_pause_is_brief_at_first_if_a_late_slot_explains_the_refusal(delay: float, alone: bool, lengths: list[float]) -> None:
+    assert pauses_of(pace(), len(lengths), alone=alone, delay=delay) == about(lengths)
+
+
+def test_thousands_of_refusals_in_a_row_are_paused_for_as_any() -> None:
+    one = pace()
+    pauses_of(one, 5000, alone=False, delay=0.02)
+    accepted = sent(one, one.until)
+    one.head(accepted)
+    now = one.until + 5
+    refused(one, now, delay=0.02)
+    assert [one.until - now] == about([0.4])
+
+
+def test_after_an_accepted_request_the_next_brief_pause_is_shorter_but_not_the_shortest_at_once() -> None:
+    one = pace()
+    pauses_of(one, 4, alone=False, delay=0.02)  # the last of 0.8 s
+    lengths = []
+    for _ in range(3):
+        accepted = sent(one, one.until)
+        accepted.headed = True
+        one.head(accepted)
+        now = one.until + 5
+        refused(one, now, delay=0.02)
+        lengths.append(one.until - now)
+    assert lengths == about([0.4, 0.2, 0.1])
 
 
 def test_after_the_pause_one_request_at_a_time_until_a_head_comes() -> None:

@@ -549,6 +549,59 @@ def test_learned_limits_survive_a_restart() -> None:
     assert running.lane.limit.value == 3
 
 
+# -- several processes share the accounts
+
+
+@pytest.mark.parametrize(("whole", "parts", "share"), [(8, 1, 8), (8, 3, 2), (2, 2, 1), (2, 5, 1), (None, 3, None)])
+def test_each_process_has_its_part_of_a_limit_and_at_least_one(whole: int | None, parts: int, share: int | None) -> None:
+    before, after = Desk(whole), Desk()
+    before.queue.divide(parts, before.now)
+    after.queue.divide(parts, after.now)
+    assert (before.lane.limit.value, after.queue.lane("new", start=whole).limit.value) == (share, share)
+
+
+def test_a_learned_limit_is_divided_among_more_and_grows_by_probes_alone() -> None:
+    desk = Desk(2)
+    desk.lane.limit.load({"limit": 6})
+    assert [divided(desk, parts) for parts in (2, 3, 1)] == [3, 2, 2]
+
+
+def test_a_configured_limit_is_never_exceeded_by_all_together_and_returns_to_those_that_stay() -> None:
+    desk = Desk(6, fixed=True)
+    assert [divided(desk, parts) for parts in (4, 2, 1)] == [1, 3, 6]
+
+
+def test_with_fewer_processes_those_that_wait_are_sent_at_once() -> None:
+    desk = Desk(2, fixed=True)
+    divided(desk, 2)
+    tickets = desk.ask_many(3)
+    assert [desk.is_sent(ticket) for ticket in tickets] == [True, False, False]
+    divided(desk, 1)
+    assert [desk.is_sent(ticket) for ticket in tickets] == [True, True, False]
+
+
+@pytest.mark.parametrize(("parts", "learned"), [(1, 6), (2, 3), (3, 2), (10, 1)])
+def test_what_is_kept_is_the_limit_of_the_whole_account(parts: int, learned: int) -> None:
+    desk = Desk(2, None)
+    desk.queue.load({"account 0": {"limit": 6, "delay": 0.5}})
+    desk.queue.divide(parts, desk.now)
+    assert [lane.limit.value for lane in desk.lanes] == [learned, None]
+    assert desk.queue.dump()["account 0"] == {"limit": max(6 // parts, 1) * parts, "delay": 0.5}
+    assert desk.queue.dump()["account 1"]["limit"] is None
+
+
+def test_a_limit_that_nothing_was_learned_about_is_kept_as_it_is_configured() -> None:
+    desk = Desk(2)
+    desk.queue.divide(8, desk.now)
+    assert desk.queue.dump() == {"account 0": {"limit": 2, "delay": 0.0}}
+
+
+def divided(desk: Desk, parts: int) -> int | None:
+    """The limit of the first account for one of so many processes."""
+    desk.carry_out(desk.queue.divide(parts, desk.now))
+    return desk.lane.limit.value
+
+
 def test_the_clock_may_stand_still() -> None:
     desk = Desk(1)
     for _ in range(50):

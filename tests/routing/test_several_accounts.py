@@ -8,9 +8,9 @@ import pytest
 
 from claude_proxy.routing.choosing import CACHE, RETURN_WAITS
 from claude_proxy.routing.classes import Urgency
-from claude_proxy.routing.plan import Event
+from claude_proxy.routing.plan import TABLE, Event
 from claude_proxy.routing.snapshot import position, predicted_wait, snapshot
-from claude_proxy.routing.ticket import Candidates, Reason, Refusal, Ticket
+from claude_proxy.routing.ticket import Candidates, Grant, Reason, Refusal, Ticket
 from tests.routing.desk import CONCURRENCY, OVERLOAD, Desk
 
 STOP = Refusal(Event.STOP, reason="1308")
@@ -324,7 +324,107 @@ def test_an_unused_account_can_be_discarded() -> None:
     assert list(desk.queue.lanes) == ["account 1"]
 
 
+# -- a request that failed somewhere
+
+NOT_THIS_MODEL = Refusal(Event.STOP, until=0.0, reason="1220")
+
+
+def failing_beside_a_busy_one() -> tuple[Desk, Ticket]:
+    """A request that runs at the first of two accounts; the other one is busy for long."""
+    desk = Desk(None, 1, fixed=True)
+    holder = desk.ask("holder", candidates=Candidates([[desk.lanes[1]]]))
+    desk.head(holder)
+    return desk, desk.ask("s")
+
+
+def goes_wrong(desk: Desk, ticket: Ticket, how: Refusal | Event) -> None:
+    if isinstance(how, Refusal):
+        desk.refuse(ticket, how)
+    else:
+        desk.fail(ticket, how)
+
+
+RETRIED = pytest.mark.parametrize(
+    ("how", "delays"),
+    [(OVERLOAD, TABLE[Event.OVERLOAD].delays), (Event.UNREACHABLE, TABLE[Event.UNREACHABLE].delays)],
+    ids=["overloaded", "unreachable"],
+)
+
+
+@RETRIED
+def test_it_comes_back_after_the_usual_delay_while_the_others_are_busy(how: Refusal | Event, delays: tuple[float, ...]) -> None:
+    desk, ticket = failing_beside_a_busy_one()
+    goes_wrong(desk, ticket, how)
+    desk.wait(0.9 * delays[0])
+    assert ticket in desk.waiting
+    desk.wait(0.2 * delays[0])
+    assert desk.sent[ticket] is desk.lanes[0]
+    assert desk.lanes[0].bucket.tokens == 9.0, "it is one of the hidden retries, which are bounded"
+
+
+@RETRIED
+def test_it_comes_back_no_more_often_than_to_a_single_account(how: Refusal | Event, delays: tuple[float, ...]) -> None:
+    desk, ticket = failing_beside_a_busy_one()
+    for delay in (*delays, 0.0):
+        assert ticket in desk.sent
+        goes_wrong(desk, ticket, how)
+        desk.wait(1.1 * delay)
+    desk.wait(100)
+    assert ticket in desk.waiting
+
+
+def test_when_all_have_failed_it_goes_back_to_one_that_may_be_well_again() -> None:
+    """The last one that failed is unreachable for good; the one that was overloaded before is asked again."""
+    desk = Desk(None, None)
+    ticket = desk.ask("s", candidates=Candidates([[desk.lanes[0]], [desk.lanes[1]]]))
+    desk.refuse(ticket, OVERLOAD)
+    while desk.sent.get(ticket) is desk.lanes[1]:
+        desk.fail(ticket, Event.UNREACHABLE)
+        desk.wait(1.3)
+    desk.wait(2.0)
+    assert desk.sent[ticket] is desk.lanes[0]
+
+
+def test_when_all_have_failed_as_often_as_they_may_the_last_failure_is_passed_on() -> None:
+    desk = Desk(None, None)
+    ticket = desk.ask("s")
+    for _ in range(20):
+        if ticket not in desk.sent:
+            break
+        desk.fail(ticket, Event.UNREACHABLE)
+        desk.wait(1.3)
+    assert desk.passed(ticket).event is Event.UNREACHABLE
+    assert max(Counter(action.lane for action in desk.log if isinstance(action, Grant)).values()) <= 4
+
+
+@pytest.mark.parametrize("how", [Event.CERTIFICATE, NOT_THIS_MODEL], ids=["certificate", "another model only"])
+def test_it_does_not_come_back_where_trying_again_cannot_help(how: Refusal | Event) -> None:
+    desk, ticket = failing_beside_a_busy_one()
+    goes_wrong(desk, ticket, how)
+    desk.wait(250)
+    assert ticket in desk.waiting
+
+
+def test_it_comes_back_when_the_used_up_window_is_over() -> None:
+    desk, ticket = failing_beside_a_busy_one()
+    desk.refuse(ticket, Refusal(Event.STOP, until=desk.now + 40.0, reason="1308"))
+    desk.wait(39.9)
+    assert ticket in desk.waiting
+    desk.wait(0.2)
+    assert desk.sent[ticket] is desk.lanes[0]
+
+
 # -- what is shown
+
+
+@pytest.mark.parametrize(("accounts", "state"), [(1, "failing"), (2, "ejected")])
+def test_an_ejected_account_that_is_the_only_one_is_shown_as_failing(accounts: int, state: str) -> None:
+    desk = Desk(*[None] * accounts)
+    eject(desk)
+    shown = snapshot(desk.queue, desk.now).lanes[0]
+    assert shown.state == state
+    assert (shown.back_at is None) == (state == "failing")
+    assert (desk.sent[desk.ask("s")] is desk.lanes[0]) == (state == "failing")
 
 
 def test_the_snapshot_tells_the_state_of_each_account() -> None:

@@ -124,6 +124,16 @@ class Siblings(Listener):
             return []
         return [path for path in addresses(self._data_dir, self._prefix) if path != self._seat.socket]
 
+    def size(self) -> int | None:
+        """How many workers this server has, this one included; None if they cannot find each other."""
+        if not self._prefix:
+            return 1
+        return None if self._server is None else 1 + len(self.others())
+
+    def is_first(self) -> bool:
+        """Whether no other worker is before this one: some things need to be said by one of them only."""
+        return self._seat is None or all(str(self._seat.socket) < str(path) for path in self.others())
+
     async def ask(self, topic: str, data: Any = None) -> Answers:
         """Ask all other workers at once."""
         asked = [self._ask(path, Question(topic, data)) for path in self.others()]

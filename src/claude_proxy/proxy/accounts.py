@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -137,6 +138,21 @@ class Upstream:
         if model is None:
             return None
         return next((target for pattern, target in self.model_map if matches(pattern, model) and target != model), None)
+
+
+def too_many_workers(upstreams: Iterable[Upstream], workers: int) -> str | None:
+    """A sentence that recommends one worker if an account allows too few requests for so many; None if all allow enough."""
+    if workers < 2:
+        return None
+    limits = {one.id: one.starting_limit for upstream in upstreams for one in upstream.accounts}
+    limits |= {one.name: one.provider.concurrency for one in upstreams if not one.accounts}
+    name, limit = min(limits.items(), key=lambda item: item[1] or math.inf)
+    if limit is None or limit >= 2 * workers:
+        return None
+    return (
+        f"{name} takes {limit} at a time, too few for {workers} workers: each sends 1 at a time, even if others are idle, and "
+        "requests queue in order within one worker only. Use one worker: it serves hundreds of streams."
+    )
 
 
 class ClientAccounts:

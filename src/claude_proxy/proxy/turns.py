@@ -80,14 +80,14 @@ class Turns:
     """The queue of one process.
 
     Args:
-        workers: how many processes share the accounts' limits: each begins with its part of them.
+        workers: how many processes share the accounts' limits, at first.
         rng: for jitter and probes.
         wall: Unix seconds.
     """
 
     def __init__(self, *, workers: int = 1, rng: Random | None = None, wall: Callable[[], float] = time.time) -> None:
         self.queue = Queue(rng or Random())  # noqa: S311 - spreads load, protects nothing
-        self._workers = workers
+        self.queue.divide(workers, 0.0)
         self._wall = wall
         self._choices: dict[object, Choice] = {}
         self._waiting: dict[Turn, Call] = {}
@@ -185,6 +185,10 @@ class Turns:
             elif lane.out_until:  # the file may have been changed because of that
                 self._carry(self.queue.readmit(lane, loop.time()), loop)
 
+    def share(self, workers: int, loop: asyncio.AbstractEventLoop) -> None:
+        """So many processes share the accounts' limits from now on."""
+        self._carry(self.queue.divide(workers, loop.time()), loop)
+
     def close(self) -> None:
         """Stop the timer."""
         if self._timer is not None:
@@ -219,13 +223,8 @@ class Turns:
         return choice
 
     def _lane(self, account: Account) -> Lane:
-        start = account.starting_limit
-        if start is not None:
-            start = max(1, start // self._workers)
-        ceiling = account.max_concurrency
-        if ceiling is not None:
-            ceiling = max(1, ceiling // self._workers)
-        return self.queue.lane(account.id, start=start, ceiling=ceiling, weight=account.upstream.served.weight)
+        start, ceiling, weight = account.starting_limit, account.max_concurrency, account.upstream.served.weight
+        return self.queue.lane(account.id, start=start, ceiling=ceiling, weight=weight)
 
     def _forget(self) -> None:
         """There were too many clients: forget those without a running or waiting request."""

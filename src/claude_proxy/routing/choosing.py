@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
 from claude_proxy.routing.lane import NEVER, Lane
-from claude_proxy.routing.plan import Event, Facts
+from claude_proxy.routing.plan import TABLE, Event, Facts
 from claude_proxy.routing.ticket import Session, Ticket
 
 LONG = 60.0  # seconds of predicted wait at its own account, above which a request may go to another one
@@ -34,11 +34,11 @@ def barred(ticket: Ticket, lane: Lane, now: float) -> float:
     home = _home(ticket, now)
     if not ticket.avoided and lane.is_sound and (home is None or home.is_sound):
         return 0.0 if home is None or home is lane else _kept_at(home, ticket, now)
-    usable = [other for other in ticket.candidates.lanes if other not in ticket.avoided and not other.is_lost(ticket, now)]
-    if not usable:
+    usable = [other for other in ticket.candidates.lanes if not (ticket.avoids(other, now) or other.is_lost(ticket, now))]
+    if not usable and not _may_go_back(ticket, now):
         return 0.0  # it has failed everywhere: then anywhere
     if lane not in usable:
-        return NEVER
+        return NEVER if lane.is_lost(ticket, now) else ticket.avoided[lane]
     if lane.ejection.returning:
         healthy = [other for other in usable if not other.ejection.returning]
         if until := _returning(ticket, lane, healthy, usable, now):
@@ -88,6 +88,26 @@ def _order(ticket: Ticket) -> tuple[int, float, int]:
     return ticket.urgency, ticket.whose.virtual, ticket.seq
 
 
+def avoid(ticket: Ticket, lane: Lane, event: Event, now: float) -> None:
+    """`ticket` has ended with `event` at `lane` and goes elsewhere, where its wait can take minutes, or end badly too.
+
+    It may come back when the same account would be asked again if there were no other, and as often. Where an account is never
+    asked again, it stays away until that account is back in rotation.
+    """
+    delays, tries = TABLE[event].delays, (ticket.tries or {}).get((lane, event), 0)
+    if delays:
+        until = now + delays[tries - 1] if 0 < tries <= len(delays) and lane.bucket.open else NEVER
+    else:
+        until = lane.out_until if lane.out_until > now else NEVER
+    ticket.avoided = ticket.avoided | {lane: until}
+
+
+def _may_go_back(ticket: Ticket, now: float, *, but: Lane | None = None) -> bool:
+    """Whether it may be sent to an account that it failed at (not to `but`), before its deadline."""
+    avoided = ticket.avoided.items()
+    return any(until < ticket.deadline and lane is not but and not lane.is_lost(ticket, now) for lane, until in avoided)
+
+
 def is_bound(session: Session, now: float) -> bool:
     """Whether the cache of its account may still have its prompts."""
     return session.warm and (session.running > 0 or now < session.used_at + CACHE)
@@ -125,9 +145,11 @@ def bind(ticket: Ticket, lane: Lane, now: float) -> None:
     """Note where a session is served. It moves only if its account cannot serve it any more."""
     session = ticket.whose
     assert session is not None
+    if lane in ticket.avoided:
+        lane.bucket.take()  # it has failed there before, so this is a hidden retry
     home = session.lane
     if home is not lane:
-        gone = home is None or home in ticket.avoided or home.is_lost(ticket, now) or home.ejection.until > now
+        gone = home is None or ticket.avoids(home, now) or home.is_lost(ticket, now) or home.ejection.until > now
         if not gone and is_bound(session, now):
             return  # only this request goes elsewhere
         session.lane, session.warm = lane, False
@@ -141,11 +163,12 @@ def facts_of(ticket: Ticket, lane: Lane, event: Event, now: float, *, retry_afte
     if ticket.tries is None:
         ticket.tries = {}
     tries = ticket.tries[lane, event] = ticket.tries.get((lane, event), 0) + 1
-    others = (each for each in ticket.candidates.lanes if each is not lane and each not in ticket.avoided)
+    others = (each for each in ticket.candidates.lanes if each is not lane and not ticket.avoids(each, now))
     return Facts(
         tries=tries,
         can_resend=ticket.can_resend,
         other=any(not each.is_lost(ticket, now) for each in others),
+        later=_may_go_back(ticket, now, but=lane),
         bucket_open=lane.bucket.open,
         same_prompt=same_prompt,
         retry_after=retry_after,

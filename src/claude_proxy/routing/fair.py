@@ -88,6 +88,11 @@ class Fair:
         else:
             lane.streak = 0
 
+    def refused(self, ticket: Ticket, lane: Lane) -> None:
+        """The upstream has refused who was granted: a check that was not served must not give way to others as if it had been."""
+        if ticket.urgency is Urgency.BLOCKING and lane.streak:
+            lane.streak -= 1
+
 
 def correct(session: Session, lasted: float) -> None:
     """Put what a request has really taken in the place of what it was expected to take."""

@@ -41,14 +41,17 @@ class Lane:
         spread: new sessions so far, divided by `weight`; None until it has been compared with the others of its tier.
         mean: seconds that a request takes, averaged.
         streak: requests of class 0 that were granted in a row while others waited.
+        shared: some requests may use it or another account: only these are kept from it while it is ejected.
         out_until: out of rotation until then (a used-up window, a refused credential); `out_reason` says why.
         draining: removed from the configuration: finishes what it has.
         wake: when it has to be looked at again, if nothing happens before.
+        whole: start and ceiling of the account, of which the limit has this process's part.
     """
 
     __slots__ = (
         "bucket", "draining", "ejection", "homed", "limit", "low", "main_at", "mean", "name", "out_probe_at", "out_reason",
-        "out_until", "overloads", "pace", "ranked_at", "ranks", "spread", "streak", "virtual", "waiting", "wake", "weight",
+        "out_until", "overloads", "pace", "ranked_at", "ranks", "shared", "spread", "streak", "virtual", "waiting", "wake",
+        "weight", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -81,8 +84,10 @@ class Lane:
         self.out_reason = ""
         self.out_probe_at = 0.0
         self.draining = False
+        self.shared = False
         self.overloads: dict[Hashable, int] = {}
         self.wake = NEVER
+        self.whole = (start, ceiling)
 
     @property
     def is_easy(self) -> bool:
@@ -139,7 +144,7 @@ class Lane:
 
     def may_be_asked_though_out(self, ticket: Ticket, now: float) -> bool:
         """Whether it is time to find out if the account is back: what an upstream says of its resets is not always true."""
-        return not self.draining and self.out_probe_at <= now and self not in ticket.avoided and not self.limit.full(now)
+        return not self.draining and self.out_probe_at <= now and not ticket.avoids(self, now) and not self.limit.full(now)
 
     def keeps_slot(self, now: float) -> bool:
         """Whether one slot is kept for a main agent, which was or is here: subagents have taken all the others."""

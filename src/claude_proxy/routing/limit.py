@@ -13,8 +13,11 @@ from random import Random
 JUDGED_AFTER = 0.8  # seconds after a refusal: by then others that were sent with it have been refused too
 RECENT = 4.0  # seconds; a stream that ended within max(RECENT, delay + LAG) may still hold its slot at the provider
 LAG = 2.0
-DELAY_UP = 0.25  # seconds per refusal
-DELAY_DOWN = 0.028  # seconds per acceptance; about a tenth of the other, so about a tenth of these first tries is refused
+DELAY_FIRST = 0.02  # seconds; the first step of the delay: a server may count a slot for an instant after the last byte
+DELAY_GROWTH = 2.0  # a refusal raises the delay by this many times what it is, within DELAY_FIRST and DELAY_UP
+DELAY_UP = 0.25  # seconds; the largest step of a refusal
+DELAY_DOWN = 0.028  # seconds; the largest step of an acceptance: about a tenth of the other, so that about a tenth is refused
+DELAY_SHRINKING = 1 / 30  # an acceptance lowers the delay by this share of it at most
 DELAY_MOST = 15.0
 PROBE_WAIT = 15.0  # seconds with a full limit and somebody waiting
 PROBE_WAIT_MOST = 300.0
@@ -75,17 +78,19 @@ class Limit:
     Attributes:
         value: the limit as learned; None is unlimited.
         delay: how long a slot stays taken after its stream has ended, in seconds.
+        learned: whether `value` is more than what it began with: a refusal, a probe or an earlier process has taught it.
         leases: what is in flight, in the order of sending.
         probe: the running probe, until it is decided.
         probe_at: when the next probe may go; None until the limit has been full with somebody waiting.
     """
 
-    __slots__ = ("_cases", "_ended", "_probe_wait", "_rng", "ceiling", "delay", "leases", "probe", "probe_at", "value")
+    __slots__ = ("_cases", "_ended", "_probe_wait", "_rng", "ceiling", "delay", "learned", "leases", "probe", "probe_at", "value")
 
     def __init__(self, start: int | None, ceiling: int | None, rng: Random) -> None:
         self.ceiling = ceiling
         self.value = start if ceiling is None else ceiling if start is None else min(start, ceiling)
         self.delay = 0.0
+        self.learned = False
         self.leases: dict[Lease, None] = {}
         self.probe: Lease | None = None
         self.probe_at: float | None = None
@@ -148,7 +153,7 @@ class Limit:
         if lease is self.probe:
             self._decide_probe(lease, now)
         elif lease.first and lease.freed:
-            self.delay = max(0.0, self.delay - DELAY_DOWN)
+            self.delay -= min(DELAY_DOWN, self.delay * DELAY_SHRINKING)
 
     def end(self, lease: Lease, now: float, *, sent: bool = True) -> None:
         """It is over, well or not; its slot is held for `delay`, but not if nothing of it was `sent`."""
@@ -161,27 +166,32 @@ class Limit:
         if sent:
             self._ended.append(lease)
 
-    def refuse(self, lease: Lease, now: float, *, fresh: bool = True) -> None:
+    def refuse(self, lease: Lease, now: float, *, fresh: bool = True) -> bool:
         """The upstream has refused it because too many run.
 
         Args:
             fresh: whether it is the first one since something was accepted: only that one says something about the delay.
+
+        Returns:
+            Whether a slot that was given back late would explain it.
         """
         if lease not in self.leases:
-            return
+            return False
         del self.leases[lease]
         lease.refused, lease.ended_at = True, now
         if lease.probe:
             if lease is self.probe:
                 self._probe_refused(lease, now)
-            return
+            return False
         window = self._window
-        if fresh and self.value is not None and self._ended_within(window, now):
-            self.delay = min(DELAY_MOST, self.delay + DELAY_UP)
+        late = self.value is not None and self._ended_within(window, now) > 0
+        if fresh and late:
+            self.delay = min(DELAY_MOST, self.delay + min(DELAY_UP, max(DELAY_FIRST, self.delay * DELAY_GROWTH)))
         before = [other for other in self.leases if other.seq < lease.seq]
         before += [other for other in self._ended if other.seq < lease.seq and (other.ended_at or 0.0) > lease.sent_at]
         ended = sum(lease.sent_at - window <= (other.ended_at or 0.0) <= lease.sent_at for other in self._ended)
         self._cases.append(Case(now + JUDGED_AFTER, before, ended))
+        return late
 
     def settle(self, now: float) -> float | None:
         """Judge the refusals that are due; returns when the next one is, None if there is none."""
@@ -195,6 +205,7 @@ class Limit:
         seen = running + case.ended
         if running and (self.value is None or seen < self.value):
             self.value = seen if self.ceiling is None else min(seen, self.ceiling)
+            self.learned = True
             self._probe_wait = PROBE_WAIT
             self.probe_at = now + PROBE_WAIT
 
@@ -208,6 +219,7 @@ class Limit:
             self._probe_again(now, PROBE_RETRY)
             return
         self.value = proven if self.ceiling is None else min(proven, self.ceiling)
+        self.learned = True
         self._probe_wait = PROBE_WAIT
         self._probe_again(now, PROBE_NEXT)
 
@@ -248,6 +260,20 @@ class Limit:
         if ceiling is not None:
             self.value = ceiling if self.value is None else min(self.value, ceiling)
 
+    def divide(self, start: int | None, ceiling: int | None, before: int, after: int) -> None:
+        """Another number of processes share the account: take what one of `after` may use, where one of `before` had it.
+
+        With fewer processes than before a learned limit stays, and probes find what has become free.
+
+        Args:
+            start, ceiling: the new parts of what the account begins with and of what it never exceeds.
+        """
+        if not self.learned:
+            self.value = start
+        elif self.value is not None and after > before:
+            self.value = max(1, self.value * before // after)
+        self.bound(ceiling)
+
     def dump(self) -> dict[str, float | int | None]:
         """What was learned, for `load`."""
         return {"limit": self.value, "delay": round(self.delay, 3)}
@@ -257,5 +283,6 @@ class Limit:
         value, delay = learned.get("limit"), learned.get("delay")
         if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
             self.value = value if self.ceiling is None else min(value, self.ceiling)
+            self.learned = True
         if isinstance(delay, int | float) and 0 <= delay <= DELAY_MOST:
             self.delay = float(delay)

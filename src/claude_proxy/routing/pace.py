@@ -8,6 +8,7 @@ from random import Random
 from claude_proxy.routing.limit import Lease
 
 PAUSE = 1.0  # seconds after a concurrency refusal
+BRIEF = 0.1  # seconds; the first pause if a slot that was given back late explains the refusal
 PAUSE_MOST = 30.0
 JITTER = 0.2
 CAREFUL = 1.0  # seconds without a refusal after which a request sent after a pause counts as accepted
@@ -25,7 +26,9 @@ class Pace:
         cap: how many requests may start within 60 s; None if there is no such bound.
     """
 
-    __slots__ = ("_began", "_careful", "_dry", "_raise_at", "_rate_run", "_rng", "_starts", "_trial", "calm", "cap", "until")
+    __slots__ = (
+        "_began", "_careful", "_dry", "_late", "_raise_at", "_rate_run", "_rng", "_starts", "_trial", "calm", "cap", "until",
+    )  # fmt: skip
 
     def __init__(self, rng: Random) -> None:
         self.calm = True
@@ -35,6 +38,7 @@ class Pace:
         self._careful = False
         self._trial: Lease | None = None
         self._dry = 0  # concurrency refusals in a row with nothing in flight
+        self._late = 0  # doublings of the brief pause: one more for each refusal, two less when a request is accepted
         self._rate_run = 0  # rate refusals in a row
         self._raise_at = 0.0
         self._starts: deque[float] = deque(maxlen=MOST_STARTS)
@@ -76,15 +80,34 @@ class Pace:
         if not self.calm and lease.sent_at >= self.until:
             self._careful = False
             self._dry = self._rate_run = 0
+            self._late = max(0, self._late - 2)  # not 0: after several pauses that were too short the next one is longer
 
-    def concurrency(self, lease: Lease, now: float, *, alone: bool, retry_after: float | None) -> None:
-        """It was refused because too many run; `alone`: though nothing else of ours was in flight."""
+    def concurrency(
+        self, lease: Lease, now: float, *, alone: bool, retry_after: float | None, delay: float | None = None
+    ) -> None:
+        """It was refused because too many run.
+
+        Args:
+            alone: nothing else of ours was in flight.
+            retry_after: what the upstream asks for, in seconds.
+            delay: how late the upstream gives slots back, if that explains the refusal; None if not.
+        """
         if self.is_fresh(lease):
-            self._dry += alone
-            seconds = min(PAUSE_MOST, PAUSE * 2.0 ** (self._dry - 1)) if alone else PAUSE
-            self._pause(now, seconds * self._rng.uniform(1 - JITTER, 1 + JITTER))
+            self._pause(now, self._seconds(alone, delay) * self._rng.uniform(1 - JITTER, 1 + JITTER))
         if retry_after is not None:
             self._pause(now, retry_after)
+
+    def _seconds(self, alone: bool, delay: float | None) -> float:
+        """How long to pause: briefly at first if only a slot is late, and ever longer while nothing of ours can be the reason."""
+        if delay is not None:
+            brief = max(BRIEF, delay) * 2.0**self._late
+            if brief < PAUSE:
+                self._late += 1
+                return brief
+        if not alone:
+            return PAUSE
+        self._dry += 1
+        return min(PAUSE_MOST, PAUSE * 2.0 ** (self._dry - 1))
 
     def rate(self, lease: Lease, now: float, retry_after: float | None) -> None:
         """It was refused because too many started in a while. Without a `retry-after` the starts per minute are capped."""

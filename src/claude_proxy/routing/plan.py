@@ -73,6 +73,7 @@ class Facts:
         tries: how often this request ended with an event of this row at this account, the present one included.
         can_resend: whether all of the body read so far is still there.
         other: whether an account that it may use, and has not failed at, is in rotation.
+        later: whether it may go back to an account that it failed at, after a while.
         bucket_open: whether the account may be asked again out of turn.
         same_prompt: overload refusals in a row of prompts like this one.
         retry_after: what the upstream asked for, in seconds; None if it did not.
@@ -82,6 +83,7 @@ class Facts:
     tries: int = 1
     can_resend: bool = True
     other: bool = False
+    later: bool = False
     bucket_open: bool = True
     same_prompt: int = 1
     retry_after: float | None = None
@@ -99,9 +101,10 @@ def plan(event: Event, facts: Facts) -> tuple[Step, float]:
         return Step.RELAY, 0.0
     if row.other and facts.other:
         return Step.OTHER, 0.0  # an account that is well is no load for one that is not
-    if (row.counted and not facts.bucket_open) or (event is Event.OVERLOAD and facts.same_prompt >= FAKE_AFTER):
+    if event is Event.OVERLOAD and facts.same_prompt >= FAKE_AFTER:
         return Step.RELAY, 0.0
-    if facts.tries > len(row.delays):
-        return Step.RELAY, 0.0
-    delay = max(row.delays[facts.tries - 1], facts.retry_after or 0.0)
-    return (Step.AGAIN, delay) if delay < min(facts.time_left, LONG_WAIT) else (Step.RELAY, 0.0)
+    if facts.tries <= len(row.delays) and (facts.bucket_open or not row.counted):
+        delay = max(row.delays[facts.tries - 1], facts.retry_after or 0.0)
+        if delay < min(facts.time_left, LONG_WAIT):
+            return Step.AGAIN, delay
+    return (Step.OTHER if row.other and facts.later else Step.RELAY), 0.0

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from random import Random
 
-from claude_proxy.routing.choosing import bind, blocked, choose, facts_of
+from claude_proxy.routing.choosing import avoid, bind, blocked, choose, facts_of
 from claude_proxy.routing.classes import Urgency
 from claude_proxy.routing.fair import Fair, correct
 from claude_proxy.routing.lane import MEMORY, NEVER, OUT_PROBE, Lane, MakeLimit
@@ -70,6 +70,11 @@ class Queue:
         """
         return self._lanes.get(name, start, ceiling, weight)
 
+    def divide(self, parts: int, now: float) -> list[Action]:
+        """So many processes share the accounts: each has its part of their limits, at least 1."""
+        self._lanes.divide(parts)
+        return self._all_served(now)
+
     def drain(self, lane: Lane, now: float, heirs: Candidates | None = None) -> list[Action]:
         """An account was removed: it finishes what it has; what waits only for it goes to `heirs`, or is refused."""
         lane.draining = True
@@ -89,7 +94,7 @@ class Queue:
         """A waiting request may use these accounts from now on, and no others; it keeps its seniority."""
         actions: list[Action] = []
         self.room.remove(ticket)
-        ticket.candidates, ticket.avoided = candidates, ()
+        ticket.candidates, ticket.avoided = candidates, {}
         self._wait(ticket, now, actions)
         return actions
 
@@ -154,7 +159,8 @@ class Queue:
         if ok:
             lane.ejection.success(lease.sent_at)
         elif lane.ejection.failure(lease.sent_at, now):
-            return self._ejected(ticket, now)
+            self._release(ticket, now)  # those who wait for the ejected account may go elsewhere
+            return self._all_served(now)
         self._release(ticket, now)
         return self._served(lane, now) if lane in self._watched else []
 
@@ -219,6 +225,11 @@ class Queue:
     def _served(self, lane: Lane, now: float) -> list[Action]:
         actions: list[Action] = []
         self._serve(lane, now, actions)
+        return actions
+
+    def _all_served(self, now: float) -> list[Action]:
+        actions: list[Action] = []
+        self._serve_all(now, actions)
         return actions
 
     def _serve_all(self, now: float, actions: list[Action]) -> None:
@@ -340,10 +351,11 @@ class Queue:
 
     def _learn(self, lane: Lane, lease: Lease, now: float, retry_after: float | None) -> None:
         """A refusal because too many run. Of several in a row only the first says something about slots given back late."""
-        lane.limit.refuse(lease, now, fresh=lane.pace.is_fresh(lease) and not lane.pace.in_trouble)
+        late = lane.limit.refuse(lease, now, fresh=lane.pace.is_fresh(lease) and not lane.pace.in_trouble)
         self._watched[lane] = None
         if not lease.probe:
-            lane.pace.concurrency(lease, now, alone=not lane.limit.leases, retry_after=retry_after)
+            delay = lane.limit.delay if late else None
+            lane.pace.concurrency(lease, now, alone=not lane.limit.leases, retry_after=retry_after, delay=delay)
 
     def _again(
         self, ticket: Ticket, event: Event, now: float, retry_after: float | None = None, same_prompt: int = 1
@@ -352,7 +364,10 @@ class Queue:
         lane, session = ticket.lane, ticket.whose
         assert lane is not None
         assert session is not None
-        self._release(ticket, now, sent=event in (Event.BROKEN, Event.STARTED), state=State.NEW)
+        sent = event in (Event.BROKEN, Event.STARTED)
+        self._release(ticket, now, sent=sent, state=State.NEW)
+        if not sent:
+            self._order.refused(ticket, lane)
         if not session.warm and session.lane is lane:
             session.lane = None  # nothing of it is cached there
         actions: list[Action] = []
@@ -375,15 +390,8 @@ class Queue:
         if TABLE[event].counted and step is Step.AGAIN:
             ticket.lane.bucket.take()
         if step is Step.OTHER:
-            ticket.avoided = (*ticket.avoided, ticket.lane)
+            avoid(ticket, ticket.lane, event, now)
         if delay:
             ticket.not_before = now + delay * self._rng.uniform(1 - JITTER, 1 + JITTER)
         ticket.refusals += 1
         self._wait(ticket, now, actions)
-
-    def _ejected(self, ticket: Ticket, now: float) -> list[Action]:
-        """An account has just been ejected: those who wait for it may go elsewhere."""
-        self._release(ticket, now)
-        actions: list[Action] = []
-        self._serve_all(now, actions)
-        return actions

@@ -11,7 +11,7 @@ from claude_proxy.routing.lane import Lane
 from claude_proxy.routing.queue import Queue
 from claude_proxy.routing.ticket import State, Ticket
 
-UP, OUT, EJECTED = "up", "out", "ejected"
+UP, OUT, EJECTED, FAILING = "up", "out", "ejected", "failing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class LaneView:
         retries: hidden ones that are left (see `Bucket`).
         next_probe_at: when a request may go above the limit, if somebody waits then.
         draining: removed from the configuration, and not finished.
+        shared: some requests may use it or another account.
     """
 
     name: str
@@ -51,6 +52,7 @@ class LaneView:
     retries: float
     next_probe_at: float | None
     draining: bool
+    shared: bool
 
     @property
     def upstream(self) -> str:
@@ -59,13 +61,21 @@ class LaneView:
 
     @property
     def state(self) -> str:
-        """`out` (its window is used up, or its credential refused), `ejected` (after failures), else `up`."""
-        return OUT if self.out_until is not None else EJECTED if self.ejected_until is not None else UP
+        """Whether it is in rotation.
+
+        `out` (its window is used up, or its credential refused), `ejected` (after failures; others are asked), `failing` (the
+        same, but it is asked all the same, because no other account may serve its requests), else `up`.
+        """
+        if self.out_until is not None:
+            return OUT
+        if self.ejected_until is None:
+            return UP
+        return EJECTED if self.shared else FAILING
 
     @property
     def back_at(self) -> float | None:
         """When it is in rotation again; None if it is, or if that cannot be said."""
-        times = [at for at in (self.out_until, self.ejected_until) if at is not None]
+        times = [at for at in (self.out_until, self.ejected_until if self.shared else None) if at is not None]
         return max(times) if times and not math.isinf(max(times)) else None
 
 
@@ -74,7 +84,7 @@ class UpstreamView:
     """The accounts of one upstream together.
 
     Attributes:
-        state: `up` while one of them is in rotation, else `out` or `ejected`, as the one that returns first.
+        state: `up` while one of them is in rotation, else `out`, `ejected` or `failing`, as the one that returns first.
         back_at: when that one returns; None if it is up, or if that cannot be said.
         waiting: requests that may be sent there; one that may go to several upstreams is counted at each.
         limit: requests that all accounts together take at once, as learned; None while one of them is unlimited.
@@ -135,6 +145,7 @@ def view(lane: Lane, now: float) -> LaneView:
         retries=lane.bucket.tokens,
         next_probe_at=ahead(limit.probe_at),
         draining=lane.draining,
+        shared=lane.shared,
     )
 
 

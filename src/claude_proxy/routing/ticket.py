@@ -29,6 +29,8 @@ class Candidates:
         self.lanes = tuple(dict.fromkeys(lane for tier in self.tiers for lane in tier))
         self.members = frozenset(self.lanes)
         self.only = self.lanes[0] if len(self.lanes) == 1 else None
+        for lane in self.lanes:
+            lane.shared = lane.shared or self.only is None
         if not self.lanes:
             raise ValueError("a request needs at least one account")
 
@@ -57,6 +59,9 @@ class Session:
         """It comes, or comes back, and gets no credit for the time in which it asked for nothing."""
         served = self.lane.virtual if self.lane is not None else min(lane.virtual for lane in lanes)
         self.virtual = max(self.virtual, served)
+
+
+_NONE: dict[Lane, float] = {}  # of a request that has not failed anywhere; never changed
 
 
 class State(enum.Enum):
@@ -88,7 +93,7 @@ class Ticket:
         home: the account that its session was bound to when it began to wait.
         refusals: how often it was refused and came back.
         not_before: when it may be sent again.
-        avoided: accounts that it failed at.
+        avoided: accounts that it failed at, and until when it goes elsewhere.
         tries: how often it ended with each event at each account.
     """
 
@@ -125,8 +130,12 @@ class Ticket:
         self.whose: Session | None = None
         self.refusals = 0
         self.not_before = 0.0
-        self.avoided: tuple[Lane, ...] = ()
+        self.avoided: dict[Lane, float] = _NONE
         self.tries: dict[tuple[Lane, Event], int] | None = None
+
+    def avoids(self, lane: Lane, now: float) -> bool:
+        """Whether it goes elsewhere because it failed at `lane`."""
+        return now < self.avoided.get(lane, now)
 
 
 class Reason(enum.Enum):

@@ -270,8 +270,9 @@ class Account(Answer):
     """One account of an upstream, as the queue sees it. Accounts of clients are listed while they are in use."""
 
     name: str = Field(examples=["work"])
-    state: Literal["up", "out", "ejected"] = Field(
-        description="out: its usage is used up, or its credential was refused; ejected: after failures."
+    state: Literal["up", "out", "ejected", "failing"] = Field(
+        description="out: its usage is used up, or its credential was refused; ejected: after failures, others are asked; "
+        "failing: the same, but no other account may serve its requests, so it is asked all the same."
     )
     reason: str = Field(description="Why it is out: the code of the upstream, or the status; empty if it is not.")
     back_at: str | None = Field(description="When it is in rotation again, where that is known.", examples=[AT])
@@ -286,7 +287,7 @@ class Upstream(Answer):
     name: str = Field(examples=["default"])
     base_url: str = Field(examples=["https://api.example/anthropic"])
     provider: str = Field(examples=["Anthropic"])
-    state: str = Field(description="up, or out or ejected if none of its accounts is in rotation.", examples=["up"])
+    state: str = Field(description="up, or out, ejected or failing if none of its accounts is in rotation.", examples=["up"])
     back_at: str | None = Field(description="When an account is in rotation again, where that is known.", examples=[AT])
     credential: Literal["held", "client"] = Field(description="Whose credential goes there.")
     running: int

@@ -1,0 +1,67 @@
+"""The settings of the proxy behind `demo --keep`: three upstreams with accounts, all of them the same simulator."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from claude_proxy.cli.demo import past
+from claude_proxy.cli.demo.provider import ANTHROPIC, SECOND, SPARE, WORK
+
+KEYS = {"work": WORK, "spare": SPARE, "second": SECOND, "console": ANTHROPIC}
+SETTINGS = """\
+[[upstream]]
+name = "zai"
+base_url = "http://127.0.0.1:{port}/api/anthropic"
+provider = "zai"
+models = ["glm-*"]
+
+[[upstream.account]]
+name = "work"
+key_file = "work.key"
+max_concurrency = 3
+
+[[upstream.account]]
+name = "spare"
+key_file = "spare.key"
+
+[[upstream]]
+name = "zai-second"
+base_url = "http://127.0.0.1:{port}/second/api/anthropic"
+provider = "zai"
+models = ["glm-*"]
+
+[[upstream.account]]
+name = "second"
+key_file = "second.key"
+
+[[upstream]]
+name = "anthropic"
+base_url = "http://localhost:{port}/api/anthropic"
+provider = "anthropic"
+
+[[upstream.account]]
+name = "console"
+key_file = "console.key"
+
+[[route]]
+match = {{ model = "glm-*" }}
+upstreams = ["zai", "zai-second"]
+
+[[route]]
+upstreams = ["anthropic"]
+"""
+PRICES = '[provider.zai]\nhosts = ["127.0.0.1"]\n\n[provider.anthropic]\nhosts = ["localhost"]\n'
+"""The simulator costs what the real providers would."""
+
+
+def furnish(folder: Path, port: int) -> dict[str, str]:
+    """Write settings, keys, prices and a past into the proxy's folder; returns the environment that it needs for them."""
+    for name, key in KEYS.items():
+        folder.joinpath(f"{name}.key").write_text(key, encoding="utf-8")
+    folder.joinpath("claude-proxy.toml").write_text(SETTINGS.format(port=port), encoding="utf-8")
+    prices = folder / "claude-proxy" / "prices.toml"
+    prices.parent.mkdir()
+    prices.write_text(PRICES, encoding="utf-8")
+    past.write(folder, datetime.now().astimezone())
+    return {"XDG_CONFIG_HOME": str(folder), "CAPTURE": "all"}

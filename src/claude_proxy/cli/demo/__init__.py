@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -45,6 +47,8 @@ def demo(
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         raise typer.Exit(0 if keep else 130) from None
+    except asyncio.CancelledError:
+        raise typer.Exit(0 if keep else 143) from None
 
 
 async def perform(screen: Console, port: int, *, keep: bool) -> None:
@@ -53,6 +57,7 @@ async def perform(screen: Console, port: int, *, keep: bool) -> None:
     Raises:
         NotStarted: the proxy did not start.
     """
+    end_in_order()
     cast = talks()
     by_name = {talk.name: talk for talk in cast}
     arrived = asyncio.Event()
@@ -74,6 +79,13 @@ async def perform(screen: Console, port: int, *, keep: bool) -> None:
         if keep:
             screen.print(invitation(url), soft_wrap=True)
             await Life(url, provider).go_on()
+
+
+def end_in_order() -> None:
+    """Let SIGTERM end the running task like Ctrl-C, so that the demo's proxy does not outlive it."""
+    task = asyncio.current_task()
+    if task is not None and sys.platform != "win32":
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
 @contextlib.asynccontextmanager

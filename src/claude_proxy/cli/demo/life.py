@@ -8,16 +8,18 @@ import json
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
-from claude_proxy.cli.demo.prompts import SOURCES, Conversation, printed
+from claude_proxy.cli.demo.prompts import SOURCES, Conversation, inputs, printed
 from claude_proxy.cli.demo.provider import AGENT, Provider
 from claude_proxy.cli.demo.story import SESSION
 from claude_proxy.cli.rehearse.wire import Deadlines, call
 from claude_proxy.proxy.target import PREFIX
-from claude_proxy.simulator import Scenario, ToolCall
+from claude_proxy.simulator import Scenario, ToolCall, faults
 
 DEADLINES = Deadlines(300.0, 120.0)
 TRIES = 3
+CUTS = 0.03  # of the answers: the connection breaks in the middle
 LEAVES_AFTER = 2.5  # seconds for which a developer watches an answer before cancelling it
 
 
@@ -81,6 +83,8 @@ JOBS = (
         ),
     ),
 )
+UNREACHABLE = Job("lab-notes", "qwen3-coder-next", "Sort yesterday's notes by topic.", ("Sorted.",))
+"""Its model runs on a machine that is off."""
 
 
 class Life:
@@ -103,6 +107,16 @@ class Life:
         async with asyncio.TaskGroup() as group:
             for number, job in enumerate(JOBS):
                 group.create_task(self._employ(job, number * 2.0))
+            group.create_task(self._knock())
+
+    async def _knock(self) -> None:
+        """Ask for the model that nobody serves now, again and again."""
+        await self._pause(15, 20)
+        session = f"{self._dice.getrandbits(32):08x}-{UNREACHABLE.project}"
+        while True:
+            talk = Conversation(UNREACHABLE.project, UNREACHABLE.model, UNREACHABLE.task, SOURCES[:2])
+            await self._send(talk, {SESSION: session})
+            await self._pause(60, 120)
 
     async def _employ(self, job: Job, delay: float) -> None:
         await self._pause(delay, delay + 1)
@@ -111,7 +125,7 @@ class Life:
             await self._pause(20, 60)
 
     async def session(self, job: Job, turns: int) -> None:
-        """Hold one session. Its sixth turn is cancelled by the user; before the eighth, a server connects and breaks the cache."""
+        """Hold one session. Before turn six, the user cancels; before the eighth, a server connects and breaks the cache."""
         session = f"{self._dice.getrandbits(32):08x}-{job.project}"
         main = Conversation(job.project, job.model, job.task, SOURCES[:4])
         for turn in range(turns):
@@ -153,7 +167,8 @@ class Life:
 
     def _tools(self) -> list[tuple[str, str]]:
         name = self._dice.choice(("Read", "Read", "Grep", "Bash", "Edit"))
-        return [(name, self._dice.choice(SOURCES) if name != "Bash" else "make test")]
+        given = {"Bash": "make test", "Grep": "def "}.get(name) or self._dice.choice(SOURCES)
+        return [(name, given)]
 
     def _printed(self, name: str, given: str) -> str:
         return printed(name, given, self._dice)
@@ -161,9 +176,10 @@ class Life:
     def _said(self, words: str, calls: list[tuple[str, str]] | None = None, *, thinks: bool = False) -> Scenario:
         """Return an answer at the pace of a model."""
         pace, delay = self._dice.uniform(0.08, 0.25) / self._hurry, self._dice.uniform(0.4, 2.5) / self._hurry
-        tools = tuple(ToolCall(name, {"input": given}) for name, given in calls or ())
-        kind = "tools" if tools else "thinking" if thinks else "text"
-        return Scenario(kind, text=words, tools=tools, deltas=max(8, len(words) // 6), pace=pace, delay=delay)
+        tools = tuple(ToolCall(name, inputs(name, given)) for name, given in calls or ())
+        kind: Literal["tools", "thinking", "text"] = "tools" if tools else "thinking" if thinks else "text"
+        fault = faults.cut("events", 9) if self._dice.random() < CUTS else None
+        return Scenario(kind, text=words, tools=tools, deltas=max(8, len(words) // 6), pace=pace, delay=delay, fault=fault)
 
     async def _send(self, talk: Conversation, names: Mapping[str, str]) -> bool:
         """Make a call, with retries as clients make them; whether it was answered."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from claude_proxy import ids
 from claude_proxy.cli.demo.life import JOBS, Job
@@ -19,6 +20,8 @@ from claude_proxy.ledger.record import record
 from claude_proxy.ledger.runs import Process
 
 DAYS = 14
+LATELY = (58, 46, 35, 20)  # minutes ago at which a session of each job began
+USUAL, BUSY_NOW = (15.0, 150.0), (4.0, 20.0)  # seconds from one request to the next: least and most
 HOSTS = {"zai": "api.z.ai", "anthropic": "api.anthropic.com"}
 BUSY = Failure("upstream", "overloaded_error", "The service may be temporarily overloaded", "1305", "zai")
 
@@ -37,40 +40,59 @@ def write(folder: Path, now: datetime, *, seed: int = 0) -> int:
 
 
 def exchanges(now: datetime, dice: random.Random) -> Iterator[Exchange]:
-    """Yield what was sent, day by day: less at weekends, nothing at night."""
+    """Yield what was sent, day by day (less at weekends), and in the last hours."""
     for back in range(DAYS, 0, -1):
         day = (now - timedelta(days=back)).replace(hour=9, minute=0, second=0, microsecond=0)
         for number, job in enumerate(JOBS):
             if dice.random() < (0.25 if day.weekday() > 4 else 0.9):
-                yield from session(job, f"{dice.getrandbits(32):08x}-{job.project}", day + timedelta(hours=2 * number), dice)
+                at = day + timedelta(hours=2 * number)
+                yield from session(job, at, at + timedelta(minutes=dice.uniform(10, 60)), USUAL, dice)
+    for job, ago in zip(JOBS, LATELY, strict=True):
+        yield from session(job, now - timedelta(minutes=ago), now - timedelta(seconds=20), BUSY_NOW, dice)
 
 
-def session(job: Job, name: str, at: datetime, dice: random.Random) -> Iterator[Exchange]:
+def session(job: Job, at: datetime, until: datetime, pause: tuple[float, float], dice: random.Random) -> Iterator[Exchange]:
     """Yield one session, whose prompt grows until it is compacted."""
-    prompt = 24_000
-    for turn in range(dice.randrange(12, 50)):
-        at += timedelta(seconds=dice.uniform(15, 150))
+    prompt, name = 24_000, f"{dice.getrandbits(32):08x}-{job.project}"
+    for turn in itertools.count():
+        at += timedelta(seconds=dice.uniform(*pause))
+        if at > until:
+            return
         new, output = dice.randrange(400, 6_000), dice.randrange(60, 1_800)
         agent = f"{job.agents[0].lower()}-{turn // 6}" if job.agents and turn % 6 > 3 else None
         broken = turn > 0 and dice.random() < 0.04
-        yield exchange(job, name, agent, at, usage_of(job, 0 if broken or not turn else prompt, new + broken * prompt, output), dice)
+        missed = broken or not turn
+        tokens = Tokens(0 if missed else prompt, new + missed * prompt, output)
+        yield exchange(job, name, agent, at, tokens, dice)
         prompt = 24_000 if prompt > 160_000 else prompt + new + output
 
 
-def usage_of(job: Job, read: int, new: int, output: int) -> Usage:
-    """Return the usage as the model's provider reports it: Anthropic counts what it writes to the cache."""
-    if job.model.startswith("claude"):
-        return Usage(input=4, output=output, cache_read=read, cache_write=new)
-    return Usage(input=new, output=output, cache_read=read)
+class Tokens(NamedTuple):
+    """Of one exchange: read from the cache, not in the cache, and of the answer."""
+
+    read: int
+    fresh: int
+    output: int
+
+    def usage(self, model: str) -> Usage:
+        """Return the usage as the model's provider reports it: Anthropic counts what it writes to the cache."""
+        if model.startswith("claude"):
+            return Usage(input=4, output=self.output, cache_read=self.read, cache_write=self.fresh)
+        return Usage(input=self.fresh, output=self.output, cache_read=self.read)
 
 
-def exchange(job: Job, name: str, agent: str | None, at: datetime, usage: Usage, dice: random.Random) -> Exchange:
+def exchange(job: Job, name: str, agent: str | None, at: datetime, tokens: Tokens, dice: random.Random) -> Exchange:
     """Return one exchange, which in one case of fifty failed."""
     zai = job.model.startswith("glm")
     failed = zai and dice.random() < 0.02
-    took = usage.output / dice.uniform(40, 90) + 1
+    first = dice.uniform(0.4, 2.5)
+    took = first + (0.01 if failed else tokens.output / dice.uniform(40, 90))
     number = ids.first_of(int(at.timestamp() * 1000)) | dice.getrandbits(20)
-    ended: dict[str, Any] = {"status": 529, "failure": BUSY} if failed else {"status": 200, "usage": usage, "stop_reason": "tool_use"}
+    ended: dict[str, Any] = (
+        {"status": 529, "failure": BUSY}
+        if failed
+        else {"status": 200, "usage": tokens.usage(job.model), "stop_reason": "tool_use"}
+    )
     return Exchange(
         id=ids.encode(number),
         method="POST",
@@ -87,12 +109,12 @@ def exchange(job: Job, name: str, agent: str | None, at: datetime, usage: Usage,
         request_class="subagent" if agent else "main",
         model=job.model,
         stream=True,
-        first_byte=dice.uniform(0.4, 2.5),
+        first_byte=first,
         ended=took,
         outcome=Outcome.COMPLETED,
         cache=None if failed else CacheVerdict("grew"),
-        bytes_in=usage.input * 4,
-        bytes_out=usage.output * 30,
+        bytes_in=(tokens.read + tokens.fresh) * 4,
+        bytes_out=tokens.output * 30,
         number=number,
         **ended,
     )

@@ -30,6 +30,8 @@ TOOLS = {
     "TodoWrite": "Keeps the list of steps that are planned, in progress and done.",
     "Write": "Writes a file; an existing one is replaced.",
 }
+INPUTS = {"Agent": "prompt", "Bash": "command", "Glob": "pattern", "Grep": "pattern", "TodoWrite": "todos"}
+INPUTS |= dict.fromkeys(("Edit", "Read", "Write"), "file_path")
 LATE_TOOLS = ("mcp__issues__search", "mcp__issues__comment")
 """Tools of a server that connects in the middle of a session, which changes the beginning of the prompt."""
 
@@ -47,8 +49,18 @@ def source(name: str) -> str:
 
 def tool(name: str, about: str) -> Json:
     """Return a tool's definition."""
-    properties = {"input": {"type": "string", "description": "What to work on."}, "limit": {"type": "integer"}}
-    return {"name": name, "description": about, "input_schema": {"type": "object", "properties": properties, "required": ["input"]}}
+    wanted = INPUTS.get(name, "query")
+    properties = {wanted: {"type": "string", "description": "What to work on."}, "limit": {"type": "integer"}}
+    return {
+        "name": name,
+        "description": about,
+        "input_schema": {"type": "object", "properties": properties, "required": [wanted]},
+    }
+
+
+def inputs(name: str, given: str) -> Json:
+    """Return the input of a call."""
+    return {INPUTS.get(name, "query"): given}
 
 
 def text(words: str) -> Json:
@@ -92,7 +104,7 @@ class Conversation:
         uses, returned = [], []
         for (name, given), result in zip(calls, results, strict=True):
             self._calls += 1
-            uses.append({"type": "tool_use", "id": f"toolu_demo_{self._calls}", "name": name, "input": {"input": given}})
+            uses.append({"type": "tool_use", "id": f"toolu_demo_{self._calls}", "name": name, "input": inputs(name, given)})
             returned.append({"type": "tool_result", "tool_use_id": f"toolu_demo_{self._calls}", "content": [text(result)]})
         self.messages.append({"role": "assistant", "content": [text(words), *uses]})
         self.messages.append({"role": "user", "content": returned or [text("Go on.")]})
@@ -107,9 +119,11 @@ def printed(name: str, given: str, dice: random.Random) -> str:
     if name == "Read":
         return "\n".join(f"{number:5} {line}" for number, line in enumerate(source(given).splitlines(), 1))
     if name == "Grep":
-        found = [line for line in source(dice.choice(SOURCES)).splitlines() if "def " in line]
-        return "\n".join(f"src/{number}: {line.strip()}" for number, line in enumerate(found))
+        file = dice.choice(SOURCES)
+        return "\n".join(f"{file}:{at}: {line.strip()}" for at, line in enumerate(source(file).splitlines(), 1) if "def " in line)
     if name == "Bash":
         passed = dice.randrange(40, 400)
         return f"{'.' * passed}\n{passed} passed in {passed / 37:.1f} s"
-    return f"Done: {given}"
+    if name == "Agent":
+        return f"Report of the subagent. {given} I read {dice.randrange(3, 30)} files; the cause is where you supposed it."
+    return "The file was changed."

@@ -17,11 +17,14 @@ from claude_proxy.simulator.stage import credential
 
 AGENT = "x-claude-code-agent-id"
 QUOTA_PATH = "/api/monitor/usage/quota/limit"
+NTFY_TOPIC = "claude-proxy-demo"
+PUBLISHED = json.dumps({"id": "demo0000000a", "time": 1, "event": "message", "topic": NTFY_TOPIC, "message": "-"}).encode()
+"""What ntfy answers to a notice."""
 BYTES_PER_TOKEN = 3.6
 HOUR = 3600.0
 WORK, SPARE, SECOND, ANTHROPIC = "demo-key-work", "demo-key-spare", "demo-key-second", "demo-key-anthropic"
-TROUBLE = (240.0, 90.0)
-"""The second host is overloaded in the first part of each period: seconds of a period, and of that part."""
+TROUBLE = (180.0, 110.0)
+"""The second host is overloaded in the last part of each period: seconds of a period, and at which that part begins."""
 
 
 class Provider:
@@ -54,17 +57,19 @@ class Provider:
         """Return the answer to a request; None for the simulator's own."""
         if recorded.path == QUOTA_PATH:
             return Scenario("raw", body=self.quota(recorded))
+        if recorded.method in ("POST", "PUT") and "/v1/" not in recorded.path:
+            return Scenario("raw", body=PUBLISHED)
         key = recorded.header(SESSION) or "", recorded.header(AGENT) or ""
         if recorded.method != "POST" or key not in self._announced:
             return self._fallback(recorded)
         return self._refused(recorded) or replace(self._announced[key], usage=self._usage(key, recorded))
 
     def _refused(self, recorded: Recorded) -> Scenario | None:
-        period, bad = TROUBLE
+        period, begins = TROUBLE
         secret = credential(recorded)
         if secret == SPARE:
             return refusal("window", "zai", self._began + 2.2 * HOUR)
-        if secret == SECOND and (self._wall() - self._began) % period < bad:
+        if secret == SECOND and (self._wall() - self._began) % period > begins:
             return error(529, "overloaded_error", "[1305][The service may be temporarily overloaded][demo]", error_code="1305")
         return None
 
@@ -80,11 +85,11 @@ class Provider:
         total = sum(size for _, size in blocks)
         answer = self._announced[key]
         written = len(answer.text or "") + (len(answer.thinking) if answer.kind == "thinking" else 0)
-        read, new, output = (int(count / BYTES_PER_TOKEN) for count in (same, total - same, written))
-        self._used += new + output * 4 + read / 10
+        read, fresh, output = (int(count / BYTES_PER_TOKEN) for count in (same, total - same, written))
+        self._used += fresh + output * 4 + read / 10
         if recorded.model.startswith("claude"):
-            return Usage(3, output + 60, cache_creation_input_tokens=new, cache_read_input_tokens=read)
-        return Usage(new, output + 60, cache_read_input_tokens=read)
+            return Usage(3, output + 60, cache_creation_input_tokens=fresh, cache_read_input_tokens=read)
+        return Usage(fresh, output + 60, cache_read_input_tokens=read)
 
     def quota(self, recorded: Recorded) -> bytes:
         """Return the windows of the plan of an account: the spare one has used up its five hours."""

@@ -1,4 +1,4 @@
-"""The settings of the proxy behind `demo --keep`: three upstreams with accounts, all of them the same simulator."""
+"""The settings of the proxy behind `demo --keep`: upstreams with accounts, and ntfy, almost all of them the same simulator."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from datetime import datetime
 from pathlib import Path
 
 from claude_proxy.cli.demo import past
-from claude_proxy.cli.demo.provider import ANTHROPIC, SECOND, SPARE, WORK
+from claude_proxy.cli.demo.provider import ANTHROPIC, NTFY_TOPIC, SECOND, SPARE, WORK
 
-KEYS = {"work": WORK, "spare": SPARE, "second": SECOND, "console": ANTHROPIC}
+KEYS = {"work": WORK, "spare": SPARE, "second": SECOND, "console": ANTHROPIC, "workstation": "demo-key-workstation"}
+# Nothing listens at port 1: the workstation is off.
 SETTINGS = """\
 [[upstream]]
 name = "zai"
@@ -44,6 +45,23 @@ provider = "anthropic"
 name = "console"
 key_file = "console.key"
 
+[[upstream]]
+name = "workstation"
+base_url = "http://127.0.0.1:1"
+models = ["qwen*"]
+
+[[upstream.account]]
+name = "workstation"
+key_file = "workstation.key"
+
+[[route]]
+match = {{ model = "qwen*" }}
+upstreams = ["workstation"]
+
+[[route]]
+match = {{ model = "glm-5.3-flash" }}
+upstreams = ["zai-second", "zai"]
+
 [[route]]
 match = {{ model = "glm-*" }}
 upstreams = ["zai", "zai-second"]
@@ -64,4 +82,5 @@ def furnish(folder: Path, port: int) -> dict[str, str]:
     prices.parent.mkdir()
     prices.write_text(PRICES, encoding="utf-8")
     past.write(folder, datetime.now().astimezone())
-    return {"XDG_CONFIG_HOME": str(folder), "CAPTURE": "all"}
+    notices = {"NTFY_SERVER": f"http://127.0.0.1:{port}", "NTFY_TOPIC": NTFY_TOPIC}
+    return {"XDG_CONFIG_HOME": str(folder), "CAPTURE": "all", **notices}

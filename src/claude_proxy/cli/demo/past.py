@@ -21,7 +21,7 @@ from claude_proxy.ledger.runs import Process
 
 DAYS = 14
 LATELY = (58, 46, 35, 20)  # minutes ago at which a session of each job began
-USUAL, BUSY_NOW = (15.0, 150.0), (4.0, 20.0)  # seconds from one request to the next: least and most
+USUAL, LATELY_PACE = (6.0, 45.0), (5.0, 24.0)  # seconds from one request to the next: least and most
 HOSTS = {"zai": "api.z.ai", "anthropic": "api.anthropic.com"}
 BUSY = Failure("upstream", "overloaded_error", "The service may be temporarily overloaded", "1305", "zai")
 
@@ -46,9 +46,9 @@ def exchanges(now: datetime, dice: random.Random) -> Iterator[Exchange]:
         for number, job in enumerate(JOBS):
             if dice.random() < (0.25 if day.weekday() > 4 else 0.9):
                 at = day + timedelta(hours=2 * number)
-                yield from session(job, at, at + timedelta(minutes=dice.uniform(10, 60)), USUAL, dice)
+                yield from session(job, at, at + timedelta(minutes=dice.uniform(20, 80)), USUAL, dice)
     for job, ago in zip(JOBS, LATELY, strict=True):
-        yield from session(job, now - timedelta(minutes=ago), now - timedelta(seconds=20), BUSY_NOW, dice)
+        yield from session(job, now - timedelta(minutes=ago), now - timedelta(seconds=20), LATELY_PACE, dice)
 
 
 def session(job: Job, at: datetime, until: datetime, pause: tuple[float, float], dice: random.Random) -> Iterator[Exchange]:
@@ -108,7 +108,7 @@ def exchange(job: Job, name: str, agent: str | None, at: datetime, tokens: Token
         agent=agent,
         request_class="subagent" if agent else "main",
         model=job.model,
-        stream=True,
+        stream=not failed,
         first_byte=first,
         ended=took,
         outcome=Outcome.COMPLETED,

@@ -22,9 +22,9 @@ PUBLISHED = json.dumps({"id": "demo0000000a", "time": 1, "event": "message", "to
 """What ntfy answers to a notice."""
 BYTES_PER_TOKEN = 3.6
 HOUR = 3600.0
-WORK, SPARE, SECOND, ANTHROPIC = "demo-key-work", "demo-key-spare", "demo-key-second", "demo-key-anthropic"
+WORK, SPARE, TEAM, ANTHROPIC = "demo-key-work", "demo-key-spare", "demo-key-team", "demo-key-anthropic"
 TROUBLE = (180.0, 110.0)
-"""The second host is overloaded in the last part of each period: seconds of a period, and at which that part begins."""
+"""The gateway is overloaded in the last part of each period: seconds of a period, and at which that part begins."""
 
 
 class Provider:
@@ -69,7 +69,7 @@ class Provider:
         secret = credential(recorded)
         if secret == SPARE:
             return refusal("window", "zai", self._began + 2.2 * HOUR)
-        if secret == SECOND and (self._wall() - self._began) % period > begins:
+        if secret == TEAM and (self._wall() - self._began) % period > begins:
             return error(529, "overloaded_error", "[1305][The service may be temporarily overloaded][demo]", error_code="1305")
         return None
 

@@ -6,9 +6,9 @@ from datetime import datetime
 from pathlib import Path
 
 from claude_proxy.cli.demo import past
-from claude_proxy.cli.demo.provider import ANTHROPIC, NTFY_TOPIC, SECOND, SPARE, WORK
+from claude_proxy.cli.demo.provider import ANTHROPIC, NTFY_TOPIC, SPARE, TEAM, WORK
 
-KEYS = {"work": WORK, "spare": SPARE, "second": SECOND, "console": ANTHROPIC, "workstation": "demo-key-workstation"}
+KEYS = {"work": WORK, "spare": SPARE, "team": TEAM, "console": ANTHROPIC, "workstation": "demo-key-workstation"}
 # Nothing listens at port 1: the workstation is off.
 SETTINGS = """\
 [[upstream]]
@@ -27,14 +27,13 @@ name = "spare"
 key_file = "spare.key"
 
 [[upstream]]
-name = "zai-second"
-base_url = "http://127.0.0.1:{port}/second/api/anthropic"
-provider = "zai"
+name = "gateway"
+base_url = "http://127.0.0.1:{port}/gateway/api/anthropic"
 models = ["glm-*"]
 
 [[upstream.account]]
-name = "second"
-key_file = "second.key"
+name = "team"
+key_file = "team.key"
 
 [[upstream]]
 name = "anthropic"
@@ -60,11 +59,11 @@ upstreams = ["workstation"]
 
 [[route]]
 match = {{ model = "glm-5.3-flash" }}
-upstreams = ["zai-second", "zai"]
+upstreams = ["gateway", "zai"]
 
 [[route]]
 match = {{ model = "glm-*" }}
-upstreams = ["zai", "zai-second"]
+upstreams = ["zai", "gateway"]
 
 [[route]]
 upstreams = ["anthropic"]

@@ -42,6 +42,7 @@ TEXTS = {
     "within": ("95% within {time}", "95%는 {time} 이내"),
     "today": ("Cost today", "오늘 비용"),
     "today_sub": ("{tokens} tokens, {share} from the cache", "{tokens} 토큰, 캐시 {share}"),
+    "more_upstreams": ("and {count} more", "외 {count}개"),
     "quota_left": ("Plan, {window} window", "요금제 {window} 한도"),
     "quota_5h": ("Plan, 5 hours", "요금제, 5시간"),
     "quota_week": ("Plan, week", "요금제, 주간"),

@@ -127,7 +127,7 @@ class Life:
     async def session(self, job: Job, turns: int) -> None:
         """Hold one session. Before turn six, the user cancels; before the eighth, a server connects and breaks the cache."""
         session = f"{self._dice.getrandbits(32):08x}-{job.project}"
-        main = Conversation(job.project, job.model, job.task, SOURCES[:4])
+        main = Conversation(job.project, job.model, job.task, SOURCES[:3])
         for turn in range(turns):
             if turn == 7:
                 main.connect_server()

@@ -43,7 +43,7 @@ class Picture:
 PICTURES = (
     Picture("now.png", "now", 1280, 1000),
     Picture("now.ko.png", "now", 1280, 1000, language="ko"),
-    Picture("session.png", "session", 1280, 1080),
+    Picture("session.png", "session", 1280, 1400),
     Picture("conversation.ko.png", "korean", 390, 1300, dark=True, language="ko"),
 )
 

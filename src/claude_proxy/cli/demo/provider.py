@@ -62,7 +62,12 @@ class Provider:
         key = recorded.header(SESSION) or "", recorded.header(AGENT) or ""
         if recorded.method != "POST" or key not in self._announced:
             return self._fallback(recorded)
-        return self._refused(recorded) or replace(self._announced[key], usage=self._usage(key, recorded))
+        refused = self._refused(recorded)
+        if refused is not None:
+            return refused
+        answer = replace(self._announced[key], usage=self._usage(key, recorded))
+        self._announced[key] = replace(answer, fault=None)  # only once
+        return answer
 
     def _refused(self, recorded: Recorded) -> Scenario | None:
         period, begins = TROUBLE

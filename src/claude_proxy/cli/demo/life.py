@@ -45,7 +45,7 @@ JOBS = (
         "glm-5.3",
         "Checkout is slow when the cart has many items. Find out why, and fix it.",
         (
-            "I will look at where the time goes before I change anything.",
+            "I will measure first: which part of the checkout takes the time?",
             "Each item is priced by a query of its own. I will fetch all prices at once.",
             "The tests pass. With 200 items a checkout now takes 90 ms instead of 1.4 s.",
             "One caller relied on the order of the prices, so I keep that order explicitly.",
@@ -57,7 +57,7 @@ JOBS = (
         "claude-opus-5-5",
         "The cart flickers when the phone is turned. Please fix it without a new dependency.",
         (
-            "The view is built anew on each rotation, and the cart is loaded again while it is already on the screen.",
+            "The view is built again on each rotation, and the cart is loaded again while it is already on the screen.",
             "I keep the loaded cart outside the view and hand it over. The flicker comes from the empty state in between.",
             "Fixed, with a test that turns the screen ten times and counts how often the cart is loaded: once.",
         ),

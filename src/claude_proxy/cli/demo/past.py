@@ -18,17 +18,19 @@ from claude_proxy.ledger.options import Entry, Options
 from claude_proxy.ledger.prices import load
 from claude_proxy.ledger.record import record
 from claude_proxy.ledger.runs import Process
+from claude_proxy.simulator import refusal
 
 DAYS = 14
 LATELY = (58, 46, 35, 20)  # minutes ago at which a session of each job began
 USUAL, LATELY_PACE = (6.0, 45.0), (4.0, 18.0)  # seconds from one request to the next: least and most
-HOSTS = {"zai": "api.z.ai", "anthropic": "api.anthropic.com"}
-BUSY = Failure("upstream", "overloaded_error", "The service may be temporarily overloaded", "1305", "zai")
+OVERLOAD = refusal("overload", "zai", 0.0)
+BUSY = Failure("upstream", OVERLOAD.error_type, "The service may be temporarily overloaded", OVERLOAD.error_code, "zai")
 
 
 def write(folder: Path, now: datetime, *, seed: int = 0) -> int:
     """Write the days before `now` into the ledger of `folder`; returns the number of exchanges."""
-    price = Charging(lambda: load(None).prices, HOSTS)
+    prices = load(None).prices
+    price = Charging(lambda: prices, {provider: host for host, provider in prices.rows.hosts.items()})
     entries = [Entry(kept, price(kept)) for kept in map(record, exchanges(now, random.Random(seed)))]  # noqa: S311 - a story
     store = Opener(Options(folder), ids.Ids(), lambda *_, **__: None, process=Process("demo", 1))()
     try:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from claude_proxy.cli.demo.story import SESSION
-from claude_proxy.simulator import Recorded, Scenario, Usage, error, refusal
+from claude_proxy.simulator import Recorded, Scenario, Usage, refusal
 from claude_proxy.simulator.stage import credential
 
 AGENT = "x-claude-code-agent-id"
@@ -75,7 +75,7 @@ class Provider:
         if secret == SPARE:
             return refusal("window", "zai", self._began + 2.2 * HOUR)
         if secret == TEAM and (self._wall() - self._began) % period > begins:
-            return error(529, "overloaded_error", "[1305][The service may be temporarily overloaded][demo]", error_code="1305")
+            return refusal("overload", "zai", 0.0)
         return None
 
     def _usage(self, key: tuple[str, str], recorded: Recorded) -> Usage:

@@ -13,7 +13,7 @@ from claude_proxy.routing.ticket import Reason, Refuse
 from claude_proxy.simulator import Scenario, Simulator, error, faults
 from claude_proxy.upstream.dial import parse_origin
 from claude_proxy.upstream.pool import Pool
-from tests.integration.queued import call, queued, turns_of
+from tests.integration.queued import call, hurry, queued, turns_of
 
 REJECTED = (("anthropic-ratelimit-unified-status", "rejected"), ("anthropic-ratelimit-unified-reset", "4070908800"))
 
@@ -26,6 +26,32 @@ async def test_a_used_up_window_that_only_headers_tell_is_recorded_as_one(simula
     assert exchange.failure is not None
     assert (exchange.failure.provider_code, exchange.failure.provider) == ("plan_window", "anthropic")
     assert (reply.status, reply.get("x-should-retry")) == (429, "false")
+
+
+@pytest.mark.parametrize(
+    ("refused", "kind", "code"),
+    [
+        (error(429, message="[1302][High concurrency usage][1]", error_code="1302"), "rate_limit_error", "1302"),
+        (error(429, message="[1308][Usage limit reached for 5 hour][1]", error_code="1308"), "rate_limit_error", "1308"),
+        (error(529, "overloaded_error", "[1305][Overloaded][1]", error_code="1305"), "overloaded_error", "1305"),
+        (error(529, "overloaded_error", "Overloaded", encoding="gzip"), "overloaded_error", None),
+        (Scenario(fault=faults.error_event(0, error_type="overloaded_error", message="Overloaded")), "overloaded_error", None),
+    ],
+    ids=["concurrency", "window", "overload", "compressed", "in a stream"],
+)
+async def test_an_attempt_that_another_one_follows_is_recorded_with_what_the_upstream_said(
+    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Scenario, kind: str, code: str | None
+) -> None:
+    hurry(monkeypatch)
+    answers = iter((refused, Scenario()))
+    simulator.scenario = lambda _: next(answers)
+    async with queued(tmp_path, simulator, "ONE", "TWO") as proxy:
+        reply = await call(proxy)
+        (exchange,) = await proxy.recorder.wait_for(1)
+    first, last = exchange.attempts
+    assert first.failure is not None
+    assert (first.failure.kind, first.failure.provider_code, first.failure.side) == (kind, code, "upstream")
+    assert (reply.status, last.failure, exchange.failure) == (200, None, None)
 
 
 @pytest.mark.parametrize("scenario", [

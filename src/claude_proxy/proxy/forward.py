@@ -19,6 +19,7 @@ from claude_proxy.protocol.judge import judge
 from claude_proxy.protocol.peek import peek, peek_prefix
 from claude_proxy.proxy import edits
 from claude_proxy.proxy import headers as h
+from claude_proxy.proxy.answer import Answer
 from claude_proxy.proxy.attempt import Result, attempt, clear_the_way, own_address
 from claude_proxy.proxy.call import Call
 from claude_proxy.proxy.client import ClientGone, ClientStalled, Receive, Scope, Send
@@ -188,7 +189,7 @@ class Forward:
             can_resend = call.request.kept == call.client.size
             verdict = decide(result.kind, stale=result.stale, tries=stale, can_resend=can_resend)
             if verdict is not Verdict.AGAIN and turns is not None and turns.settle(call, result):
-                drop_answer(call)
+                drop_answer(call, result)
                 verdict = Verdict.AGAIN
             if verdict is Verdict.RELAY:
                 call.request.release_body()
@@ -296,18 +297,27 @@ class Forward:
         error = answer.error
         failed = error is not None or exchange.status >= 400
         if failed and exchange.failure is None and exchange.outcome is Outcome.COMPLETED:
-            exchange.failure = judge(
-                exchange.status,
-                error,
-                provider=call.upstream.provider,
-                credential_held=call.account.held,
-                secrets=secrets(call),
-                headers=answer.fields,
-            )
+            exchange.failure = failure_in(call, answer, exchange.status)
 
 
-def drop_answer(call: Call) -> None:
-    """What the upstream said stays here, because another attempt follows."""
+def failure_in(call: Call, answer: Answer, status: int) -> Failure | None:
+    """Judge an answer whose bytes have been read; None if it is not an error."""
+    return judge(
+        status,
+        answer.error,
+        provider=call.upstream.provider,
+        credential_held=call.account.held,
+        secrets=secrets(call),
+        headers=answer.fields,
+    )
+
+
+def drop_answer(call: Call, result: Result) -> None:
+    """Keep the upstream's answer from the client, because another attempt follows; the attempt's record says what it was."""
+    if result.response is not None and result.answer is not None:
+        result.answer.feed(result.first)
+        result.answer.finish()
+        call.exchange.attempts[-1].failure = failure_in(call, result.answer, result.response.status)
     call.give_back()
     if call.connection is not None:
         call.connection.abort()

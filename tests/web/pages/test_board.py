@@ -143,15 +143,30 @@ def test_of_several_plans_each_names_its_account(accounts: list[str]) -> None:
     assert [f"zai/{one}" in page for one in accounts] == [len(accounts) > 1] * len(accounts)
 
 
+WINDOWS = {
+    "5h": ("Plan, 5 hours", "요금제, 5시간"),
+    "week": ("Plan, week", "요금제, 주간"),
+    "month": ("Plan, month", "요금제, 월간"),
+    "unit 9 x 2": ("Plan, unit 9 x 2 window", "요금제 unit 9 x 2 한도"),
+}
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_each_window_of_a_plan_has_a_name_in_both_languages(name: str) -> None:
+    board = Board()
+    board.update([told()], Figures(quota=[{"windows": [{"window": name, "used_ratio": 0.5, "resets_at": None}]}]))
+    for language, shown in zip(("en", "ko"), WINDOWS[name], strict=True):
+        assert f"<dt>{shown}</dt>" in render(language, "now_tick.html", page_context(board) | {"fresh": True})  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(("ratio", "kind"), [(0.11, "gauge"), (0.8, "gauge warn"), (0.97, "gauge bad"), (1.2, "gauge bad")])
 def test_the_plan_is_a_gauge_that_warns(ratio: float, kind: str) -> None:
     window = {"window": "5h", "used_ratio": ratio, "resets_at": "2026-11-29T05:00:00.000Z"}
     unknown = {"window": "week", "used_ratio": None, "resets_at": None}
     board = Board()
     board.update([told()], Figures(quota=[{"windows": [window, unknown]}]))
-    for language, name in (("en", "Plan, 5h window"), ("ko", "요금제 5h 구간")):
+    for language in ("en", "ko"):
         page = render(language, "now_tick.html", page_context(board) | {"fresh": True})  # type: ignore[arg-type]
-        assert f"<dt>{name}</dt>" in page
         assert f'<span class="{kind}"><progress max="1" value="{min(ratio, 1)}"' in page
         assert f"{ratio:.0%}" in page
         assert page.count("<progress") == 1

@@ -242,6 +242,23 @@ def test_a_conversation_that_grew_has_only_new_parts() -> None:
     assert diff.new_numbers(areas.values()) == set(range(8, 14))
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("area", ["tools", "system", "messages"])
+def test_only_what_is_added_at_the_end_lets_an_area_grow(area: str, place: int) -> None:
+    """What is added before other parts makes a provider's cached prompt useless."""
+    fields = {
+        "tools": [tool("A"), tool("B")],
+        "system": [{"type": "text", "text": words} for words in ("one", "two")],
+        "messages": [user("first"), user("second")],
+    }
+    more = {"tools": tool("New"), "system": {"type": "text", "text": "new"}, "messages": user("new")}
+    grown = {**fields, area: [*fields[area][:place], more[area], *fields[area][place:]]}
+    before, after = (parts(*one["messages"], tools=one["tools"], system=one["system"]) for one in (fields, grown))
+    found = by_name(before, after)
+    assert found[area].grew == (place == 2)
+    assert [change.sign for change in found[area].changes] == ["added"]
+
+
 def test_markers_that_move_change_nothing() -> None:
     marked = msgspec.json.decode(json.dumps(coding()))
     for message in marked:

@@ -19,7 +19,7 @@ from claude_proxy.observe.seen import Together
 from claude_proxy.observe.siblings import Siblings
 from claude_proxy.simulator import Scenario, Simulator, faults
 from claude_proxy.web.pages import hub as hubs
-from claude_proxy.web.pages.hub import QUEUE, Chunk, Hub, Reader
+from claude_proxy.web.pages.hub import QUEUE, Chunk, Hub, Reader, pause
 from claude_proxy.web.pages.pulse import Figures, Pulse
 from tests.integration.booked import booked
 from tests.integration.messages import JSON, MESSAGES, body
@@ -154,6 +154,11 @@ async def test_a_row_that_did_not_change_is_not_sent_again() -> None:
     assert one.id.encode() in first.raw
     assert one.id.encode() not in second.raw
     assert two.id.encode() in second.raw
+
+
+@pytest.mark.parametrize(("spent", "seconds"), [(0.0, 0.5), (0.0075, 0.5), (0.015, 1.0), (0.5, 2.0)])
+def test_looks_that_cost_much_are_rarer(spent: float, seconds: float) -> None:
+    assert pause(0.5, spent) == pytest.approx(seconds)
 
 
 async def test_a_look_that_fails_costs_only_itself() -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from claude_proxy.cli.demo import town
 from claude_proxy.cli.demo.client import converse
-from claude_proxy.cli.demo.proxy import NotStarted, running
+from claude_proxy.cli.demo.life import Life
+from claude_proxy.cli.demo.provider import Provider
+from claude_proxy.cli.demo.proxy import NotStarted, plain, running
 from claude_proxy.cli.demo.screen import shown
 from claude_proxy.cli.demo.story import SESSION, Talk, script, talks
 from claude_proxy.cli.output import console, say
@@ -20,6 +25,7 @@ from claude_proxy.simulator import Simulator
 if TYPE_CHECKING:
     from rich.console import Console
 
+HISTORY = 200  # requests that the simulator remembers
 LOG_LIMIT = 3.0  # seconds for the last log line to arrive
 END_LIMIT = 3.0  # seconds for the upstream to notice that a client has disconnected
 
@@ -30,7 +36,8 @@ def demo(
 ) -> None:
     """Show the proxy at work: streaming, usage, an overload that the proxy waits out, a cancel.
 
-    Everything runs on this machine, without a key. It takes about ten seconds and leaves no files behind.
+    Everything runs on this machine, without a key. It takes about ten seconds and leaves no files behind. With --keep, simulated
+    developers go on working, so that the page has something to show.
     """
     screen = console()
     try:
@@ -40,6 +47,8 @@ def demo(
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         raise typer.Exit(0 if keep else 130) from None
+    except asyncio.CancelledError:
+        raise typer.Exit(0 if keep else 143) from None
 
 
 async def perform(screen: Console, port: int, *, keep: bool) -> None:
@@ -48,6 +57,7 @@ async def perform(screen: Console, port: int, *, keep: bool) -> None:
     Raises:
         NotStarted: the proxy did not start.
     """
+    end_in_order()
     cast = talks()
     by_name = {talk.name: talk for talk in cast}
     arrived = asyncio.Event()
@@ -59,7 +69,7 @@ async def perform(screen: Console, port: int, *, keep: bool) -> None:
             arrived.set()
 
     started = time.monotonic()
-    async with Simulator(script(cast)) as simulator, running(simulator.base_url, port, on_line) as url:
+    async with staged(cast, port, on_line, keep=keep) as (simulator, provider, url):
         screen.print(f"Proxy {url} in front of a simulated API {simulator.url}\n", soft_wrap=True)
         with shown(screen, cast):
             await asyncio.gather(*(converse(url, talk) for talk in cast))
@@ -68,7 +78,26 @@ async def perform(screen: Console, port: int, *, keep: bool) -> None:
         screen.print(summary(cast, simulator, time.monotonic() - started), soft_wrap=True)
         if keep:
             screen.print(invitation(url), soft_wrap=True)
-            await asyncio.Event().wait()
+            await Life(url, provider).go_on()
+
+
+def end_in_order() -> None:
+    """Let SIGTERM end the running task like Ctrl-C, so that the demo's proxy does not outlive it."""
+    task = asyncio.current_task()
+    if task is not None and sys.platform != "win32":
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+
+@contextlib.asynccontextmanager
+async def staged(
+    cast: list[Talk], port: int, on_line: Callable[[Mapping[str, Any]], None], *, keep: bool
+) -> AsyncIterator[tuple[Simulator, Provider, str]]:
+    """Start the simulator, and the proxy in front of it: with the settings and the past of `town` if it is to be kept."""
+    provider = Provider(script(cast))
+    async with Simulator(provider, history=HISTORY) as simulator:
+        furnish = (lambda folder: town.furnish(folder, simulator.port)) if keep else plain
+        async with running(None if keep else simulator.base_url, port, on_line, furnish) as url:
+            yield simulator, provider, url
 
 
 async def logged(cast: list[Talk], arrived: asyncio.Event) -> None:
@@ -118,7 +147,8 @@ def cancel_time(cast: list[Talk], simulator: Simulator) -> str:
 def invitation(url: str) -> str:
     """Say how to try the demo's proxy with Claude Code."""
     return (
-        "\nThe demo stays up. In another terminal:"
+        f"\nThe demo stays up, and simulated developers work through it: {url} shows them."
+        "\nTo join them with Claude Code, in another terminal:"
         f"\n      ANTHROPIC_AUTH_TOKEN=demo claude-proxy code --url {url} --models none"
         "\nCtrl-C ends it."
     )

@@ -32,30 +32,35 @@ def clean(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name not in hidden}
 
 
-def empty_settings(folder: str) -> str:
-    """Create an empty settings file, so that the user's own is not used."""
-    file = Path(folder, CONFIG_FILE)
-    file.touch()
-    return str(file)
+def plain(folder: Path) -> dict[str, str]:
+    """Create an empty settings file, so that the user's own is not used; nothing is added to the environment."""
+    folder.joinpath(CONFIG_FILE).touch()
+    return {}
 
 
 @contextlib.asynccontextmanager
-async def running(upstream: str, port: int, on_line: Callable[[Line], None]) -> AsyncIterator[str]:
+async def running(
+    upstream: str | None, port: int, on_line: Callable[[Line], None], furnish: Callable[[Path], dict[str, str]] = plain
+) -> AsyncIterator[str]:
     """Run a proxy in front of `upstream` and yield its URL; stop the proxy at the end.
 
     Args:
+        upstream: its base URL; None if the settings file names upstreams.
         port: the port to listen on; 0 for a free one.
         on_line: called with each line of its log, as a mapping.
+        furnish: writes the settings file into the proxy's folder, and returns what to add to its environment.
 
     Raises:
         NotStarted: it exited at once, or did not listen in time.
     """
-    options = ["--host", "127.0.0.1", "--port", str(port), "--base-url", upstream, "--log-format", "json"]
+    options = ["--host", "127.0.0.1", "--port", str(port), "--log-format", "json"]
+    options += [] if upstream is None else ["--base-url", upstream]
     with tempfile.TemporaryDirectory(prefix="claude-proxy-demo-") as folder:
+        environ = clean(os.environ) | await asyncio.to_thread(furnish, Path(folder))
         process = await asyncio.create_subprocess_exec(
-            *PYTHON, "-m", "claude_proxy", "serve", *options, "--data-dir", folder, "--config", empty_settings(folder),
+            *PYTHON, "-m", "claude_proxy", "serve", *options, "--data-dir", folder, "--config", str(Path(folder, CONFIG_FILE)),
             cwd=folder,
-            env=without_working_directory(clean(os.environ)),
+            env=without_working_directory(environ),
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is ours to handle

@@ -76,7 +76,7 @@ def talks() -> list[Talk]:
             "What if the provider is overloaded?",
             (
                 error(529, "overloaded_error", "[1305][The service may be temporarily overloaded][demo]"),
-                answer("The first try was a 529. The proxy asked again two seconds later, so all that you saw was a wait."),
+                answer("The first try was a 529. The proxy asked again, so all that you saw was a wait."),
             ),
         ),
         Talk(

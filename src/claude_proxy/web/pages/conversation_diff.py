@@ -45,11 +45,7 @@ class Area:
     name: str
     same: int = 0
     changes: list[Change] = field(default_factory=list)
-
-    @property
-    def grew(self) -> bool:
-        """Whether nothing went or changed."""
-        return all(change.before is None for change in self.changes)
+    grew: bool = True
 
 
 def differences(before: Sequence[Part], after: Sequence[Part]) -> list[Area]:
@@ -71,7 +67,7 @@ def _of(parts: Sequence[Part], area: str) -> list[Part]:
 
 def _by_name(before: Sequence[Part], after: Sequence[Part]) -> Area:
     """Tools: the same name is the same tool."""
-    area = Area("tools")
+    area = Area("tools", grew=_grew(before, after))
     old = {part.name: part for part in before}
     for part in after:
         known = old.pop(part.name, None)
@@ -88,7 +84,7 @@ def _aligned(name: str, before: Sequence[Part], after: Sequence[Part]) -> Area:
     old, new = [part.key for part in before], [part.key for part in after]
     start = _common(old, new)
     end = _common(old[start:][::-1], new[start:][::-1])
-    area = Area(name, start + end)
+    area = Area(name, start + end, grew=_grew(before, after))
     left, right = before[start : len(before) - end], after[start : len(after) - end]
     if len(left) > MAX_MIDDLE or len(right) > MAX_MIDDLE:
         area.changes = [*(Change(part, None) for part in left), *(Change(None, part) for part in right)]
@@ -109,6 +105,10 @@ def _changes(before: Sequence[Part], after: Sequence[Part]) -> list[Change]:
         paired += 1
     pairs = [Change(old, new) for old, new in zip(before[:paired], after[:paired], strict=True)]
     return [*pairs, *(Change(part, None) for part in before[paired:]), *(Change(None, part) for part in after[paired:])]
+
+
+def _grew(before: Sequence[Part], after: Sequence[Part]) -> bool:
+    return [part.key for part in before] == [part.key for part in after[: len(before)]]
 
 
 def _common(one: Sequence[bytes], other: Sequence[bytes]) -> int:

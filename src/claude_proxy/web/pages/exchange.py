@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from claude_proxy import ids
 from claude_proxy.errors import NotFound
-from claude_proxy.protocol.providers import find_at
 from claude_proxy.web.pages import explaining
 from claude_proxy.web.pages.ladder import ladder
 from claude_proxy.web.pages.timeline import bar, began
@@ -34,7 +33,7 @@ async def show(visit: Visit) -> Page:
     if found is None:
         return await _unbooked(visit, number)
     item, next_to_it = found
-    providers = {one["name"]: find_at(one["base_url"]) for one in (await visit.site.sources.machine.upstreams()).items}
+    providers = explaining.providers_of((await visit.site.sources.machine.upstreams()).items)
     context = {
         "item": item,
         "neighbours": next_to_it,

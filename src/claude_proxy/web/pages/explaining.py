@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from claude_proxy.exchange import Failure
-from claude_proxy.protocol.providers import Provider, find_at
+from claude_proxy.protocol.providers import GENERIC, PROVIDERS, Provider
 from claude_proxy.web.pages import formats
 from claude_proxy.web.texts import known
 
 if TYPE_CHECKING:
+    from claude_proxy.notify.advice import Advice
     from claude_proxy.web.pages.visit import Visit
 
 NOTICEABLE = 50  # milliseconds in the queue that are worth a word
 SILENT = 5_000  # milliseconds of silence that are worth a word
 PROMPT = ("cache_read_input_tokens", "cache_creation_input_tokens", "input_tokens")
 Item = dict[str, Any]
+_BY_LABEL = {provider.label: provider for provider in PROVIDERS}
 
 
 def times(visit: Visit, item: Item) -> list[str]:
@@ -68,9 +70,24 @@ def meaning(visit: Visit, failed: Item, providers: Mapping[str, Provider]) -> st
 
 
 def _advice(visit: Visit, failed: Item, providers: Mapping[str, Provider]) -> tuple[str, str]:
-    told = Failure(failed["side"] or "upstream", failed["kind"], failed["message"] or "", failed["provider_code"])
-    about = visit.site.advise(told, providers.get(failed["upstream"]) or find_at(""))
+    about = advice(visit, failed, providers)
     return about.name.to(visit.language), about.do.to(visit.language)
+
+
+def providers_of(upstreams: Iterable[Item]) -> dict[str, Provider]:
+    """The provider of each upstream, as the settings name it or as its host says."""
+    return {one["name"]: _BY_LABEL.get(one["provider"], GENERIC) for one in upstreams}
+
+
+def advice(visit: Visit, failed: Item, providers: Mapping[str, Provider]) -> Advice:
+    """What a failure means by the table of its upstream's provider. The books keep a code, but not whose it is.
+
+    Args:
+        failed: with `upstream`, `side`, `kind`, `message` and `provider_code`.
+    """
+    provider = providers.get(failed["upstream"], GENERIC)
+    told = Failure(failed["side"] or "upstream", failed["kind"], failed["message"] or "", failed["provider_code"], provider.name)
+    return visit.site.advise(told, provider)
 
 
 def cache(visit: Visit, item: Item) -> Item | None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from claude_proxy.web.pages.pulse import Pulse
 
 TICK = 0.5  # seconds
+SLOWEST = 2.0  # seconds
+SHARE = 0.015  # of a core, at most, for all open pages together: while many rows change, looks are rarer
 BEAT = 10.0  # seconds after which a silent stream gets a sign of life
 QUEUE = 8  # ticks that may wait for one reader
 MAX_READERS = 50
@@ -82,6 +84,11 @@ class Reader:
         return self._waiting.popleft() if self._waiting else None
 
 
+def pause(tick: float, spent: float) -> float:
+    """Seconds until the next look, after one that took `spent` seconds of CPU."""
+    return max(tick, min(SLOWEST, spent / SHARE))
+
+
 class Hub:
     """The readers, and what keeps them up to date.
 
@@ -96,6 +103,7 @@ class Hub:
         self, live: Live, pulse: Pulse, news: Callable[[], Awaitable[list[dict[str, Any]]]], *, tick: float = TICK
     ) -> None:
         self._live = live
+        self._spent = 0.0  # CPU seconds of the last look
         self._pulse = pulse
         self._news = news
         self._tick = tick
@@ -131,11 +139,12 @@ class Hub:
     async def _run(self) -> None:
         try:
             while self._readers:
+                self._spent = 0.0
                 try:
                     await self._look()
                 except Exception as error:  # the next look is due in half a second
                     log.error("page_tick_failed", exc_info=error)
-                if not await self._live.rest(self._tick):
+                if not await self._live.rest(pause(self._tick, self._spent)):
                     break
         finally:
             self._stop()
@@ -148,8 +157,10 @@ class Hub:
         self._task = None
 
     async def _look(self) -> None:
-        answers = await self._news()
-        delta = self._board.update(answers, await self._pulse.read())
+        answers, said = await self._news(), await self._pulse.read()
+        began = time.thread_time()
+        delta = self._board.update(answers, said)
+        self._spent += time.thread_time() - began
         readers = list(self._readers)
         now = time.monotonic()
         beat = now - self._beaten >= BEAT
@@ -165,7 +176,10 @@ class Hub:
                 reader.put(chunk)
 
     def _render(self, wanted: set[tuple[Language, bool]], delta: Delta) -> dict[tuple[Language, bool], Chunk]:
-        return {(language, fresh): self._chunk(language, delta, fresh=fresh) for language, fresh in wanted}
+        began = time.thread_time()
+        chunks = {(language, fresh): self._chunk(language, delta, fresh=fresh) for language, fresh in wanted}
+        self._spent += time.thread_time() - began
+        return chunks
 
     def _chunk(self, language: Language, delta: Delta, *, fresh: bool) -> Chunk:
         board = self._board

@@ -12,18 +12,20 @@
   // data-gone removed. A row inside a selection is left alone until the selection is gone.
   const leaving = new Set();
   let followed = "";
-  const isSelected = (row) => {
+  // Asked once per update: to know whether a selection is empty, the browser has to lay the page out.
+  function selected() {
     const selection = getSelection();
-    return !selection.isCollapsed && selection.containsNode(row, true);
-  };
+    return selection.isCollapsed ? null : selection;
+  }
+  const isIn = (selection, row) => selection !== null && selection.containsNode(row, true);
   const isBefore = (a, b) => a.length > b.length || (a.length === b.length && a > b);
   function insert(body, row) {
     const next = [...body.children].find((other) => isBefore(row.dataset.sort, other.dataset.sort));
     body.insertBefore(row, next ?? null);
   }
-  function remove(row) {
+  function remove(row, selection) {
     if (!row) return;
-    if (isSelected(row)) return void leaving.add(row);
+    if (isIn(selection, row)) return void leaving.add(row);
     // The focus goes with a running row to the finished one, which may come with this update or a later one.
     if (row.contains(document.activeElement)) followed = row.id.replace(/^r-/, "f-");
     row.remove();
@@ -39,15 +41,16 @@
     init: (internal) => void (api = internal),
     handle_swap: (style, body, fragment) => {
       if (style !== "rows") return false;
-      for (const row of [...leaving]) remove(row);
+      const selection = selected();
+      for (const row of [...leaving]) remove(row, selection);
       const inserted = [];
       for (const row of [...fragment.children]) {
         const known = document.getElementById(row.id);
-        if (row.hasAttribute("data-gone")) remove(known);
+        if (row.hasAttribute("data-gone")) remove(known, selection);
         else if (!known) {
           insert(body, row);
           inserted.push(row);
-        } else if (!isSelected(known)) {
+        } else if (!isIn(selection, known)) {
           const one = document.createDocumentFragment();
           one.append(row);
           api.morph(known, one, false);
@@ -57,7 +60,9 @@
     },
   });
   document.addEventListener("selectionchange", () => {
-    for (const row of [...leaving]) remove(row);
+    if (leaving.size === 0) return;
+    const selection = selected();
+    for (const row of [...leaving]) remove(row, selection);
   });
 
   // Times that pass: the server names the moment, we count.

@@ -144,4 +144,5 @@ async def serving(app: Any) -> AsyncIterator[str]:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
+            server.force_exit = True  # a page that is still open keeps its event stream
             await task

@@ -70,3 +70,4 @@ def test_a_prompt_that_is_refused_each_time_is_not_sent_again() -> None:
     assert plan(Event.OVERLOAD, Facts(same_prompt=FAKE_AFTER - 1))[0] is Step.AGAIN
     assert plan(Event.OVERLOAD, Facts(same_prompt=FAKE_AFTER)) == RELAY
     assert plan(Event.OVERLOAD, Facts(same_prompt=FAKE_AFTER, other=True))[0] is Step.OTHER  # which may be another provider
+    assert plan(Event.OVERLOAD, Facts(same_prompt=FAKE_AFTER, later=True)) == (Step.OTHER, 0.0)  # once it may be asked again

@@ -101,9 +101,8 @@ def plan(event: Event, facts: Facts) -> tuple[Step, float]:
         return Step.RELAY, 0.0
     if row.other and facts.other:
         return Step.OTHER, 0.0  # an account that is well is no load for one that is not
-    if event is Event.OVERLOAD and facts.same_prompt >= FAKE_AFTER:
-        return Step.RELAY, 0.0
-    if facts.tries <= len(row.delays) and (facts.bucket_open or not row.counted):
+    fake = event is Event.OVERLOAD and facts.same_prompt >= FAKE_AFTER  # so this account would refuse it again
+    if not fake and facts.tries <= len(row.delays) and (facts.bucket_open or not row.counted):
         delay = max(row.delays[facts.tries - 1], facts.retry_after or 0.0)
         if delay < min(facts.time_left, LONG_WAIT):
             return Step.AGAIN, delay

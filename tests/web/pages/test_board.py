@@ -112,6 +112,17 @@ def test_workers_are_added_up_and_the_trouble_of_one_is_shown() -> None:
 
 
 @pytest.mark.parametrize(
+    ("state", "english", "korean"),
+    [("ejected", "ejected", "제외됨"), ("failing", "failing", "장애 중"), ("out", "out of use", "사용 불가")],
+)
+def test_the_state_of_an_upstream_is_said_in_the_viewers_language(state: str, english: str, korean: str) -> None:
+    board = Board()
+    board.update([told(state=state)], Figures())
+    for language, shown in (("en", english), ("ko", korean)):
+        assert f"· {shown}<" in render(language, "now_tick.html", page_context(board) | {"fresh": True})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
     ("values", "failed"),
     [
         ({}, False),

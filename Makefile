@@ -30,7 +30,7 @@ demo: $(VENV)/.run ## see it stream: no key or upstream needed
 	@exec $(BIN)/claude-proxy demo $(ARGS)
 
 # The tests often wait for sockets: more workers than cores. Those of tests/architecture are part of `make check`.
-test: WORKERS ?= $$((2 * $$($(BIN)/python -c 'import os; print(os.cpu_count() or 1)') + 1))
+test: WORKERS ?= $$((3 * $$($(BIN)/python -c 'import os; print(os.cpu_count() or 1)')))
 test: $(VENV)/.dev ## run the tests that need only Python (ARGS="-k stream")
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --ignore tests/architecture $(ARGS)
 

@@ -22,6 +22,8 @@ from claude_proxy.cli import companion
 from tests.cli.conftest import Invoke, Program, process_environ
 from tests.cli.servers import HEALTHY, Server, answering, listening
 
+pytestmark = pytest.mark.system  # each starts processes of its own
+
 CLAUDE = f"""#!{sys.executable}
 import json, os, pathlib, signal, sys, urllib.request
 seen = {{"args": sys.argv[1:], "pid": os.getpid(), "env": {{k: v for k, v in os.environ.items() if "_" in k}}}}

@@ -23,6 +23,8 @@ from claude_proxy.cli.demo.story import Talk, answer, script, talks
 from claude_proxy.simulator import Scenario, Simulator, error, faults
 from tests.cli.conftest import Program, process_environ
 
+pytestmark = pytest.mark.system  # each starts processes of its own
+
 
 @pytest.fixture(autouse=True)
 def source_on_path(monkeypatch: pytest.MonkeyPatch) -> None:

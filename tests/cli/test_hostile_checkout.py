@@ -23,6 +23,8 @@ from tests.cli.conftest import SOURCE, process_environ
 from tests.cli.servers import HEALTHY, answering, listening
 from tests.cli.test_code import free_port
 
+pytestmark = pytest.mark.system  # each starts processes of its own
+
 KEY = "sk-the-users-own"
 # Names that we, our libraries or the servers import early, and a package that would take the place of ours.
 MODULES = ("sitecustomize", "usercustomize", "fastapi", "typer", "pydantic", "uvloop", "structlog", "gunicorn_conf", "prestart")

@@ -21,7 +21,10 @@ from tests.integration.machine import Log, all_answered, ended, started, upstrea
 from tests.integration.wire import connect, request
 from tests.server.process import has_ipv6_loopback
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="closes, limits and watches as Linux has it")
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(sys.platform != "linux", reason="closes, limits and watches as Linux has it"),
+]
 
 REQUESTS = 2000  # several times what a pipe takes before it blocks
 

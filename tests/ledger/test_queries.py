@@ -390,7 +390,7 @@ def test_groups_are_the_same_with_and_without_their_breakdown(place: Place, book
     plain, broken_down = books.usage(by), books.usage(by, breakdown=True)
     assert all(group.pop("breakdown") for group in broken_down["groups"])
     assert plain == broken_down
-    assert plain["more"] == 0
+    assert "more" not in plain
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 1000])

@@ -41,7 +41,7 @@ SERVERS: dict[str, tuple[list[str], dict[str, str]]] = {
     "hypercorn": (["hypercorn", "proxy:app", "-w", "3", "--bind", "127.0.0.1:{port}"], {}),
     "granian": (["granian", "--interface", "asgi", "proxy:app", "--workers", "3", "--port", "{port}"], {}),
 }
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 
 @asynccontextmanager

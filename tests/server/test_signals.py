@@ -14,7 +14,7 @@ from tests.server.test_run import gated
 from tests.server.test_workers import pids, two
 from tests.server.wire import Wire, connect, get
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="sends signals as Linux has them")
+pytestmark = [pytest.mark.system, pytest.mark.skipif(sys.platform != "linux", reason="sends signals as Linux has them")]
 
 UNDER_NOHUP = ("sh", "-c", 'trap "" HUP; exec "$@"', "sh")
 

@@ -251,9 +251,9 @@ class Books:
             limit: at most so many groups: the most expensive, or of a time the latest. The totals are still of all.
 
         Returns:
-            {"from", "to", "timezone", "by", "totals": {...}, "groups": [{"key", ..., "models": [names]}], "more": number of
-            groups that are left out}, with sums named as in `answers.amounts`; with `breakdown` each group has
-            `"breakdown": [{"model", ...}]`.
+            {"from", "to", "timezone", "by", "totals": {...}, "groups": [{"key", ..., "models": [names]}]}, with sums named as in
+            `answers.amounts`; with `breakdown` each group has `"breakdown": [{"model", ...}]`; with `limit` there is "more", the
+            number of groups that are left out.
 
         Raises:
             ValueError, NotReadable: as `exchanges`.

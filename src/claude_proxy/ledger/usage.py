@@ -65,15 +65,15 @@ def usage(
         )
     elif limit is not None:
         groups = groups[-limit:]
-    return {
+    answer = {
         "from": _iso(since, where),
         "to": _iso(until, where),
         "timezone": str(where),
         "by": by,
         "totals": amounts(totals_of(found.rows) if found.totals is None else found.totals),
         "groups": groups,
-        "more": found.size - len(groups),
     }
+    return answer if limit is None else answer | {"more": found.size - len(groups)}
 
 
 class _Found(NamedTuple):

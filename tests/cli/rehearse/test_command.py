@@ -13,6 +13,8 @@ from claude_proxy.cli.rehearse.play import serving
 from claude_proxy.cli.rehearse.script import names
 from tests.cli.conftest import Invoke, Program, process_environ
 
+pytestmark = pytest.mark.system  # each starts processes of its own
+
 QUICK = """
 title: a quick one
 length: 1.5

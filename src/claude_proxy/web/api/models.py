@@ -155,7 +155,7 @@ class UsageReport(Answer):
     by: str = Field(examples=["day"])
     totals: Sums
     groups: list[Group]
-    more: int = Field(description="How many groups `limit` left out.", examples=[0])
+    more: int = Field(default=0, description="With `limit` only: how many groups it left out.", examples=[12])
 
 
 class OfAgent(Sums):

@@ -20,6 +20,8 @@ from claude_proxy.cli import serve as serve_module
 from claude_proxy.simulator import Simulator
 from tests.cli.conftest import Program, process_environ
 
+pytestmark = pytest.mark.system  # each starts processes of its own
+
 PROXY_PY = """
 from claude_proxy.app import create_app
 

@@ -13,6 +13,8 @@ from tests.server.apps import Recorder
 from tests.server.process import Process, serving, start
 from tests.server.wire import HOST, Wire, connect, get
 
+pytestmark = pytest.mark.system  # each starts processes of its own
+
 GATED = b"POST /gated HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\n\r\n"
 STOPS = [signal.SIGTERM, signal.SIGINT]
 

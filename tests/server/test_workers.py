@@ -10,6 +10,8 @@ from tests.server.process import Process, serving
 from tests.server.test_run import gated, is_refused
 from tests.server.wire import connect, get
 
+pytestmark = pytest.mark.system  # each starts processes of its own
+
 
 async def pid_of_worker(process: Process) -> int:
     async with connect(process.port) as wire:

@@ -17,6 +17,8 @@ import pytest
 from claude_proxy.simulator import PRESETS
 from tests.simulator.talk import HELLO
 
+pytestmark = pytest.mark.system  # each starts processes of its own
+
 COMMAND = (sys.executable, "-c", "from claude_proxy.cli import main; main()", "simulate")
 
 

@@ -1,5 +1,6 @@
 """What all tests share: the event loop they run on, and a simulator."""
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,16 @@ from claude_proxy.simulator import Simulator
 
 # Each httpx client would load the certificate store again, for 24 ms.
 httpx._transports.default.create_ssl_context = cache(httpx._transports.default.create_ssl_context)
+
+
+_SYSTEM_FILE = re.compile(rb"^pytestmark = \[?pytest\.mark\.system", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Without the system tier, its files are not even imported: each worker would do it, and it is a fifth of all files."""
+    if config.option.markexpr != "not system" or collection_path.suffix != ".py":
+        return None
+    return bool(_SYSTEM_FILE.search(collection_path.read_bytes())) or None
 
 
 @pytest.fixture(scope="session", params=[("asyncio", {"use_uvloop": True})], ids=["uvloop"])

@@ -22,6 +22,8 @@ CacheArea = Literal["tools", "system", "message", "model", "settings"]
 class Outcome(enum.StrEnum):
     """How an exchange ended."""
 
+    __hash__ = str.__hash__  # Enum's is not in C
+
     COMPLETED = "completed"  # the upstream's answer was relayed whole, whatever its status
     REFUSED = "refused"  # we answered 4xx: the client's side
     FAILED = "failed"  # we answered 5xx: there was no answer to relay
@@ -46,10 +48,18 @@ class State(enum.StrEnum):
 class Kind(enum.StrEnum):
     """Which endpoint a request calls, by method and path."""
 
+    __hash__ = str.__hash__  # Enum's is not in C
+
     MESSAGES = "messages"
     COUNT_TOKENS = "count_tokens"
     BATCHES = "batches"
     OTHER = "other"
+
+
+# For the path: Python 3.11 finds a global name 0.1 us faster than an enumeration's member, and an exchange asks for 30 of them.
+COMPLETED, REFUSED, FAILED, UNFINISHED, CUT, STALLED, CANCELLED, CLIENT_STALLED, ABORTED = Outcome
+READING, WAITING, SENT, ANSWERING, ENDED = State
+MESSAGES, COUNT_TOKENS, BATCHES, OTHER = Kind
 
 
 @dataclass(slots=True)
@@ -145,8 +155,8 @@ class Exchange:
     client: str
     started: float
     started_at: float
-    state: State = State.READING
-    kind: Kind = Kind.OTHER
+    state: State = READING
+    kind: Kind = OTHER
     upstream: str = ""
     account: str | None = None  # name of the account at the upstream; never its credential
     key: str | None = None  # name of the client key that was sent
@@ -184,9 +194,9 @@ class Exchange:
     @property
     def failed(self) -> bool:
         """Whether the client got no complete good answer although it stayed connected. Valid once it has ended."""
-        if self.outcome is Outcome.CANCELLED:
+        if self.outcome is CANCELLED:
             return False
-        return self.failure is not None or self.outcome is not Outcome.COMPLETED or self.status >= 400
+        return self.failure is not None or self.outcome is not COMPLETED or self.status >= 400
 
     @property
     def duration(self) -> float:

@@ -13,7 +13,7 @@ import asyncio
 import time
 from collections.abc import Callable, Hashable, Sequence
 
-from claude_proxy.exchange import CacheVerdict, Exchange, Header, Kind, Listener, Tap, Usage
+from claude_proxy.exchange import MESSAGES, CacheVerdict, Exchange, Header, Listener, Tap, Usage
 from claude_proxy.observe.credentials import marks
 from claude_proxy.protocol.blocks import HASH, MAX_BODY, Prompt, cut
 from claude_proxy.protocol.cache_verdict import CacheWatch, Comparison
@@ -41,7 +41,7 @@ class CacheObserver(Listener):
     def tap(self, exchange: Exchange) -> Tap | None:
         """Only Messages calls have a prompt that is cached, and only a long one."""
         wanted = (
-            exchange.kind is Kind.MESSAGES and exchange.bytes_in >= MIN_BODY and exchange.request_class != AUXILIARY
+            exchange.kind is MESSAGES and exchange.bytes_in >= MIN_BODY and exchange.request_class != AUXILIARY
         )  # what has been read so far: all of a body that can be cut
         return _CacheTap(self, exchange) if wanted else None
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from claude_proxy.exchange import Exchange, Failure, Header, Kind, Listener, Outcome, Tap
+from claude_proxy.exchange import COMPLETED, MESSAGES, Exchange, Failure, Header, Listener, Tap
 from claude_proxy.observe.cache import AUXILIARY
 from claude_proxy.observe.credentials import marks
 from claude_proxy.protocol.blocks import MAX_BODY
@@ -74,7 +74,7 @@ class Sessions(Listener):
 
     def running(self, session: str) -> list[Exchange]:
         """The session's running Messages calls, refreshed, oldest first."""
-        found = [one for one in self._running.get(session, {}).values() if one.kind is Kind.MESSAGES]
+        found = [one for one in self._running.get(session, {}).values() if one.kind is MESSAGES]
         for exchange in found:
             exchange.refresh()
         return found
@@ -113,7 +113,7 @@ class Sessions(Listener):
             self._running.setdefault(exchange.session, {})[exchange.id] = exchange
 
     def on_exchange_end(self, exchange: Exchange) -> None:
-        if exchange.kind is Kind.MESSAGES:
+        if exchange.kind is MESSAGES:
             self._judge(exchange)
         session = exchange.session
         if session is None:
@@ -126,7 +126,7 @@ class Sessions(Listener):
         known = self._known.get(session)
         if known is not None:
             exchange.project = known.project
-            if exchange.kind is Kind.MESSAGES and 200 <= exchange.status < 300:
+            if exchange.kind is MESSAGES and 200 <= exchange.status < 300:
                 known.account = exchange.upstream, exchange.account or ""
         self._recent.append((self._clock(), exchange))
         self._forget()
@@ -136,7 +136,7 @@ class Sessions(Listener):
 
         A session that sends many a second is read once a second.
         """
-        if exchange.session is None or exchange.kind is not Kind.MESSAGES:
+        if exchange.session is None or exchange.kind is not MESSAGES:
             return None
         known = self._known.get(exchange.session)
         if known is not None and self._clock() < known.read_at + LEARN_AGAIN and not self._seeks_project(known, exchange):
@@ -186,7 +186,7 @@ class Sessions(Listener):
     def _judge(self, exchange: Exchange) -> None:
         failure, upstream = exchange.failure, exchange.upstream
         if failure is None:
-            if exchange.outcome is Outcome.COMPLETED and exchange.status < 400:
+            if exchange.outcome is COMPLETED and exchange.status < 400:
                 self._troubles.pop(upstream, None)
         elif failure.side == "upstream" and upstream:
             now = self._clock()

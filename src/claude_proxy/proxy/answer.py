@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from claude_proxy.cleaning import clean
-from claude_proxy.exchange import Exchange, Kind, Tap
+from claude_proxy.exchange import COUNT_TOKENS, MESSAGES, Exchange, Tap
 from claude_proxy.protocol.decoding import Decompressor, decompressor
 from claude_proxy.protocol.judge import NO_HEADERS
 from claude_proxy.protocol.usage import ErrorBody, Reading, StreamReader, reader_of
@@ -42,8 +42,8 @@ class Answer:
         kind = fields.get(b"content-type", b"").lower()
         coding = fields[b"content-encoding"].strip().lower() if b"content-encoding" in fields else b"identity"
         encoded = coding != b"identity"
-        messages = target.kind is Kind.MESSAGES
-        readable = messages or target.kind is Kind.COUNT_TOKENS or status >= 400
+        messages = target.kind is MESSAGES
+        readable = messages or target.kind is COUNT_TOKENS or status >= 400
         self.status = status
         self.fields = fields if status >= 400 else NO_HEADERS
         self.is_stream = kind.startswith(b"text/event-stream")

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from claude_proxy.errors import BadRequest, BadResponse, ProxyError, RequestError, UpstreamIsSelf
-from claude_proxy.exchange import Attempt, Failure, State
+from claude_proxy.exchange import SENT, Attempt, Failure
 from claude_proxy.proxy import headers as h
 from claude_proxy.proxy.answer import Answer
 from claude_proxy.proxy.call import Call
@@ -14,7 +14,7 @@ from claude_proxy.proxy.mapping import remapped
 from claude_proxy.proxy.opening import opening
 from claude_proxy.proxy.response import Response
 from claude_proxy.proxy.upload import Upload
-from claude_proxy.routing.retry import Kind
+from claude_proxy.routing.retry import ANSWERED, BROKE_OFF, FAILED, NOT_SENT, REFUSED, Kind
 from claude_proxy.upstream.connection import Connection
 
 CHUNKED = b"transfer-encoding: chunked\r\n"
@@ -79,9 +79,9 @@ def _failed(call: Call, record: Attempt, error: ProxyError) -> Result:
     """End the wait for an answer, and return the result of an attempt that has none to pass on."""
     call.deadline.disarm()
     record.failure = Failure("proxy" if error.side == "proxy" else "upstream", error.code, error.message)
-    written = call.exchange.state is State.SENT and error.code != "stale_connection"
+    written = call.exchange.state is SENT and error.code != "stale_connection"
     # Without the traceback: its frames hold the result, which would be a reference cycle.
-    return Result(Kind.FAILED if written else Kind.NOT_SENT, error.with_traceback(None))
+    return Result(FAILED if written else NOT_SENT, error.with_traceback(None))
 
 
 async def _open_answer(call: Call, response: Connection) -> Result:
@@ -98,7 +98,7 @@ async def _open_answer(call: Call, response: Connection) -> Result:
         broken = response.broken
         if isinstance(broken, BadResponse) and not first:
             raise broken
-    kind = Kind.REFUSED if response.status >= 400 else Kind.BROKE_OFF if broken is not None else Kind.ANSWERED
+    kind = REFUSED if response.status >= 400 else BROKE_OFF if broken is not None else ANSWERED
     return Result(kind, response=response, answer=answer, first=first)
 
 
@@ -132,7 +132,7 @@ def send_request(call: Call, connection: Connection, mapped: bytes | None = None
         data = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
         data += b"0\r\n\r\n" if call.client.done else b""
     connection.send(head, data, is_head=call.exchange.method == "HEAD")
-    call.exchange.state = State.SENT
+    call.exchange.state = SENT
     if call.client.done:
         call.await_head(connection)
     else:

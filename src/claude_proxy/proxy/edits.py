@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from claude_proxy.cleaning import clean
 from claude_proxy.errors import UpstreamRedirect
-from claude_proxy.exchange import Kind
+from claude_proxy.exchange import BATCHES
 from claude_proxy.protocol.judge import judge, retry_hint
 from claude_proxy.protocol.providers import Provider
 from claude_proxy.protocol.usage import read_answer
@@ -39,7 +39,7 @@ async def edited(call: Call, result: Result) -> tuple[list[h.Header], bytes]:
     if response.status in _REDIRECTS and b"location" in response.fields and settings.upstream_redirects == "refuse":
         raise _redirect(call, response)
     headers, first = h.response_headers(response.headers, response.fields), result.first
-    if call.request.target.kind is Kind.BATCHES and call.upstream.credential is not None and settings.rewrite_results_url:
+    if call.request.target.kind is BATCHES and call.upstream.credential is not None and settings.rewrite_results_url:
         headers, first = await _with_our_results_url(call, response, headers, first)
     if result.answer.is_stream and settings.accel_buffering and b"x-accel-buffering" not in response.fields:
         headers.append((b"x-accel-buffering", b"no"))

@@ -13,7 +13,22 @@ import structlog
 
 from claude_proxy.cleaning import clean
 from claude_proxy.errors import NotFound, ProxyError, render
-from claude_proxy.exchange import Exchange, Failure, Kind, Listeners, Outcome, State
+from claude_proxy.exchange import (
+    ABORTED,
+    CANCELLED,
+    CLIENT_STALLED,
+    COMPLETED,
+    COUNT_TOKENS,
+    ENDED,
+    FAILED,
+    MESSAGES,
+    OTHER,
+    REFUSED,
+    WAITING,
+    Exchange,
+    Failure,
+    Listeners,
+)
 from claude_proxy.ids import Ids, encode
 from claude_proxy.protocol.judge import judge
 from claude_proxy.protocol.peek import peek, peek_prefix
@@ -31,7 +46,7 @@ from claude_proxy.proxy.request import Shelf
 from claude_proxy.proxy.results_url import own_base
 from claude_proxy.proxy.target import is_probe, parse
 from claude_proxy.proxy.turns import Turns
-from claude_proxy.routing.retry import Verdict, decide
+from claude_proxy.routing.retry import AGAIN, GIVE_UP, RELAY, decide
 
 log = structlog.get_logger("proxy")
 
@@ -71,7 +86,7 @@ class Forward:
         except asyncio.CancelledError:
             reason = call.caught()
             if reason is None:
-                call.exchange.outcome = Outcome.ABORTED
+                call.exchange.outcome = ABORTED
                 raise
             await self._end_badly(call, reason)
         except Exception as reason:  # any of them: `_end_badly` tells them apart
@@ -88,13 +103,13 @@ class Forward:
         call.tap = self._listeners.tap(call.exchange)
         if self._turns_for(call) is None:  # else the account is chosen when the request's turn comes
             call.use(call.config.choose(call) if self.turns is None else self.turns.home(call))
-        if call.request.target.kind is Kind.COUNT_TOKENS:
+        if call.request.target.kind is COUNT_TOKENS:
             result = await edits.counted(call, self._attempts)
         else:
             result = await self._attempts(call)
         await self._respond(call, result)
         if call.exchange.outcome is None:
-            call.exchange.outcome = Outcome.COMPLETED
+            call.exchange.outcome = COMPLETED
 
     def close(self) -> None:
         """Close the upstream connections."""
@@ -132,7 +147,7 @@ class Forward:
         request.withheld, call.exchange.key = admission.withheld, admission.key
         request.target = target = parse(call.exchange.method, path, scope["query_string"])
         call.exchange.kind = target.kind
-        if target.kind is Kind.OTHER and (sentence := doubled(target.path, own_base(scope).decode("latin-1"))) is not None:
+        if target.kind is OTHER and (sentence := doubled(target.path, own_base(scope).decode("latin-1"))) is not None:
             raise NotFound(sentence, code="path_doubled")
         client, server = scope.get("client"), scope.get("server")
         if client is not None and server is not None and call.config.owns(tuple(client), tuple(server)):
@@ -151,7 +166,7 @@ class Forward:
             request.keep(client.took(body, done=True))
             return
         client.announce(request.fields.get(b"content-length"))
-        wanted = request.target.kind in (Kind.MESSAGES, Kind.COUNT_TOKENS)
+        wanted = request.target.kind in (MESSAGES, COUNT_TOKENS)
         while not client.done and (not client.size or (wanted and request.has_room)):
             call.deadline.arm("read", call.settings.client_read_timeout)
             request.keep(await client.part())
@@ -163,7 +178,7 @@ class Forward:
         exchange.bytes_in = client.size
         if client.done:
             call.watch_client()
-        if request.target.kind in (Kind.MESSAGES, Kind.COUNT_TOKENS) and b"content-encoding" not in request.fields:
+        if request.target.kind in (MESSAGES, COUNT_TOKENS) and b"content-encoding" not in request.fields:
             try:
                 seen = peek(request.whole()) if client.done else peek_prefix(request.whole())
                 exchange.model, exchange.stream = clean(seen.model, 200), seen.stream
@@ -180,7 +195,7 @@ class Forward:
         """
         exchange, stale, turns = call.exchange, 0, self._turns_for(call)
         while True:
-            exchange.state = State.WAITING
+            exchange.state = WAITING
             if turns is not None:
                 await turns.take(call)
             exchange.upstream, exchange.account = call.upstream.name, call.account.name
@@ -188,21 +203,21 @@ class Forward:
             stale += result.stale
             can_resend = call.request.kept == call.client.size
             verdict = decide(result.kind, stale=result.stale, tries=stale, can_resend=can_resend)
-            if verdict is not Verdict.AGAIN and turns is not None and turns.settle(call, result):
+            if verdict is not AGAIN and turns is not None and turns.settle(call, result):
                 drop_answer(call, result)
-                verdict = Verdict.AGAIN
-            if verdict is Verdict.RELAY:
+                verdict = AGAIN
+            if verdict is RELAY:
                 call.request.release_body()
                 call.answer = result.answer
                 return result
-            if verdict is Verdict.GIVE_UP:
+            if verdict is GIVE_UP:
                 assert result.error is not None
                 raise result.error
             await clear_the_way(call)
 
     def _turns_for(self, call: Call) -> Turns | None:
         """The queue, for what it is for."""
-        return self.turns if call.exchange.kind is Kind.MESSAGES else None
+        return self.turns if call.exchange.kind is MESSAGES else None
 
     # -- 4: edit and relay
 
@@ -237,17 +252,17 @@ class Forward:
         if isinstance(reason, StreamBroken):
             return  # outcome and failure are set; leaving the response incomplete is the cut
         if isinstance(reason, ClientGone):
-            exchange.outcome = Outcome.CANCELLED
+            exchange.outcome = CANCELLED
             exchange.status = 499  # also after the head, whose status is in the attempt
             return
         if isinstance(reason, ClientStalled):
-            exchange.outcome = Outcome.CLIENT_STALLED
+            exchange.outcome = CLIENT_STALLED
             call.reply.drop()
             return
         if not isinstance(reason, ProxyError):
             log.error("bug", request=exchange.id, exc_info=reason)
             reason = ProxyError("The proxy made a mistake (its log says which). Try again, and please report it.")
-        exchange.outcome = Outcome.REFUSED if reason.side == "client" else Outcome.FAILED
+        exchange.outcome = REFUSED if reason.side == "client" else FAILED
         exchange.failure = Failure(reason.side, reason.code, reason.message)
         if not call.reply.started:
             try:
@@ -282,7 +297,7 @@ class Forward:
                 self.turns.end(call)
             except Exception as error:  # as above: a fault of the queue must not cost the record
                 self._listeners.contain("queue", error)
-        exchange.state = State.ENDED
+        exchange.state = ENDED
         exchange.ended = call.loop.time()
         if call.tap is not None:
             call.tap.on_end(exchange)
@@ -296,7 +311,7 @@ class Forward:
         answer.report(exchange)
         error = answer.error
         failed = error is not None or exchange.status >= 400
-        if failed and exchange.failure is None and exchange.outcome is Outcome.COMPLETED:
+        if failed and exchange.failure is None and exchange.outcome is COMPLETED:
             exchange.failure = failure_in(call, answer, exchange.status)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from claude_proxy.exchange import Exchange, State
+from claude_proxy.exchange import ANSWERING, Exchange
 from claude_proxy.proxy.client import Message, Send
 from claude_proxy.proxy.deadline import Deadline
 from claude_proxy.proxy.direct import Direct
@@ -42,7 +42,7 @@ class Reply:
             return False
         exchange = self._exchange
         self.started = True
-        exchange.state = State.ANSWERING
+        exchange.state = ANSWERING
         exchange.status = status
         exchange.bytes_out = len(body)
         exchange.first_byte = self._deadline.loop.time() - exchange.started if body else None
@@ -51,7 +51,7 @@ class Reply:
     async def start(self, status: int, headers: list[Header]) -> None:
         """Send status and headers. After this there can be no other response."""
         self.started = True
-        self._exchange.state = State.ANSWERING
+        self._exchange.state = ANSWERING
         self._exchange.status = status
         self._deadline.arm("send", self._patience)
         await self._send({"type": "http.response.start", "status": status, "headers": headers})

@@ -15,7 +15,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from claude_proxy.errors import NotFound, NoTurn, Untrusted
-from claude_proxy.exchange import Kind, Outcome
+from claude_proxy.exchange import ABORTED, CANCELLED, CLIENT_STALLED, COUNT_TOKENS, CUT, STALLED, UNFINISHED
 from claude_proxy.protocol.decoding import decompressor
 from claude_proxy.protocol.providers.base import Class
 from claude_proxy.protocol.ruling import Ruling, rule
@@ -27,7 +27,7 @@ from claude_proxy.routing.classes import classify, patience
 from claude_proxy.routing.lane import Lane
 from claude_proxy.routing.plan import Event
 from claude_proxy.routing.queue import Queue
-from claude_proxy.routing.retry import Kind as Ending
+from claude_proxy.routing.retry import FAILED, NOT_SENT
 from claude_proxy.routing.snapshot import places
 from claude_proxy.routing.ticket import Action, Candidates, Pass, Reason, Refusal, Refuse, Ticket
 
@@ -46,8 +46,8 @@ _EVENTS = {
     Class.ACCOUNT: Event.STOP,
     Class.AUTH: Event.STOP,
 }
-_LEFT = (Outcome.CANCELLED, Outcome.CLIENT_STALLED, Outcome.ABORTED)
-_BROKEN = (Outcome.CUT, Outcome.STALLED, Outcome.UNFINISHED)
+_LEFT = (CANCELLED, CLIENT_STALLED, ABORTED)
+_BROKEN = (CUT, STALLED, UNFINISHED)
 
 
 class Choice(Candidates):
@@ -163,7 +163,7 @@ class Turns:
         """The account for a request that takes no turn: for count_tokens its session's, otherwise the first."""
         tiers = call.config.tiers_for(call)
         session = self.queue.sessions.find(_session(call))
-        if call.request.target.kind is Kind.COUNT_TOKENS and session is not None and session.lane is not None:
+        if call.request.target.kind is COUNT_TOKENS and session is not None and session.lane is not None:
             choice = self._choice(tiers)
             return choice.accounts.get(session.lane) or tiers[0][0]
         return tiers[0][0]
@@ -328,10 +328,10 @@ def _error_in(first: bytes, coding: bytes | None, *, is_stream: bool) -> ErrorBo
 
 def _failure(result: Result) -> Event | None:
     """How an attempt failed; None if it was answered."""
-    if result.kind is Ending.NOT_SENT:
+    if result.kind is NOT_SENT:
         assert result.error is not None
         return Event.CERTIFICATE if isinstance(result.error, Untrusted) else Event.UNREACHABLE
-    if result.kind is Ending.FAILED or (result.response is not None and result.response.status >= 500):
+    if result.kind is FAILED or (result.response is not None and result.response.status >= 500):
         return Event.BROKEN
     return None
 

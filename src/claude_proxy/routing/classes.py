@@ -30,6 +30,9 @@ class Urgency(enum.IntEnum):
     BACKGROUND = 4  # nobody waits for it: titles, summaries, suggestions, background sessions
 
 
+BLOCKING, MAIN, SUBAGENT, WORKFLOW, BACKGROUND = Urgency  # see `exchange.py`
+
+
 class Shape(Protocol):
     """What the body of a request shows (see `protocol/shape.py`)."""
 
@@ -47,11 +50,11 @@ class Shape(Protocol):
 
 
 _BY_CLASS = {
-    b"main": Urgency.MAIN,
-    b"subagent": Urgency.SUBAGENT,
-    b"workflow": Urgency.WORKFLOW,
-    b"compaction": Urgency.BLOCKING,
-    b"side_reply": Urgency.MAIN,
+    b"main": MAIN,
+    b"subagent": SUBAGENT,
+    b"workflow": WORKFLOW,
+    b"compaction": BLOCKING,
+    b"side_reply": MAIN,
 }
 
 
@@ -63,35 +66,35 @@ def classify(fields: Mapping[bytes, bytes], shape: Callable[[], Shape | None]) -
         shape: reads the body; called only if the headers leave the class open. None if the body could not be read.
     """
     if fields.get(b"x-app") == b"cli-bg":
-        return Urgency.BACKGROUND
+        return BACKGROUND
     hint = fields.get(REQUEST_CLASS)
     if hint is not None and (hinted := _by_hints(hint, fields.get(FIRST_PARTY_CLASS))) is not None:
         return hinted
     if b"x-claude-code-agent-id" in fields:
-        return Urgency.SUBAGENT
+        return SUBAGENT
     if b"x-claude-code-session-id" not in fields:
-        return Urgency.MAIN  # another client: somebody probably waits
+        return MAIN  # another client: somebody probably waits
     seen = shape()
-    return Urgency.MAIN if seen is None else _by_shape(seen, stated_timeout(fields))
+    return MAIN if seen is None else _by_shape(seen, stated_timeout(fields))
 
 
 def _by_hints(hint: bytes, first_party: bytes | None) -> Urgency | None:
     if hint == b"auxiliary":
-        return Urgency.BLOCKING if first_party == b"main" else Urgency.BACKGROUND
+        return BLOCKING if first_party == b"main" else BACKGROUND
     if hint == b"main" and first_party == b"background-task":
-        return Urgency.BACKGROUND
+        return BACKGROUND
     return _BY_CLASS.get(hint)
 
 
 def _by_shape(shape: Shape, timeout: float | None) -> Urgency:
     """The class of a Claude Code request that carries no hints."""
     if shape.subagent:
-        return Urgency.SUBAGENT
+        return SUBAGENT
     if shape.schema and not shape.tools:
-        return Urgency.BACKGROUND  # a title or a suggestion: its answer has a JSON schema
+        return BACKGROUND  # a title or a suggestion: its answer has a JSON schema
     if not shape.stream and timeout is not None and timeout <= CLASSIFIER_TIMEOUT:
-        return Urgency.BLOCKING  # the check of a tool call
-    return Urgency.MAIN if shape.tools > 1 else Urgency.BLOCKING  # web fetch, prompt hook: none; web search: one
+        return BLOCKING  # the check of a tool call
+    return MAIN if shape.tools > 1 else BLOCKING  # web fetch, prompt hook: none; web search: one
 
 
 def stated_timeout(fields: Mapping[bytes, bytes]) -> float | None:

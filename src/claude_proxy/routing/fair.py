@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from claude_proxy.routing.choosing import blocked
-from claude_proxy.routing.classes import Urgency
+from claude_proxy.routing.classes import BACKGROUND, BLOCKING, MAIN, SUBAGENT
 from claude_proxy.routing.lane import GUESS, KEPT_SLOT, NEVER, Lane
-from claude_proxy.routing.ticket import Session, State, Ticket
+from claude_proxy.routing.ticket import WAITING, Session, Ticket
 
 AGED = 45.0  # seconds of waiting that lift a request by one class, up to SUBAGENT
 AGED_TO_MAIN = 300.0  # seconds of waiting that lift a subagent to MAIN; nothing is lifted to BLOCKING
@@ -22,12 +22,12 @@ TITLE_WAITS = 0.1  # seconds before a title takes the last slot: it is sent up t
 def effective(ticket: Ticket, now: float) -> int:
     """The class of a request after ageing."""
     urgency = ticket.urgency
-    if urgency <= Urgency.MAIN:
+    if urgency <= MAIN:
         return urgency
     waited = now - ticket.since
     if waited < AGED:
         return urgency
-    return Urgency.MAIN if waited >= AGED_TO_MAIN else max(Urgency.SUBAGENT, urgency - int(waited / AGED))
+    return MAIN if waited >= AGED_TO_MAIN else max(SUBAGENT, urgency - int(waited / AGED))
 
 
 class Fair:
@@ -35,18 +35,18 @@ class Fair:
 
     def hold(self, ticket: Ticket, lane: Lane, now: float) -> float:
         """Until when a request leaves the free slot to another one that may come; 0.0 if it need not."""
-        if ticket.urgency < Urgency.SUBAGENT:
+        if ticket.urgency < SUBAGENT:
             return 0.0
         if lane.keeps_slot(now):
             return lane.main_at + KEPT_SLOT
-        if ticket.urgency is Urgency.BACKGROUND and now < ticket.since + TITLE_WAITS and lane.limit.free(now) == 1:
+        if ticket.urgency is BACKGROUND and now < ticket.since + TITLE_WAITS and lane.limit.free(now) == 1:
             return ticket.since + TITLE_WAITS
         return 0.0
 
     def pick(self, lane: Lane, now: float) -> tuple[Ticket | None, float]:
         """The waiting request that is sent next, or None and when to look again."""
         if lane.streak >= STREAK:
-            ticket, _ = self._best(lane, now, [each for each in lane.waiting if each.urgency is not Urgency.BLOCKING])
+            ticket, _ = self._best(lane, now, [each for each in lane.waiting if each.urgency is not BLOCKING])
             if ticket is not None:
                 return ticket, NEVER
         return self._best(lane, now, lane.waiting)
@@ -83,14 +83,14 @@ class Fair:
         assert session is not None
         lane.virtual = max(lane.virtual, session.virtual)
         session.virtual += GUESS
-        if ticket.urgency is Urgency.BLOCKING:
+        if ticket.urgency is BLOCKING:
             lane.streak += bool(lane.waiting)
         else:
             lane.streak = 0
 
     def refused(self, ticket: Ticket, lane: Lane) -> None:
         """The upstream has refused who was granted: a check that was not served must not give way to others as if it had been."""
-        if ticket.urgency is Urgency.BLOCKING and lane.streak:
+        if ticket.urgency is BLOCKING and lane.streak:
             lane.streak -= 1
 
 
@@ -104,6 +104,6 @@ def youngest_of_the_largest(tickets: Iterable[Ticket]) -> Ticket:
 
     def rank(ticket: Ticket) -> tuple[int, int, int]:
         assert ticket.whose is not None
-        return min(ticket.urgency, Urgency.SUBAGENT), ticket.whose.waiting, ticket.seq
+        return min(ticket.urgency, SUBAGENT), ticket.whose.waiting, ticket.seq
 
-    return max((ticket for ticket in tickets if ticket.state is State.WAITING), key=rank)
+    return max((ticket for ticket in tickets if ticket.state is WAITING), key=rank)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Hashable
 from random import Random
 
-from claude_proxy.routing.classes import Urgency
+from claude_proxy.routing.classes import MAIN, SUBAGENT
 from claude_proxy.routing.ejection import Bucket, Ejection
 from claude_proxy.routing.limit import Lease, Limit
 from claude_proxy.routing.pace import Pace
@@ -163,14 +163,14 @@ class Lane:
         """Account for a request that is sent."""
         self.limit.send(lease, now)
         self.pace.send(lease, now)
-        if ticket.urgency >= Urgency.SUBAGENT:
+        if ticket.urgency >= SUBAGENT:
             self.low += 1
 
     def done(self, ticket: Ticket, now: float) -> None:
         """Account for a request that is not in flight any more, however that came."""
-        if ticket.urgency >= Urgency.SUBAGENT:
+        if ticket.urgency >= SUBAGENT:
             self.low -= 1
-        elif ticket.urgency is Urgency.MAIN:
+        elif ticket.urgency is MAIN:
             self.main_at = now
 
     def overloaded(self, prompt: Hashable) -> int:

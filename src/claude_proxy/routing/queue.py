@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from random import Random
 
 from claude_proxy.routing.choosing import avoid, bind, blocked, choose, facts_of
-from claude_proxy.routing.classes import Urgency
+from claude_proxy.routing.classes import MAIN
 from claude_proxy.routing.fair import Fair, correct
 from claude_proxy.routing.lane import MEMORY, NEVER, OUT_PROBE, Lane, MakeLimit
 from claude_proxy.routing.limit import PROBE_RETRY, Lease, Limit
 from claude_proxy.routing.plan import LONG_WAIT, TABLE, Event, Step, plan
 from claude_proxy.routing.sessions import Lanes, Learned, Sessions
-from claude_proxy.routing.ticket import Action, Candidates, Grant, Pass, Reason, Refusal, State, Ticket
+from claude_proxy.routing.ticket import DONE, NEW, SENT, WAITING, Action, Candidates, Grant, Pass, Reason, Refusal, State, Ticket
 from claude_proxy.routing.waiting import MOST, WaitingRoom
 
 JITTER = 0.2  # of the delay before a retry
@@ -129,7 +129,7 @@ class Queue:
         if lane is not None and lane.is_easy and not lane.waiting:
             session.used_at = now
             return [self._send(ticket, lane, now)]
-        if ticket.urgency is Urgency.MAIN:
+        if ticket.urgency is MAIN:
             for each in ticket.candidates.lanes if session.lane is None else (session.lane,):
                 each.main_at = now
         if lane is not None and self._has_room(ticket, lane, now):
@@ -167,9 +167,9 @@ class Queue:
     def leave(self, ticket: Ticket, now: float) -> list[Action]:
         """The client has disconnected, wherever its request was. Its place is not kept, and the account is not to blame."""
         lane = ticket.lane
-        if ticket.state is State.WAITING:
+        if ticket.state is WAITING:
             self.room.remove(ticket)
-            ticket.state = State.DONE
+            ticket.state = DONE
             return []
         if ticket.lease is None or lane is None:
             return []
@@ -281,7 +281,7 @@ class Queue:
     def _send(self, ticket: Ticket, lane: Lane, now: float, *, probe: bool = False) -> Grant:
         session = ticket.whose
         assert session is not None
-        if ticket.state is State.WAITING:
+        if ticket.state is WAITING:
             self.room.remove(ticket)
             bind(ticket, lane, now)
         self._sent += 1
@@ -289,10 +289,10 @@ class Queue:
         lane.send(ticket, lease, now)
         self._order.granted(ticket, lane)
         session.running += 1
-        ticket.state, ticket.lease, ticket.lane = State.SENT, lease, lane
+        ticket.state, ticket.lease, ticket.lane = SENT, lease, lane
         return Grant(ticket, lane, probe)
 
-    def _release(self, ticket: Ticket, now: float, *, sent: bool = True, state: State = State.DONE) -> None:
+    def _release(self, ticket: Ticket, now: float, *, sent: bool = True, state: State = DONE) -> None:
         """Give the slot back."""
         lease, lane, session = ticket.lease, ticket.lane, ticket.whose
         assert lease is not None
@@ -317,7 +317,7 @@ class Queue:
             return
         for lane in ticket.candidates.lanes:
             self._offer(ticket, lane, now, actions)
-            if ticket.state is not State.WAITING:
+            if ticket.state is not WAITING:
                 return
         self.room.identify(ticket, now)
         if ticket.deadline <= now:
@@ -365,7 +365,7 @@ class Queue:
         assert lane is not None
         assert session is not None
         sent = event in (Event.BROKEN, Event.STARTED)
-        self._release(ticket, now, sent=sent, state=State.NEW)
+        self._release(ticket, now, sent=sent, state=NEW)
         if not sent:
             self._order.refused(ticket, lane)
         if not session.warm and session.lane is lane:
@@ -373,7 +373,7 @@ class Queue:
         actions: list[Action] = []
         step, delay = plan(event, facts_of(ticket, lane, event, now, retry_after=retry_after, same_prompt=same_prompt))
         if step is Step.RELAY:
-            ticket.state = State.DONE
+            ticket.state = DONE
             actions.append(Pass(ticket, event, False if event is Event.STOP else None))
         else:
             self._come_back(ticket, event, step, delay, now, actions)

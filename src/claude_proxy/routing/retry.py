@@ -30,12 +30,16 @@ class Verdict(enum.Enum):
     GIVE_UP = "give up"
 
 
+ANSWERED, REFUSED, NOT_SENT, FAILED, BROKE_OFF = Kind
+RELAY, AGAIN, GIVE_UP = Verdict  # see `exchange.py`
+
+
 _TABLE = {
-    Kind.ANSWERED: Verdict.RELAY,
-    Kind.REFUSED: Verdict.RELAY,
-    Kind.BROKE_OFF: Verdict.RELAY,
-    Kind.FAILED: Verdict.GIVE_UP,
-    Kind.NOT_SENT: Verdict.GIVE_UP,
+    ANSWERED: RELAY,
+    REFUSED: RELAY,
+    BROKE_OFF: RELAY,
+    FAILED: GIVE_UP,
+    NOT_SENT: GIVE_UP,
 }
 
 
@@ -47,6 +51,6 @@ def decide(kind: Kind, *, stale: bool, tries: int, can_resend: bool) -> Verdict:
         tries: attempts made so far, this one included.
         can_resend: whether all of the request body read so far is still available.
     """
-    if kind is Kind.NOT_SENT and stale and can_resend and tries <= MAX_STALE:
-        return Verdict.AGAIN
+    if kind is NOT_SENT and stale and can_resend and tries <= MAX_STALE:
+        return AGAIN
     return _TABLE[kind]

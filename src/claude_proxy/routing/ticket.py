@@ -73,6 +73,9 @@ class State(enum.Enum):
     DONE = "done"
 
 
+NEW, WAITING, SENT, DONE = State  # see `exchange.py`
+
+
 class Ticket:
     """One request, from its arrival to its end; the queue sets everything but the arguments.
 
@@ -120,7 +123,7 @@ class Ticket:
         self.can_resend = can_resend
         self.identity = identity
         self.prompt = prompt
-        self.state = State.NEW
+        self.state = NEW
         self.seq = 0
         self.since = 0.0
         self.key: Hashable = None

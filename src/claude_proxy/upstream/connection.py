@@ -36,6 +36,9 @@ class State(enum.IntEnum):
     FAILED = 5  # the response cannot complete; `read` and `head` raise the reason
 
 
+IDLE, QUEUED, SENT, BODY, COMPLETE, FAILED = State  # see `exchange.py`
+
+
 class Connection(asyncio.Protocol):
     """A TCP or TLS connection, reusable for one exchange after another.
 
@@ -75,11 +78,11 @@ class Connection(asyncio.Protocol):
         self._collected: list[Header] = []
         self._parser = new_parser(self)
         self._begin(is_head=False)
-        self.state = State.IDLE
+        self.state = IDLE
 
     def _begin(self, *, is_head: bool) -> None:
         """Reset the state of the previous exchange."""
-        self.state = State.SENT
+        self.state = SENT
         self.status = 0
         self.headers: list[Header] = []
         self.fields: dict[bytes, bytes] = {}
@@ -112,15 +115,15 @@ class Connection(asyncio.Protocol):
         data = head + body if body else head
         if len(data) <= SMALL:
             self._request = data
-            self.state = State.QUEUED
+            self.state = QUEUED
             self._outbox.put(self._write_queued)
         else:
             self._transport.write(data)
 
     def _write_queued(self) -> None:
-        if self.state is State.QUEUED and not self._transport.is_closing():
+        if self.state is QUEUED and not self._transport.is_closing():
             data, self._request = self._request, b""
-            self.state = State.SENT
+            self.state = SENT
             self._transport.write(data)
 
     def write(self, data: bytes) -> None:
@@ -169,7 +172,7 @@ class Connection(asyncio.Protocol):
             if self._nudged:
                 self._nudged = False
                 return None
-            if self.state is State.COMPLETE:
+            if self.state is COMPLETE:
                 return b""
             if self._error is not None:
                 raise copy.copy(self._error)
@@ -202,12 +205,12 @@ class Connection(asyncio.Protocol):
     @property
     def complete(self) -> bool:
         """Whether the whole response has arrived; some of it may be unread."""
-        return self.state is State.COMPLETE
+        return self.state is COMPLETE
 
     @property
     def finished(self) -> bool:
         """Whether the whole response has arrived and been read."""
-        return self.state is State.COMPLETE and not self._body
+        return self.state is COMPLETE and not self._body
 
     @property
     def broken(self) -> ProxyError | None:
@@ -243,8 +246,8 @@ class Connection(asyncio.Protocol):
     def _fail(self, error: ProxyError) -> None:
         self._keep_alive = False
         self.passing = None
-        if State.QUEUED <= self.state <= State.BODY:
-            self.state = State.FAILED
+        if QUEUED <= self.state <= BODY:
+            self.state = FAILED
             self._error = error
 
     # -- called by the transport
@@ -257,12 +260,12 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         state = self.state
-        if state is State.COMPLETE or state is State.IDLE:  # bytes that belong to no request
+        if state is COMPLETE or state is IDLE:  # bytes that belong to no request
             self._keep_alive = False
             self._transport.abort()
             return
         try:
-            if state is State.BODY:
+            if state is BODY:
                 self._parser.feed_data(data)
             else:
                 self._feed_head(data)
@@ -300,8 +303,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
         self._keep_alive = False
-        if self.state is State.BODY and self._ends_with_connection and exc is None:
-            self.state = State.COMPLETE  # the close ends the body (RFC 9112 section 6.3, item 8)
+        if self.state is BODY and self._ends_with_connection and exc is None:
+            self.state = COMPLETE  # the close ends the body (RFC 9112 section 6.3, item 8)
         else:
             self._fail(self._lost(exc))
         self.resume_writing()
@@ -314,7 +317,7 @@ class Connection(asyncio.Protocol):
             return ConnectionLost(_SILENT)
         if self.status:
             return ConnectionLost(_CUT)
-        return ConnectionLost(_LOST, code="stale_connection" if self.state is State.QUEUED else None)
+        return ConnectionLost(_LOST, code="stale_connection" if self.state is QUEUED else None)
 
     def pause_writing(self) -> None:
         self._write_paused = True
@@ -327,7 +330,7 @@ class Connection(asyncio.Protocol):
     # -- called by the parser
 
     def on_message_begin(self) -> None:
-        if self.state is State.COMPLETE:  # in the same packet as the response we wanted, which stays valid
+        if self.state is COMPLETE:  # in the same packet as the response we wanted, which stays valid
             raise BadResponse("The upstream sent a response without a request. That has to be fixed on its side.")
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -363,21 +366,21 @@ class Connection(asyncio.Protocol):
         self.headers = collected
         self.fields = fields
         self.status = status
-        self.state = State.BODY
+        self.state = BODY
         if self._is_head or status in (204, 304):
             # No body follows, whatever the length says (RFC 9112 section 6.3). llhttp cannot be told, so use a new parser.
-            self.state = State.COMPLETE
+            self.state = COMPLETE
             self._parser = new_parser(self)
 
     def on_body(self, data: bytes) -> None:
-        if self.state is State.BODY:
+        if self.state is BODY:
             self._body.append(data)
         else:  # an unexpected body of unknown length
             self._keep_alive = False
 
     def on_message_complete(self) -> None:
-        if self.state is State.BODY:
-            self.state = State.COMPLETE
+        if self.state is BODY:
+            self.state = COMPLETE
             self.passing = None
 
 

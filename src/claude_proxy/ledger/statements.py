@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Dialect, bindparam, func, insert, literal_column
@@ -20,6 +22,7 @@ ATTEMPT_COLUMNS = tuple(column.name for column in t.attempt.columns)
 ROLLUP_COLUMNS = (*t.ROLLUP_KEYS, *t.ROLLUP_SUMS)
 SESSION_COLUMNS = ("id", "project", "first_seen", "last_seen")
 ROWS_AT_ONCE = 50
+_DEFAULTS = tuple(None if t.exchange.c[name].nullable else 0 for name in EXCHANGE_COLUMNS)
 NAME_COLUMNS = ("kind", "text", "first_day", "last_day")
 
 
@@ -28,7 +31,6 @@ class Statements:
     """Text of each statement in the database's own dialect; parameters are tuples in the order of the `*_COLUMNS`."""
 
     exchange: str
-    exchanges: str  # ROWS_AT_ONCE of them
     attempt: str
     session: str
     rollup: str
@@ -65,10 +67,10 @@ def compile_for(dialect: Dialect) -> Statements:
     )
     name = upsert(t.name).on_conflict_do_nothing(index_elements=["kind", "text"]).inline()
     mark = "?" if dialect.name == "sqlite" else "%s"
-    head, marks = _row_of(EXCHANGE_COLUMNS, mark, dialect)
+    if sorted(EXCHANGE_COLUMNS) != sorted(column.name for column in t.exchange.columns):
+        raise AssertionError(f"{EXCHANGE_COLUMNS} are not the columns of the table")
     return Statements(
-        exchange=head + marks,
-        exchanges=head + ", ".join([marks] * ROWS_AT_ONCE),
+        exchange=_rows_of(EXCHANGE_COLUMNS, 1, mark),
         attempt=_text(insert(t.attempt), ATTEMPT_COLUMNS, dialect),
         session=_text(session, SESSION_COLUMNS, dialect),
         rollup=_text(rollup, ROLLUP_COLUMNS, dialect),
@@ -77,12 +79,31 @@ def compile_for(dialect: Dialect) -> Statements:
     )
 
 
-def _row_of(columns: Sequence[str], mark: str, dialect: Dialect) -> tuple[str, str]:
-    """An insert into `exchange` up to VALUES, and the marks of one row. SQLAlchemy would put the columns in the table's order."""
-    if sorted(columns) != sorted(column.name for column in t.exchange.columns):
-        raise AssertionError(f"{columns} are not the columns of the table")
-    quoted = ", ".join(map(dialect.identifier_preparer.quote, columns))
-    return f"INSERT INTO exchange ({quoted}) VALUES ", f"({', '.join([mark] * len(columns))})"  # noqa: S608 - our own names
+def insert_exchanges(rows: Sequence[tuple[Any, ...]]) -> tuple[str, tuple[Any, ...]]:
+    """A statement of SQLite's that inserts several rows of EXCHANGE_COLUMNS, and its parameters.
+
+    Columns that have their default in every row are left out. Half of them do, mostly with a NULL, for which Python's driver
+    takes as long as for ten numbers: it looks for an adapter of the type.
+    """
+    columns = tuple(zip(*rows, strict=True))
+    kept = tuple(
+        at
+        for at, (column, default) in enumerate(zip(columns, _DEFAULTS, strict=True))
+        if column[0] != default or column.count(default) != len(rows)
+    )
+    return _some_of(kept, len(rows)), tuple(chain.from_iterable(zip(*[columns[at] for at in kept], strict=True)))
+
+
+@lru_cache(64)
+def _some_of(kept: tuple[int, ...], count: int) -> str:
+    return _rows_of([EXCHANGE_COLUMNS[at] for at in kept], count, "?")
+
+
+def _rows_of(columns: Sequence[str], count: int, mark: str) -> str:
+    """An insert of so many rows into `exchange`. SQLAlchemy would put the columns in the table's order."""
+    names = ", ".join(f'"{name}"' for name in columns)
+    row = f"({', '.join([mark] * len(columns))})"
+    return f"INSERT INTO exchange ({names}) VALUES {', '.join([row] * count)}"  # noqa: S608 - our own names
 
 
 def _call(name: str, *arguments: Any) -> Any:

@@ -6,7 +6,6 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +23,7 @@ from claude_proxy.ledger.rows import Batch
 from claude_proxy.ledger.runs import HEARTBEAT_MS, Run, Unclean
 from claude_proxy.ledger.samples import keep
 from claude_proxy.ledger.sqlite import identity, is_damaged
-from claude_proxy.ledger.statements import ROWS_AT_ONCE, compile_for
+from claude_proxy.ledger.statements import ROWS_AT_ONCE, compile_for, insert_exchanges
 from claude_proxy.ledger.tables import DAY_MS, exchange
 
 T = TypeVar("T")
@@ -190,13 +189,11 @@ class SqlStore:
         """Insert several rows with each statement in SQLite: its driver releases the interpreter's lock for each execution, and
         taking it back from a busy event loop costs more than the row.
         """
-        size, whole = ROWS_AT_ONCE, 0
-        if connection.dialect.name == "sqlite":
-            whole = len(rows) // size * size
-            for start in range(0, whole, size):
-                connection.exec_driver_sql(self._statements.exchanges, tuple(chain.from_iterable(rows[start : start + size])))
-        if rest := rows[whole:]:
-            connection.exec_driver_sql(self._statements.exchange, rest)
+        if connection.dialect.name != "sqlite":
+            connection.exec_driver_sql(self._statements.exchange, rows)
+            return
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            connection.exec_driver_sql(*insert_exchanges(rows[start : start + ROWS_AT_ONCE]))
 
     def _new(self, connection: Connection, batch: Sequence[Entry]) -> list[Entry]:
         """The entries that are not stored yet. One that this process has stored comes from a batch that is tried again."""

@@ -92,18 +92,34 @@ def lines_lost() -> int:
     return _sink.lost
 
 
-def line(level: str, event: str, fields: dict[str, Any]) -> None:
+class Line(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """Base of a very frequent line: what equals its field's default is not written. Making one costs a third of making a dict."""
+
+    event: str = ""
+    level: str = ""
+    timestamp: str = ""
+
+
+def line(level: str, event: str, fields: Line | dict[str, Any]) -> None:
     """Write a very frequent line: JSON lines bypass structlog's processors, which cost ten times as much as the rendering.
 
     `fields` is modified and must not be used afterwards.
     """
     if _straight is None:
-        getattr(structlog.get_logger(), level)(event, **fields)
+        known = said(fields) if isinstance(fields, Line) else fields
+        getattr(structlog.get_logger(), level)(event, **known)
     elif LEVELS[level] >= _straight:
-        fields["event"] = event
-        fields["level"] = level
-        fields["timestamp"] = _clock()
+        if isinstance(fields, Line):
+            fields.event, fields.level, fields.timestamp = event, level, _clock()
+        else:
+            fields["event"], fields["level"], fields["timestamp"] = event, level, _clock()
         _sink.soon(_encode(fields))
+
+
+def said(fields: Line) -> dict[str, Any]:
+    """What a line says, as a dict."""
+    known: dict[str, Any] = msgspec.to_builtins(fields, enc_hook=str)
+    return known
 
 
 def _lost_lines(count: int, reason: str) -> bytes:

@@ -11,7 +11,11 @@ import structlog
 
 from claude_proxy import logs
 from claude_proxy.exchange import Attempt, CacheVerdict, Exchange, Failure, Outcome, Usage
-from claude_proxy.observe.line import ExchangeLog, fields
+from claude_proxy.observe.line import ExchangeLog, line
+
+
+def said(exchange: Exchange) -> dict[str, Any]:
+    return logs.said(line(exchange))
 
 
 def exchange(**more: Any) -> Exchange:
@@ -38,7 +42,7 @@ BARE = {
 
 
 def test_the_line_of_a_bare_exchange() -> None:
-    assert fields(exchange()) == BARE
+    assert said(exchange()) == BARE
 
 
 def test_the_line_of_a_full_one() -> None:
@@ -57,7 +61,7 @@ def test_the_line_of_a_full_one() -> None:
         usage=Usage(input=1, output=2, cache_read=3, cache_write=4, cache_write_5m=5, service_tier="standard"),
         failure=Failure("upstream", "rate_limit_error", "concurrency limit", "1302"),
     )
-    assert fields(full) == BARE | {
+    assert said(full) == BARE | {
         "model": "glm-5.3",
         "session": "s-1",
         "agent": "a-1",
@@ -80,13 +84,13 @@ def test_the_line_of_a_full_one() -> None:
 
 
 def test_a_zero_is_told_and_the_unknown_left_out() -> None:
-    line = fields(exchange(usage=Usage(input=0), first_byte=0.0, failure=Failure("proxy", "internal", "x")))
+    line = said(exchange(usage=Usage(input=0), first_byte=0.0, failure=Failure("proxy", "internal", "x")))
     assert (line["tokens_input"], line["first_byte_ms"]) == (0, 0)
     assert not {"tokens_output", "provider_code", "attempts", "pings", "silence_ms", "model"} & set(line)
 
 
 def test_one_attempt_is_not_worth_a_field() -> None:
-    assert "attempts" not in fields(exchange(attempts=[Attempt("default", 10.0)]))
+    assert "attempts" not in said(exchange(attempts=[Attempt("default", 10.0)]))
 
 
 @pytest.fixture
@@ -126,9 +130,9 @@ def test_one_line_and_a_warning_where_somebody_has_to_act(
 
 @pytest.mark.parametrize("verdict", ["first", "grew"])
 def test_a_cache_that_is_as_it_should_be_is_not_worth_a_field(verdict: str) -> None:
-    assert fields(exchange(cache=CacheVerdict(verdict))) == BARE
+    assert said(exchange(cache=CacheVerdict(verdict))) == BARE
 
 
 def test_the_line_says_what_broke_the_cache() -> None:
-    assert fields(exchange(cache=CacheVerdict("changed", "system", 3, None, 900)))["cache"] == "changed at block 3 (system)"
-    assert fields(exchange(cache=CacheVerdict("expired")))["cache"] == "expired"
+    assert said(exchange(cache=CacheVerdict("changed", "system", 3, None, 900)))["cache"] == "changed at block 3 (system)"
+    assert said(exchange(cache=CacheVerdict("expired")))["cache"] == "expired"

@@ -21,8 +21,7 @@ EXCHANGES = "claude_proxy_exchanges_total"
 def counted(*exchanges: Exchange, **sources: Any) -> dict[Key, Any]:
     tally = Tally()
     counting = Counting(tally, Sources(**sources))
-    for exchange in exchanges:
-        counting.add(exchange)
+    assert counting.add(exchanges) == []
     return values(tally)
 
 
@@ -141,7 +140,7 @@ def models(*seen: Exchange) -> list[str]:
     labels: list[str] = []
     for exchange in seen:
         before = exchanges(values(tally))
-        counting.add(exchange)
+        counting.add([exchange])
         (changed,) = (key for key, value in exchanges(values(tally)).items() if before.get(key) != value)
         labels.append(changed[1])
     return labels

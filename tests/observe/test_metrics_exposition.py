@@ -31,7 +31,7 @@ def everything() -> Snapshot:
             tally.cell(metric, *labels)[0] += 3 * metric.divisor
         else:
             for value in (0.0, 0.3, 1e6):
-                observe(metric, tally.cell(metric, *labels), value)
+                observe(metric, tally.cell(metric, *labels), [value])
     return Snapshot(tally.copy(), gauges)
 
 

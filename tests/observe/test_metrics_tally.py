@@ -75,7 +75,7 @@ def test_what_another_version_reports_is_left_out(foreign: tuple[Key, list[int |
 @pytest.mark.parametrize(("value", "bucket"), [(0.0, 0), (0.001, 0), (0.0011, 1), (1, -3), (1.001, -2), (1e9, -2)])
 def test_a_buckets_bound_belongs_to_it(value: float, bucket: int) -> None:
     cell = Tally().cell(c.OVERHEAD)
-    observe(c.OVERHEAD, cell, value)
+    observe(c.OVERHEAD, cell, [value])
     assert cell.pop(-1) == value
     assert cell.index(1) == (bucket if bucket >= 0 else len(cell) + bucket + 1)
     assert sum(cell) == 1

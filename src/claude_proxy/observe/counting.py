@@ -1,8 +1,13 @@
-"""Finished exchanges as sums."""
+"""Finished exchanges as sums. Most exchanges of a batch belong to one series: added up by it, they cost a third."""
 
 from __future__ import annotations
 
-from claude_proxy.exchange import Exchange, Kind, Outcome
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from operator import attrgetter
+
+from claude_proxy.exchange import ABORTED, MESSAGES, Exchange, Outcome
 from claude_proxy.observe import catalogue as c
 from claude_proxy.observe.labels import Bounded, Models
 from claude_proxy.observe.sources import Sources
@@ -11,6 +16,8 @@ from claude_proxy.observe.tally import Cell, Tally, observe
 MAX_TOKENS = 10**9  # of one exchange: a thousand times the largest context, so that a bogus count cannot dwarf all others
 MAX_KINDS = 50  # error types: an upstream writes its own
 _CLASSES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
+_series_of = attrgetter("failure", "kind", "upstream", "model", "model_sent", "model_served", "outcome", "status")
+_tokens_of = attrgetter("input", "output", "cache_read", "cache_write")
 
 
 class Counting:
@@ -24,31 +31,59 @@ class Counting:
         self._series: dict[tuple[str, str], _Series] = {}
         self._overhead = tally.cell(c.OVERHEAD)
 
-    def add(self, exchange: Exchange) -> None:
-        """Add one finished exchange."""
-        if exchange.failure is not None:
-            failure = exchange.failure
-            kind = self._kinds.admit(failure.kind)
-            self._tally.cell(c.FAILURES, exchange.upstream, failure.side, kind)[0] += 1
-        if exchange.kind is not Kind.MESSAGES:
-            ending = _ending(exchange)
-            self._tally.cell(c.OTHERS, exchange.upstream, exchange.kind.value, *ending)[0] += 1
-            return
-        key = (exchange.upstream, self._models.label(exchange))
-        series = self._series.get(key)
-        if series is None:
-            series = self._series[key] = _Series(self._tally, *key)
-        series.add(exchange, self._sources)
-        if exchange.attempts:
-            self._time_upstream(exchange, series)
+    def add(self, exchanges: Iterable[Exchange]) -> list[Exception]:
+        """Add finished exchanges; returns why some could not be counted, or not be priced."""
+        groups: defaultdict[object, list[Exchange]] = defaultdict(list)
+        for exchange in exchanges:
+            groups[_series_of(exchange)].append(exchange)
+        errors: list[Exception] = []
+        for group in sorted(groups.values(), key=lambda group: group[0].failure is not None):  # good ones name their model first
+            try:
+                self._add(group)
+            except Exception as error:  # one that cannot be counted costs none of the others
+                if len(group) == 1:
+                    errors.append(error)
+                else:
+                    errors += chain.from_iterable(self.add([exchange]) for exchange in group)
+            else:
+                errors += self._price(group)
+        return errors
 
-    def _time_upstream(self, exchange: Exchange, series: _Series) -> None:
-        observe(c.DURATION, series.duration, exchange.duration)
-        waited = exchange.queue_wait
-        before = exchange.attempts[0].started - exchange.started - (waited or 0.0)
-        observe(c.OVERHEAD, self._overhead, max(before, 0.0))
-        if waited is not None:
-            observe(c.QUEUE_WAIT, self._tally.cell(c.QUEUE_WAIT, exchange.upstream), waited)
+    def _add(self, group: Sequence[Exchange]) -> None:
+        """Add exchanges whose `_series_of` is the same: all of them, or none and an exception."""
+        first, count = group[0], len(group)
+        if first.kind is MESSAGES:
+            key = (first.upstream, self._models.label(first))
+            series = self._series.get(key)
+            if series is None:
+                series = self._series[key] = _Series(self._tally, *key)
+            series.add(group)
+            self._time_upstream(group, series)
+        else:
+            self._tally.cell(c.OTHERS, first.upstream, first.kind.value, *_ending(first))[0] += count
+        if first.failure is not None:
+            kind = self._kinds.admit(first.failure.kind)
+            self._tally.cell(c.FAILURES, first.upstream, first.failure.side, kind)[0] += count
+
+    def _price(self, group: Sequence[Exchange]) -> list[Exception]:
+        if group[0].kind is not MESSAGES:
+            return []
+        used, errors = [exchange for exchange in group if exchange.usage is not None], list[Exception]()
+        prices, credits = (_asked(source, used, errors) for source in (self._sources.price, self._sources.credits))
+        self._series[group[0].upstream, self._models.label(group[0])].price(prices, credits)
+        return errors
+
+    def _time_upstream(self, group: Sequence[Exchange], series: _Series) -> None:
+        sent = [exchange for exchange in group if exchange.attempts]
+        observe(c.DURATION, series.duration, [exchange.duration for exchange in sent])
+        observe(
+            c.OVERHEAD,
+            self._overhead,
+            [max(one.attempts[0].started - one.started - (one.queue_wait or 0.0), 0.0) for one in sent],
+        )
+        waits = [exchange.queue_wait for exchange in sent if exchange.queue_wait is not None]
+        if waits:
+            observe(c.QUEUE_WAIT, self._tally.cell(c.QUEUE_WAIT, group[0].upstream), waits)
 
 
 class _Series:
@@ -58,45 +93,55 @@ class _Series:
         self._tally = tally
         self._names = (upstream, model)
         self._endings: dict[tuple[Outcome | None, int], Cell] = {}
-        self._input, self._output, self._cache_read, self._cache_write = (
-            tally.cell(c.TOKENS, upstream, model, kind) for kind in ("input", "output", "cache_read", "cache_write")
-        )
+        self._tokens = [tally.cell(c.TOKENS, upstream, model, kind) for kind in ("input", "output", "cache_read", "cache_write")]
         self._first_byte = tally.cell(c.FIRST_BYTE, upstream, model)
         self._silence = tally.cell(c.SILENCE, upstream)
         self.duration = tally.cell(c.DURATION, upstream, model)
 
-    def add(self, exchange: Exchange, sources: Sources) -> None:
-        ending = (exchange.outcome, exchange.status // 100)
+    def add(self, group: Sequence[Exchange]) -> None:
+        first, usages = group[0], [exchange.usage for exchange in group if exchange.usage is not None]
+        counts = [_bounded_sum(column) for column in zip(*map(_tokens_of, usages), strict=True)]
+        ending = (first.outcome, first.status // 100)
         cell = self._endings.get(ending)
         if cell is None:
-            cell = self._endings[ending] = self._tally.cell(c.EXCHANGES, *self._names, *_ending(exchange))
-        cell[0] += 1
-        if 200 <= exchange.status < 300 and exchange.first_byte is not None:
-            observe(c.FIRST_BYTE, self._first_byte, exchange.first_byte)
-            if exchange.stream:
-                observe(c.SILENCE, self._silence, exchange.longest_silence)
-        if exchange.usage is not None:
-            self._add_usage(exchange, sources)
+            cell = self._endings[ending] = self._tally.cell(c.EXCHANGES, *self._names, *_ending(first))
+        cell[0] += len(group)
+        for cell, count in zip(self._tokens, counts, strict=False):  # none if there is no usage
+            cell[0] += count
+        if 200 <= first.status < 300:
+            began = [exchange for exchange in group if exchange.first_byte is not None]
+            observe(c.FIRST_BYTE, self._first_byte, [exchange.first_byte or 0.0 for exchange in began])
+            observe(c.SILENCE, self._silence, [exchange.longest_silence for exchange in began if exchange.stream])
 
-    def _add_usage(self, exchange: Exchange, sources: Sources) -> None:
-        usage = exchange.usage
-        assert usage is not None
-        self._input[0] += min(usage.input or 0, MAX_TOKENS)
-        self._output[0] += min(usage.output or 0, MAX_TOKENS)
-        self._cache_read[0] += min(usage.cache_read or 0, MAX_TOKENS)
-        self._cache_write[0] += min(usage.cache_write or 0, MAX_TOKENS)
-        if sources.price is not None:
-            price = sources.price(exchange)
-            if price is None:
-                self._tally.cell(c.UNPRICED, *self._names)[0] += 1
-            else:
-                self._tally.cell(c.COST, *self._names)[0] += price
-        if sources.credits is not None and (credits := sources.credits(exchange)) is not None:
-            self._tally.cell(c.CREDITS, *self._names)[0] += credits
+    def price(self, prices: Sequence[int | None], credits: Sequence[int | None]) -> None:
+        """Add nano-dollars and micro-credits; None where there is no price, or no plan."""
+        unpriced = prices.count(None)
+        if unpriced:
+            self._tally.cell(c.UNPRICED, *self._names)[0] += unpriced
+        if unpriced < len(prices):
+            self._tally.cell(c.COST, *self._names)[0] += sum(filter(None, prices))
+        if credits.count(None) < len(credits):
+            self._tally.cell(c.CREDITS, *self._names)[0] += sum(filter(None, credits))
+
+
+def _asked(
+    source: Callable[[Exchange], int | None] | None, exchanges: Sequence[Exchange], errors: list[Exception]
+) -> list[int | None]:
+    found: list[int | None] = []
+    for exchange in exchanges if source is not None else ():
+        try:
+            found.append(source(exchange))  # type: ignore[misc]
+        except Exception as error:  # the prices are another room's
+            errors.append(error)
+    return found
+
+
+def _bounded_sum(counts: Iterable[int | None]) -> int:
+    return sum(min(count, MAX_TOKENS) for count in counts if count)
 
 
 def _ending(exchange: Exchange) -> tuple[str, str]:
     """Outcome and status class. Without an outcome the process was stopped during the exchange."""
     status = exchange.status // 100
     known = _CLASSES[status] if 0 <= status < len(_CLASSES) else _CLASSES[0]
-    return (exchange.outcome or Outcome.ABORTED).value, known
+    return (exchange.outcome or ABORTED).value, known

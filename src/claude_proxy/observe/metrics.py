@@ -109,11 +109,8 @@ class Metrics(Listener):
             self._timer.cancel()
             self._timer = None
         pending, self._pending = self._pending, []
-        for exchange in pending:
-            try:
-                self._counting.add(exchange)
-            except Exception as error:  # one exchange that cannot be counted does not cost the others
-                self._failed("exchange", error)
+        for error in self._counting.add(pending):
+            self._failed("exchange", error)
 
     def _refresh(self) -> list[tuple[Key, float]]:
         """Add up what waits and what the sources count; returns the gauges of this process."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -69,10 +69,12 @@ def _copy(cell: Cell) -> Cell:
     return cell.copy() if max(cell) < _INT64 else [number if number < _INT64 else float(number) for number in cell]
 
 
-def observe(metric: Metric, cell: Cell, value: float) -> None:
-    """Add `value` to a histogram's cell. Bounds are inclusive, as `le` says."""
-    cell[bisect_left(metric.buckets, value)] += 1
-    cell[-1] += value
+def observe(metric: Metric, cell: Cell, values: Sequence[float]) -> None:
+    """Add `values` to a histogram's cell. Bounds are inclusive, as `le` says."""
+    buckets = metric.buckets
+    for value in values:
+        cell[bisect_left(buckets, value)] += 1
+    cell[-1] += sum(values)
 
 
 def merge_gauges(of_workers: Iterable[Iterable[tuple[Key, float]]]) -> list[tuple[Key, float]]:

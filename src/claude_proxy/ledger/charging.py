@@ -34,20 +34,24 @@ class Charging:
 
     def cost_of(self, exchange: Exchange) -> int | None:
         """The cost of a finished exchange in nano-dollars; None where no price is known."""
-        prices = self.ready()
-        return prices.cost(exchange.usage, self._provider(exchange.upstream), *_asked(exchange)).nano_dollars
+        provider = self._provider(exchange.upstream)
+        if provider is None:
+            return None
+        return self.ready().cost(exchange.usage, provider, *_asked(exchange)).nano_dollars
 
     def credits_of(self, exchange: Exchange) -> int | None:
         """The plan credits of a finished exchange, in millionths; None where it went to no plan."""
-        prices = self.ready()
-        return prices.credits(exchange.usage, self._provider(exchange.upstream), *_asked(exchange))
+        provider = self._provider(exchange.upstream)
+        if provider is None:
+            return None
+        return self.ready().credits(exchange.usage, provider, *_asked(exchange))
 
     def __call__(self, record: Record) -> Charge:
         """The charge of one exchange; unknown where the upstream reported no usage, or has no price."""
-        if not record.used:
+        provider = self._provider(record.upstream)
+        if provider is None or not record.used:
             return UNKNOWN
         prices, usage, at = self.ready(), usage_of(record), record.sent_at / 1000
-        provider = self._provider(record.upstream)
         model = record.model_served or record.model_sent or record.model
         cost = prices.cost(usage, provider, model, at)
         lost = prices.lost(record.verdict_lost, usage, provider, model, at) if record.verdict_lost else None

@@ -6,19 +6,22 @@ Times are milliseconds. Texts are cleaned here once, so that no database refuses
 from __future__ import annotations
 
 from functools import lru_cache
+from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 import msgspec
 
 from claude_proxy import ids
-from claude_proxy.exchange import Attempt, CacheVerdict, Exchange, Outcome, Usage
+from claude_proxy.exchange import CANCELLED, Attempt, CacheVerdict, Exchange, Usage
 
 MAX_TEXT = 200  # characters of an interned text
 MAX_FAILURE = 300  # characters of a failure's sentence, as `Failure` promises
 MAX_MS = 2**31 - 1  # 24 days
 MAX_COUNT = 10**9  # tokens of one exchange: a thousand times the largest context, and sums of it fit 64 bits
 MAX_BYTES = 2**53
-_NO_USAGE = Usage()
+_NO_COUNTS = (None, None, None, None, None, None)
+_NO_VERDICT = (None, None, None, None, None)
+_counts_of = attrgetter("input", "output", "cache_read", "cache_write", "cache_write_5m", "cache_write_1h", "web_searches")
 _CLEAN = str.maketrans("", "", "\0")  # PostgreSQL's text cannot hold it
 
 
@@ -131,18 +134,21 @@ class Pricing(Protocol):
 
 
 def record(exchange: Exchange) -> Record:
-    """What to keep of a finished exchange. Attributes that `Exchange` does not have (yet) count as not known."""
-    usage = exchange.usage or _NO_USAGE
-    failure = exchange.failure
-    outcome = exchange.outcome
-    write_5m, write_1h = _cache_writes(usage)
-    cancelled = outcome is Outcome.CANCELLED
+    """What to keep of a finished exchange. It runs on the path: whatever most exchanges do not have is looked at only once."""
+    usage, failure, outcome, cache = exchange.usage, exchange.failure, exchange.outcome, exchange.cache
+    input_, output, cache_read, write_5m, write_1h, searches = _NO_COUNTS if usage is None else _counts(usage)
+    side = kind = sentence = code = None
+    if failure is not None:
+        side, kind, sentence = failure.side, _text(failure.kind), _text(failure.message, MAX_FAILURE)
+        code = _text(failure.provider_code)
+    found, area, block, message, lost = _NO_VERDICT if cache is None else _verdict(cache)
+    attempts = exchange.attempts
     return Record(  # by position, in the order of its fields: names would cost a microsecond more per exchange
-        _id(exchange),
+        exchange.number or _id(exchange),
         _sent_at(exchange),
-        exchange.kind.value,
+        exchange.kind._value_,
         1 if exchange.failed else 0,
-        cancelled,
+        outcome is CANCELLED,
         _text(exchange.session),
         _text(exchange.project),
         _text(exchange.agent),
@@ -151,44 +157,46 @@ def record(exchange: Exchange) -> Record:
         _text(exchange.key) or _text(exchange.client),
         _text(exchange.user_agent),
         _text(exchange.upstream),
-        _other(exchange, "account"),
+        _text(exchange.account),
         _text(exchange.model),
         _text(exchange.model_served),
         1 if exchange.stream else 0,
         exchange.status,
-        None if outcome is None else outcome.value,
-        None if failure is None else failure.side,
-        None if failure is None else _text(failure.kind),
-        None if failure is None else _text(failure.message, MAX_FAILURE),
-        None if failure is None else _text(failure.provider_code),
+        None if outcome is None else outcome._value_,
+        side,
+        kind,
+        sentence,
+        code,
         _text(exchange.stop_reason),
         _text.__wrapped__(exchange.upstream_request_id),  # never repeats
-        _ms(exchange.queue_wait),
-        _ms(exchange.first_byte),
-        _ms(exchange.duration) or 0,
-        _ms(exchange.longest_silence) or 0,
+        None if exchange.queue_wait is None else _ms(exchange.queue_wait),
+        None if exchange.first_byte is None else _ms(exchange.first_byte),
+        _ms(exchange.duration),
+        _ms(exchange.longest_silence) if exchange.stream else 0,
         min(exchange.bytes_in, MAX_BYTES),
         min(exchange.bytes_out, MAX_BYTES),
-        _count(usage.input),
-        _count(usage.output),
-        _count(usage.cache_read),
+        input_,
+        output,
+        cache_read,
         write_5m,
         write_1h,
-        _count(usage.web_searches),
-        _text(usage.service_tier),
-        _text(usage.speed),
-        _text(usage.inference_geo),
-        *_verdict(exchange.cache),
-        getattr(exchange, "transcript", None),
-        _attempts(exchange),
-        None if exchange.model_sent is None else _text(exchange.model_sent),
+        searches,
+        None if usage is None else _text(usage.service_tier),
+        None if usage is None else _text(usage.speed),
+        None if usage is None else _text(usage.inference_geo),
+        found,
+        area,
+        block,
+        message,
+        lost,
+        exchange.transcript,
+        () if len(attempts) == 1 and attempts[0].failure is None else tuple(_attempted(exchange, one) for one in attempts),
+        _text(exchange.model_sent),
     )
 
 
 def _id(exchange: Exchange) -> int:
-    """The exchange's own id, or a random one of its millisecond where it carries a text that is none of ours."""
-    if exchange.number:
-        return exchange.number
+    """The id that the exchange's text stands for, or a random one of its millisecond where the text is none of ours."""
     try:
         return ids.decode(exchange.id)
     except ValueError:
@@ -200,38 +208,35 @@ def _sent_at(exchange: Exchange) -> int:
     return int((exchange.started_at + sent) * 1000)
 
 
-def _cache_writes(usage: Usage) -> tuple[int | None, int | None]:
-    """Cache writes by time to live. Their sum is the reported total, whatever the split says."""
-    total, long = _count(usage.cache_write), _count(usage.cache_write_1h)
-    if total is None:
-        return _count(usage.cache_write_5m), long
-    if long is None:
-        return total, None
-    long = min(long, total)
-    return total - long, long
+def _counts(usage: Usage) -> tuple[int | None, int | None, int | None, int | None, int | None, int | None]:
+    """Input, output, cache read, cache writes by time to live, and web searches.
+
+    The sum of the cache writes is the reported total, whatever the split says.
+    """
+    counts = _counts_of(usage)
+    if max(filter(None, counts), default=0) > MAX_COUNT:
+        counts = tuple(None if count is None else min(count, MAX_COUNT) for count in counts)
+    input_, output, cache_read, total, write_5m, write_1h, searches = counts
+    if total is not None and write_1h is not None:
+        write_1h = min(write_1h, total)
+        write_5m = total - write_1h
+    elif total is not None:
+        write_5m = total
+    return input_, output, cache_read, write_5m, write_1h, searches
 
 
-def _verdict(verdict: CacheVerdict | None) -> tuple[str | None, str | None, int | None, int | None, int | None]:
-    if verdict is None:
-        return None, None, None, None, None
-    return verdict.kind, verdict.area, verdict.block, verdict.message, _count(verdict.lost)
-
-
-def _attempts(exchange: Exchange) -> tuple[Attempted, ...]:
-    attempts = exchange.attempts
-    if not attempts or (len(attempts) == 1 and attempts[0].failure is None):
-        return ()
-    return tuple(_attempted(exchange, attempt) for attempt in attempts)
+def _verdict(verdict: CacheVerdict) -> tuple[str, str | None, int | None, int | None, int]:
+    return verdict.kind, verdict.area, verdict.block, verdict.message, min(verdict.lost, MAX_COUNT)
 
 
 def _attempted(exchange: Exchange, attempt: Attempt) -> Attempted:
     failure = attempt.failure
     return Attempted(
         upstream=_text(attempt.upstream),
-        account=_other(attempt, "account"),
+        account=_text(attempt.account),
         status=attempt.status,
         reused=attempt.reused,
-        sent_ms=_ms(attempt.started - exchange.started) or 0,
+        sent_ms=_ms(attempt.started - exchange.started),
         head_ms=None if attempt.head_at is None else _ms(attempt.head_at - exchange.started),
         failure=None if failure is None else _text(failure.kind),
         failure_text=None if failure is None else _text(failure.message, MAX_FAILURE),
@@ -249,17 +254,5 @@ def _text(value: str | None, limit: int = MAX_TEXT) -> str | None:
     return value[:limit].translate(_CLEAN).encode("utf-8", "replace").decode() or None
 
 
-def _other(holder: object, name: str) -> str | None:
-    value = getattr(holder, name, None)
-    return None if value is None else _text(str(value))
-
-
-def _ms(seconds: float | None) -> int | None:
-    if seconds is None:
-        return None
-    ms = int(seconds * 1000 + 0.5)
-    return ms if 0 <= ms <= MAX_MS else min(max(ms, 0), MAX_MS)
-
-
-def _count(value: int | None) -> int | None:
-    return value if value is None or value <= MAX_COUNT else MAX_COUNT
+def _ms(seconds: float) -> int:
+    return max(0, min(int(seconds * 1000 + 0.5), MAX_MS))

@@ -170,7 +170,8 @@ def summed(kind: str, entries: Sequence[Entry]) -> tuple[int, ...]:
     records, count = [entry.record for entry in entries], len(entries)
     messages, counting = kind == "messages", kind == "count_tokens"
     costs, credits_, *_ = zip(*(entry.charge for entry in entries), strict=True)
-    unpriced = sum(record.used for cost, record in zip(costs, records, strict=True) if cost is None) if None in costs else 0
+    tokens = list(map(_tokens_of, records))
+    unpriced = sum(any(of_one) for cost, of_one in zip(costs, tokens, strict=True) if cost is None) if None in costs else 0
     return (
         *(
             count if messages else 0,
@@ -179,7 +180,7 @@ def summed(kind: str, entries: Sequence[Entry]) -> tuple[int, ...]:
             count if counting else 0,
             0 if messages or counting else count,
         ),
-        *(sum(filter(None, column)) for column in zip(*map(_tokens_of, records), strict=True)),
+        *(sum(filter(None, column)) for column in zip(*tokens, strict=True)),
         sum(filter(None, costs)),
         count - costs.count(None),
         unpriced,

@@ -33,7 +33,7 @@ def same(usage: Usage, totals: dict[str, Any]) -> bool:
 
 @pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.system)])
 async def test_every_reader_says_what_the_upstream_reported(simulator: Simulator, tmp_path: Path, count: int) -> None:
-    async with running_proxy(simulator.base_url, ledger="on", data_dir=tmp_path) as proxy:
+    async with running_proxy(simulator.base_url, ledger="on", queue="on", data_dir=tmp_path) as proxy:
         seen = await mixed_traffic(simulator, proxy.port, count)
         await proxy.recorder.wait_for(count, 120)
         await simulator.wait_for(lambda sim: all(asked.outcome for asked in sim.requests))

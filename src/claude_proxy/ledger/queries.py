@@ -55,7 +55,7 @@ class Books:
     def open(cls, options: Options, in_memory: Connect | None = None, *, timeout: float = TIMEOUT) -> Books:
         """The books of a ledger; `in_memory` reaches one that is kept in this process (`Opener.reading`)."""
         if options.database_url is not None:
-            return cls(postgres_engine(options.database_url), timeout=timeout)
+            return cls(postgres_engine(options.database_url, reading=True), timeout=timeout)
         connect = in_memory or file_connect(options.data_dir / FILE, make=False)
         return cls(sqlite_engine(connect, reading=True), timeout=timeout)
 
@@ -313,7 +313,7 @@ class Books:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        """A read transaction with a time limit."""
+        """A read transaction with a time limit. All its statements see the same state of the ledger."""
         deadline = time.monotonic() + self._timeout
         try:
             with self._engine.connect() as connection, connection.begin():

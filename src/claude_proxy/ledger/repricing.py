@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, Row, bindparam, func, select
+from sqlalchemy import Connection, Engine, Row, Select, bindparam, func, select
 
 from claude_proxy import ids
 from claude_proxy.exchange import Usage
@@ -99,7 +99,8 @@ class Repricing:
         changed, after = 0, self._since - 1
         while True:
             with engine.begin() as connection:
-                rows = self._rows(connection, after)
+                # Locked, because sums get the difference to these values: another repricing or a retention must not be in between.
+                rows = connection.execute(self._rows(after).with_for_update()).all()
                 if not rows:
                     return changed
                 changed += self._rewrite(connection, rows, names, statements)
@@ -134,7 +135,7 @@ class Repricing:
         after = self._since - 1
         while True:
             with engine.connect() as connection, connection.begin():
-                rows = self._rows(connection, after)
+                rows = connection.execute(self._rows(after)).all()
                 texts = texts_of(connection, {row._mapping[column] for row in rows for column in _TEXTS})
                 late = _late(connection, rows)
             if not rows:
@@ -142,9 +143,10 @@ class Repricing:
             yield rows, texts, late
             after = rows[-1].id
 
-    def _rows(self, connection: Connection, after: int) -> Sequence[Row[Any]]:
+    def _rows(self, after: int) -> Select[Any]:
+        """The next chunk."""
         c = exchange.c
-        return connection.execute(select(exchange).where(c.id > after, c.id < self._until).order_by(c.id).limit(CHUNK)).all()
+        return select(exchange).where(c.id > after, c.id < self._until).order_by(c.id).limit(CHUNK)
 
     def _changed(
         self, rows: Sequence[Row[Any]], texts: Mapping[int, str], late: Mapping[int, int]

@@ -106,7 +106,7 @@ async def scraped(proxy: Booked) -> dict[str, int]:
 
 @pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-async def test_every_reader_says_what_the_upstream_reported(simulator: Simulator, tmp_path: Path, kind: str, workers: int) -> None:
+async def test_all_readers_say_what_the_upstream_reported(simulator: Simulator, tmp_path: Path, kind: str, workers: int) -> None:
     own = tmp_path / ".config/claude-proxy/prices.toml"
     own.parent.mkdir(parents=True)
     own.write_text(PRICES)

@@ -1,4 +1,4 @@
-"""An answer is of one moment, however many statements it takes: what is written or deleted meanwhile is in all of it, or in none."""
+"""An answer is of one moment, however many statements it takes: what changes meanwhile is in all of it, or in none."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from tests.ledger.places import Place
 STEP = 60_000  # milliseconds between two exchanges
 HOUR = 3_600_000
 PLAN = Window("5h", Meter.CREDITS, "", 12_000 * MICRO, 10, 12_000 * MICRO - 10, None, 5 * 3600, (NOW + HOUR) / 1000)
+
+
 class Life:
     """A proxy that goes on while readers ask: each `step` books two failed exchanges of new models and deletes the oldest row.
 

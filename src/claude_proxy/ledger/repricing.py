@@ -99,7 +99,7 @@ class Repricing:
         changed, after = 0, self._since - 1
         while True:
             with engine.begin() as connection:
-                # Locked, because sums get the difference to these values: another repricing or a retention must not be in between.
+                # Locked, because sums get the difference to these values: no other repricing or retention may come between.
                 rows = connection.execute(self._rows(after).with_for_update()).all()
                 if not rows:
                     return changed

@@ -142,6 +142,8 @@ class Group(Sums):
     """One group; `key` is null for what has none."""
 
     key: str | None = Field(examples=["2026-11-28"])
+    upstream: str | None = Field(None, description="Only with `by=window`: a window is one account's.")
+    account: str | None = Field(None, description="Only with `by=window`.")
     models: list[str]
     breakdown: list[OfModel] | None = Field(None, description="Only where it was asked for.")
 

@@ -20,7 +20,7 @@ from claude_proxy.ledger.names import Names
 from claude_proxy.ledger.prices import Prices
 from claude_proxy.ledger.prices.read import OWN_PREFIX
 from claude_proxy.ledger.statements import Statements, compile_for
-from claude_proxy.ledger.tables import BUCKET_MS, DAY_MS, ROLLUP_KEYS, ROLLUP_SUMS, attempt, exchange
+from claude_proxy.ledger.tables import BUCKET_MS, DAY_MS, ROLLUP_KEYS, ROLLUP_SUMS, TOKENS, attempt, exchange
 from claude_proxy.ledger.usage import texts_of
 
 CHUNK = 500
@@ -190,7 +190,7 @@ def _late(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, int]:
 
 
 def _usage(row: Row[Any], texts: Mapping[int, str]) -> Usage | None:
-    if not any((row.input, row.output, row.cache_read, row.cache_write_5m, row.cache_write_1h, row.web_searches)):
+    if not any(row._mapping[kind] for kind in TOKENS):
         return None
     return usage_with(row, texts.get(row.service_tier), texts.get(row.geo), texts.get(row.speed))
 

@@ -202,6 +202,7 @@ class Window(Answer):
     left: float | None
     resets_at: str | None = Field(examples=[AT])
     computed_credits: float | None = Field(description="What this proxy counted in the window, up to the sample.")
+    uncredited_exchanges: int | None = Field(description="Used, but missing from computed_credits: no coefficients are known.")
     spent_outside: float | None = Field(description="The difference: what was spent outside this proxy.")
 
 

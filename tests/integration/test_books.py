@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from claude_proxy.exchange import Outcome
+from claude_proxy.ledger.groups import BY
 from claude_proxy.ledger.options import Options
 from claude_proxy.ledger.queries import Books
 from claude_proxy.simulator import Simulator, Usage
@@ -50,7 +51,7 @@ async def test_every_reader_says_what_the_upstream_reported(simulator: Simulator
         reported.cache_creation_input_tokens,
         reported.cache_read_input_tokens,
     )
-    for by in ("day", "hour", "session", "model", "agent", "class", "client", "upstream"):
+    for by in BY:
         answer = books.usage(by)
         totals = answer["totals"]
         assert same(reported, totals), by

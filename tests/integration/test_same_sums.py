@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import text
 
 from claude_proxy.exchange import Outcome
+from claude_proxy.ledger.groups import BY
 from claude_proxy.simulator import Simulator
 from tests.architecture.source import ROOT
 from tests.integration.booked_process import Booked, booked_process
@@ -28,7 +29,6 @@ from tests.observe.finished import samples
 COUNT = 10_000
 KINDS = {"input": "input_tokens", "output": "output_tokens", "cache_read": "cache_read_input_tokens"}
 KINDS |= {"cache_write": "cache_creation_input_tokens"}
-ORDERS = ("day", "hour", "week", "month", "window", "session", "project", "model", "agent", "class", "client", "upstream")
 PRICES = """
 [provider.simulator]
 hosts = ["127.0.0.1"]
@@ -123,7 +123,7 @@ async def test_all_readers_say_what_the_upstream_reported(simulator: Simulator, 
             await proxy.program.until(complete)
             metrics = await scraped(proxy)
             assert part(metrics, wanted) == wanted
-            of_api = {by: (await proxy.get(f"/api/v1/usage?by={by}&breakdown=true")).json() for by in ORDERS}
+            of_api = {by: (await proxy.get(f"/api/v1/usage?by={by}&breakdown=true")).json() for by in BY}
         with place.engine().connect() as connection:
             assert connection.execute(text(SENT_AGAIN)).scalar_one() > COUNT // 200
             rows = {name: int(value) for name, value in connection.execute(text(SQL)).one()._mapping.items()}

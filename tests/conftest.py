@@ -1,5 +1,6 @@
 """What all tests share: the event loop they run on, and a simulator."""
 
+import logging
 import re
 from collections.abc import AsyncIterator, Iterator
 from functools import cache
@@ -10,6 +11,7 @@ import httpx
 import pytest
 import structlog
 
+from claude_proxy import logs
 from claude_proxy.simulator import Simulator
 
 # Each httpx client would load the certificate store again, for 24 ms.
@@ -57,6 +59,10 @@ def no_width_of_the_developers_terminal(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
-    """An application made in one test must not set the level of the next one's log."""
+    """What one test configures of the log must not be in force in the next."""
+    root = logging.getLogger()
+    before = root.handlers, root.level
     yield
+    root.handlers, root.level = before
+    logs._straight = None
     structlog.reset_defaults()

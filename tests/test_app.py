@@ -2,12 +2,10 @@
 
 import asyncio
 import json
-import logging
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +14,6 @@ import pytest
 import structlog
 from fastapi import FastAPI
 
-from claude_proxy import logs
 from claude_proxy.app import (
     App,
     create_app,
@@ -33,16 +30,6 @@ from claude_proxy.simulator import Simulator
 
 ZAI = "https://api.z.ai/api/anthropic"
 ROOT = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture(autouse=True)
-def _logging() -> Iterator[None]:
-    root = logging.getLogger()
-    before = root.handlers, root.level
-    yield
-    root.handlers, root.level = before
-    logs._straight = None
-    structlog.reset_defaults()
 
 
 class Answer:

@@ -27,16 +27,6 @@ class Terminal(io.TextIOWrapper):
         return True
 
 
-@pytest.fixture(autouse=True)
-def _restore() -> Iterator[None]:
-    root = logging.getLogger()
-    before = root.handlers, root.level
-    yield
-    root.handlers, root.level = before
-    logs._straight = None
-    structlog.reset_defaults()
-
-
 @pytest.fixture
 def stream() -> io.TextIOWrapper:
     return io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)

@@ -139,7 +139,7 @@ class LogWriter:
         for reason, count in list(self._missed.items()):
             try:
                 self._write(self._notice(count, reason))
-            except Exception:
+            except Exception:  # as in `_attempt`: the count is kept, and this thread must go on
                 return
             del self._missed[reason]
 

@@ -261,6 +261,23 @@ def test_times_are_those_of_the_clock(invoke: Invoke, tmp_path: Path, by: str, t
     assert [row[0] for row in rows(output)[2:] if len(row) > 3 and row[0] != "Total"] == keys
 
 
+@pytest.mark.parametrize("breakdown", [(), ("--breakdown",)])
+def test_windows_name_their_accounts_where_there_are_several(invoke: Invoke, tmp_path: Path, breakdown: tuple[str, ...]) -> None:
+    words = ("stats", "--by", "window", "--data-dir", str(tmp_path), *breakdown)
+    fill(tmp_path, entry(NOW, account="work"))
+    assert rows(invoke(*words).stdout)[0][:2] == ["Window", "Models"]
+    fill(tmp_path, entry(NOW, account="home"), entry(NOW, upstream=None, account=None))
+    table = rows(invoke(*words).stdout)
+    assert table[0][:3] == ["Window", "Account", "Models"]
+    found = {row[1] for row in table if row[0] == "~2026-09-21 14:00"}
+    assert found == {"(none)", "default/work", "default/home"}
+    assert {len(row) for row in table if row[0] in ("Total", "Window")} == {len(table[0]), len(table[0]) - 2}
+    lines = list(csv.DictReader(io.StringIO(invoke(*words, "--format", "csv").stdout)))
+    assert {(line["window"], line["upstream"], line["account"]) for line in lines} == {
+        ("~2026-09-21T14:00+00:00", *names) for names in (("", ""), ("default", "work"), ("default", "home"))
+    }
+
+
 def test_by_model_no_column_repeats_the_name(invoke: Invoke, ledger: Path) -> None:
     table = rows(invoke("stats", "--by", "model", "--data-dir", str(ledger)).stdout)
     assert table[0][:2] == ["Model", "Input"]

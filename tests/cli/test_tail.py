@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from claude_proxy import ids
 from claude_proxy.cli.tail import Watch, ended, fits
 from claude_proxy.exchange import Outcome
 from claude_proxy.ledger.queries import Books
@@ -91,6 +92,44 @@ def test_an_exchange_is_seen_once_and_when_it_has_ended(tmp_path: Path) -> None:
     assert len(watch.new(books)) == 1, "its row came late"
     assert watch.new(books) == []
     store.close(0)
+
+
+class Busy(Books):
+    """Books of a ledger in which an exchange is recorded after each query; `made` are their ids."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place.engine(reading=True), timeout=20)
+        self._store = place.store()
+        self.made: list[str] = []
+
+    def _record(self) -> None:
+        one = entry(NOW + len(self.made))
+        self._store.write([one], 0)
+        self.made.append(ids.encode(one.record.id))
+
+    def exchanges(self, *args: Any, **filters: Any) -> dict[str, Any]:
+        found = super().exchanges(*args, **filters)
+        self._record()
+        return found
+
+    def ended_since(self, *args: Any) -> list[dict[str, Any]]:
+        found = super().ended_since(*args)
+        self._record()
+        return found
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_what_is_recorded_while_it_begins_is_shown_once(tmp_path: Path, count: int) -> None:
+    books = Busy(Place(tmp_path))
+    books._record()
+    watch = Watch(WALL)
+    shown = [item["id"] for item in watch.earlier(books, count, {})]
+    assert shown == books.made[2 - min(count, 2) : 2]
+    for _ in range(3):
+        shown += [item["id"] for item in watch.new(books)]
+    first = 0 if count > 1 else 1  # the older one is not among the last
+    assert shown == books.made[first : len(shown) + first]
+    assert len(shown) == len(books.made) - 1 - first
 
 
 @contextmanager

@@ -95,7 +95,6 @@ async def booked_process(
     port = free_port()
     settings = {
         "PATH": os.environ["PATH"], "HOME": str(place.folder), "PYTHONPATH": f"{SOURCE}:{ROOT}",
-        "QUEUE": "off",  # the traffic has refusals for which the queue would take the account out
         "BASE_URL": base_url, "DATA_DIR": str(place.folder), "LOG_FORMAT": "json", "LOG_LEVEL": "warning", **environ,
     }  # fmt: skip
     if place.url is not None:

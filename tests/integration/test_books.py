@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from claude_proxy.exchange import Outcome
+from claude_proxy.ledger.groups import BY
 from claude_proxy.ledger.options import Options
 from claude_proxy.ledger.queries import Books
 from claude_proxy.simulator import Simulator, Usage
@@ -33,7 +34,7 @@ def same(usage: Usage, totals: dict[str, Any]) -> bool:
 
 @pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.system)])
 async def test_every_reader_says_what_the_upstream_reported(simulator: Simulator, tmp_path: Path, count: int) -> None:
-    async with running_proxy(simulator.base_url, ledger="on", data_dir=tmp_path) as proxy:
+    async with running_proxy(simulator.base_url, ledger="on", queue="on", data_dir=tmp_path) as proxy:
         seen = await mixed_traffic(simulator, proxy.port, count)
         await proxy.recorder.wait_for(count, 120)
         await simulator.wait_for(lambda sim: all(asked.outcome for asked in sim.requests))
@@ -50,7 +51,7 @@ async def test_every_reader_says_what_the_upstream_reported(simulator: Simulator
         reported.cache_creation_input_tokens,
         reported.cache_read_input_tokens,
     )
-    for by in ("day", "hour", "session", "model", "agent", "class", "client", "upstream"):
+    for by in BY:
         answer = books.usage(by)
         totals = answer["totals"]
         assert same(reported, totals), by

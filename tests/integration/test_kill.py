@@ -24,7 +24,7 @@ from claude_proxy.simulator.scenario import Usage
 from tests.integration.booked_process import booked_process
 from tests.integration.messages import post
 from tests.integration.wire import connect
-from tests.ledger.books import assert_books_balance, names, rows
+from tests.ledger.books import assert_books_balance, names, rows, snapshot
 from tests.ledger.places import Place, cluster, database
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ def is_booked(engine: Engine, name: str) -> bool:
 def booked(engine: Engine) -> dict[str, list[int]]:
     """The numbers of the recorded exchanges, by the life that they belong to."""
     found: dict[str, list[int]] = {}
-    with engine.connect() as connection:
+    with snapshot(engine) as connection:
         texts = names(connection)
         for row in rows(connection):
             if row["input"] is not None:  # the killed client's last one may have no usage

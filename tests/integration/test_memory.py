@@ -76,14 +76,20 @@ async def test_an_upload_waits_for_an_upstream_that_does_not_read(tmp_path: Path
     assert (status, simulator.requests[-1].body_size) == (200, size)
 
 
+async def download(process: Served, simulator: Simulator, size: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Ask for a file of `size` bytes and read the head of the answer; the connection reads little ahead."""
+    simulator.scenario = Scenario("raw", content_type="application/binary", body=b"x" * 100_000, repeat=size // 100_000)
+    reader, writer = await asyncio.open_connection("127.0.0.1", process.port, limit=16384)
+    writer.write(request("GET", FILES + "/f/content"))
+    await reader.readuntil(b"\r\n\r\n")
+    return reader, writer
+
+
 @SIZES
 async def test_an_answer_waits_for_a_slow_reader(tmp_path: Path, size: int) -> None:
     async with Simulator() as simulator, served(simulator.base_url, tmp_path) as process:
         before = await warm(process)
-        simulator.scenario = Scenario("raw", content_type="application/binary", body=b"x" * 100_000, repeat=size // 100_000)
-        reader, writer = await asyncio.open_connection("127.0.0.1", process.port, limit=16384)
-        writer.write(request("GET", FILES + "/f/content"))
-        await reader.readuntil(b"\r\n\r\n")
+        reader, writer = await download(process, simulator, size)
         got, ahead = 0, 0
         while got < size:
             got += len(await reader.read(65536))
@@ -97,10 +103,7 @@ async def test_a_reader_that_pauses_holds_the_upstream_back(tmp_path: Path) -> N
     size = 100 * MB
     async with Simulator() as simulator, served(simulator.base_url, tmp_path) as process:
         before = await warm(process)
-        simulator.scenario = Scenario("raw", content_type="application/binary", body=b"x" * 100_000, repeat=size // 100_000)
-        reader, writer = await asyncio.open_connection("127.0.0.1", process.port, limit=16384)
-        writer.write(request("GET", FILES + "/f/content"))
-        await reader.readuntil(b"\r\n\r\n")
+        reader, writer = await download(process, simulator, size)
         with pytest.raises(TimeoutError):
             await simulator.wait_for(lambda sim: sim.requests[-1].sent > IN_SOCKETS, 1.0)
         got = 0

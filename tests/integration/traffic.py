@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Iterator
+from itertools import chain, repeat
 
 from claude_proxy.exchange import Exchange, Outcome
 from claude_proxy.simulator import Scenario, Simulator, Usage, error, faults, named
@@ -27,10 +29,6 @@ MIX: list[tuple[Scenario, int, Outcome]] = [
     (Scenario(trailers=(("x-checksum", "1"),)), 2, Outcome.COMPLETED),
     (Scenario(fault=faults.bad_frame(3)), 2, Outcome.COMPLETED),
     (error(500), 2, Outcome.COMPLETED),
-    (error(529), 2, Outcome.COMPLETED),
-    (named("zai-1302"), 2, Outcome.COMPLETED),
-    (named("zai-1308"), 1, Outcome.COMPLETED),
-    (Scenario(fault=faults.error_event(0)), 2, Outcome.COMPLETED),
     (Scenario(fault=faults.error_event(4, envelope=False)), 2, Outcome.COMPLETED),
     (Scenario(fault=faults.cut("head")), 2, Outcome.FAILED),
     (Scenario(fault=faults.refuse()), 2, Outcome.FAILED),
@@ -39,20 +37,29 @@ MIX: list[tuple[Scenario, int, Outcome]] = [
     (Scenario(fault=faults.bad_chunk(3)), 2, Outcome.CUT),
     (Scenario(fault=faults.no_stop()), 2, Outcome.COMPLETED),
 ]
+# What the queue takes for the state of the account: each such call has a credential, and so an account, of its own. It is refused
+# once and answered when it is sent again. They are few because the queue makes each of them wait a second or two.
+REFUSALS: list[tuple[Scenario, int, Outcome]] = [
+    (error(529), 1, Outcome.COMPLETED),
+    (named("zai-1302"), 1, Outcome.COMPLETED),
+    (named("zai-1308"), 1, Outcome.COMPLETED),
+    (Scenario(fault=faults.error_event(0)), 1, Outcome.COMPLETED),
+]
 LEAVERS = Scenario(fault=faults.stall("events", 3))
 
 
 async def mixed_traffic(simulator: Simulator, port: int, count: int, *, clients: int = 24, seed: int = 7) -> Counter[str]:
     """Send `count` Messages calls over `clients` connections at once; how many had which outcome.
 
-    Each belongs to one of ten sessions, every third to one of two agents in it.
+    Each belongs to one of ten sessions, every third to one of two agents in it. With and without the queue they end alike.
     """
     dice = random.Random(seed)
-    scenarios = dice.choices(MIX, [weight for _, weight, _ in MIX], k=count)
+    mix = MIX + REFUSALS
+    scenarios = dice.choices(mix, [weight for _, weight, _ in mix], k=count)
     seen: Counter[str] = Counter()
     queue = iter(range(count))
-    turns: dict[str, Scenario] = {}
-    simulator.scenario = lambda asked: turns[asked.header("x-number") or ""]
+    answers: dict[str, Iterator[Scenario]] = {}
+    simulator.scenario = lambda asked: next(answers[asked.header("x-number") or ""])
 
     async def client() -> None:
         number = next(queue, None)
@@ -67,10 +74,13 @@ async def mixed_traffic(simulator: Simulator, port: int, count: int, *, clients:
     async def one(wire: Wire, number: int) -> Reply | None:
         streamed, leave = dice.random() < 0.7, dice.random() < 0.02
         scenario, _, outcome = scenarios[number]
-        turns[str(number)] = LEAVERS if leave else scenario
+        is_refusal = scenarios[number] in REFUSALS
+        answers[str(number)] = repeat(LEAVERS) if leave else chain([scenario], repeat(Scenario() if is_refusal else scenario))
         headers = [(b"x-number", b"%d" % number), (b"x-claude-code-session-id", b"session-%d" % (number % 10))]
         if number % 3 == 0:
             headers.append((b"x-claude-code-agent-id", b"agent-%d" % (number % 2)))
+        if is_refusal:
+            headers.append((b"x-api-key", b"refused-%d" % number))
         model = "glm-5.3" if number % 4 else "claude-opus-5-5"
         wire.send(post(headers=headers, stream=streamed or leave, model=model))
         if leave:

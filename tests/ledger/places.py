@@ -47,7 +47,7 @@ class Place:
 
     def engine(self, *, reading: bool = False) -> Engine:
         if self.url is not None:
-            return postgres_engine(self.url)
+            return postgres_engine(self.url, reading=reading)
         return sqlite_engine(file_connect(self.folder / "ledger.db"), reading=reading)
 
     def store(self, process: Process | None = None, **options: int) -> SqlStore:

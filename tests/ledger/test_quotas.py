@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from claude_proxy.exchange import Usage
 from claude_proxy.ledger.options import Sample
 from claude_proxy.ledger.prices.quota import MICRO, Meter, Window
 from claude_proxy.ledger.queries import Books
-from claude_proxy.ledger.record import Charge
+from claude_proxy.ledger.record import UNKNOWN, Charge
 from claude_proxy.ledger.samples import label, window_of
 from claude_proxy.ledger.tables import quota_sample
 from tests.ledger.books import NOW, entry, rows, write_all
@@ -70,6 +71,7 @@ def test_the_three_numbers_of_a_window(place: Place) -> None:
         "left": 10_562.0,
         "resets_at": "2026-09-21T15:13:20.000Z",
         "computed_credits": 1000.5,
+        "uncredited_exchanges": 0,
         "spent_outside": 437.5,
     }
 
@@ -112,6 +114,23 @@ def test_a_provider_that_is_behind_us_shows_nothing_spent_outside(place: Place) 
     keep(place, Sample(NOW, "default", None, (window(used=10),)), spent=((NOW - HOUR, 700),))
     (found,) = quota(place)[0]["windows"]
     assert (found["computed_credits"], found["spent_outside"]) == (700.0, 0.0)
+
+
+@pytest.mark.parametrize("ago", [HOUR, 1000], ids=["from the sums", "from the rows"])
+@pytest.mark.parametrize(
+    ("credited", "ours", "outside"), [((), None, None), ((700,), 700.0, 738.0), ((0,), 0.0, 1438.0)], ids=["none", "some", "free"]
+)
+def test_exchanges_whose_credits_are_not_known_are_counted(
+    place: Place, ago: int, credited: tuple[int, ...], ours: float | None, outside: float | None
+) -> None:
+    store = place.store()
+    write_all(store, [entry(NOW - ago, charge=charge) for charge in (UNKNOWN, Charge(1, None, "p"))])
+    write_all(store, [entry(NOW - ago, usage=None), entry(NOW - ago, usage=Usage(output=0))])  # used nothing
+    write_all(store, [entry(NOW - ago, charge=Charge(1, amount * MICRO, "p")) for amount in credited])
+    store.sample(Sample(NOW, "default", None, (window(),)))
+    store.close(0)
+    (found,) = quota(place)[0]["windows"]
+    assert (found["computed_credits"], found["uncredited_exchanges"], found["spent_outside"]) == (ours, 2, outside)
 
 
 def test_burn_rate_and_time_to_empty(place: Place) -> None:

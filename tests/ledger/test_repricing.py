@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 
 from claude_proxy.exchange import Attempt, Failure, Usage
 from claude_proxy.ledger.charging import Charging
@@ -16,7 +18,8 @@ from claude_proxy.ledger.queries import Books
 from claude_proxy.ledger.record import Charge
 from claude_proxy.ledger.repricing import CHUNK, Change, Repricing, Sums
 from tests.ledger.books import NOW, WALL, assert_books_balance, entry, write_all
-from tests.ledger.places import Place
+from tests.ledger.places import Place, database
+from tests.ledger.waiting import until
 
 HOSTS = {"default": "api.z.ai"}
 TABLE = """
@@ -110,6 +113,32 @@ def test_the_model_that_worked_decides_as_when_it_was_booked(
     repricing(prices).apply(place.engine())
     booked = Charging(lambda: prices, HOSTS)(one.record)
     assert costs(place) == [cost(10, 20)] == [None if booked.cost_nano is None else booked.cost_nano / 10**9]
+
+
+@pytest.mark.system
+def test_two_at_once_change_the_sums_once(tmp_path: Path, postgres: str, prices: Prices) -> None:
+    """The second begins when the first has read the rows, and waits for it. (In SQLite a writer has the file to itself.)"""
+    place = Place(tmp_path, database(postgres))
+    fill(place, *(entry(NOW + number) for number in range(5)))
+    engine, changed = place.engine(), []
+    second = threading.Thread(target=lambda: changed.append(repricing(prices).apply(place.engine())))
+
+    @event.listens_for(engine, "after_cursor_execute")
+    def _start(*_: Any) -> None:
+        if second.ident is None:
+            second.start()
+            until(lambda: not second.is_alive() or is_waiting(place.engine()))
+
+    assert repricing(prices).apply(engine) == 5
+    second.join()
+    assert changed == [0]
+    assert_books_balance(place.engine(reading=True))
+
+
+def is_waiting(engine: Engine) -> bool:
+    """Whether a transaction waits for another one's locks."""
+    with engine.connect() as connection:
+        return connection.exec_driver_sql("SELECT 1 FROM pg_locks WHERE NOT granted").first() is not None
 
 
 def test_it_is_done_once(place: Place, prices: Prices) -> None:

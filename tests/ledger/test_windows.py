@@ -16,6 +16,7 @@ from tests.ledger.books import NOW, entry, write_all
 from tests.ledger.places import Place
 
 Q = 900  # seconds
+HOUR = 3_600_000
 BASE = 1_988_888  # a quarter hour
 
 
@@ -37,7 +38,7 @@ def test_what_the_provider_said_goes_before_what_is_worked_out() -> None:
     assert keys([BASE + 10], active) == [(key(0, "~"), 0, 10), (key(10), 10, 30), (key(31, "~"), 31, 51)]
 
 
-def test_windows_of_two_accounts_do_not_count_anything_twice() -> None:
+def test_windows_that_were_reported_twice_do_not_count_anything_twice() -> None:
     assert keys([BASE, BASE + 8], [BASE + 1, BASE + 9]) == [(key(0), 0, 8), (key(8), 8, 28)]
 
 
@@ -73,6 +74,77 @@ def test_sums_by_window_add_up(place: Place) -> None:
     assert known == [datetime.fromtimestamp(start, UTC).isoformat(timespec="minutes")]
     assert [group["exchanges"] for group in groups if group["key"] in known] == [2]  # after 4 and 6 h
     assert report["by"] == "window"
+
+
+def usage(place: Place, **more: Any) -> dict[str, Any]:
+    books = Books(place.engine(reading=True), timeout=20, wall=place.clock)
+    return books.usage("window", until=NOW / 1000 + 30 * 3600, **more)
+
+
+def windows(report: dict[str, Any]) -> list[tuple[str, str | None, str | None, int]]:
+    return [(one["key"], one["upstream"], one["account"], one["exchanges"]) for one in report["groups"]]
+
+
+def sampled(resets: float) -> Window:
+    """The window of five hours that ends at a Unix time."""
+    return Window("5h", Meter.CREDITS, "CREDIT_LIMIT", 12_000, 10, 11_990, 0.1, 5 * 3600, resets)
+
+
+def hour(number: float, sign: str = "") -> str:
+    """The key of a window that begins so many hours after NOW's quarter hour."""
+    return sign + datetime.fromtimestamp(NOW // 1000 // Q * Q + number * 3600, UTC).isoformat(timespec="minutes")
+
+
+@pytest.fixture
+def two_plans(place: Place) -> Place:
+    """Two accounts of one upstream, one of which is sampled, and another upstream; all work at the same time."""
+    store = place.store()
+    for account, hours in (("work", (0, 1, 4, 7)), ("home", (0, 2, 3))):
+        write_all(store, [entry(NOW + number * HOUR, account=account, model=account) for number in hours])
+    write_all(store, [entry(NOW + HOUR, upstream="other", account="work")])
+    store.sample(Sample(NOW, "default", "work", (sampled(NOW / 1000 + 3 * 3600),)))
+    store.close(0)
+    return place
+
+
+def test_each_account_has_windows_of_its_own(two_plans: Place) -> None:
+    report = usage(two_plans)
+    assert windows(report) == [
+        (hour(-2), "default", "work", 2),
+        (hour(0, "~"), "default", "home", 3),
+        (hour(1, "~"), "other", "work", 1),
+        (hour(4, "~"), "default", "work", 2),
+    ]
+    assert report["totals"]["exchanges"] == 8
+    whole = usage(two_plans, breakdown=True)
+    assert windows(whole) == windows(report)
+    assert [[(part["model"], part["exchanges"]) for part in one["breakdown"]] for one in whole["groups"]] == [
+        [("work", 2)], [("home", 3)], [("glm-5.3", 1)], [("work", 2)],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        ({"account": "home"}, [(0, 3)]),
+        ({"upstream": "other"}, [(1, 1)]),
+        ({"account": "work", "upstream": "default"}, [(-2, 2), (4, 2)]),
+        ({"account": "away"}, []),
+        ({"model": "work"}, [(-2, 2), (4, 2)]),
+    ],
+)
+def test_a_filter_scopes_the_windows(two_plans: Place, filters: dict[Any, str], found: list[tuple[int, int]]) -> None:
+    report = usage(two_plans, filters=filters)
+    assert [(key.lstrip("~"), count) for key, _, _, count in windows(report)] == [(hour(start), count) for start, count in found]
+    assert report["totals"]["exchanges"] == sum(count for _, count in found)
+
+
+@pytest.mark.parametrize("last", [1, 2, 9])
+def test_the_last_windows_have_totals_of_their_own(two_plans: Place, last: int) -> None:
+    report, whole = usage(two_plans, last=last), usage(two_plans)
+    assert report["groups"] == whole["groups"][-last:]
+    assert report["totals"]["exchanges"] == sum(one["exchanges"] for one in report["groups"])
+    assert report["from"] == {1: hour(4), 2: hour(1), 9: hour(0)}[last][:16] + ":00+00:00"
 
 
 def test_no_exchanges_make_no_windows(place: Place) -> None:

@@ -2,12 +2,10 @@
 
 import io
 import json
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-import structlog
 
 from claude_proxy import logs
 from claude_proxy.exchange import Attempt, CacheVerdict, Exchange, Failure, Outcome, Usage
@@ -94,16 +92,11 @@ def test_one_attempt_is_not_worth_a_field() -> None:
 
 
 @pytest.fixture
-def lines() -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    root = logging.getLogger()
-    before = root.handlers, root.level
+def lines() -> Callable[[], list[dict[str, Any]]]:
     buffer = io.BytesIO()
     stream = io.TextIOWrapper(buffer, encoding="utf-8")
     logs.configure("info", "json", stream)
-    yield lambda: [json.loads(line) for line in buffer.getvalue().splitlines()]
-    root.handlers, root.level = before
-    logs._straight = None
-    structlog.reset_defaults()
+    return lambda: [json.loads(line) for line in buffer.getvalue().splitlines()]
 
 
 @pytest.mark.parametrize(

@@ -297,11 +297,10 @@ async def test_a_mistake_in_a_waiting_condition_reaches_the_waiter(simulator: Si
             await waiting
 
 
-@pytest.mark.parametrize("writes", ["whole", "event"])
-async def test_a_scenario_that_cannot_be_sent_resets_the_connection_and_is_reported(simulator: Simulator, writes: str) -> None:
+async def assert_reset_and_reported(simulator: Simulator) -> None:
+    """A request's connection is reset, and the event loop's exception handler learns why."""
     reported: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context.get("exception")))
-    simulator.scenario = Scenario(headers=(("x-price", "5 €"),), writes=writes)
     try:
         async with talk(simulator) as line:
             line.say(post())
@@ -309,6 +308,12 @@ async def test_a_scenario_that_cannot_be_sent_resets_the_connection_and_is_repor
     finally:
         asyncio.get_running_loop().set_exception_handler(None)
     assert reported
+
+
+@pytest.mark.parametrize("writes", ["whole", "event"])
+async def test_a_scenario_that_cannot_be_sent_resets_the_connection_and_is_reported(simulator: Simulator, writes: str) -> None:
+    simulator.scenario = Scenario(headers=(("x-price", "5 €"),), writes=writes)
+    await assert_reset_and_reported(simulator)
 
 
 async def test_it_listens_on_ipv6() -> None:
@@ -322,20 +327,11 @@ async def test_it_listens_on_ipv6() -> None:
 
 
 async def test_a_mistake_in_a_scenario_function_resets_the_connection_and_is_reported(simulator: Simulator) -> None:
-    reported: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context.get("exception")))
-
     def broken(_: Recorded) -> Scenario:
         raise LookupError("no such scenario")
 
     simulator.scenario = broken
-    try:
-        async with talk(simulator) as line:
-            line.say(post())
-            assert await line.end() == "rst"
-    finally:
-        asyncio.get_running_loop().set_exception_handler(None)
-    assert reported
+    await assert_reset_and_reported(simulator)
 
 
 async def test_a_head_answer_is_not_parsed_as_a_body() -> None:

@@ -1,4 +1,4 @@
-"""Options shared by several commands, and a command class that passes unknown arguments on."""
+"""What several commands share: options, how a group of subcommands behaves, a command class that passes unknown arguments on."""
 
 from __future__ import annotations
 
@@ -45,6 +45,13 @@ TimeZone = Annotated[
     str | None, typer.Option("--timezone", metavar="ZONE", help="Whose days and clock to use, such as Asia/Seoul.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+def subcommands(name: str) -> typer.Typer:
+    """Return a command that consists of subcommands; without one it prints its help."""
+    return typer.Typer(
+        name=name, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+    )
 
 
 class PassOnCommand(TyperCommand):

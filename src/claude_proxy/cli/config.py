@@ -10,20 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from claude_proxy.cleaning import visible
-from claude_proxy.cli.arguments import AppFile, AsJson, ConfigFile
+from claude_proxy.cli.arguments import AppFile, AsJson, ConfigFile, subcommands
 from claude_proxy.cli.output import console, say, write_json
 from claude_proxy.cli.project import user_settings
 from claude_proxy.cli.values import text
 from claude_proxy.settings import SECRETS, Loaded, Settings, shown
 from claude_proxy.settings.places import Place, look, user_file
 
-app = typer.Typer(
-    name="config",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+app = subcommands("config")
 
 
 @dataclass(frozen=True, slots=True)

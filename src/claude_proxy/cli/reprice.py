@@ -45,20 +45,19 @@ def reprice(
     at = place(config, data_dir, timezone)
     with reporting_errors(at):
         need_file(at.options)
-        work, engine = _prepared(at, since)
-        changes = _guarded(lambda: work.changes(engine))
+        work = _prepared(at, since)
+        changes = _guarded(lambda: work.changes(_engine(at, reading=True)))
         _say_changes(changes, work.looked_at, as_json)
         if not as_json and any(change.old_price is None for change in changes):
             _say_hosts(at)
         if not changes or dry_run or not _agreed(yes, as_json):
             return
-        changed = _guarded(lambda: work.apply(engine))
+        changed = _guarded(lambda: work.apply(_engine(at, reading=False)))
     if not as_json:
         say(f"Done: {exchanges(changed)} changed.")
 
 
-def _prepared(at: LedgerPlace, since: str) -> tuple[Repricing, Engine]:
-    from claude_proxy.ledger.database import file_connect, postgres_engine, sqlite_engine
+def _prepared(at: LedgerPlace, since: str) -> Repricing:
     from claude_proxy.ledger.repricing import Repricing
 
     now = time.time()
@@ -66,10 +65,15 @@ def _prepared(at: LedgerPlace, since: str) -> tuple[Repricing, Engine]:
     if loaded.problem is not None:
         say(loaded.problem, err=True)
     hosts = {one.name: urlsplit(one.base_url).hostname or "" for one in at.loaded.upstreams}
-    work = Repricing(loaded.prices, hosts, since=when.moment(since, at.where, now), until=now)
+    return Repricing(loaded.prices, hosts, since=when.moment(since, at.where, now), until=now)
+
+
+def _engine(at: LedgerPlace, *, reading: bool) -> Engine:
+    from claude_proxy.ledger.database import file_connect, postgres_engine, sqlite_engine
+
     if at.options.database_url is not None:
-        return work, postgres_engine(at.options.database_url)
-    return work, sqlite_engine(file_connect(at.options.data_dir / FILE, make=False))
+        return postgres_engine(at.options.database_url, reading=reading)
+    return sqlite_engine(file_connect(at.options.data_dir / FILE, make=False), reading=reading)
 
 
 def _guarded(work: Callable[[], T]) -> T:

@@ -15,7 +15,7 @@ import typer
 
 import claude_proxy
 from claude_proxy.cli.address import Health, probe, proxy_url
-from claude_proxy.cli.arguments import AppFile, AsJson, ConfigFile
+from claude_proxy.cli.arguments import AppFile, AsJson, ConfigFile, subcommands
 from claude_proxy.cli.output import say, write_json
 from claude_proxy.cli.project import read_settings
 from claude_proxy.cli.service_managers import PAUSE, Manager, Refused, choose
@@ -25,13 +25,7 @@ from claude_proxy.settings import SECRETS, Settings, places
 
 START_LIMIT = 20.0  # seconds for a started service to answer
 
-app = typer.Typer(
-    name="service",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+app = subcommands("service")
 System = Annotated[bool, typer.Option("--system", help="For the whole machine: needs root, runs as its own user (systemd).")]
 
 

@@ -70,7 +70,8 @@ def reported(
 ) -> dict[str, Any]:
     """Return the sums in the form of `GET /api/v1/usage`, limited to the `last` groups.
 
-    The totals cover only these groups if they are periods of time, otherwise everything.
+    The totals cover only these groups if they are of a time, otherwise everything. The last periods include those without
+    exchanges; the last windows are those that there were.
 
     Args:
         more: further arguments of `Books.usage`.
@@ -85,10 +86,6 @@ def reported(
     when.check_order(start, end)
     if last is not None and by in PERIODS:
         start = max(start or 0.0, when.last(by, last, at.where, now if end is None else min(end - 1, now)))
-    report = books.usage(by, since=start, until=end, timezone=at.timezone, **more)
-    if last is None or by in PERIODS or len(report["groups"]) <= last:
-        return report
-    if by not in TIMES:
-        return report | {"groups": report["groups"][:last]}
-    first = when.moment(report["groups"][-last]["key"].lstrip("~"), at.where, now)
-    return books.usage(by, since=first, until=end, timezone=at.timezone, **more)
+    latest = last if by in TIMES and by not in PERIODS else None
+    report = books.usage(by, since=start, until=end, timezone=at.timezone, last=latest, **more)
+    return report if last is None or by in TIMES else report | {"groups": report["groups"][:last]}

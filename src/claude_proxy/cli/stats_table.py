@@ -61,18 +61,24 @@ def made(report: Mapping[str, Any], *, wide: bool, breakdown: bool, costs: bool)
     table = Table(box=SIMPLE_HEAD, show_footer=False, pad_edge=False)
     by = report["by"]
     table.add_column(_TITLES.get(by, by.capitalize()), overflow="fold", no_wrap=by in _WHOLE)
+    owners = accounts(report)
+    if owners:
+        table.add_column("Account", overflow="fold")
     models_shown = breakdown or by != "model"
     if models_shown:
         table.add_column("Models", overflow="fold")
     for title in ("Input", "Output", *(("Cache Create", "Cache Read", "Total") if wide else ()), *(("Cost",) if costs else ())):
         table.add_column(title, justify="right", no_wrap=True)
-    for name, group in zip(names(report), report["groups"], strict=True):
+    blank = [""] if owners else []
+    for number, (name, group) in enumerate(zip(names(report), report["groups"], strict=True)):
         models = ["" if breakdown else "\n".join(group["models"])] if models_shown else []
-        table.add_row(name, *models, *_figures(group, wide=wide, costs=costs))
+        table.add_row(name, *owners[number : number + 1], *models, *_figures(group, wide=wide, costs=costs))
         for part in group.get("breakdown", ()):
-            table.add_row("", f"└ {named(part['model'])}", *_figures(part, wide=wide, costs=costs), style="dim")
+            table.add_row("", *blank, f"└ {named(part['model'])}", *_figures(part, wide=wide, costs=costs), style="dim")
     table.add_section()
-    table.add_row("Total", *([""] if models_shown else []), *_figures(report["totals"], wide=wide, costs=costs), style="bold")
+    table.add_row(
+        "Total", *blank, *([""] if models_shown else []), *_figures(report["totals"], wide=wide, costs=costs), style="bold"
+    )
     return table
 
 
@@ -81,8 +87,16 @@ def names(report: Mapping[str, Any]) -> list[str]:
     keys = [named(group["key"]) for group in report["groups"]]
     if report["by"] not in _CLOCK_TIMES:
         return keys
-    short = Counter(key[:-_OFFSET] for key in keys)
+    short = Counter(key[:-_OFFSET] for key in set(keys))  # windows of several accounts may begin at once
     return [(key[:-_OFFSET] if short[key[:-_OFFSET]] == 1 else key).replace("T", " ") for key in keys]
+
+
+def accounts(report: Mapping[str, Any]) -> list[str]:
+    """Each window's account, as `upstream/account`; none where all are of the same."""
+    if report["by"] != "window":
+        return []
+    owners = ["/".join(filter(None, (group["upstream"], group["account"]))) or named(None) for group in report["groups"]]
+    return owners if len(set(owners)) > 1 else []
 
 
 def _figures(sums: Mapping[str, Any], *, wide: bool, costs: bool) -> list[str]:

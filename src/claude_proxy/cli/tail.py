@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,28 +43,20 @@ def tail(
     It has the status, the model, tokens in, out and cached, cost, duration, and what went wrong.
     """
     at = place(config, data_dir, timezone)
+    wanted = {"session": session, "model": model, "status": status}
     with opened(at) as books:
-        earlier = books.exchanges(max(1, last), session=session, model=model, status=status)["items"][:last]
-        shown = reversed(earlier)
+        watch = Watch(time.time())
+        earlier = watch.earlier(books, last, wanted)
+        for item in earlier:
+            _write(item, at.where, as_json)
         if follow:
-            _follow(books, shown, {"session": session, "model": model, "status": status}, at.where, as_json)
-        else:
-            for item in shown:
-                _write(item, at.where, as_json)
-            if not earlier and last and not as_json:
-                filters = {"session": session, "model": model, "status": status}
-                given = {name: text for name, text in filters.items() if text is not None}
-                say(f"No exchange {of_filters(given)}is recorded.", err=True)
+            _follow(books, watch, wanted, at.where, as_json)
+        elif not earlier and last and not as_json:
+            given = {name: text for name, text in wanted.items() if text is not None}
+            say(f"No exchange {of_filters(given)}is recorded.", err=True)
 
 
-def _follow(
-    books: Books, earlier: Iterator[dict[str, Any]], wanted: Mapping[str, str | None], where: tzinfo, as_json: bool
-) -> None:
-    watch = Watch(time.time())
-    watch.new(books)
-    for item in earlier:
-        watch.saw(item["id"])
-        _write(item, where, as_json)
+def _follow(books: Books, watch: Watch, wanted: Mapping[str, str | None], where: tzinfo, as_json: bool) -> None:
     troubled = False
     while True:
         try:
@@ -90,6 +82,23 @@ class Watch:
     def __init__(self, now: float) -> None:
         self._from = self._start = now - LATE
         self._seen: OrderedDict[str, None] = OrderedDict()
+
+    def earlier(self, books: Books, count: int, wanted: Mapping[str, str | None]) -> list[dict[str, Any]]:
+        """Return the last `count` exchanges that match, oldest first. `new` returns all that are recorded from now on.
+
+        What is recorded between the two queries is in the second one, or left for `new`; the other way round it would be in none.
+
+        Raises:
+            ValueError: a filter is invalid.
+            NotReadable: the ledger cannot be read.
+        """
+        self.new(books)
+        session, model, status = (wanted.get(name) for name in ("session", "model", "status"))
+        page = books.exchanges(max(1, count), session=session, model=model, status=status)
+        found: list[dict[str, Any]] = page["items"][:count]
+        for item in found:
+            self.saw(item["id"])
+        return found[::-1]
 
     def saw(self, number: str) -> bool:
         """Remember an exchange; return whether it is new."""

@@ -68,10 +68,11 @@ def usage(report: Mapping[str, Any], *, breakdown: bool = False) -> bytes:
         breakdown: a line for each model of a group instead; the report has to have them.
     """
     by = report["by"]
-    if not breakdown:
-        return _lines([(by, *_SUMS), *((group["key"], *(group[key] for key in _SUMS)) for group in report["groups"])])
-    parts = ((group["key"], part) for group in report["groups"] for part in group["breakdown"])
-    return _lines([(by, "model", *_SUMS), *((key, part["model"], *(part[name] for name in _SUMS)) for key, part in parts)])
+    heads = ("key", "upstream", "account") if by == "window" else ("key",)
+    columns = (*heads, *(("model",) if breakdown else ()), *_SUMS)
+    found = ((group | part for part in group["breakdown"]) if breakdown else (group,) for group in report["groups"])
+    lines = ([line[name] for name in columns] for lines in found for line in lines)
+    return _lines([(by, *columns[1:]), *lines])
 
 
 def _lines(rows: Iterable[Sequence[Any]]) -> bytes:

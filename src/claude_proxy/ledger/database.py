@@ -16,6 +16,7 @@ from claude_proxy.ledger import sqlite
 from claude_proxy.ledger.options import LedgerOff, Trouble
 
 JOURNAL_BYTES = 64 * 1024**2
+_SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 _memories = itertools.count(1)
 
 Connect = Callable[[], Any]
@@ -65,8 +66,12 @@ _WRITER_RULES = (
 )
 
 
-def postgres_engine(database_url: str) -> Engine:
+def postgres_engine(database_url: str, *, reading: bool = False) -> Engine:
     """An engine for PostgreSQL by psycopg 3.
+
+    By default each statement of a transaction sees what has been committed until then. An answer that several statements make up
+    must not be a mixture: for `reading`, a transaction sees one state of the database, as in SQLite
+    (https://www.postgresql.org/docs/current/transaction-iso.html). It is read-only, so no conflict can make it fail.
 
     Raises:
         LedgerOff: the address cannot be used, or psycopg is not installed.
@@ -77,8 +82,9 @@ def postgres_engine(database_url: str) -> Engine:
             raise LedgerOff(f"DATABASE_URL begins with {url.drivername}://, expected postgresql://.")
         url = url.set(drivername="postgresql+psycopg")
         engine = create_engine(
-            url, poolclass=NullPool, paramstyle="format", hide_parameters=True, connect_args={"connect_timeout": 5}
-        )
+            url, poolclass=NullPool, paramstyle="format", hide_parameters=True, connect_args={"connect_timeout": 5},
+            execution_options=_SNAPSHOT if reading else {},
+        )  # fmt: skip
     except (ArgumentError, NoSuchModuleError, ValueError):
         raise LedgerOff("DATABASE_URL cannot be read: expected postgresql://user:password@host:5432/database.") from None
     except ModuleNotFoundError:

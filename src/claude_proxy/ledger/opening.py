@@ -116,7 +116,7 @@ class Opener:
         try:
             self._check(sqlite_engine(connect, reading=True))
             return self._store(sqlite_engine(connect), path)
-        except Exception as error:
+        except Exception as error:  # SQLAlchemy's, sqlite3's or ours: `trouble` tells them apart
             cause = error.__cause__ if isinstance(error, Trouble) else error
             if cause is None or not is_damaged(cause):
                 raise (error if isinstance(error, Trouble | LedgerOff) else trouble(error)) from error
@@ -144,7 +144,7 @@ class Opener:
             schema.prepare(engine)
         except LedgerOff:
             raise
-        except Exception as error:
+        except Exception as error:  # as above
             raise trouble(error) from error
         return SqlStore(
             engine,

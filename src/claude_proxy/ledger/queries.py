@@ -55,7 +55,7 @@ class Books:
     def open(cls, options: Options, in_memory: Connect | None = None, *, timeout: float = TIMEOUT) -> Books:
         """The books of a ledger; `in_memory` reaches one that is kept in this process (`Opener.reading`)."""
         if options.database_url is not None:
-            return cls(postgres_engine(options.database_url), timeout=timeout)
+            return cls(postgres_engine(options.database_url, reading=True), timeout=timeout)
         connect = in_memory or file_connect(options.data_dir / FILE, make=False)
         return cls(sqlite_engine(connect, reading=True), timeout=timeout)
 
@@ -237,11 +237,12 @@ class Books:
         filters: Mapping[Dimension, str] | None = None,
         breakdown: bool = False,
         limit: int | None = None,
+        last: int | None = None,
     ) -> dict[str, Any]:
         """Sums over a time, in groups.
 
         Args:
-            by: hour, day, week (from Monday) or month of the time zone; or a plan's window of five hours (see `windows`); or
+            by: hour, day, week (from Monday) or month of the time zone; or an account's window of five hours (see `windows`); or
                 session, project, model, agent, class, client, upstream, account. Groups of a time are in its order, without
                 those that are empty; others by cost, the most expensive first.
             since, until: Unix seconds, taken to the quarter hour around them; by default all there is.
@@ -249,11 +250,12 @@ class Books:
             filters: only what has this session, project, ...; an empty text means "none".
             breakdown: each group's sums per model too.
             limit: at most so many groups: the most expensive, or of a time the latest. The totals are still of all.
+            last: of a time, so many of the latest groups that have exchanges, and the totals of these alone.
 
         Returns:
             {"from", "to", "timezone", "by", "totals": {...}, "groups": [{"key", ..., "models": [names]}]}, with sums named as in
-            `answers.amounts`; with `breakdown` each group has `"breakdown": [{"model", ...}]`; with `limit` there is "more", the
-            number of groups that are left out.
+            `answers.amounts`; a window also has "upstream" and "account"; with `breakdown` each group has
+            `"breakdown": [{"model", ...}]`; with `limit` there is "more", the number of groups that are left out.
 
         Raises:
             ValueError, NotReadable: as `exchanges`.
@@ -266,10 +268,10 @@ class Books:
             if wanted not in known:
                 raise ValueError(f"{wanted!r} is nothing to group or filter by: expected one of {', '.join(known)}.")
         with self._reading() as connection:
-            first, last = bounds(connection) or (periods.quarter(self._wall()),) * 2
+            first, after = bounds(connection) or (periods.quarter(self._wall()),) * 2
             start = first if since is None else periods.quarter(since)
-            end = max(last, periods.quarter_after(self._wall())) if until is None else periods.quarter_after(until)
-            more: Any = {"filters": filters, "breakdown": breakdown, "limit": limit}
+            end = max(after, periods.quarter_after(self._wall())) if until is None else periods.quarter_after(until)
+            more: Any = {"filters": filters, "breakdown": breakdown, "limit": limit, "last": last}
             return usage(connection, by, since=start, until=end, where=where, **more)
 
     def minutes(self, count: int = 60) -> dict[str, Any]:
@@ -313,7 +315,7 @@ class Books:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        """A read transaction with a time limit."""
+        """A read transaction with a time limit. All its statements see the same state of the ledger."""
         deadline = time.monotonic() + self._timeout
         try:
             with self._engine.connect() as connection, connection.begin():

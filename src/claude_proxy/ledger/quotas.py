@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Executable, func, or_, select
 
 from claude_proxy import ids
 from claude_proxy.ledger.answers import MICRO, rfc3339
 from claude_proxy.ledger.prices.plan import BURN_SPAN, Spent, burn_rate, spent_outside, time_to_empty
 from claude_proxy.ledger.prices.quota import Meter, Window
 from claude_proxy.ledger.samples import window_of
-from claude_proxy.ledger.tables import BUCKET_MS, exchange, name, quota_sample, rollup
+from claude_proxy.ledger.tables import BUCKET_MS, TOKENS, exchange, name, quota_sample, rollup
 from claude_proxy.ledger.usage import texts_of
 
 _KEPT_MS = 40 * 86_400_000  # an account whose last sample is older is left out
@@ -61,11 +61,11 @@ def _item(connection: Connection, plan: Plan, now: float) -> dict[str, Any]:
     windows = _windows(connection, plan)
     in_credits = [window for window in windows if window.meter is Meter.CREDITS]
     rate, ends = None, None
-    if in_credits:
-        recent = _spent(connection, plan, int((now - BURN_SPAN) * 1000), int(now * 1000))
+    recent = _spent(connection, plan, int((now - BURN_SPAN) * 1000), int(now * 1000)).micro if in_credits else None
+    if recent is not None:
         rate = burn_rate([Spent(now, recent)], now)
-        since = _spent(connection, plan, plan.at, int(now * 1000))
-        ends = time_to_empty(_as_of_now(in_credits, since, now), rate, now)
+        since = _spent(connection, plan, plan.at, int(now * 1000)).micro
+        ends = time_to_empty(_as_of_now(in_credits, since or 0, now), rate, now)
     texts = texts_of(connection, {plan.upstream, plan.account})
     return {
         "upstream": texts.get(plan.upstream),
@@ -98,9 +98,10 @@ def _as_of_now(windows: Sequence[Window], spent: int, now: float) -> list[Window
 def _window(connection: Connection, plan: Plan, window: Window, now: float) -> dict[str, Any]:
     """A window by the names that readers know. After its reset the sample says nothing about it."""
     over = _is_over(window, now)
-    ours = None
+    ours, uncredited = None, None
     if window.meter is Meter.CREDITS and window.started is not None and not over:
-        ours = _spent(connection, plan, int(window.started * 1000), plan.at)
+        spent = _spent(connection, plan, int(window.started * 1000), plan.at)
+        ours, uncredited = spent.micro, spent.used - spent.credited
     used = None if over else window.used
     return {
         "window": window.name,
@@ -111,6 +112,7 @@ def _window(connection: Connection, plan: Plan, window: Window, now: float) -> d
         "left": None if over else _amount(window.left),
         "resets_at": None if over or window.resets_at is None else rfc3339(int(window.resets_at * 1000)),
         "computed_credits": _amount(ours),
+        "uncredited_exchanges": uncredited,
         "spent_outside": None if ours is None or used is None else _amount(spent_outside(used, ours)),
     }
 
@@ -119,24 +121,40 @@ def _amount(micro: int | None) -> float | None:
     return None if micro is None else micro / MICRO
 
 
-def _spent(connection: Connection, plan: Plan, since: int, until: int) -> int:
-    """Micro-credits of the exchanges that began in a time (Unix milliseconds): whole quarter hours from the rollup, the rest
-    from the rows."""
+class _Credits(NamedTuple):
+    """What exchanges took from a plan: the sum of micro-credits, how many it covers, and how many used any tokens."""
+
+    sum: int
+    credited: int
+    used: int
+
+    @property
+    def micro(self) -> int | None:
+        """The sum; None if the credits of no exchange are known, which is not the same as 0."""
+        return self.sum if self.credited or not self.used else None
+
+
+def _spent(connection: Connection, plan: Plan, since: int, until: int) -> _Credits:
+    """What the exchanges took that began in a time (Unix milliseconds): whole quarter hours from the rollup, the rest from the
+    rows."""
     first, last = -(-since // BUCKET_MS), until // BUCKET_MS
     if first >= last:
         return _of_rows(connection, plan, since, until)
     c = rollup.c
-    inner = select(func.sum(c.credits_micro)).where(
-        c.bucket >= first, c.bucket < last, c.upstream == plan.upstream, c.account == plan.account
-    )
-    whole = int(connection.execute(inner).scalar() or 0)
+    inside = c.bucket >= first, c.bucket < last, c.upstream == plan.upstream, c.account == plan.account
+    sums = func.sum(c.credits_micro), func.sum(c.credited), func.sum(c.priced + c.unpriced)
+    whole = _credits(connection, select(*sums).where(*inside))
     before = _of_rows(connection, plan, since, first * BUCKET_MS)
-    return whole + before + _of_rows(connection, plan, last * BUCKET_MS, until)
+    after = _of_rows(connection, plan, last * BUCKET_MS, until)
+    return _Credits(*map(sum, zip(whole, before, after, strict=True)))
 
 
-def _of_rows(connection: Connection, plan: Plan, since: int, until: int) -> int:
+def _of_rows(connection: Connection, plan: Plan, since: int, until: int) -> _Credits:
     c = exchange.c
-    of_time = select(func.sum(c.credits_micro)).where(
-        c.id >= ids.first_of(since), c.id < ids.first_of(until), c.upstream == plan.upstream, c.account == plan.account
-    )
-    return int(connection.execute(of_time).scalar() or 0)
+    inside = c.id >= ids.first_of(since), c.id < ids.first_of(until), c.upstream == plan.upstream, c.account == plan.account
+    used = func.count().filter(or_(c.cost_nano.is_not(None), *(c[kind] > 0 for kind in TOKENS)))
+    return _credits(connection, select(func.sum(c.credits_micro), func.count(c.credits_micro), used).where(*inside))
+
+
+def _credits(connection: Connection, query: Executable) -> _Credits:
+    return _Credits(*(int(value or 0) for value in connection.execute(query).one()))

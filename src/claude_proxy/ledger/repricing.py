@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, Row, bindparam, func, select
+from sqlalchemy import Connection, Engine, Row, Select, bindparam, func, select
 
 from claude_proxy import ids
 from claude_proxy.exchange import Usage
@@ -20,7 +20,7 @@ from claude_proxy.ledger.names import Names
 from claude_proxy.ledger.prices import Prices
 from claude_proxy.ledger.prices.read import OWN_PREFIX
 from claude_proxy.ledger.statements import Statements, compile_for
-from claude_proxy.ledger.tables import BUCKET_MS, DAY_MS, ROLLUP_KEYS, ROLLUP_SUMS, attempt, exchange
+from claude_proxy.ledger.tables import BUCKET_MS, DAY_MS, ROLLUP_KEYS, ROLLUP_SUMS, TOKENS, attempt, exchange
 from claude_proxy.ledger.usage import texts_of
 
 CHUNK = 500
@@ -99,7 +99,8 @@ class Repricing:
         changed, after = 0, self._since - 1
         while True:
             with engine.begin() as connection:
-                rows = self._rows(connection, after)
+                # Locked, because sums get the difference to these values: no other repricing or retention may come between.
+                rows = connection.execute(self._rows(after).with_for_update()).all()
                 if not rows:
                     return changed
                 changed += self._rewrite(connection, rows, names, statements)
@@ -134,7 +135,7 @@ class Repricing:
         after = self._since - 1
         while True:
             with engine.connect() as connection, connection.begin():
-                rows = self._rows(connection, after)
+                rows = connection.execute(self._rows(after)).all()
                 texts = texts_of(connection, {row._mapping[column] for row in rows for column in _TEXTS})
                 late = _late(connection, rows)
             if not rows:
@@ -142,9 +143,10 @@ class Repricing:
             yield rows, texts, late
             after = rows[-1].id
 
-    def _rows(self, connection: Connection, after: int) -> Sequence[Row[Any]]:
+    def _rows(self, after: int) -> Select[Any]:
+        """The next chunk."""
         c = exchange.c
-        return connection.execute(select(exchange).where(c.id > after, c.id < self._until).order_by(c.id).limit(CHUNK)).all()
+        return select(exchange).where(c.id > after, c.id < self._until).order_by(c.id).limit(CHUNK)
 
     def _changed(
         self, rows: Sequence[Row[Any]], texts: Mapping[int, str], late: Mapping[int, int]
@@ -188,7 +190,7 @@ def _late(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, int]:
 
 
 def _usage(row: Row[Any], texts: Mapping[int, str]) -> Usage | None:
-    if not any((row.input, row.output, row.cache_read, row.cache_write_5m, row.cache_write_1h, row.web_searches)):
+    if not any(row._mapping[kind] for kind in TOKENS):
         return None
     return usage_with(row, texts.get(row.service_tier), texts.get(row.geo), texts.get(row.speed))
 

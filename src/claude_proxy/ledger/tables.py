@@ -173,10 +173,11 @@ attempt = Table(
     **_WITHOUT_ROWID,
 )
 
+TOKENS = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "web_searches")  # an exchange with any was used
 ROLLUP_KEYS = ("bucket", "session", "agent", "model", "upstream", "account", "client", "class")
 ROLLUP_SUMS = (
     *("exchanges", "failed", "cancelled", "count_tokens", "others"),
-    *("input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "web_searches"),
+    *TOKENS,
     *("cost_nano", "priced", "unpriced", "credits_micro", "credited"),
 )
 

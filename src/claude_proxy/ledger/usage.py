@@ -49,13 +49,18 @@ def usage(
     filters: Mapping[Dimension, str],
     breakdown: bool,
     limit: int | None = None,
+    last: int | None = None,
 ) -> dict[str, Any]:
     """Totals and groups of the quarter hours from `since` to before `until`; see `Books.usage`."""
     found = _NOTHING
     chosen = _filtered(connection, filters)
     if chosen is not None and since < until:
         if by in TIMES:
-            found = _of_times(connection, by, (since, until), where, chosen, breakdown=breakdown)
+            spans = _spans(connection, by, since, until, where, filters)
+            found = _of_times(connection, spans, chosen, breakdown=breakdown)
+            if last is not None:
+                found = _latest(found, last)
+                since = min((spans[row[0]].span.first for row in found.rows), default=since)
         else:
             found = _of_dimension(connection, by, and_(_c.bucket >= since, _c.bucket < until, chosen), limit, breakdown=breakdown)
     groups = _groups(connection, found, breakdown=breakdown)
@@ -82,29 +87,61 @@ class _Found(NamedTuple):
     Attributes:
         rows: (key, models, sums), or (key, model, sums) with a breakdown.
         size: how many groups there are, with those that a limit leaves out.
-        names: of the keys; None if they are ids of texts.
+        heads: what each group begins with, by its key; None if the keys are ids of texts.
         totals: of all groups, where `rows` do not have them all.
     """
 
     rows: Sequence[tuple[Any, ...]]
     size: int
-    names: Mapping[int, str] | None = None
+    heads: Mapping[int, Mapping[str, Any]] | None = None
     totals: dict[str, int] | None = None
 
 
 _NOTHING = _Found((), 0)
 
 
-def _of_times(
-    connection: Connection, by: By, quarters: tuple[int, int], where: tzinfo, chosen: ColumnElement[bool], *, breakdown: bool
-) -> _Found:
-    """The periods that have exchanges."""
-    spans = _spans(connection, by, *quarters, where)
-    if not spans:
+class _Group(NamedTuple):
+    """A span of time, and of which account; None for all of them."""
+
+    span: Span
+    account: windows.Account | None = None
+
+
+def _spans(
+    connection: Connection, by: By, since: int, until: int, where: tzinfo, filters: Mapping[Dimension, str]
+) -> list[_Group]:
+    if by in periods.PERIODS:
+        return [_Group(span) for span in periods.spans(by, since, until, where)]
+    accounts = _filtered(connection, {kind: text for kind, text in filters.items() if kind in ("upstream", "account")})
+    assert accounts is not None
+    return [_Group(*found) for found in windows.spans(connection, since, until, where, accounts)]
+
+
+def _of_times(connection: Connection, groups: Sequence[_Group], chosen: ColumnElement[bool], *, breakdown: bool) -> _Found:
+    """The spans that have exchanges."""
+    if not groups:
         return _NOTHING
-    per = _per_step if _are_steps(spans) else _per_span
-    rows = _rows(connection, per(spans, chosen, _second(connection, breakdown=breakdown)))
-    return _Found(rows, len({row[0] for row in rows}), {number: span.key for number, span in enumerate(spans)})
+    second = _second(connection, breakdown=breakdown)
+    query = _per_step if _are_steps(groups) else _per_span
+    rows = _rows(connection, query(groups, chosen, second))
+    keys = {row[0] for row in rows}
+    return _Found(rows, len(keys), _heads(connection, {number: groups[number] for number in keys}))
+
+
+def _heads(connection: Connection, groups: Mapping[int, _Group]) -> dict[int, Mapping[str, Any]]:
+    numbers = {number for group in groups.values() for number in group.account or ()}
+    texts = texts_of(connection, numbers)
+    heads: dict[int, Mapping[str, Any]] = {}
+    for key, (span, account) in groups.items():
+        named = {} if account is None else {"upstream": texts.get(account[0]), "account": texts.get(account[1])}
+        heads[key] = {"key": span.key, **named}
+    return heads
+
+
+def _latest(found: _Found, count: int) -> _Found:
+    """The latest groups alone."""
+    keys = sorted({row[0] for row in found.rows})[-count:]
+    return found._replace(rows=[row for row in found.rows if row[0] in keys], size=len(keys))
 
 
 def _of_dimension(connection: Connection, by: By, within: ColumnElement[bool], limit: int | None, *, breakdown: bool) -> _Found:
@@ -150,36 +187,33 @@ def _rows(connection: Connection, query: Select[Any]) -> list[tuple[Any, ...]]:
 
 
 def _groups(connection: Connection, found: _Found, *, breakdown: bool) -> list[dict[str, Any]]:
-    keys = texts_of(connection, {row[0] for row in found.rows}) if found.names is None else found.names
+    heads = found.heads
+    if heads is None:
+        names = texts_of(connection, {row[0] for row in found.rows})
+        heads = {row[0]: {"key": names.get(row[0])} for row in found.rows}
     seconds = {row[1] for row in found.rows}
     if breakdown:
-        return _with_models(found.rows, keys, texts_of(connection, seconds))
+        return _with_models(found.rows, heads, texts_of(connection, seconds))
     listed = {second: {int(number) for number in second.split(",")} for second in seconds}
     models = texts_of(connection, set().union(*listed.values()))
     named = {second: sorted(models[number] for number in numbers if number) for second, numbers in listed.items()}
     return [
-        {"key": keys.get(row[0]), **amounts(totals_of((row,))), "models": named[row[1]][:]}
+        {**heads[row[0]], **amounts(totals_of((row,))), "models": named[row[1]][:]}
         for row in sorted(found.rows, key=itemgetter(0))
     ]
 
 
-def _with_models(rows: Sequence[Any], keys: Mapping[int, str], models: Mapping[int, str]) -> list[dict[str, Any]]:
+def _with_models(rows: Sequence[Any], heads: Mapping[int, Mapping[str, Any]], models: Mapping[int, str]) -> list[dict[str, Any]]:
     of_key: dict[int, list[Any]] = defaultdict(list)
     for row in rows:
         of_key[row[0]].append(row)
     groups = []
     for number, found in sorted(of_key.items()):
         found.sort(key=lambda row: models.get(row[1], ""))
-        group = {"key": keys.get(number), **amounts(totals_of(found)), "models": [models[row[1]] for row in found if row[1]]}
+        group = {**heads[number], **amounts(totals_of(found)), "models": [models[row[1]] for row in found if row[1]]}
         group["breakdown"] = [{"model": models.get(row[1]), **amounts(totals_of([row]))} for row in found]
         groups.append(group)
     return groups
-
-
-def _spans(connection: Connection, by: By, since: int, until: int, where: tzinfo) -> list[Span]:
-    if by in periods.PERIODS:
-        return periods.spans(by, since, until, where)
-    return windows.spans(connection, since, until, where)
 
 
 def bounds(connection: Connection) -> tuple[int, int] | None:
@@ -197,9 +231,10 @@ def totals_of(rows: Sequence[Any]) -> dict[str, int]:
     return dict(zip(ROLLUP_SUMS, map(int, sums), strict=True))  # PostgreSQL's sums are decimals
 
 
-def _are_steps(spans: Sequence[Span]) -> bool:
+def _are_steps(groups: Sequence[_Group]) -> bool:
     """Whether spans follow one another and are equally long, but for the first and the last, which may be cut."""
-    if len(spans) < 3:
+    spans = [group.span for group in groups]
+    if len(spans) < 3 or groups[0].account is not None:
         return False
     length = spans[1].end - spans[1].first
     as_long = all(span.end - span.first == length for span in spans[1:-1])
@@ -207,25 +242,32 @@ def _are_steps(spans: Sequence[Span]) -> bool:
     return as_long and cut and all(one.end == after.first for one, after in pairwise(spans))
 
 
-def _per_step(spans: Sequence[Span], chosen: ColumnElement[bool], second: ColumnElement[Any]) -> Select[Any]:
+def _per_step(groups: Sequence[_Group], chosen: ColumnElement[bool], second: ColumnElement[Any]) -> Select[Any]:
     """A division instead of a list: to read a list of thousands takes the database a quarter as long as its answer."""
-    length = spans[1].end - spans[1].first
-    key = (_c.bucket - literal_column(str(spans[1].first - length), Integer)) // literal_column(str(length), Integer)
-    within = and_(_c.bucket >= spans[0].first, _c.bucket < spans[-1].end, chosen)
+    start, end = groups[1].span.first, groups[1].span.end
+    key = (_c.bucket - literal_column(str(2 * start - end), Integer)) // literal_column(str(end - start), Integer)
+    within = and_(_c.bucket >= groups[0].span.first, _c.bucket < groups[-1].span.end, chosen)
     return select(key.label("key"), second, *_sums).where(within).group_by(key, *_also(second))
 
 
-def _per_span(spans: Sequence[Span], chosen: ColumnElement[bool], second: ColumnElement[Any]) -> Select[Any]:
+def _per_span(groups: Sequence[_Group], chosen: ColumnElement[bool], second: ColumnElement[Any]) -> Select[Any]:
     """One search of the rollup's key per span, instead of a group per quarter hour.
 
     The spans are written as text: SQLAlchemy's own `values` takes longer for thousands of them than the database for the answer.
     """
-    listed_as = ", ".join(f"({number}, {span.first}, {span.end})" for number, span in enumerate(spans))
+    listed_as = ", ".join(
+        f"({number}, {span.first}, {span.end}{''.join(f', {part}' for part in account or ())})"
+        for number, (span, account) in enumerate(groups)
+    )
+    names = ("key", "first", "after") if groups[0].account is None else ("key", "first", "after", "upstream", "account")
     # Both databases name the columns of VALUES column1, column2 ...
-    written = text(f"SELECT column1 AS key, column2 AS first, column3 AS after FROM (VALUES {listed_as}) AS listed")  # noqa: S608
-    listed = written.columns(column("key", Integer), column("first", Integer), column("after", Integer)).cte("span")
-    source: FromClause = listed.join(rollup, and_(_c.bucket >= listed.c.first, _c.bucket < listed.c.after))
-    return select(listed.c.key, second, *_sums).select_from(source).where(chosen).group_by(listed.c.key, *_also(second))
+    columns = ", ".join(f"column{number} AS {name}" for number, name in enumerate(names, 1))
+    written = text(f"SELECT {columns} FROM (VALUES {listed_as}) AS listed")  # noqa: S608
+    listed = written.columns(*(column(name, Integer) for name in names)).cte("span")
+    within = and_(_c.bucket >= listed.c.first, _c.bucket < listed.c.after, *(_c[name] == listed.c[name] for name in names[3:]))
+    return select(listed.c.key, second, *_sums).select_from(listed.join(rollup, within)).where(chosen).group_by(
+        listed.c.key, *_also(second)
+    )  # fmt: skip
 
 
 def _per_dimension(by: By, within: ColumnElement[bool], second: ColumnElement[Any]) -> Select[Any]:

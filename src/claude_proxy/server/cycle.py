@@ -134,7 +134,7 @@ class Cycle:
             await self.app(self.scope, self.receive, self.send)
         except asyncio.CancelledError:
             self._abandon()
-        except Exception:
+        except Exception:  # any of them: a fault of the app costs this request, not the connection's protocol
             log.exception("app_failed", path=self.scope["path"])
             self._abandon()
         else:

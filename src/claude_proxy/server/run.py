@@ -152,7 +152,7 @@ def _serve_one(
         return complain(error.message)
     except ImportFromStringError as error:
         return complain(f"The app {app} cannot be loaded: {error}")
-    except Exception:
+    except Exception:  # the app's module may raise anything while it is imported
         log.exception("app_failed_to_load", app=str(app))
         return complain("The app failed to load; the log above says where.")
     worker = Worker(config, on_ready=on_ready, lifeline=lifeline)

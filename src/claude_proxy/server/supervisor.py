@@ -141,7 +141,7 @@ class Supervisor:
             code = self._serve(lambda: _tell(tell), self._lifeline)
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 1
-        except BaseException:
+        except BaseException:  # this is a forked child: nothing may return into the supervisor's own code
             log.exception("worker_failed")
         finally:
             with contextlib.suppress(Exception):  # what the app printed; stdout may be missing or its disk full

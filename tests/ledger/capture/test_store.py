@@ -314,6 +314,23 @@ def test_reading_is_possible_while_it_is_written_and_never_writes(file: File, tm
             conversations._connection.execute("DELETE FROM head")
 
 
+def test_a_transcript_that_is_deleted_while_it_is_read_is_whole(file: File, tmp_path: Path) -> None:
+    file.write(parcel({"messages": [turn("a"), turn("b")]}))
+    connection = database.open_to_read(tmp_path / "capture.db")
+
+    def delete_before(statement: str) -> None:
+        if "RECURSIVE" in statement:
+            delete_oldest(file.store._connection, ids.MAX_ID)
+
+    connection.set_trace_callback(delete_before)
+    with Conversations(connection) as conversations:
+        (number,) = conversations.numbers()
+        found = conversations.transcript(number)
+        assert found is not None
+        assert found.sound
+        assert conversations.transcript(number) is None
+
+
 def test_a_folder_without_captures_says_how_to_get_some(tmp_path: Path) -> None:
     with pytest.raises(NoConversations, match="CAPTURE=all"):
         Conversations.open(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,18 +146,18 @@ class Conversations:
         Raises:
             NoConversations: the file cannot be read.
         """
-        head = next(iter(self._rows("SELECT link, note FROM head WHERE id = ?", number)), None)
-        if head is None:
-            return None
+        with self._snapshot():
+            head = next(iter(self._rows("SELECT link, note FROM head WHERE id = ?", number)), None)
+            if head is None:
+                return None
+            found = list(self._blocks(number))
         link, text = head
         try:
             note, sound = msgspec.json.decode(text, type=Note), True
         except (msgspec.MsgspecError, UnicodeError):
             note, sound = Note(), False
-        blocks: list[Block] = []
-        for block, fits in self._blocks(number):
-            blocks.append(block)
-            sound = sound and fits
+        blocks = [block for block, _ in found]
+        sound = sound and all(fits for _, fits in found)
         links = list(chain(block.hash for block in blocks))
         return Transcript(number, note, tuple(blocks), sound and bool(links) and links[-1] == link)
 
@@ -172,6 +173,15 @@ class Conversations:
             except ValueError:
                 data = b""
             yield Block(kind, data, digest), content_hash(kind, data) == digest
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        """All statements inside see one state of the file: what is deleted meanwhile would look like damage."""
+        list(self._rows("BEGIN"))
+        try:
+            yield
+        finally:
+            self._connection.rollback()
 
     def _rows(self, statement: str, *values: int) -> Iterator[tuple[Any, ...]]:
         try:

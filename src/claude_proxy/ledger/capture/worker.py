@@ -145,7 +145,7 @@ class Worker(Background[Parcel]):
             return work()
         except (Trouble, CaptureOff):
             raise
-        except Exception as error:
+        except Exception as error:  # a bug of ours: the file is opened again, and capture goes on
             raise Trouble(f"{type(error).__name__}: {error}"[:200], hopeless=True, reopen=True) from error
 
     def _opened(self) -> Store:

@@ -142,6 +142,8 @@ class Group(Sums):
     """One group; `key` is null for what has none."""
 
     key: str | None = Field(examples=["2026-11-28"])
+    upstream: str | None = Field(None, description="Only with `by=window`: a window is one account's.")
+    account: str | None = Field(None, description="Only with `by=window`.")
     models: list[str]
     breakdown: list[OfModel] | None = Field(None, description="Only where it was asked for.")
 
@@ -200,6 +202,7 @@ class Window(Answer):
     left: float | None
     resets_at: str | None = Field(examples=[AT])
     computed_credits: float | None = Field(description="What this proxy counted in the window, up to the sample.")
+    uncredited_exchanges: int | None = Field(description="Used, but missing from computed_credits: no coefficients are known.")
     spent_outside: float | None = Field(description="The difference: what was spent outside this proxy.")
 
 

@@ -74,7 +74,7 @@ class PageOfSessions(Query):
 class OfUsage(OfTime):
     """Sums: of what, and in which groups."""
 
-    by: By = Field("day", description="What the groups are. A window is five hours of a plan.")
+    by: By = Field("day", description="What the groups are. A window is five hours of one account.")
     breakdown: bool = Field(False, description="Each group's sums per model too.")
     limit: int | None = Field(
         None, ge=1, le=1000, description="At most so many groups: the most expensive, or of a time the latest. By default all."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import replace
 
 import pytest
 import structlog
@@ -290,6 +291,42 @@ async def test_an_update_is_not_sent_where_it_would_be_one_more_message(replaces
     await close(publisher)
     assert ntfy.tries == tries
     assert publisher.lost == 0
+
+
+@pytest.mark.parametrize(
+    ("updates", "known", "tries"), [(True, None, ["update"]), (True, True, ["update"]), (True, False, []), (False, True, [])]
+)
+async def test_an_update_after_a_restart_goes_by_what_is_wanted_and_known(
+    updates: bool, known: bool | None, tries: list[str]
+) -> None:
+    ntfy = Ntfy()
+    publisher = Publisher(ntfy.send, updates=updates)
+    publisher.restore([], replaces=known)
+    publisher.start()
+    publisher.put(in_sequence("update", update=True))
+    await close(publisher)
+    assert ntfy.tries == tries
+    assert (publisher.waiting, publisher.lost) == ((), 0)
+
+
+async def test_an_update_of_an_alert_that_waits_is_sent_even_where_updates_are_not_wanted() -> None:
+    ntfy = Ntfy()
+    publisher = Publisher(ntfy.send, updates=False)
+    publisher.put(in_sequence("alert"))
+    publisher.put(in_sequence("alert, up to date", update=True))
+    publisher.start()
+    await close(publisher)
+    assert ntfy.tries == ["alert, up to date"]
+
+
+async def test_an_update_that_is_withdrawn_during_the_stop_does_not_end_it() -> None:
+    ntfy = Ntfy()
+    publisher = Publisher(ntfy.send, updates=False, on_result=lambda one, answer: publisher.withdraw("update"))
+    for name, update in (("a", False), ("update", True), ("b", False)):
+        publisher.put(replace(notice(name), update=update))
+    publisher.start()
+    await close(publisher)
+    assert ntfy.tries == ["a", "b"]
 
 
 async def test_an_attempt_is_made_only_once_the_queue_is_on_disk() -> None:

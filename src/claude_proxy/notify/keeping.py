@@ -22,11 +22,16 @@ log = structlog.get_logger("notify")
 
 
 class Kept(msgspec.Struct):
-    """All that is kept."""
+    """All that is kept.
+
+    Attributes:
+        replaces: whether messages replace each other on the ntfy server; None if not known.
+    """
 
     format: int
     rules: RulesState
     queue: list[Item] = []
+    replaces: bool | None = None
 
 
 class Keeper:

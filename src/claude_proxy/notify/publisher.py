@@ -43,13 +43,14 @@ class Publisher:
         wall: Unix seconds, for the day of the server's quota.
         clock: seconds in which a notice grows old, for one that the machine's clock does not step; by default `wall`.
         first_wait: seconds before the second attempt.
+        updates: whether to send what is only worth sending where it replaces the message before it.
         saved: returns when the queue as it is has been written to disk, so that a kill can neither lose nor repeat a notice.
         on_result: told of each attempt: the notice and what came of it.
 
     Attributes:
         sent: notices that the server accepted.
         lost: notices dropped or refused.
-        replaces: whether the server replaces messages in place; None if not known yet.
+        replaces: whether messages replace each other on this server; None if not known yet.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Publisher:
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] | None = None,
         first_wait: float = FIRST_WAIT,
+        updates: bool = True,
         saved: Callable[[], Awaitable[None]] = _nothing,
         on_result: Callable[[Notice, Answer], None] = lambda notice, answer: None,
     ) -> None:
@@ -71,6 +73,7 @@ class Publisher:
         self._wall = wall
         self._clock = clock or wall
         self._first_wait = first_wait
+        self._updates = updates
         self._saved = saved
         self._on_result = on_result
         self._queue: list[Item] = []
@@ -85,9 +88,10 @@ class Publisher:
         """What is not delivered yet, in order."""
         return tuple(self._queue)
 
-    def restore(self, items: Iterable[Item]) -> None:
-        """Put back what an earlier run did not deliver."""
+    def restore(self, items: Iterable[Item], *, replaces: bool | None = None) -> None:
+        """Put back what an earlier run did not deliver, and what it knew of the server."""
         self._queue[:0] = items
+        self.replaces = replaces
         self._filled.set()
 
     def put(self, notice: Notice) -> None:
@@ -156,8 +160,8 @@ class Publisher:
 
     async def _attempt_and_settle(self, item: Item) -> Answer | None:
         """Make one attempt; None if the notice has left the queue with it."""
-        if item.notice.update and self.replaces is False:
-            self._queue.remove(item)  # there it would be one more message
+        if item.notice.update and not (self._updates and self.replaces is not False):
+            self._drop(item)  # it would be one more message
             return None
         await self._saved()
         if item not in self._queue:
@@ -183,13 +187,16 @@ class Publisher:
         return answer
 
     def _settle(self, item: Item, answer: Answer) -> None:
-        self._queue = [other for other in self._queue if other is not item]
+        self._drop(item)
         if answer.verdict is Verdict.SENT:
             self.sent += 1
             log.info("notice sent", title=item.notice.title)
         else:
             self.lost += 1
             log.warning("notice not sent", title=item.notice.title, reason=answer.sentence)
+
+    def _drop(self, item: Item) -> None:
+        self._queue = [other for other in self._queue if other is not item]
 
     def _until_midnight(self, answer: Answer) -> float:
         return DAY - self._wall() % DAY if answer.verdict is Verdict.QUOTA else 0.0

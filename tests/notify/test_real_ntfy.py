@@ -225,9 +225,8 @@ async def test_from_a_whole_proxy_an_incident_that_outlives_a_restart_is_one_not
     async with served(simulator.base_url, tmp_path, **environ) as process:
         await refuse(simulator, process)
         simulator.scenario = Scenario()
-        for _ in range(2):
+        while len(await server.poll("whole")) < 2:  # answers that are heard of together with the failures do not count
             assert (await ask(process.port, "POST", MESSAGES, [JSON], body())).status == 200
-        await server.until("whole", 2)
     messages = await server.poll("whole")
     assert titles(messages) == ["upstream: API key refused", "upstream: works again"]
     assert len(shown(messages)) == (1 if server.program.replaces else 2)

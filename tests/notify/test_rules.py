@@ -369,6 +369,14 @@ def test_without_the_books_the_summary_has_what_was_counted() -> None:
     assert "USD" not in notice.message
 
 
+def test_a_daily_summary_comes_without_a_sound_whatever_the_least_priority() -> None:
+    play = Play(daily="15:00", min_priority=5)
+    play.fail(30, fault("1308"))
+    play.to(HOUR)
+    (notice,) = play.figures()
+    assert notice.priority == 2
+
+
 def test_nobody_who_has_not_asked_for_it_gets_a_daily_summary() -> None:
     play = Play()
     play.to(30 * HOUR)

@@ -33,6 +33,7 @@ class Draft(msgspec.Struct):
         line: what it says, in one line, for a digest.
         incidents: ids of the incidents that it is about.
         over: what it is about has ended meanwhile.
+        asked: a setting of its own asks for it, so the least priority does not hold it back.
     """
 
     kind: Kind
@@ -40,6 +41,7 @@ class Draft(msgspec.Struct):
     line: str
     incidents: tuple[int, ...] = ()
     over: bool = False
+    asked: bool = False
 
 
 class DeskState(msgspec.Struct):
@@ -158,7 +160,7 @@ class Desk:
 
     def _alert(self, draft: Draft, now: float) -> list[Draft]:
         state, notice = self.state, draft.notice
-        if notice.priority < self._min_priority:
+        if notice.priority < self._min_priority and not draft.asked:
             return self._replace(draft, now)  # what is on the phone must not stay untrue
         state.pushes = [at for at in state.pushes if now - at < HOUR]
         quiet = self._quiet.at(now)

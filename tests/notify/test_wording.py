@@ -87,7 +87,11 @@ HOURS = 3600.0
         ((0, 0.4), 60, ["Concurrency limit (1302), 22:40.", "2 requests failed."]),
         ((0, 59.0, 120.0), 240, ["Concurrency limit (1302), 22:40 - 22:42.", "3 requests failed in 2 min."]),
         ((0, HOURS), 2 * HOURS, ["Concurrency limit (1302), 2026-09-21 22:40 - 23:40.", "2 requests failed in 1 h."]),
-        ((0, 8 * HOURS), 8 * HOURS, ["Concurrency limit (1302), 2026-09-21 22:40 - 2026-09-22 06:40.", "2 requests failed in 8 h."]),
+        (
+            (0, 8 * HOURS),
+            8 * HOURS,
+            ["Concurrency limit (1302), 2026-09-21 22:40 - 2026-09-22 06:40.", "2 requests failed in 8 h."],
+        ),
         (
             (0, 30 * HOURS),
             60 * HOURS,

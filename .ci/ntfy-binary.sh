@@ -25,6 +25,7 @@ if [ ! -x "$cache/ntfy" ]; then
         install -m 755 "$work/x/usr/bin/ntfy" "$cache/ntfy.new" && mv "$cache/ntfy.new" "$cache/ntfy" # whole or not at all
     fi
 fi
+[ -n "$(version "$cache/ntfy")" ] || { echo "ntfy-binary.sh: $cache/ntfy does not run: $("$cache/ntfy" --help 2>&1 | tail -1)" >&2; exit 1; }
 if replaces "$cache/ntfy"; then is=new; else is=old; fi
 [ "$is" = "$which" ] || { echo "ntfy-binary.sh: $suite has ntfy $(version "$cache/ntfy"), which is not the $which one" >&2; exit 1; }
 echo "$cache/ntfy"

@@ -81,7 +81,7 @@ async def test_a_nights_outage_is_one_notification_that_updates_itself(server: S
     recover(notifier, clock)
     await notifier.aclose(10)
     messages = await server.poll("night")
-    assert notifier.publisher.replaces is server.program.replaces
+    assert notifier.publisher.known.replaces is server.program.replaces
     assert heard(messages) == [LIMITED]
     assert messages[0] == first
     assert messages[-1]["title"] == WORKS
@@ -103,6 +103,23 @@ async def test_updates_go_on_after_a_restart_and_never_begin_on_a_server_that_ke
         assert heard(messages) == [LIMITED]
         assert len(shown(messages)) == 1
         assert len(messages) == (3 + hours if server.program.replaces else 1)
+
+
+async def test_an_incident_that_comes_back_can_be_heard(server: Server) -> None:
+    clock = Clock()
+    notifier = made(server, "back-again", clock)
+    await notifier.start()
+    for _ in range(2):
+        await pass_minutes(notifier, clock, server, 20)
+        recover(notifier, clock)
+        while notifier.publisher.waiting:
+            await server.poll("back-again")
+    await notifier.aclose(10)
+    messages = await server.poll("back-again")
+    assert heard(messages) == [LIMITED, LIMITED]
+    if server.program.replaces:
+        assert titles(shown(messages)) == [WORKS, WORKS]
+        assert len(messages) == 6  # each has an update between
 
 
 async def test_a_burst_that_heals_by_itself_is_no_notification(server: Server) -> None:
@@ -141,7 +158,7 @@ async def test_each_level_of_the_quota_and_its_reset_arrive_once(server: Server)
         "z.ai: 5시간 한도가 초기화됨",
     ]
     assert heard(messages) == titles(messages)
-    assert len(shown(messages)) == (1 if server.program.replaces else 4)  # what was used before is no news
+    assert shown(messages) == messages  # one that replaced another would make no sound
 
 
 async def test_a_restart_in_the_middle_loses_and_repeats_nothing(server: Server) -> None:

@@ -209,7 +209,7 @@ def test_openings_far_apart_are_told_each_time() -> None:
     assert [notice.title for _, notice in play.pushed if notice.priority > 2] == ["z.ai: overloaded (1305)"] * 4
 
 
-def test_a_night_of_flapping_is_three_sounds_and_one_notification() -> None:
+def test_a_night_of_flapping_is_three_sounds_and_one_sequence() -> None:
     play = Play()
     rng = random.Random(7)
     while play.now < 8 * HOUR:

@@ -9,13 +9,12 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from claude_proxy.notify.notice import Notice
+from claude_proxy.notify.notice import SILENT, Notice
 
 PER_HOUR = 6
 HOUR = 3600.0
 SHOWN = 2 * 86_400.0  # seconds for which a message on the phone is still brought up to date
 MAX_HELD = 100
-SILENT = 2
 
 
 class Kind(enum.StrEnum):

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from claude_proxy.notify.publisher import Item
+from claude_proxy.notify.publisher import Item, Known
 from claude_proxy.notify.rules import RulesState
 
 FORMAT = 1
@@ -22,16 +22,12 @@ log = structlog.get_logger("notify")
 
 
 class Kept(msgspec.Struct):
-    """All that is kept.
-
-    Attributes:
-        replaces: whether messages replace each other on the ntfy server; None if not known.
-    """
+    """All that is kept."""
 
     format: int
     rules: RulesState
     queue: list[Item] = []
-    replaces: bool | None = None
+    known: Known = msgspec.field(default_factory=Known)
 
 
 class Keeper:

@@ -310,13 +310,13 @@ class Notifier(Listener):
             state=None if found is None else found.rules,
         )
         if found is not None:
-            self.publisher.restore(found.queue, replaces=found.replaces)
+            self.publisher.restore(found.queue, found.known)
         self.publisher.start()
         self._take(Tick())
 
     def _snapshot(self) -> Kept:
         assert self._rules is not None
-        return Kept(FORMAT, self._rules.state, list(self.publisher.waiting), self.publisher.replaces)
+        return Kept(FORMAT, self._rules.state, list(self.publisher.waiting), self.publisher.known)
 
     async def _saved(self) -> None:
         self._keeper.touched()

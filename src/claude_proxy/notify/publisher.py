@@ -11,12 +11,13 @@ import msgspec
 import structlog
 
 from claude_proxy.notify.answer import Answer, Verdict
-from claude_proxy.notify.notice import Notice
+from claude_proxy.notify.notice import SILENT, Notice
 
 LIMIT = 100
 FIRST_WAIT, LAST_WAIT = 2.0, 300.0  # seconds between attempts, doubled each time
 MAX_AGE = 86_400.0  # seconds; older notices are dropped
 DAY = 86_400
+MAX_NAMES = 500
 Send = Callable[[Notice], Awaitable[Answer]]
 log = structlog.get_logger("notify")
 
@@ -28,6 +29,18 @@ class Item(msgspec.Struct, eq=False):
     since: float
 
 
+class Known(msgspec.Struct):
+    """What is known of the other side.
+
+    Attributes:
+        replaces: whether messages replace each other on this server; None if not known yet.
+        names: by sequence, how often it was renamed so that a message could make a sound again.
+    """
+
+    replaces: bool | None = None
+    names: dict[str, int] = {}
+
+
 async def _nothing() -> None:
     return None
 
@@ -36,6 +49,9 @@ class Publisher:
     """Sends notices one at a time, in its own task.
 
     A notice takes the place of one that waits under the same sequence: after an outage of ntfy, what is true then is sent once.
+
+    On Android a message that replaces one makes no sound (docs/facts.md). So what should make one goes out under a new name of
+    its sequence if the phone may show the sequence already, and later messages replace that one.
 
     Args:
         send: makes one attempt; does not raise.
@@ -50,7 +66,7 @@ class Publisher:
     Attributes:
         sent: notices that the server accepted.
         lost: notices dropped or refused.
-        replaces: whether messages replace each other on this server; None if not known yet.
+        known: what is known of the server and the phone.
     """
 
     def __init__(
@@ -67,7 +83,7 @@ class Publisher:
     ) -> None:
         self.sent = 0
         self.lost = 0
-        self.replaces: bool | None = None
+        self.known = Known()
         self._send = send
         self._limit = limit
         self._wall = wall
@@ -88,10 +104,10 @@ class Publisher:
         """What is not delivered yet, in order."""
         return tuple(self._queue)
 
-    def restore(self, items: Iterable[Item], *, replaces: bool | None = None) -> None:
-        """Put back what an earlier run did not deliver, and what it knew of the server."""
+    def restore(self, items: Iterable[Item], known: Known | None = None) -> None:
+        """Put back what an earlier run did not deliver, and what it knew."""
         self._queue[:0] = items
-        self.replaces = replaces
+        self.known = known or self.known
         self._filled.set()
 
     def put(self, notice: Notice) -> None:
@@ -160,7 +176,7 @@ class Publisher:
 
     async def _attempt_and_settle(self, item: Item) -> Answer | None:
         """Make one attempt; None if the notice has left the queue with it."""
-        if item.notice.update and not (self._updates and self.replaces is not False):
+        if item.notice.update and not (self._updates and self.known.replaces is not False):
             self._drop(item)  # it would be one more message
             return None
         await self._saved()
@@ -175,16 +191,34 @@ class Publisher:
 
     async def _attempt(self, item: Item) -> Answer:
         self._flying, notice = item, item.notice
+        name = self._name(notice)
+        sent = replace(notice, sequence=f"{notice.sequence}_{name}") if name else notice
         try:
-            answer = await self._send(notice)
+            answer = await self._send(sent)
         except Exception as error:  # a bug of ours that affects one notice must not end the task
             answer = Answer(Verdict.REFUSED, f"The notice could not be sent: {type(error).__name__}.")
         finally:
             self._flying = None
         if answer.replaces is not None:
-            self.replaces = answer.replaces
+            self.known.replaces = answer.replaces
+        if answer.verdict is Verdict.SENT:
+            self._keep_name(notice.sequence, name)
         self._on_result(notice, answer)
         return answer
+
+    def _name(self, notice: Notice) -> int:
+        """The number of the name that a notice's sequence has on the phone, or is to get; 0 is the sequence itself."""
+        name = self.known.names.get(notice.sequence)
+        if name is None:
+            return 0
+        return name + 1 if notice.priority > SILENT else name
+
+    def _keep_name(self, sequence: str, name: int) -> None:
+        names = self.known.names
+        names.pop(sequence, None)
+        names[sequence] = name
+        while len(names) > MAX_NAMES:
+            del names[next(iter(names))]
 
     def _settle(self, item: Item, answer: Answer) -> None:
         self._drop(item)

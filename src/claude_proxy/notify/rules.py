@@ -35,9 +35,9 @@ from claude_proxy.notify.fault import Fault, condition
 from claude_proxy.notify.incident import Incident
 from claude_proxy.notify.incidents import Incidents, Past
 from claude_proxy.notify.latency import Latency
-from claude_proxy.notify.notice import Notice
+from claude_proxy.notify.notice import SILENT, Notice
 from claude_proxy.notify.quotas import Quotas, WindowState
-from claude_proxy.notify.wording import SILENT, Wording
+from claude_proxy.notify.wording import Wording
 
 RECORD_EVERY = 10.0  # seconds between two records of an incident that only counts
 JUDGE_EVERY = 60.0  # seconds between two looks at the latency of an upstream

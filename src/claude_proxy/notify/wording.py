@@ -10,11 +10,10 @@ from claude_proxy.notify import phrases
 from claude_proxy.notify.events import Figures, QuotaWindow
 from claude_proxy.notify.fault import Fault
 from claude_proxy.notify.incident import End, Incident
-from claude_proxy.notify.notice import Notice
+from claude_proxy.notify.notice import SILENT, Notice
 from claude_proxy.notify.phrases import OURSELVES, Phrases
 from claude_proxy.protocol.providers.base import Language
 
-SILENT = 2  # ntfy's "low": shown, without sound
 DEFAULT = 3
 HIGH = 4
 

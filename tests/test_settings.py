@@ -81,6 +81,7 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "ntfy_user": ("phil", '"phil"', "phil"),
     "ntfy_password": ("p w", '"p w"', SecretStr("p w")),
     "ntfy_via": ("cli", '"cli"', "cli"),
+    "ntfy_updates": ("off", "false", False),
     "ntfy_min_priority": ("4", "4", 4),
     "ntfy_language": ("KO", '"ko"', "ko"),
     "quiet_hours": ("23-7:30", '"23:00-07:30"', "23:00-07:30"),

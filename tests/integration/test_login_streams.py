@@ -1,8 +1,9 @@
-"""A login that is over takes its open event streams with it, however it ends and at whichever worker."""
+"""A login that is over takes its open event streams and exports with it, however it ends and at whichever worker."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,12 +15,14 @@ import pytest
 
 from claude_proxy.access.login_store import FOLDER, FileStore
 from claude_proxy.simulator import Simulator
+from tests.architecture.source import ROOT
 from tests.integration.proxy import RunningProxy, running_proxy
 from tests.integration.test_logins import STRANGER, TOKEN, code_of, log_in, stranger
 from tests.web.pages.site import call
 from tests.web.serving import BROWSER
 
 PATIENCE = 10.0
+WEB = ROOT / "src/claude_proxy/web"
 STREAMS = ("/live", "/api/v1/events")
 Ending = Callable[[RunningProxy, str, str, Path], Awaitable[object]]
 
@@ -149,3 +152,70 @@ async def test_a_token_logs_all_out(simulator: Simulator, tmp_path: Path) -> Non
         async with httpx.AsyncClient(base_url=proxy.origin, headers={"authorization": f"Bearer {TOKEN}"}) as owner:
             assert (await owner.delete("/api/v1/logins")).json() == {"revoked": 2}
         assert proxy.app.state.viewers.logins.all() == []
+
+
+# -- exports
+
+
+@asynccontextmanager
+async def exporting(
+    proxy: RunningProxy, form: str, cookie: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[httpx.Response]:
+    """An export without end, of which nothing is read yet but the head."""
+
+    async def page(question: object) -> tuple[bytes, str]:
+        await asyncio.sleep(0)  # as a question to the books does
+        return b"x" * 100_000, "more"
+
+    monkeypatch.setattr(proxy.app.state.reader, "ask", page)
+    headers = STRANGER | ({"cookie": f"claude_proxy_{proxy.port}={cookie}"} if cookie else {"authorization": f"Bearer {TOKEN}"})
+    async with (
+        httpx.AsyncClient(base_url=proxy.origin, headers=headers, timeout=PATIENCE) as client,
+        client.stream("GET", f"/api/v1/exchanges/export?format={form}") as answer,
+    ):
+        assert answer.status_code == 200
+        yield answer
+
+
+@pytest.mark.parametrize(
+    ("workers", "form", "ending"),
+    [*((1, "csv", ending) for ending in ENDINGS), (1, "json", by_api), (2, "csv", by_api)],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+async def test_an_export_breaks_off_with_its_login(
+    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, form: str, ending: Ending
+) -> None:
+    """It ends without a proper end, so that half a file is not taken for the whole."""
+    async with AsyncExitStack() as stack:
+        proxies = [await stack.enter_async_context(running_proxy(simulator.base_url, data_dir=tmp_path)) for _ in range(workers)]
+        id, cookie = await logged_in(proxies[0])
+        async with exporting(proxies[-1], form, cookie, monkeypatch) as answer:
+            await ending(proxies[0], id, cookie, tmp_path)
+            with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
+                await to_end(answer.aiter_bytes())
+
+
+async def test_the_exports_of_others_go_on(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_proxy(simulator.base_url, data_dir=tmp_path, admin_token=TOKEN) as proxy:
+        gone, _ = await logged_in(proxy)
+        _, stays = await logged_in(proxy)
+        async with (
+            exporting(proxy, "csv", stays, monkeypatch) as by_login,
+            exporting(proxy, "json", "", monkeypatch) as by_token,
+        ):
+            await proxy.app.state.viewers.revoke(gone)
+            for answer in (by_login, by_token):
+                parts, read = answer.aiter_bytes(), 0
+                while read < 20_000_000:  # more than any buffer on the way holds
+                    read += len(await anext(parts))
+
+
+def test_whatever_is_streamed_looks_whether_its_viewer_still_may() -> None:
+    """A new kind of answer that goes on for long has to be watched too."""
+    streaming = {
+        path.name: text for path in WEB.rglob("*.py") if "StreamingResponse" in (text := path.read_text(encoding="utf-8"))
+    }
+    assert {"books.py", "running.py", "stream.py"} <= streaming.keys()
+    for name, text in streaming.items():
+        assert "with watched(" in text, name
+        assert not re.search(r"(return|=) StreamingResponse\(", text), f"{name}: derive a class from it that is watched"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from claude_proxy.notify.answer import Verdict
-from claude_proxy.notify.command import Command, failed
+from claude_proxy.notify.answer import Answer, Verdict
+from claude_proxy.notify.command import Command, failed, sent
 from claude_proxy.notify.notice import Notice
 from tests.notify.exchanges import settings
 
@@ -56,6 +56,24 @@ async def test_the_command_is_told_everything_and_the_secrets_by_environment(ins
     assert "UPSTREAM_API_KEY" not in run["environ"]
 
 
+@pytest.mark.parametrize(
+    ("printed", "id", "replaces"),
+    [
+        ('{"id":"a1","sequence_id":"cp-1","event":"message"}', "a1", True),
+        ('{"id":"a1","event":"message"}\n', "a1", False),
+        ('DEBUG sending\n{"id":"a1","sequence_id":"cp-1","event":"message"}\n\n', "a1", True),
+        ("", "", None),
+        ("Published.", "", None),
+        ('{"id":7,"event":"message"}', "", None),
+    ],
+)
+async def test_what_a_good_run_prints_shows_whether_messages_replace_each_other(  # type: ignore[no-untyped-def]
+    install, printed: str, id: str, replaces: bool | None
+) -> None:
+    answer = await Command(settings(), environ=install(f"print({printed!r})")).send(NOTICE)
+    assert answer == Answer(Verdict.SENT, id=id, replaces=replaces)
+
+
 async def test_a_missing_command_is_one_clear_sentence(tmp_path: Path) -> None:
     answer = await Command(settings(), environ={"PATH": str(tmp_path)}).send(NOTICE)
     assert answer.verdict is Verdict.REFUSED
@@ -99,6 +117,7 @@ def test_endless_output_takes_no_time(filler: bytes) -> None:
     for _ in range(3):
         started = time.thread_time()
         assert failed(said).verdict is Verdict.AGAIN
+        assert sent(said) == Answer(Verdict.SENT)
         spent.append(time.thread_time() - started)
     assert min(spent) < 0.05
 

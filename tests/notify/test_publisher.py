@@ -279,19 +279,6 @@ async def test_what_is_withdrawn_is_not_sent() -> None:
     assert ntfy.tries == ["b"]
 
 
-@pytest.mark.parametrize(("replaces", "tries"), [(True, ["a", "update"]), (None, ["a", "update"]), (False, ["a"])])
-async def test_an_update_is_not_sent_where_it_would_be_one_more_message(replaces: bool | None, tries: list[str]) -> None:
-    ntfy, known = Ntfy(Answer(Verdict.SENT, replaces=replaces)), asyncio.Event()
-    publisher = Publisher(ntfy.send, on_result=lambda one, answer: known.set())
-    publisher.start()
-    publisher.put(notice("a"))
-    await known.wait()
-    publisher.put(in_sequence("update", update=True))
-    await close(publisher)
-    assert ntfy.tries == tries
-    assert publisher.lost == 0
-
-
 async def test_an_attempt_is_made_only_once_the_queue_is_on_disk() -> None:
     ntfy, order = Ntfy(), []
 

@@ -1,13 +1,7 @@
-"""Against the real ntfy server and command (.ci/ntfy-binary.sh). Debian's is older than 2.16, so it replaces nothing in place:
-the same tests with `ntfy` of a newer version on the PATH see that too."""
+"""Against two real ntfy servers and their commands (.ci/ntfy-binary.sh): one replaces messages in place, the older keeps each."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
-import subprocess
-import urllib.request
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,109 +10,116 @@ from typing import Any
 import pytest
 
 from claude_proxy.notify import Notifier
-from claude_proxy.notify.answer import Verdict
+from claude_proxy.notify.answer import RATE_WAIT, Answer, Verdict
 from claude_proxy.notify.command import Command
 from claude_proxy.notify.notice import MAX_MESSAGE, Notice
 from claude_proxy.notify.ntfy import Http
-from tests.deploy.process import free_port, running
+from claude_proxy.settings import Settings
+from claude_proxy.simulator import Scenario, Simulator, faults
+from tests.deploy.process import free_port
+from tests.integration.messages import JSON, MESSAGES, body
+from tests.integration.served import Served, served
+from tests.integration.wire import ask
 from tests.notify.exchanges import WALL, answered, failed, settings, used_up
+from tests.notify.real_ntfy import Program, Server, heard, ntfy_server, program, shown, titles
 from tests.notify.test_notifier import Clock
 
 pytestmark = pytest.mark.system
-ROOT = Path(__file__).parents[2]
 NOTICE = Notice("z.ai: überlastet", "-한글 메시지 🙂\nzwei", 4, ("warning", "zap"), "cp-1")
+LIMITED, WORKS = "z.ai: concurrency limit (1302)", "z.ai: works again"
 
 
-@pytest.fixture(scope="module")
-def binary() -> str:
-    found = subprocess.run([ROOT / ".ci/ntfy-binary.sh"], capture_output=True, text=True, check=False)
-    if found.returncode:
-        pytest.skip(found.stderr.strip())
-    return found.stdout.strip()
-
-
-class Server:
-    def __init__(self, url: str, binary: str, config: Path) -> None:
-        self.url, self.binary, self.config = url, binary, config
-
-    async def poll(self, topic: str) -> list[dict[str, Any]]:
-        """What the topic's readers get."""
-
-        def read() -> str:
-            with urllib.request.urlopen(f"{self.url}/{topic}/json?poll=1", timeout=10) as reply:
-                return reply.read().decode()
-
-        return [json.loads(line) for line in (await asyncio.to_thread(read)).splitlines()]
-
-    async def until(self, topic: str, count: int) -> list[dict[str, Any]]:
-        """What they get, once it is so many."""
-        while len(messages := await self.poll(topic)) < count:
-            pass
-        return messages
-
-    async def run(self, *arguments: str, **environ: str) -> str:
-        process = await asyncio.create_subprocess_exec(
-            self.binary, *arguments, env=dict(os.environ) | environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        out, _ = await process.communicate()
-        assert process.returncode == 0, out
-        return out.decode()
+@pytest.fixture(scope="module", params=["new", "old"])
+def ntfy(request: pytest.FixtureRequest) -> Program:
+    return program(request.param)
 
 
 @pytest.fixture
-async def server(binary: str, tmp_path: Path) -> AsyncIterator[Server]:
-    """A server on a free port, with users and a topic `private` that needs a token to write."""
-    port = free_port()
-    config = tmp_path / "server.yml"
-    config.write_text(
-        f"base-url: http://127.0.0.1:{port}\nlisten-http: 127.0.0.1:{port}\ncache-file: {tmp_path}/cache.db\n"
-        f"auth-file: {tmp_path}/auth.db\nauth-default-access: read-write\nvisitor-message-daily-limit: 20\n"
-    )
-    async with running([binary, "serve", "--config", config], tmp_path, "ntfy") as program:
-        await program.until_listening(port)  # it says "Listening on" before it does
-        yield Server(f"http://127.0.0.1:{port}", binary, config)
+async def server(ntfy: Program, tmp_path: Path) -> AsyncIterator[Server]:
+    async with ntfy_server(ntfy, tmp_path) as running:
+        yield running
 
 
 def made(server: Server, topic: str, clock: Clock, **values: Any) -> Notifier:
     given = settings(ntfy_server=server.url, ntfy_topic=topic, **values)
-    return Notifier(given, clock=clock, wall=clock.wall)
+    send = Command(given, environ=server.environ).send if given.ntfy_via == "cli" else None
+    return Notifier(given, send=send, clock=clock, wall=clock.wall)
 
 
-def fail(notifier: Notifier, clock: Clock, *, minutes: int) -> None:
-    """Three failures, then one in each minute."""
+async def send_by(via: str, server: Server, given: Settings, notice: Notice = NOTICE) -> Answer:
+    return await (Http(given).send(notice) if via == "http" else Command(given, environ=server.environ).send(notice))
+
+
+async def pass_minutes(notifier: Notifier, clock: Clock, server: Server, minutes: int) -> None:
+    """Three failures, then one in each minute; what is to be said is delivered before the next."""
     for _ in range(3):
         notifier.on_exchange_end(failed(clock.now))
     for _ in range(minutes):
         clock.now += 60
         notifier.on_exchange_end(failed(clock.now))
         notifier.tick()
-
-
-async def test_a_nights_outage_is_one_notification_that_updates_itself(server: Server) -> None:
-    """On a server before 2.16, which keeps every message, it is one that makes a sound and one when it is over."""
-    clock = Clock()
-    notifier = made(server, "night", clock)
-    await notifier.start()
-    fail(notifier, clock, minutes=1)
-    (first,) = await server.until("night", 1)
-    for _ in range(16):  # eight hours
-        fail(notifier, clock, minutes=30)
         while notifier.publisher.waiting:
-            await server.poll("night")  # it takes its time
+            await server.poll("any")  # it takes its time
+
+
+def recover(notifier: Notifier, clock: Clock) -> None:
     for _ in range(2):
         clock.now += 5
         notifier.on_exchange_end(answered(clock.now))
+
+
+@pytest.mark.parametrize(("via", "updates"), [("http", True), ("cli", True), ("http", False)])
+async def test_a_nights_outage_is_one_notification_that_updates_itself(server: Server, via: str, updates: bool) -> None:
+    """On a server that keeps every message, or without updates, it is one that makes a sound and one when it is over."""
+    clock = Clock()
+    notifier = made(server, "night", clock, ntfy_via=via, ntfy_updates=updates)
+    await notifier.start()
+    await pass_minutes(notifier, clock, server, 1)
+    (first,) = await server.until("night", 1)
+    for _ in range(16):  # eight hours
+        await pass_minutes(notifier, clock, server, 30)
+    recover(notifier, clock)
     await notifier.aclose(10)
     messages = await server.poll("night")
-    assert [message["title"] for message in messages if message.get("priority", 3) > 2] == ["z.ai: concurrency limit (1302)"]
+    assert notifier.publisher.known.replaces is server.program.replaces
+    assert heard(messages) == [LIMITED]
     assert messages[0] == first
-    assert messages[-1]["title"] == "z.ai: works again"
+    assert messages[-1]["title"] == WORKS
     assert "532 requests failed in 8 h" in messages[-1]["message"]
-    if notifier.publisher.replaces:
-        assert len({message["sequence_id"] for message in messages}) == 1
-        assert len(messages) > 8
-    else:
-        assert len(messages) == 2
+    if server.program.replaces:
+        assert shown(messages) == [messages[-1]]
+        assert {message["event"] for message in messages} == {"message"}  # how the server marks a replacement: by nothing more
+    assert len(messages) == (12 if server.program.replaces and updates else 2)
+
+
+async def test_updates_go_on_after_a_restart_and_never_begin_on_a_server_that_keeps_them(server: Server) -> None:
+    clock = Clock()
+    for hours in range(1, 5):
+        notifier = made(server, "restarts", clock, data_dir=server.folder)  # each time another process
+        await notifier.start()
+        await pass_minutes(notifier, clock, server, 60)
+        await notifier.aclose(10)
+        messages = await server.poll("restarts")
+        assert heard(messages) == [LIMITED]
+        assert len(shown(messages)) == 1
+        assert len(messages) == (3 + hours if server.program.replaces else 1)
+
+
+async def test_an_incident_that_comes_back_can_be_heard(server: Server) -> None:
+    clock = Clock()
+    notifier = made(server, "back-again", clock)
+    await notifier.start()
+    for _ in range(2):
+        await pass_minutes(notifier, clock, server, 20)
+        recover(notifier, clock)
+        while notifier.publisher.waiting:
+            await server.poll("back-again")
+    await notifier.aclose(10)
+    messages = await server.poll("back-again")
+    assert heard(messages) == [LIMITED, LIMITED]
+    if server.program.replaces:
+        assert titles(shown(messages)) == [WORKS, WORKS]
+        assert len(messages) == 6  # each has an update between
 
 
 async def test_a_burst_that_heals_by_itself_is_no_notification(server: Server) -> None:
@@ -127,9 +128,7 @@ async def test_a_burst_that_heals_by_itself_is_no_notification(server: Server) -
     await notifier.start()
     for _ in range(300):
         notifier.on_exchange_end(failed(clock.now))
-    for _ in range(2):
-        clock.now += 5
-        notifier.on_exchange_end(answered(clock.now))
+    recover(notifier, clock)
     clock.now += 3600
     notifier.tick()
     await notifier.aclose(10)
@@ -140,27 +139,30 @@ async def test_each_level_of_the_quota_and_its_reset_arrive_once(server: Server)
     clock = Clock()
     given = {"timezone": "Asia/Seoul", "ntfy_language": "ko"}
     for share in (0.5, 0.81, 0.84, 0.95, 0.97, 1.0, 1.0):
-        notifier = made(server, "quota-levels", clock, data_dir=server.config.parent, **given)  # each time another process
+        notifier = made(server, "quota-levels", clock, data_dir=server.folder, **given)  # each time another process
         await notifier.start()
         notifier.quota_seen("default", [("5h", share, WALL + 1000 + 3600)])
         await notifier.aclose(10)
         clock.now += 60
-    notifier = made(server, "quota-levels", clock, data_dir=server.config.parent, **given)
+    notifier = made(server, "quota-levels", clock, data_dir=server.folder, **given)
     await notifier.start()
     clock.now += 3600
     notifier.tick()
     notifier.tick()
     await notifier.aclose(10)
-    assert [message["title"] for message in await server.poll("quota-levels")] == [
+    messages = await server.poll("quota-levels")
+    assert titles(messages) == [
         "z.ai: 5시간 한도의 80% 사용",
         "z.ai: 5시간 한도의 95% 사용",
         "z.ai: 5시간 한도 소진",
         "z.ai: 5시간 한도가 초기화됨",
     ]
+    assert heard(messages) == titles(messages)
+    assert shown(messages) == messages  # one that replaced another would make no sound
 
 
 async def test_a_restart_in_the_middle_loses_and_repeats_nothing(server: Server) -> None:
-    clock, folder = Clock(), server.config.parent
+    clock, folder = Clock(), server.folder
     for _ in range(3):
         notifier = made(server, "restart", clock, data_dir=folder)
         await notifier.start()
@@ -169,54 +171,111 @@ async def test_a_restart_in_the_middle_loses_and_repeats_nothing(server: Server)
         clock.now += 10
     notifier = made(server, "restart", clock, data_dir=folder)
     await notifier.start()
-    for _ in range(2):
-        clock.now += 5
-        notifier.on_exchange_end(answered(clock.now))
+    recover(notifier, clock)
     await notifier.aclose(10)
-    titles = [message["title"] for message in await server.poll("restart")]
-    assert titles == ["z.ai: usage window used up (1308)", "z.ai: works again"]
+    messages = await server.poll("restart")
+    assert titles(messages) == ["z.ai: usage window used up (1308)", WORKS]
+    assert len(shown(messages)) == (1 if server.program.replaces else 2)
 
 
-async def test_after_an_outage_of_ntfy_what_is_true_then_arrives_once(binary: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_after_an_outage_of_ntfy_what_is_true_then_arrives_once(ntfy: Program, tmp_path: Path, restarted: bool) -> None:
     clock, port = Clock(), free_port()
-    config = tmp_path / "server.yml"
-    config.write_text(f"base-url: http://127.0.0.1:{port}\nlisten-http: 127.0.0.1:{port}\ncache-file: {tmp_path}/cache.db\n")
-    server = Server(f"http://127.0.0.1:{port}", binary, config)
-    notifier = made(server, "outage", clock)
+    down = Server(f"http://127.0.0.1:{port}", ntfy, tmp_path)
+    notifier = made(down, "outage", clock, data_dir=tmp_path)
     await notifier.start()
-    fail(notifier, clock, minutes=30)
+    for _ in range(30):
+        notifier.on_exchange_end(failed(clock.now))
+        clock.now += 60
+        notifier.tick()
     notifier.on_exchange_end(used_up(clock.now))
-    for _ in range(2):
-        clock.now += 5
-        notifier.on_exchange_end(answered(clock.now))
-    async with running([binary, "serve", "--config", config], tmp_path, "ntfy") as program:
-        await program.until_listening(port)
-        notifier.publisher.hurry()
+    recover(notifier, clock)
+    if restarted:
         await notifier.aclose(10)
-        titles = [message["title"] for message in await server.poll("outage")]
-    assert sorted(titles) == ["z.ai: works again", "z.ai: works again"]  # of two incidents, each in its last form
+        notifier = made(down, "outage", clock, data_dir=tmp_path)
+        await notifier.start()
+    async with ntfy_server(ntfy, tmp_path, port) as server:
+        notifier.publisher.hurry()
+        await server.until("outage", 2)
+        await notifier.aclose(10)
+        messages = await server.poll("outage")
+    assert titles(messages) == [WORKS, WORKS]  # of two incidents, each in its last form
+
+
+async def test_a_message_on_the_phone_is_brought_up_to_date_when_ntfy_is_back(ntfy: Program, tmp_path: Path) -> None:
+    clock, port = Clock(), free_port()
+    async with ntfy_server(ntfy, tmp_path, port) as server:
+        notifier = made(server, "back", clock)
+        await notifier.start()
+        await pass_minutes(notifier, clock, server, 1)
+        await server.until("back", 1)
+    for _ in range(180):  # three hours in which ntfy is down
+        clock.now += 60
+        notifier.on_exchange_end(failed(clock.now))
+        notifier.tick()
+    async with ntfy_server(ntfy, tmp_path, port) as server:
+        notifier.publisher.hurry()
+        if ntfy.replaces:
+            _, update = await server.until("back", 2)
+            assert "187 requests" not in update["message"]  # what was true when it was last due
+        recover(notifier, clock)
+        await notifier.aclose(10)
+        messages = await server.poll("back")
+    assert heard(messages) == [LIMITED]
+    assert messages[-1]["title"] == WORKS
+    assert len(messages) == (3 if ntfy.replaces else 2)
+
+
+async def refuse(simulator: Simulator, process: Served) -> None:
+    simulator.scenario = Scenario(fault=faults.status(401))
+    for _ in range(3):
+        assert (await ask(process.port, "POST", MESSAGES, [JSON], body())).status == 401
+
+
+async def test_from_a_whole_proxy_an_incident_that_outlives_a_restart_is_one_notification(
+    server: Server, simulator: Simulator, tmp_path: Path
+) -> None:
+    environ = {"NTFY_TOPIC": "whole", "NTFY_SERVER": server.url, "QUEUE": "off", "UPSTREAM_API_KEY": "sk-held-key"}
+    async with served(simulator.base_url, tmp_path, **environ) as process:
+        await refuse(simulator, process)
+        await server.until("whole", 1)
+    async with served(simulator.base_url, tmp_path, **environ) as process:
+        await refuse(simulator, process)
+        simulator.scenario = Scenario()
+        while len(await server.poll("whole")) < 2:  # answers that are heard of together with the failures do not count
+            assert (await ask(process.port, "POST", MESSAGES, [JSON], body())).status == 200
+    messages = await server.poll("whole")
+    assert titles(messages) == ["upstream: API key refused", "upstream: works again"]
+    assert len(shown(messages)) == (1 if server.program.replaces else 2)
+
+
+@pytest.mark.parametrize(("command", "of_server"), [("new", "new"), ("old", "new"), ("new", "old")])
+async def test_the_command_shows_whether_messages_replace_each_other(command: str, of_server: str, tmp_path: Path) -> None:
+    """Both have to know sequences: the command to send one, the server to keep it."""
+    async with ntfy_server(program(of_server), tmp_path) as server:
+        given = settings(ntfy_server=server.url, ntfy_topic="said")
+        answer = await Command(given, environ=server.environ | {"PATH": str(program(command).path.parent)}).send(NOTICE)
+        (message,) = await server.poll("said")
+    assert (answer.verdict, answer.id) == (Verdict.SENT, message["id"])
+    assert answer.replaces is (command == of_server == "new")
+    assert answer.replaces is ("sequence_id" in message)
 
 
 @pytest.mark.parametrize("via", ["http", "cli"])
 async def test_user_and_password_open_a_closed_topic(server: Server, via: str) -> None:
-    config = f"--config={server.config}"
-    await server.run("user", config, "add", "phil", NTFY_PASSWORD="hush hush")
-    await server.run("access", config, "everyone", "private", "deny")
-    await server.run("access", config, "phil", "private", "write-only")
-    environ = {"PATH": str(Path(server.binary).parent), "HOME": str(server.config.parent)}
+    await server.run("user", server.config, "add", "phil", NTFY_PASSWORD="hush hush")
+    await server.run("access", server.config, "everyone", "private", "deny")
+    await server.run("access", server.config, "phil", "private", "write-only")
     for password, verdict in (("hush hush", Verdict.SENT), ("wrong", Verdict.REFUSED)):
         given = settings(ntfy_server=server.url, ntfy_topic="private", ntfy_user="phil", ntfy_password=password)
-        send = Http(given).send if via == "http" else Command(given, environ=environ).send
-        assert (await send(NOTICE)).verdict is verdict
+        assert (await send_by(via, server, given)).verdict is verdict
 
 
 @pytest.mark.parametrize("via", ["http", "cli"])
 async def test_the_button_arrives(server: Server, via: str) -> None:
     link = "https://claude.example.com/upstreams#incident-cp_6h28x52yemr00"
-    notice = replace(NOTICE, link=link, button="Open")
     given = settings(ntfy_server=server.url, ntfy_topic="button")
-    environ = {"PATH": str(Path(server.binary).parent), "HOME": str(server.config.parent)}
-    await (Http(given).send(notice) if via == "http" else Command(given, environ=environ).send(notice))
+    await send_by(via, server, given, replace(NOTICE, link=link, button="Open"))
     (message,) = await server.poll("button")
     (action,) = message["actions"]
     assert (message["click"], action["action"], action["label"], action["url"]) == (link, "view", "Open", link)
@@ -224,9 +283,7 @@ async def test_the_button_arrives(server: Server, via: str) -> None:
 
 @pytest.mark.parametrize("via", ["http", "cli"])
 async def test_a_notice_arrives_as_it_was_meant(server: Server, via: str) -> None:
-    given = settings(ntfy_server=server.url, ntfy_topic="plain")
-    environ = {"PATH": str(Path(server.binary).parent), "HOME": str(server.config.parent)}
-    answer = await (Http(given).send(NOTICE) if via == "http" else Command(given, environ=environ).send(NOTICE))
+    answer = await send_by(via, server, settings(ntfy_server=server.url, ntfy_topic="plain"))
     assert answer.verdict is Verdict.SENT
     (message,) = await server.poll("plain")
     assert message["title"] == NOTICE.title
@@ -246,17 +303,13 @@ async def test_the_longest_message_stays_a_message(server: Server) -> None:
 
 @pytest.mark.parametrize("via", ["http", "cli"])
 async def test_a_token_opens_a_closed_topic_and_its_lack_is_told(server: Server, via: str) -> None:
-    config = f"--config={server.config}"
-    await server.run("user", config, "add", "writer", NTFY_PASSWORD="hush-hush")
-    await server.run("access", config, "everyone", "private", "deny")
-    await server.run("access", config, "writer", "private", "write-only")
-    token = (await server.run("token", config, "add", "writer")).split()[1]
-    environ = {"PATH": str(Path(server.binary).parent), "HOME": str(server.config.parent)}
+    await server.run("user", server.config, "add", "writer", NTFY_PASSWORD="hush-hush")
+    await server.run("access", server.config, "everyone", "private", "deny")
+    await server.run("access", server.config, "writer", "private", "write-only")
+    token = (await server.run("token", server.config, "add", "writer")).split()[1]
 
     async def verdict(**values: str) -> Verdict:
-        given = settings(ntfy_server=server.url, ntfy_topic="private", **values)
-        send = Http(given).send if via == "http" else Command(given, environ=environ).send
-        return (await send(NOTICE)).verdict
+        return (await send_by(via, server, settings(ntfy_server=server.url, ntfy_topic="private", **values))).verdict
 
     assert token.startswith("tk_")
     assert await verdict() is Verdict.REFUSED
@@ -268,3 +321,12 @@ async def test_the_daily_quota_is_recognised(server: Server) -> None:
     http = Http(settings(ntfy_server=server.url, ntfy_topic="quota"))
     verdicts = [(await http.send(NOTICE)).verdict for _ in range(21)]
     assert verdicts == [Verdict.SENT] * 20 + [Verdict.QUOTA]
+
+
+async def test_too_many_requests_at_once_are_recognised(ntfy: Program, tmp_path: Path) -> None:
+    async with ntfy_server(ntfy, tmp_path, burst=3) as server:
+        http = Http(settings(ntfy_server=server.url, ntfy_topic="burst"))
+        answers = [await http.send(NOTICE) for _ in range(4)]
+    assert [answer.verdict for answer in answers] == [Verdict.SENT] * 3 + [Verdict.AGAIN]
+    assert answers[-1].after == RATE_WAIT
+    assert answers[-1].reached

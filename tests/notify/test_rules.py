@@ -209,7 +209,7 @@ def test_openings_far_apart_are_told_each_time() -> None:
     assert [notice.title for _, notice in play.pushed if notice.priority > 2] == ["z.ai: overloaded (1305)"] * 4
 
 
-def test_a_night_of_flapping_is_three_sounds_and_one_notification() -> None:
+def test_a_night_of_flapping_is_three_sounds_and_one_sequence() -> None:
     play = Play()
     rng = random.Random(7)
     while play.now < 8 * HOUR:
@@ -367,6 +367,14 @@ def test_without_the_books_the_summary_has_what_was_counted() -> None:
     (notice,) = play.figures()
     assert "Requests: 2, failed: 1." in notice.message
     assert "USD" not in notice.message
+
+
+def test_a_daily_summary_comes_without_a_sound_whatever_the_least_priority() -> None:
+    play = Play(daily="15:00", min_priority=5)
+    play.fail(30, fault("1308"))
+    play.to(HOUR)
+    (notice,) = play.figures()
+    assert notice.priority == 2
 
 
 def test_nobody_who_has_not_asked_for_it_gets_a_daily_summary() -> None:

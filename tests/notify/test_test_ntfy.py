@@ -9,6 +9,8 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.notify.fake_ntfy import FakeNtfy, Reply
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -51,6 +53,25 @@ async def test_as_json_for_scripts(tmp_path: Path) -> None:
     assert report["sent"] is True
     assert report["where"] == f"{ntfy.url}/t-1"
     assert report["id"] == "msg1"
+    assert report["replaces"] is True
+
+
+@pytest.mark.parametrize(
+    ("old", "updates", "said"),
+    [
+        (False, "on", "Sent. Look at {url}/t-1, or subscribe to it in the ntfy app.\n"
+         "The app for iPhones shows each update of a notice as one more message: set NTFY_UPDATES=off if you use it.\n"),
+        (False, "off", "Sent. Look at {url}/t-1, or subscribe to it in the ntfy app.\n"),
+        (True, "on", "Sent. Look at {url}/t-1, or subscribe to it in the ntfy app.\n"
+         "The ntfy server is older than 2.16 and keeps every message: an outage is two, when it begins and when it is over.\n"),
+    ],
+)  # fmt: skip
+async def test_it_says_what_an_outage_will_look_like_where_that_may_surprise(
+    tmp_path: Path, old: bool, updates: str, said: str
+) -> None:
+    async with FakeNtfy(old=old) as ntfy:
+        _, out, _ = await run(tmp_path, NTFY_TOPIC="t-1", NTFY_SERVER=ntfy.url, NTFY_UPDATES=updates)
+    assert out == said.format(url=ntfy.url)
 
 
 async def test_a_refusal_is_a_sentence_and_exit_1(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from claude_proxy.errors import Side
 from claude_proxy.exchange import Failure
 from claude_proxy.notify.advice import OWN, Advice, advise, of_code, reset
 from claude_proxy.notify.fault import Fault
-from claude_proxy.notify.incident import Incident
+from claude_proxy.notify.incident import End, Incident
 from claude_proxy.notify.notice import Notice
 from claude_proxy.notify.phrases import ENGLISH, KOREAN, Phrases
 from claude_proxy.notify.wording import Wording
@@ -75,6 +75,41 @@ def test_a_reset_with_a_zone_is_told_plainly() -> None:
     found = reset(failure)
     assert found is not None
     assert (found.at, found.assumed) == (datetime(2026, 12, 1, tzinfo=UTC), "")
+
+
+HOURS = 3600.0
+
+
+@pytest.mark.parametrize(
+    ("failures", "ended", "lines"),
+    [
+        ((0,), 60, ["Concurrency limit (1302), 22:40.", "1 request failed."]),
+        ((0, 0.4), 60, ["Concurrency limit (1302), 22:40.", "2 requests failed."]),
+        ((0, 59.0, 120.0), 240, ["Concurrency limit (1302), 22:40 - 22:42.", "3 requests failed in 2 min."]),
+        ((0, HOURS), 2 * HOURS, ["Concurrency limit (1302), 2026-09-21 22:40 - 23:40.", "2 requests failed in 1 h."]),
+        (
+            (0, 8 * HOURS),
+            8 * HOURS,
+            ["Concurrency limit (1302), 2026-09-21 22:40 - 2026-09-22 06:40.", "2 requests failed in 8 h."],
+        ),
+        (
+            (0, 30 * HOURS),
+            60 * HOURS,
+            ["Concurrency limit (1302), 2026-09-21 22:40 - 2026-09-23 04:40.", "2 requests failed in 1 d 6 h."],
+        ),
+    ],
+)
+def test_the_last_message_says_what_it_was_because_it_replaces_the_first(
+    failures: tuple[float, ...], ended: float, lines: list[str]
+) -> None:
+    begin = WALL + 1600  # 22:40 in Perth
+    fault = Fault.of(exchange(0), Failure("upstream", "rate_limit_error", "", "1302", "zai"), "z.ai", by_name("zai"))
+    incident = Incident(1, fault.key, "cp-1", fault, begin, begin)
+    for after in failures:
+        incident.count(fault, begin + after)
+    notice = Wording(zone=ZoneInfo("Australia/Perth")).closing(incident, End.WORKS, begin + ended)
+    assert notice.title == "z.ai: works again"
+    assert notice.message.splitlines()[:2] == lines
 
 
 def test_an_unknown_class_is_named_plainly() -> None:

@@ -1,8 +1,8 @@
-"""Ends the event streams of viewers who may no longer look.
+"""Ends the event streams and exports of viewers who may no longer look.
 
-A request is checked once, when it comes; a stream stays open for hours. So while streams are open, their viewers are checked
-again: at once after a login was revoked in this process, and otherwise every second, which also finds logins that expired, that
-another worker revoked, or whose files somebody removed.
+A request is checked once, when it comes; a stream stays open for hours, and an export for as long as its reader takes. So while
+some are open, their viewers are checked again: at once after a login was revoked in this process, and otherwise every second,
+which also finds logins that expired, that another worker revoked, or whose files somebody removed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ V = TypeVar("V")
 
 
 class Streams(Generic[V]):
-    """The open event streams of one process. Used on the event loop.
+    """The open event streams and exports of one process. Used on the event loop.
 
     Args:
         may_look: whether a viewer still may; called in a thread.

@@ -52,10 +52,10 @@ class Viewers:
         token: ADMIN_TOKEN. With one, this machine's own peers have to show it too.
         logins: by default kept in memory.
         throttle: counts wrong tokens and codes.
-        every: seconds between two checks of the viewers of open event streams.
+        every: seconds between two checks of the viewers of open event streams and exports.
 
     Attributes:
-        streams: the open event streams; each ends when its viewer may no longer look.
+        streams: the open event streams and exports; each ends when its viewer may no longer look.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Viewers:
                 await self.revoke(login.id)
 
     async def revoke(self, id: str) -> bool:
-        """Log a browser out and end its event streams; returns whether there was such a login.
+        """Log a browser out and end its event streams and exports; returns whether there was such a login.
 
         Raises:
             Unavailable: its file cannot be removed.
@@ -147,7 +147,7 @@ class Viewers:
         return revoked
 
     async def revoke_others(self, viewer: Viewer) -> int:
-        """Log all browsers out but a viewer's own and end their event streams; returns how many.
+        """Log all browsers out but a viewer's own and end their event streams and exports; returns how many.
 
         Raises:
             Unavailable: a file cannot be removed.

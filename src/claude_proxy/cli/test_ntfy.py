@@ -28,12 +28,14 @@ class Report:
         message: what happened, and what to do if it failed.
         where: the address to watch; None without a topic.
         id: the message's id, if the server returned one.
+        replaces: whether messages about one incident replace each other there; None if that cannot be told.
     """
 
     sent: bool
     message: str
     where: str | None = None
     id: str | None = None
+    replaces: bool | None = None
 
 
 def test_ntfy(config: ConfigFile = None, as_json: AsJson = False) -> None:  # noqa: PT028  (a command, not a test)
@@ -54,8 +56,21 @@ async def push(settings: Settings) -> Report:
     answer = await sender(settings)(notice)
     where = f"{settings.ntfy_server}/{settings.ntfy_topic}"
     if answer.verdict is Verdict.SENT:
-        return Report(True, f"Sent. Look at {where}, or subscribe to it in the ntfy app.", where, answer.id or None)
+        message = f"Sent. Look at {where}, or subscribe to it in the ntfy app.{outlook(settings, answer.replaces)}"
+        return Report(True, message, where, answer.id or None, answer.replaces)
     return Report(False, f"Not sent: {answer.sentence}", where)
+
+
+def outlook(settings: Settings, replaces: bool | None) -> str:
+    """What the messages about one incident will look like, where that may surprise."""
+    if replaces is False:
+        return (
+            f"\nThe ntfy {'command or server' if settings.ntfy_via == 'cli' else 'server'} is older than 2.16 and keeps every "
+            "message: an outage is two, when it begins and when it is over."
+        )
+    if replaces and settings.ntfy_updates:
+        return "\nThe app for iPhones shows each update of a notice as one more message: set NTFY_UPDATES=off if you use it."
+    return ""
 
 
 def no_topic(settings: Settings) -> Report:

@@ -55,7 +55,7 @@ class Command:
                 f"--message={notice.message}",
                 env=self._environ | {"NTFY_SEQUENCE_ID": notice.sequence},  # supported since ntfy 2.16
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
             )
         except FileNotFoundError:
@@ -67,14 +67,23 @@ class Command:
     async def _wait(self, process: asyncio.subprocess.Process) -> Answer:
         try:
             async with asyncio.timeout(self._timeout):
-                _, said = await process.communicate()
+                reply, said = await process.communicate()
         except TimeoutError:
             return Answer(Verdict.AGAIN, f"The ntfy command did not end within {self._timeout:g} s.", reached=False)
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-        return Answer(Verdict.SENT) if process.returncode == 0 else failed(said)
+        return sent(reply) if process.returncode == 0 else failed(said)
+
+
+def sent(said: bytes) -> Answer:
+    """Read what a run that went well printed: the server's reply, which shows whether messages replace each other.
+
+    They do not where the server or the command is older than 2.16: such a command does not know `NTFY_SEQUENCE_ID`.
+    """
+    answers = (judge(200, {}, line) for line in reversed(said[-MAX_SAID:].split(b"\n")) if line.startswith(b"{"))
+    return next((answer for answer in answers if answer.verdict is Verdict.SENT), Answer(Verdict.SENT))
 
 
 def failed(said: bytes) -> Answer:

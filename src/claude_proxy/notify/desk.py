@@ -9,13 +9,12 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from claude_proxy.notify.notice import Notice
+from claude_proxy.notify.notice import SILENT, Notice
 
 PER_HOUR = 6
 HOUR = 3600.0
 SHOWN = 2 * 86_400.0  # seconds for which a message on the phone is still brought up to date
 MAX_HELD = 100
-SILENT = 2
 
 
 class Kind(enum.StrEnum):
@@ -33,6 +32,7 @@ class Draft(msgspec.Struct):
         line: what it says, in one line, for a digest.
         incidents: ids of the incidents that it is about.
         over: what it is about has ended meanwhile.
+        asked: a setting of its own asks for it, so the least priority does not hold it back.
     """
 
     kind: Kind
@@ -40,6 +40,7 @@ class Draft(msgspec.Struct):
     line: str
     incidents: tuple[int, ...] = ()
     over: bool = False
+    asked: bool = False
 
 
 class DeskState(msgspec.Struct):
@@ -158,7 +159,7 @@ class Desk:
 
     def _alert(self, draft: Draft, now: float) -> list[Draft]:
         state, notice = self.state, draft.notice
-        if notice.priority < self._min_priority:
+        if notice.priority < self._min_priority and not draft.asked:
             return self._replace(draft, now)  # what is on the phone must not stay untrue
         state.pushes = [at for at in state.pushes if now - at < HOUR]
         quiet = self._quiet.at(now)

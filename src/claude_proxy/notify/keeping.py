@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from claude_proxy.notify.publisher import Item
+from claude_proxy.notify.publisher import Item, Known
 from claude_proxy.notify.rules import RulesState
 
 FORMAT = 1
@@ -27,6 +27,7 @@ class Kept(msgspec.Struct):
     format: int
     rules: RulesState
     queue: list[Item] = []
+    known: Known = msgspec.field(default_factory=Known)
 
 
 class Keeper:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 MAX_MESSAGE = 4096  # bytes; ntfy turns a longer message into an attachment (docs.ntfy.sh/publish)
 MAX_TITLE = 250  # bytes; more than phones show
+SILENT = 2  # ntfy's "low": shown, without a sound (docs.ntfy.sh/publish, "Message priority")
 _SECRET = re.compile(
     r"(?i)\b(?:sk-[\w-]{6,}|tk_\w{6,}|(?:bearer|basic)\s+[\w.~+/=-]{6,}|[0-9a-f]{32}\.\w{8,}|eyJ[\w-]{8,}[\w.-]*)"
 )

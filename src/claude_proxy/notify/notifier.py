@@ -127,7 +127,12 @@ class Notifier(Listener):
         self._crew = Crew(seat, self._lead, self._take)
         self._health = Health(self._submit, ledger_lost=self._around.ledger_lost, space=lambda: space_of(settings.data_dir))
         self.publisher = Publisher(
-            send or sender(settings), wall=wall, clock=self._now, saved=self._saved, on_result=self._published
+            send or sender(settings),
+            wall=wall,
+            clock=self._now,
+            updates=settings.ntfy_updates,
+            saved=self._saved,
+            on_result=self._published,
         )
 
     @staticmethod
@@ -305,13 +310,13 @@ class Notifier(Listener):
             state=None if found is None else found.rules,
         )
         if found is not None:
-            self.publisher.restore(found.queue)
+            self.publisher.restore(found.queue, found.known)
         self.publisher.start()
         self._take(Tick())
 
     def _snapshot(self) -> Kept:
         assert self._rules is not None
-        return Kept(FORMAT, self._rules.state, list(self.publisher.waiting))
+        return Kept(FORMAT, self._rules.state, list(self.publisher.waiting), self.publisher.known)
 
     async def _saved(self) -> None:
         self._keeper.touched()

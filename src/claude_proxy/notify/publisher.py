@@ -11,12 +11,13 @@ import msgspec
 import structlog
 
 from claude_proxy.notify.answer import Answer, Verdict
-from claude_proxy.notify.notice import Notice
+from claude_proxy.notify.notice import SILENT, Notice
 
 LIMIT = 100
 FIRST_WAIT, LAST_WAIT = 2.0, 300.0  # seconds between attempts, doubled each time
 MAX_AGE = 86_400.0  # seconds; older notices are dropped
 DAY = 86_400
+MAX_NAMES = 500
 Send = Callable[[Notice], Awaitable[Answer]]
 log = structlog.get_logger("notify")
 
@@ -28,6 +29,18 @@ class Item(msgspec.Struct, eq=False):
     since: float
 
 
+class Known(msgspec.Struct):
+    """What is known of the other side.
+
+    Attributes:
+        replaces: whether messages replace each other on this server; None if not known yet.
+        names: by sequence, how often it was renamed so that a message could make a sound again.
+    """
+
+    replaces: bool | None = None
+    names: dict[str, int] = {}
+
+
 async def _nothing() -> None:
     return None
 
@@ -37,19 +50,23 @@ class Publisher:
 
     A notice takes the place of one that waits under the same sequence: after an outage of ntfy, what is true then is sent once.
 
+    On Android a message that replaces one makes no sound (docs/facts.md). So what should make one goes out under a new name of
+    its sequence if the phone may show the sequence already, and later messages replace that one.
+
     Args:
         send: makes one attempt; does not raise.
         limit: the most notices queued; beyond it the oldest is dropped and counted.
         wall: Unix seconds, for the day of the server's quota.
         clock: seconds in which a notice grows old, for one that the machine's clock does not step; by default `wall`.
         first_wait: seconds before the second attempt.
+        updates: whether to send what is only worth sending where it replaces the message before it.
         saved: returns when the queue as it is has been written to disk, so that a kill can neither lose nor repeat a notice.
         on_result: told of each attempt: the notice and what came of it.
 
     Attributes:
         sent: notices that the server accepted.
         lost: notices dropped or refused.
-        replaces: whether the server replaces messages in place; None if not known yet.
+        known: what is known of the server and the phone.
     """
 
     def __init__(
@@ -60,17 +77,19 @@ class Publisher:
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] | None = None,
         first_wait: float = FIRST_WAIT,
+        updates: bool = True,
         saved: Callable[[], Awaitable[None]] = _nothing,
         on_result: Callable[[Notice, Answer], None] = lambda notice, answer: None,
     ) -> None:
         self.sent = 0
         self.lost = 0
-        self.replaces: bool | None = None
+        self.known = Known()
         self._send = send
         self._limit = limit
         self._wall = wall
         self._clock = clock or wall
         self._first_wait = first_wait
+        self._updates = updates
         self._saved = saved
         self._on_result = on_result
         self._queue: list[Item] = []
@@ -85,9 +104,10 @@ class Publisher:
         """What is not delivered yet, in order."""
         return tuple(self._queue)
 
-    def restore(self, items: Iterable[Item]) -> None:
-        """Put back what an earlier run did not deliver."""
+    def restore(self, items: Iterable[Item], known: Known | None = None) -> None:
+        """Put back what an earlier run did not deliver, and what it knew."""
         self._queue[:0] = items
+        self.known = known or self.known
         self._filled.set()
 
     def put(self, notice: Notice) -> None:
@@ -156,8 +176,8 @@ class Publisher:
 
     async def _attempt_and_settle(self, item: Item) -> Answer | None:
         """Make one attempt; None if the notice has left the queue with it."""
-        if item.notice.update and self.replaces is False:
-            self._queue.remove(item)  # there it would be one more message
+        if item.notice.update and not (self._updates and self.known.replaces is not False):
+            self._drop(item)  # it would be one more message
             return None
         await self._saved()
         if item not in self._queue:
@@ -171,25 +191,46 @@ class Publisher:
 
     async def _attempt(self, item: Item) -> Answer:
         self._flying, notice = item, item.notice
+        name = self._name(notice)
+        sent = replace(notice, sequence=f"{notice.sequence}_{name}") if name else notice
         try:
-            answer = await self._send(notice)
+            answer = await self._send(sent)
         except Exception as error:  # a bug of ours that affects one notice must not end the task
             answer = Answer(Verdict.REFUSED, f"The notice could not be sent: {type(error).__name__}.")
         finally:
             self._flying = None
         if answer.replaces is not None:
-            self.replaces = answer.replaces
+            self.known.replaces = answer.replaces
+        if answer.verdict is Verdict.SENT:
+            self._keep_name(notice.sequence, name)
         self._on_result(notice, answer)
         return answer
 
+    def _name(self, notice: Notice) -> int:
+        """The number of the name that a notice's sequence has on the phone, or is to get; 0 is the sequence itself."""
+        name = self.known.names.get(notice.sequence)
+        if name is None:
+            return 0
+        return name + 1 if notice.priority > SILENT else name
+
+    def _keep_name(self, sequence: str, name: int) -> None:
+        names = self.known.names
+        names.pop(sequence, None)
+        names[sequence] = name
+        while len(names) > MAX_NAMES:
+            del names[next(iter(names))]
+
     def _settle(self, item: Item, answer: Answer) -> None:
-        self._queue = [other for other in self._queue if other is not item]
+        self._drop(item)
         if answer.verdict is Verdict.SENT:
             self.sent += 1
             log.info("notice sent", title=item.notice.title)
         else:
             self.lost += 1
             log.warning("notice not sent", title=item.notice.title, reason=answer.sentence)
+
+    def _drop(self, item: Item) -> None:
+        self._queue = [other for other in self._queue if other is not item]
 
     def _until_midnight(self, answer: Answer) -> float:
         return DAY - self._wall() % DAY if answer.verdict is Verdict.QUOTA else 0.0

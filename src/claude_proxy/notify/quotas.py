@@ -9,8 +9,8 @@ import msgspec
 
 from claude_proxy.notify.desk import Draft, Kind
 from claude_proxy.notify.events import QuotaSeen, QuotaWindow
-from claude_proxy.notify.notice import Notice
-from claude_proxy.notify.wording import DEFAULT, HIGH, SILENT, Wording
+from claude_proxy.notify.notice import SILENT, Notice
+from claude_proxy.notify.wording import DEFAULT, HIGH, Wording
 
 LEVELS = (100, 95, 80)  # percent
 LOUD = 95  # a reset makes a sound if this much was used

@@ -35,9 +35,9 @@ from claude_proxy.notify.fault import Fault, condition
 from claude_proxy.notify.incident import Incident
 from claude_proxy.notify.incidents import Incidents, Past
 from claude_proxy.notify.latency import Latency
-from claude_proxy.notify.notice import Notice
+from claude_proxy.notify.notice import SILENT, Notice
 from claude_proxy.notify.quotas import Quotas, WindowState
-from claude_proxy.notify.wording import SILENT, Wording
+from claude_proxy.notify.wording import Wording
 
 RECORD_EVERY = 10.0  # seconds between two records of an incident that only counts
 JUDGE_EVERY = 60.0  # seconds between two looks at the latency of an upstream
@@ -100,7 +100,6 @@ class Rules:
         self.hidden: dict[str, int] = {}
         self._wording = wording
         self._local = local
-        self._min_priority = min_priority
         self._incidents = Incidents(wording, make_id)
         self._incidents.open, self._incidents.past, self._incidents.over = found.open, found.past, found.over
         self._quotas = Quotas(wording, found.windows)
@@ -294,5 +293,5 @@ class Rules:
         recent = [one for one in known if one.told and (one.closed_at or now) >= figures.since]
         lines = [self._wording.line(one, now) for one in recent[-20:]]
         title, message = self._wording.daily(figures, counters.answered, counters.failed, counters.hidden, lines)
-        notice = Notice(title, message, max(SILENT, self._min_priority), ("bar_chart",), f"cp-daily-{int(now)}")
-        return Draft(Kind.ALERT, notice, title)
+        notice = Notice(title, message, SILENT, ("bar_chart",), f"cp-daily-{int(now)}")
+        return Draft(Kind.ALERT, notice, title, asked=True)

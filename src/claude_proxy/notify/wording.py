@@ -10,11 +10,10 @@ from claude_proxy.notify import phrases
 from claude_proxy.notify.events import Figures, QuotaWindow
 from claude_proxy.notify.fault import Fault
 from claude_proxy.notify.incident import End, Incident
-from claude_proxy.notify.notice import Notice
+from claude_proxy.notify.notice import SILENT, Notice
 from claude_proxy.notify.phrases import OURSELVES, Phrases
 from claude_proxy.protocol.providers.base import Language
 
-SILENT = 2  # ntfy's "low": shown, without sound
 DEFAULT = 3
 HIGH = 4
 
@@ -69,14 +68,15 @@ class Wording:
         return self._notice(title, [*lines, self._where(incident)], incident, about.priority, "twisted_rightwards_arrows")
 
     def closing(self, incident: Incident, end: End, now: float) -> Notice:
-        """The last message: how long it lasted and how many requests failed."""
+        """The last message: what it was, how long it lasted and how many requests failed. The first one is gone by then."""
         fault = incident.last
         title = self._say.closed[end].format(who=who(fault), name=self._name(fault))
         if incident.lasting:
             lines = [self._say.lasted.format(spell=self.spell(now - incident.opened))]
             lines += [f"{self._say.n_failed(incident.total)}."] if incident.total else []
         else:
-            lines = [self._counts(incident, now, ended=True), self._say.why_closed[end], self._where(incident)]
+            lines = [self._was(incident, now), self._counts(incident, now, ended=True)]
+            lines += [self._say.why_closed[end], self._where(incident)]
         priority = DEFAULT if end is End.RESET else SILENT
         return self._notice(title, lines, incident, priority, "white_check_mark")
 
@@ -167,11 +167,19 @@ class Wording:
             return ""
         return self._say.said.format(who=fault.label, words=fault.message) if fault.quoted else fault.message
 
+    def _was(self, incident: Incident, now: float) -> str:
+        """What failed, and from when to when: `Overloaded (1305), 22:10 - 06:12.`"""
+        opened, failed_at = self._wall(incident.opened), self._wall(incident.failed_at)
+        first, last = self._moment(opened, self._wall(now)), self._moment(failed_at, opened)
+        name = self._name(incident.last)
+        return f"{name[0].upper()}{name[1:]}, {first if first == last else f'{first} - {last}'}."
+
     def _counts(self, incident: Incident, now: float, *, ended: bool = False) -> str:
         if incident.lasting or (incident.total < 2 and not ended):
             return ""
         failed, until = self._say.n_failed(incident.total), incident.failed_at if ended else now
-        line = failed if incident.total == 1 else self._say.failed_in.format(n=failed, spell=self.spell(until - incident.opened))
+        long = until - incident.opened >= 1
+        line = self._say.failed_in.format(n=failed, spell=self.spell(until - incident.opened)) if long else failed
         if len(incident.counts) == 1:
             return f"{line}."
         parts = sorted(incident.counts.items(), key=lambda item: -item[1])
@@ -190,11 +198,15 @@ class Wording:
     def _resets_at(self, at: float | None, now: float) -> str:
         if at is None:
             return ""
-        local = datetime.fromtimestamp(at, self._zone)
-        day = "" if local.date() == datetime.fromtimestamp(self._wall(now), self._zone).date() else f"{local:%Y-%m-%d} "
         left = at - self._wall(now)
         wait = self._say.in_spell.format(spell=self.spell(left)) if left > 0 else ""
-        return self._say.resets.format(time=f"{day}{local:%H:%M %Z}", wait=wait)
+        zone = f"{datetime.fromtimestamp(at, self._zone):%Z}"
+        return self._say.resets.format(time=f"{self._moment(at, self._wall(now))} {zone}", wait=wait)
+
+    def _moment(self, at: float, near: float) -> str:
+        """A Unix time in the user's zone, with its date if that is not the date of `near`."""
+        local, other = (datetime.fromtimestamp(time, self._zone) for time in (at, near))
+        return f"{local:%H:%M}" if local.date() == other.date() else f"{local:%Y-%m-%d %H:%M}"
 
     def _where(self, incident: Incident) -> str:
         fault = incident.last

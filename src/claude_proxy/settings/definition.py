@@ -188,6 +188,11 @@ class ProxySettings(BaseModel):
     ntfy_via: Annotated[Literal["http", "cli"], _Word] = Field(
         "http", description="http, or cli to publish with the installed ntfy command."
     )
+    ntfy_updates: Flag = Field(
+        True,
+        description="Bring a notice up to date in place while an outage goes on; off for the ntfy app of iPhones, which shows "
+        "each update as one more message.",
+    )
     ntfy_min_priority: Priority = Field(1, description="Least priority of a notice that is pushed, from 1 to 5 (urgent).")
     ntfy_language: Annotated[Literal["en", "ko"], _Word] = Field("en", description="Language of notices: en or ko.")
     quiet_hours: QuietHours | None = Field(

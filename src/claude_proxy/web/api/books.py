@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Query
+
+# FastAPI reads these from annotations, at runtime
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from claude_proxy.cleaning import clean
 from claude_proxy.ledger import csv
 from claude_proxy.ledger.groups import DIMENSIONS
+from claude_proxy.web.admin import watched
 from claude_proxy.web.api import models
 from claude_proxy.web.api.asking import BOOKS, COMMON, HEADERS, Responses, Sources, answer, ask, error, get, span
 from claude_proxy.web.api.parameters import Export, OfExchanges, OfUsage, PageOfExchanges, PageOfSessions
@@ -33,12 +38,13 @@ def _exchanges(router: APIRouter, sources: Sources) -> None:
         """Finished exchanges, newest first."""
         return await answer(reader, lambda books: books.exchanges(query.limit, query.before, **_chosen(query, sources)))
 
-    async def export(query: Annotated[Export, Query()]) -> StreamingResponse:
-        """All exchanges that fit, newest first, streamed. A fault on the way breaks the answer off."""
+    async def export(request: Request, query: Annotated[Export, Query()]) -> StreamingResponse:
+        """All exchanges that fit, newest first, streamed. A fault on the way breaks the answer off, and so does the end of the
+        reader's login."""
         first = await _chunk(sources, query, None)
         kind = "text/csv; charset=utf-8" if query.format == "csv" else "application/json"
         headers = HEADERS | {"content-disposition": f'attachment; filename="exchanges.{query.format}"'}
-        return StreamingResponse(_written(sources, query, first), media_type=kind, headers=headers)
+        return _ExportResponse(request, _written(sources, query, first), kind, headers)
 
     async def exchange(id: str) -> Response:
         """One exchange, with its attempts. The id is understood as people type it."""
@@ -50,6 +56,23 @@ def _exchanges(router: APIRouter, sources: Sources) -> None:
     described: dict[str, Any] = {"responses": files, "summary": "Exchanges as CSV or JSON"}
     router.add_api_route("/exchanges/export", export, response_class=StreamingResponse, response_model=None, **described)
     get(router, "/exchanges/{id}", exchange, models.WholeExchange, "One exchange", BOOKS | {404: error("It is not there")})
+
+
+class _ExportResponse(StreamingResponse):
+    """A file in the making. It is broken off when its viewer may no longer look, so that nobody takes what came for the whole."""
+
+    def __init__(self, request: Request, parts: AsyncIterator[bytes], media_type: str, headers: dict[str, str]) -> None:
+        super().__init__(parts, media_type=media_type, headers=headers)
+        self._request = request
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            async with asyncio.timeout(None) as limit:
+                with watched(self._request, lambda: limit.reschedule(0.0)):
+                    await super().__call__(scope, receive, send)
+        except TimeoutError:
+            if not limit.expired():
+                raise  # to return with the body incomplete closes the connection without a proper end
 
 
 def _chosen(query: OfExchanges, sources: Sources) -> dict[str, Any]:

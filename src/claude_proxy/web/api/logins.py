@@ -59,7 +59,7 @@ def add_logins(router: APIRouter, logins: Logins) -> None:
         return listed([shown(one, current) for one in await asyncio.to_thread(logins.all)])
 
     async def revoke(request: Request, id: str) -> Response:
-        """Log a browser out. Its event streams end, and it is asked to log in again with its next request."""
+        """Log a browser out. Its event streams and exports end, and it is asked to log in again with its next request."""
         if not await viewer_of(request)[1].revoke(id):
             raise NotFound(f"There is no login {clean(id, 40)}: it has expired or was logged out.")
         return Response(status_code=204, headers={"cache-control": "no-store"})

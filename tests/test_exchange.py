@@ -1,10 +1,15 @@
 """Listeners: who is called, in which order, and that none can break an exchange."""
 
+import enum
 from collections.abc import Sequence
+from types import ModuleType
 
 import pytest
 
+from claude_proxy import exchange as exchange_module
 from claude_proxy.exchange import Attempt, CacheVerdict, Exchange, Header, Listener, Listeners, Outcome, Tap, overrides
+from claude_proxy.routing import classes, retry, ticket
+from claude_proxy.upstream import connection
 
 HOOKS = ["on_exchange_start", "on_attempt", "on_response_start", "on_exchange_end", "on_upstream_state"]
 
@@ -302,3 +307,11 @@ def test_the_relay_is_told_whether_anybody_wants_the_answers_bytes() -> None:
 )
 def test_a_cache_verdict_in_words(verdict: CacheVerdict, words: str) -> None:
     assert str(verdict) == words
+
+
+@pytest.mark.parametrize("module", [exchange_module, classes, connection, retry, ticket])
+def test_a_global_name_of_a_member_is_that_member(module: ModuleType) -> None:
+    """They are assigned in one line, in the order of the enumeration."""
+    named = {name: value for name, value in vars(module).items() if isinstance(value, enum.Enum) and name.isupper()}
+    assert named
+    assert {name: value.name for name, value in named.items()} == {name: name for name in named}

@@ -5,7 +5,6 @@ Times are milliseconds. Texts are cleaned here once, so that no database refuses
 
 from __future__ import annotations
 
-from functools import lru_cache
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
@@ -15,6 +14,7 @@ from claude_proxy import ids
 from claude_proxy.exchange import CANCELLED, Attempt, CacheVerdict, Exchange, Usage
 
 MAX_TEXT = 200  # characters of an interned text
+MAX_REMEMBERED = 4096  # texts
 MAX_FAILURE = 300  # characters of a failure's sentence, as `Failure` promises
 MAX_MS = 2**31 - 1  # 24 days
 MAX_COUNT = 10**9  # tokens of one exchange: a thousand times the largest context, and sums of it fit 64 bits
@@ -22,7 +22,7 @@ MAX_BYTES = 2**53
 _NO_COUNTS = (None, None, None, None, None, None)
 _NO_VERDICT = (None, None, None, None, None)
 _counts_of = attrgetter("input", "output", "cache_read", "cache_write", "cache_write_5m", "cache_write_1h", "web_searches")
-_CLEAN = str.maketrans("", "", "\0")  # PostgreSQL's text cannot hold it
+_NO_NUL = str.maketrans("", "", "\0")  # PostgreSQL's text cannot hold it
 
 
 class Attempted(msgspec.Struct, frozen=True, gc=False):
@@ -139,8 +139,8 @@ def record(exchange: Exchange) -> Record:
     input_, output, cache_read, write_5m, write_1h, searches = _NO_COUNTS if usage is None else _counts(usage)
     side = kind = sentence = code = None
     if failure is not None:
-        side, kind, sentence = failure.side, _text(failure.kind), _text(failure.message, MAX_FAILURE)
-        code = _text(failure.provider_code)
+        side, kind, sentence = failure.side, _text[failure.kind], _clean(failure.message, MAX_FAILURE)
+        code = _text[failure.provider_code]
     found, area, block, message, lost = _NO_VERDICT if cache is None else _verdict(cache)
     attempts = exchange.attempts
     return Record(  # by position, in the order of its fields: names would cost a microsecond more per exchange
@@ -149,17 +149,17 @@ def record(exchange: Exchange) -> Record:
         exchange.kind._value_,
         1 if exchange.failed else 0,
         outcome is CANCELLED,
-        _text(exchange.session),
-        _text(exchange.project),
-        _text(exchange.agent),
-        _text(exchange.parent_agent),
-        _text(exchange.request_class),
-        _text(exchange.key) or _text(exchange.client),
-        _text(exchange.user_agent),
-        _text(exchange.upstream),
-        _text(exchange.account),
-        _text(exchange.model),
-        _text(exchange.model_served),
+        _text[exchange.session],
+        _text[exchange.project],
+        _text[exchange.agent],
+        _text[exchange.parent_agent],
+        _text[exchange.request_class],
+        _text[exchange.key] or _text[exchange.client],
+        _text[exchange.user_agent],
+        _text[exchange.upstream],
+        _text[exchange.account],
+        _text[exchange.model],
+        _text[exchange.model_served],
         1 if exchange.stream else 0,
         exchange.status,
         None if outcome is None else outcome._value_,
@@ -167,8 +167,8 @@ def record(exchange: Exchange) -> Record:
         kind,
         sentence,
         code,
-        _text(exchange.stop_reason),
-        _text.__wrapped__(exchange.upstream_request_id),  # never repeats
+        _text[exchange.stop_reason],
+        _clean(exchange.upstream_request_id),  # never repeats
         None if exchange.queue_wait is None else _ms(exchange.queue_wait),
         None if exchange.first_byte is None else _ms(exchange.first_byte),
         _ms(exchange.duration),
@@ -181,9 +181,9 @@ def record(exchange: Exchange) -> Record:
         write_5m,
         write_1h,
         searches,
-        None if usage is None else _text(usage.service_tier),
-        None if usage is None else _text(usage.speed),
-        None if usage is None else _text(usage.inference_geo),
+        None if usage is None else _text[usage.service_tier],
+        None if usage is None else _text[usage.speed],
+        None if usage is None else _text[usage.inference_geo],
         found,
         area,
         block,
@@ -191,7 +191,7 @@ def record(exchange: Exchange) -> Record:
         lost,
         exchange.transcript,
         () if len(attempts) == 1 and attempts[0].failure is None else tuple(_attempted(exchange, one) for one in attempts),
-        _text(exchange.model_sent),
+        _text[exchange.model_sent],
     )
 
 
@@ -214,7 +214,7 @@ def _counts(usage: Usage) -> tuple[int | None, int | None, int | None, int | Non
     The sum of the cache writes is the reported total, whatever the split says.
     """
     counts = _counts_of(usage)
-    if max(filter(None, counts), default=0) > MAX_COUNT:
+    if max(0, 0, *filter(None, counts)) > MAX_COUNT:
         counts = tuple(None if count is None else min(count, MAX_COUNT) for count in counts)
     input_, output, cache_read, total, write_5m, write_1h, searches = counts
     if total is not None and write_1h is not None:
@@ -232,27 +232,41 @@ def _verdict(verdict: CacheVerdict) -> tuple[str, str | None, int | None, int | 
 def _attempted(exchange: Exchange, attempt: Attempt) -> Attempted:
     failure = attempt.failure
     return Attempted(
-        upstream=_text(attempt.upstream),
-        account=_text(attempt.account),
+        upstream=_text[attempt.upstream],
+        account=_text[attempt.account],
         status=attempt.status,
         reused=attempt.reused,
         sent_ms=_ms(attempt.started - exchange.started),
         head_ms=None if attempt.head_at is None else _ms(attempt.head_at - exchange.started),
-        failure=None if failure is None else _text(failure.kind),
-        failure_text=None if failure is None else _text(failure.message, MAX_FAILURE),
-        provider_code=None if failure is None else _text(failure.provider_code),
+        failure=None if failure is None else _text[failure.kind],
+        failure_text=None if failure is None else _clean(failure.message, MAX_FAILURE),
+        provider_code=None if failure is None else _text[failure.provider_code],
     )
 
 
-@lru_cache(4096)  # most repeat, and a hit costs a third
-def _text(value: str | None, limit: int = MAX_TEXT) -> str | None:
+def _clean(value: str | None, limit: int = MAX_TEXT) -> str | None:
     """A text that every database takes; None for an empty one."""
     if not value:
         return None
     if value.isascii() and len(value) <= limit and "\0" not in value:
         return value
-    return value[:limit].translate(_CLEAN).encode("utf-8", "replace").decode() or None
+    return value[:limit].translate(_NO_NUL).encode("utf-8", "replace").decode() or None
+
+
+class _Texts(dict[str | None, str | None]):
+    """Remembers cleaned texts: most repeat. A dict's subscript costs a third of a call of `lru_cache`'s."""
+
+    def __missing__(self, value: str | None) -> str | None:
+        cleaned = _clean(value)
+        if len(self) >= MAX_REMEMBERED:
+            self.clear()
+        self[value] = cleaned
+        return cleaned
+
+
+_text = _Texts()
 
 
 def _ms(seconds: float) -> int:
-    return max(0, min(int(seconds * 1000 + 0.5), MAX_MS))
+    ms = int(seconds * 1000 + 0.5)
+    return ms if 0 <= ms <= MAX_MS else min(max(ms, 0), MAX_MS)

@@ -365,6 +365,7 @@ async def test_extra_listeners_are_told() -> None:
     told = Ended()
     app = create_app(Settings(proxy_api_key="k"), listeners=[told])
     assert (await call(app, "/api/anthropic/v1/models")).status == 401
+    await asyncio.sleep(0)  # they are told at the end of the event loop iteration
     assert [exchange.outcome for exchange in told.exchanges] == [Outcome.REFUSED]
 
 
@@ -421,6 +422,7 @@ async def test_a_failing_listener_is_logged_and_the_exchange_answered(
     monkeypatch.setattr("claude_proxy.app.log", structlog.get_logger("app"))  # not the one bound to an earlier test's stream
     app = create_app(Settings(proxy_api_key="k", log_format="json"), listeners=[Failing()])
     assert (await call(app, "/api/anthropic/v1/models")).status == 401
+    await asyncio.sleep(0)
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
     assert [line["event"] for line in lines] == ["exchange", "listener failed"]
     assert lines[1]["hook"] == "on_exchange_end"

@@ -361,6 +361,7 @@ async def lifespan(app: App) -> AsyncIterator[None]:
         if reloader is not None:
             reloader.stop()
         restore()
+        app.forward.tell_ended()
         await app.state.listeners.aclose()
         opening.close()
         app.forward.close()

@@ -321,12 +321,13 @@ class Listeners:
             except Exception as error:  # as above
                 self.contain("on_response_start", error)
 
-    def exchange_end(self, exchange: Exchange) -> None:
+    def exchange_end(self, *exchanges: Exchange) -> None:
         for hook in self._end:
-            try:
-                hook(exchange)
-            except Exception as error:  # as above
-                self.contain("on_exchange_end", error)
+            for exchange in exchanges:
+                try:
+                    hook(exchange)
+                except Exception as error:  # as above
+                    self.contain("on_exchange_end", error)
 
     def upstream_state(self, upstream: str, state: str) -> None:
         for hook in self._state:

@@ -217,6 +217,7 @@ async def through(pool: FakePool) -> tuple[list[Any], Exchange]:
 
     await forward.serve(scope(), receive, send, b"/v1/messages")
     assert forward.running == 0
+    forward.tell_ended()
     return sent, told.ended[0]
 
 

@@ -70,6 +70,7 @@ class Forward:
         self.config = config
         self.turns = turns
         self.running = 0
+        self._ended: list[Exchange] = []
         self._listeners = listeners
         self._timers = Timers()
         self._shelf = Shelf(config.settings.max_kept)
@@ -301,7 +302,16 @@ class Forward:
         exchange.ended = call.loop.time()
         if call.tap is not None:
             call.tap.on_end(exchange)
-        self._listeners.exchange_end(exchange)
+        self._ended.append(exchange)
+        if len(self._ended) == 1:
+            call.loop.call_soon(self.tell_ended)
+
+    def tell_ended(self) -> None:
+        """Tell the listeners of the exchanges that have ended in this event loop iteration: a listener that runs for several of
+        them in a row takes half the time.
+        """
+        ended, self._ended = self._ended, []
+        self._listeners.exchange_end(*ended)
 
     def _report(self, call: Call) -> None:
         """Copy what the answer says into the exchange, and judge whose failure an error in it is."""

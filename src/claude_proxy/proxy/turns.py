@@ -12,7 +12,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from claude_proxy.errors import NotFound, NoTurn, Untrusted
 from claude_proxy.exchange import ABORTED, CANCELLED, CLIENT_STALLED, COUNT_TOKENS, CUT, STALLED, UNFINISHED
@@ -129,6 +129,9 @@ class Turns:
         if result.error is not None and result.error.side == "proxy":  # no upstream was asked
             self._carry(self.queue.leave(turn, now), call.loop)
             return False
+        if _is_good(result):
+            self._carry(self.queue.head(turn, now), call.loop)
+            return False
         turn.can_resend = call.request.kept == call.client.size  # all that has been read is still there
         refusal = self._refusal(call, result)
         if refusal is not None:
@@ -200,11 +203,9 @@ class Turns:
     def _turn(self, call: Call) -> Turn:
         choice = self._choice(call.config.tiers_for(call))
         fields = call.request.fields
-        only = choice.only
-        is_easy = only is not None and only.is_easy and not only.waiting  # no request waits there, so the body need not be read
         turn = Turn(
             _session(call),
-            classify(fields, lambda: None if is_easy else _shape(call)),
+            classify(fields, lambda: None if _goes_at_once(choice) else _shape(call)),
             choice,
             call.exchange.started + patience(fields, call.settings.queue_wait),
             can_resend=_is_kept(call),
@@ -254,8 +255,7 @@ class Turns:
 
     def _carry(self, actions: Iterable[Action], loop: asyncio.AbstractEventLoop) -> None:
         for action in actions:
-            turn = action.ticket
-            assert isinstance(turn, Turn)
+            turn = cast("Turn", action.ticket)
             turn.decided = action
             if turn.waiter is not None and not turn.waiter.done():
                 turn.waiter.set_result(None)
@@ -326,6 +326,12 @@ def _error_in(first: bytes, coding: bytes | None, *, is_stream: bool) -> ErrorBo
     return reader.error
 
 
+def _is_good(result: Result) -> bool:
+    """Whether it is an answer that is certainly no refusal."""
+    response, answer = result.response, result.answer
+    return response is not None and response.status < 400 and answer is not None and not answer.guarded
+
+
 def _failure(result: Result) -> Event | None:
     """How an attempt failed; None if it was answered."""
     if result.kind is NOT_SENT:
@@ -340,6 +346,11 @@ def _session(call: Call) -> object:
     """Whose request it is: the queue is fair among these."""
     exchange = call.exchange
     return exchange.session or exchange.key or exchange.client
+
+
+def _goes_at_once(choice: Choice) -> bool:
+    """Whether no request has to wait, so that the body need not be read."""
+    return choice.only is not None and choice.only.is_easy and not choice.only.waiting
 
 
 def _shape(call: Call) -> Shape | None:

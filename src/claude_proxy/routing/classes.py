@@ -114,4 +114,6 @@ def patience(fields: Mapping[bytes, bytes], bound: float | None = None) -> float
     """
     if bound is not None:
         return bound
+    if _TIMEOUT not in fields:
+        return PATIENCE * HEAD_DEADLINE
     return PATIENCE * min(stated_timeout(fields) or HEAD_DEADLINE, HEAD_DEADLINE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -55,10 +55,12 @@ class Session:
         self.waiting = 0
         self.running = 0
 
-    def lift(self, lanes: Iterable[Lane]) -> None:
+    def lift(self, lanes: Sequence[Lane]) -> None:
         """It comes, or comes back, and gets no credit for the time in which it asked for nothing."""
-        served = self.lane.virtual if self.lane is not None else min(lane.virtual for lane in lanes)
-        self.virtual = max(self.virtual, served)
+        lane = self.lane or (lanes[0] if len(lanes) == 1 else None)
+        served = lane.virtual if lane is not None else min(lane.virtual for lane in lanes)
+        if served > self.virtual:
+            self.virtual = served
 
 
 _NONE: dict[Lane, float] = {}  # of a request that has not failed anywhere; never changed

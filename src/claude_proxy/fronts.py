@@ -16,8 +16,6 @@ oauth2-proxy, Authelia, authentik, Pomerium.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 _NAMES = frozenset(
     b"""
     forwarded via cdn-loop client-cert client-cert-chain
@@ -67,28 +65,3 @@ _CLIENTS = (b"cf-aig-", b"cf-access-client-")
 def added_by_front(name: bytes) -> bool:
     """Whether a front adds the field `name` (lower-case) to requests it forwards."""
     return name in _NAMES or (name.startswith(_PREFIXES) and not name.startswith(_CLIENTS))
-
-
-class NameMemory(dict[bytes, bool]):
-    """Caches `decide(name)` as `memory[name]`: a request has about 25 fields, the same ones every time.
-
-    Bounded, because clients choose the names: at most `NAMES` of them, each at most `LENGTH` bytes.
-
-    Args:
-        decide: a pure function of a field name in lower case.
-    """
-
-    NAMES = 1024
-    LENGTH = 64
-
-    def __init__(self, decide: Callable[[bytes], bool]) -> None:
-        super().__init__()
-        self._decide = decide
-
-    def __missing__(self, name: bytes) -> bool:
-        answer = self._decide(name)
-        if len(name) <= self.LENGTH:
-            if len(self) >= self.NAMES:
-                self.clear()
-            self[name] = answer
-        return answer

@@ -6,7 +6,8 @@ import ipaddress
 from collections.abc import MutableMapping
 from typing import Any
 
-from claude_proxy.fronts import NameMemory, added_by_front
+from claude_proxy.fronts import added_by_front
+from claude_proxy.names import NameMemory
 
 _FROM_FRONT = NameMemory(added_by_front)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from claude_proxy.fronts import NameMemory, added_by_front
+from claude_proxy.fronts import added_by_front
+from claude_proxy.names import NameMemory
 
 Header = tuple[bytes, bytes]
 

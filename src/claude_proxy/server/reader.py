@@ -8,6 +8,8 @@ from typing import Protocol
 
 import httptools
 
+from claude_proxy.names import lowered
+
 from .head import (
     SINGLE,
     Headers,
@@ -137,7 +139,7 @@ class RequestReader:
 
         White space after a value is not part of it (RFC 9112 section 5); llhttp accepts only space and tab there.
         """
-        self._collected.append((name.lower(), value.rstrip()))
+        self._collected.append((lowered[name], value.rstrip()))
 
     def on_headers_complete(self) -> None:
         parser = self._parser

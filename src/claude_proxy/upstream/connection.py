@@ -15,6 +15,7 @@ from typing import cast
 import httptools
 
 from claude_proxy.errors import BadResponse, ConnectionLost, ProxyError
+from claude_proxy.names import lowered
 from claude_proxy.upstream.framing import MAX_DIGITS, MAX_HEAD, cause, head_too_large, is_chunked, new_parser, without_nul
 from claude_proxy.upstream.outbox import Outbox
 
@@ -335,7 +336,7 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.status:  # later fields are trailers, which ASGI cannot pass on
-            self._collected.append((name.lower(), value))
+            self._collected.append((lowered[name], value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()

@@ -67,20 +67,16 @@ class Upstream:
 
 
 async def fail_in_turn(upstreams: list[Upstream], troubles: tuple[str, ...], dice: random.Random, seconds: float) -> None:
-    """Change who is in trouble, and in which; the next healthy one is well before the others fail.
-
-    A request that goes round needs some time for it, and more on a busy machine: so in the long run the troubles last longer.
-    """
-    pause = 0.5 if seconds < 10 else 2.0
+    """Change once a second who is in trouble, and in which; the next healthy one is well before the others fail."""
     end = asyncio.get_running_loop().time() + seconds
     while asyncio.get_running_loop().time() < end:
         well = dice.choice(upstreams)
         well.trouble = None
-        await asyncio.sleep(pause)
+        await asyncio.sleep(0.5)
         for one in upstreams:
             if one is not well:
                 one.trouble = dice.choice((*troubles, None))
-        await asyncio.sleep(pause)
+        await asyncio.sleep(0.5)
     for one in upstreams:
         one.trouble = None
 

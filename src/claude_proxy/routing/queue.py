@@ -189,7 +189,10 @@ class Queue:
         elif refusal.event is Event.STOP or (long and refusal.event is not Event.OVERLOAD):
             until = now + refusal.retry_after if refusal.retry_after is not None else NEVER
             lane.take_out(now, refusal.until if refusal.until is not None else until, refusal.reason)
-        same = lane.overloaded(ticket.prompt) if refusal.event is Event.OVERLOAD else 1
+        same = 1
+        if refusal.event is Event.OVERLOAD:
+            same = lane.overloaded(ticket.prompt)
+            lane.recovery.failed(ticket.prompt, lease.sent_at)
         return self._again(ticket, refusal.event, now, refusal.retry_after, same)
 
     def failed(self, ticket: Ticket, event: Event, now: float) -> list[Action]:
@@ -198,6 +201,7 @@ class Queue:
         if lease is None or lane is None:
             return []
         ejected = lane.ejection.failure(lease.sent_at, now)
+        lane.recovery.failed(ticket.prompt, lease.sent_at)
         actions = self._again(ticket, event, now)
         if ejected:
             self._serve_all(now, actions)

@@ -13,7 +13,7 @@ from claude_proxy.routing.plan import TABLE, Event, Facts
 from claude_proxy.routing.recovery import RETURNS, Avoided
 from claude_proxy.routing.ticket import Session, Ticket
 
-LONG = 60.0  # seconds of predicted wait at its own account, above which a request may go to another one
+LONG = 60.0  # seconds of waiting at its own account, predicted or past, above which a request may go to another one
 CACHE = 300.0  # seconds of idleness after which a session is free again
 RETURN_WAITS = 30.0  # seconds that a returning account waits for a request of a low class to try it
 LOOK_AGAIN = 5.0  # seconds after which a wait is predicted again
@@ -70,7 +70,9 @@ def _home(ticket: Ticket, now: float) -> Lane | None:
 
 
 def _kept_at(home: Lane, ticket: Ticket, now: float) -> float:
-    """A session stays with its account, unless it would wait there for long."""
+    """A session stays with its account, unless it would wait there for long, or has: the prediction may be wrong."""
+    if now - ticket.since >= LONG:
+        return 0.0
     if home.predicted_wait(now, len(home.homed)) <= LONG or home.predicted_wait(now, _ahead(ticket, home, now)) <= LONG:
         return now + LOOK_AGAIN
     return 0.0

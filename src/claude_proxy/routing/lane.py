@@ -175,8 +175,10 @@ class Lane:
         elif ticket.urgency is Urgency.MAIN:
             self.main_at = now
 
-    def overloaded(self, prompt: Hashable) -> int:
+    def overloaded(self, ticket: Ticket, lease: Lease) -> int:
         """Count an overload refusal; returns how many in a row there were of this kind of prompt."""
+        prompt = ticket.prompt
+        self.recovery.failed(prompt, lease.sent_at)
         if prompt is None:
             return 1
         count = self.overloads.pop(prompt, 0) + 1

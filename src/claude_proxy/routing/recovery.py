@@ -2,8 +2,8 @@
 
 A request that failed at an account goes to another one. It may come back after the delays of the retry table; once these, or the
 hidden retries of that account, are used up, it comes back only if the account has recovered, because it has accepted a later
-request; from the second time on, a later request of the same kind. One request comes back for each that is accepted, so that an upstream that refuses most requests is spared, and
-one that is well takes all of them within a few round trips.
+request; from the second time on, a later request of the same kind. One request comes back for each that is accepted, so that an
+upstream that refuses most requests is spared, and one that is well takes all of them within a few round trips.
 """
 
 from __future__ import annotations

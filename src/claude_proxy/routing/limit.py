@@ -91,7 +91,10 @@ class Limit:
         probe_at: when the next probe may go; None until the limit has been full with somebody waiting.
     """
 
-    __slots__ = ("_cases", "_doubted_after", "_ended", "_lasts", "_probe_wait", "_raises", "_rng", "ceiling", "delay", "learned", "leases", "probe", "probe_at", "value")
+    __slots__ = (
+        "_cases", "_doubted_after", "_ended", "_lasts", "_probe_wait", "_raises", "_rng", "ceiling", "delay", "learned", "leases",
+        "probe", "probe_at", "value",
+    )  # fmt: skip
 
     def __init__(self, start: int | None, ceiling: int | None, rng: Random) -> None:
         self.ceiling = ceiling

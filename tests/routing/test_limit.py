@@ -217,16 +217,37 @@ def doubted(driver: Driver) -> bool:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 10])
-def test_a_delay_that_was_raised_twice_is_doubted_and_halved_as_often_as_a_request_is_accepted_without_it(limit: int) -> None:
+def test_a_delay_that_was_raised_twice_is_doubted_and_halved_while_requests_are_accepted_without_it(limit: int) -> None:
     driver = Driver(limit)
     driver.run(limit)
     for _ in range(rules.DOUBTED):
         freed_and_refused(driver)
+    known, accepted = driver.limit.delay, 0
     while driver.limit.delay:
-        known = driver.limit.delay
         assert doubted(driver)
         driver.run(1)
-        assert driver.limit.delay <= known / 2
+        accepted += 1
+        assert driver.limit.delay <= known / 2 ** (accepted + 1 - rules.DISPROVED)
+        driver.now += 60.0
+
+
+def test_one_request_that_is_accepted_without_the_delay_may_be_an_accident() -> None:
+    driver = Driver(1)
+    driver.run(1)
+    for _ in range(rules.DOUBTED):
+        freed_and_refused(driver)
+    known = driver.limit.delay
+    for refused in (False, True, False):
+        assert doubted(driver)
+        if refused:
+            driver.refuse(driver.send())
+            driver.now += 10.0
+            for _ in range(2 * rules.DOUBTED):
+                freed_and_refused(driver)
+            known = driver.limit.delay
+        else:
+            driver.run(1)
+        assert driver.limit.delay == known
         driver.now += 60.0
 
 

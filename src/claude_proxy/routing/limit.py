@@ -22,6 +22,7 @@ DELAY_MOST = 15.0
 DELAY_LASTS = 4.0  # times what a request takes: to hold slots for longer than that costs more than the refusals it spares
 DOUBTED = 2  # raises after which one request is sent without the delay, to see whether it is needed
 DOUBTED_MOST = 64
+DISPROVED = 2  # requests that are accepted without the delay, in a row, from which on each of them halves it
 GUESS = 20.0  # seconds that a request is expected to take, before any has been seen
 MEMORY = 0.1  # weight of the last request in the mean duration
 PROBE_WAIT = 15.0  # seconds with a full limit and somebody waiting
@@ -92,7 +93,7 @@ class Limit:
     """
 
     __slots__ = (
-        "_cases", "_doubted_after", "_ended", "_lasts", "_probe_wait", "_raises", "_rng", "ceiling", "delay", "learned", "leases",
+        "_accepted", "_cases", "_doubted_after", "_ended", "_lasts", "_probe_wait", "_raises", "_rng", "ceiling", "delay", "learned", "leases",
         "probe", "probe_at", "value",
     )  # fmt: skip
 
@@ -108,6 +109,7 @@ class Limit:
         self._lasts = GUESS
         self._raises = 0  # of the delay, since it was last doubted
         self._doubted_after = DOUBTED
+        self._accepted = 0  # without the delay, in a row
         self._ended: deque[Lease] = deque(maxlen=MOST_ENDED)
         self._cases: list[Case] = []
         self._rng = rng
@@ -218,6 +220,7 @@ class Limit:
         before += [other for other in self._ended if other.seq < lease.seq and (other.ended_at or 0.0) > lease.sent_at]
         if lease.early:
             self._raises, self._doubted_after = 0, min(DOUBTED_MOST, 2 * self._doubted_after)  # it is needed
+            self._accepted = 0
         elif fresh and late:
             self._raise_delay(lease, len(before))
         ended = sum(lease.sent_at - window <= (other.ended_at or 0.0) <= lease.sent_at for other in self._ended)
@@ -238,9 +241,11 @@ class Limit:
             self._raises += 1
 
     def _lower_delay(self) -> None:
-        """A slot was free before the delay was over, so the refusals that raised it had other reasons: doubt it again at once."""
-        self.delay = self.delay / 2 if self.delay > DELAY_FIRST else 0.0
-        self._raises = self._doubted_after = DOUBTED
+        """A slot was free before the delay was over. If that is no accident, the refusals that raised it had other reasons."""
+        self._accepted += 1
+        if self._accepted >= DISPROVED:
+            self.delay = self.delay / 2 if self.delay > DELAY_FIRST else 0.0
+            self._raises = self._doubted_after = DOUBTED
 
     def settle(self, now: float) -> float | None:
         """Judge the refusals that are due; returns when the next one is, None if there is none."""

@@ -209,20 +209,19 @@ def _report_storm(report: Report, name: str, seen: list[Recorded], left: dict[st
 
 
 async def run(count: int, clients: int, seed: int, command: str | None) -> Report:
-    """Run everything: start, mixed exchanges, storms, stop."""
-    report = Report(seed)
+    """Run everything: mixed exchanges, then storms before a proxy that has learned no limit, so that all of them go upstream."""
+    report, dice = Report(seed), random.Random(seed)
     ours = contenders.claude_proxy(command, KEEPALIVE_EXPIRY=str(KEEPALIVE))
     async with Simulator(Once(), history=max(512, 3 * clients)) as simulator:
-        with ExitStack() as stack:
-            started = contenders.running(ours, simulator.port, core=processes.cores()[0])
-            server = await asyncio.to_thread(stack.enter_context, started)
-            soak = Soak(server, simulator, random.Random(seed), report)
-            if count:
-                await mixed(soak, count)
-            if clients:
-                await storms(soak, clients)
-            report.check(server.process.poll() is None, "the proxy has ended")
-    report.check(server.process.returncode == 0, f"the proxy exited with {server.process.returncode}")
+        for part, number in ((mixed, count), (storms, clients)):
+            if not number:
+                continue
+            with ExitStack() as stack:
+                started = contenders.running(ours, simulator.port, core=processes.cores()[0])
+                server = await asyncio.to_thread(stack.enter_context, started)
+                await part(Soak(server, simulator, dice, report), number)
+                report.check(server.process.poll() is None, "the proxy has ended")
+            report.check(server.process.returncode == 0, f"the proxy exited with {server.process.returncode}")
     return report
 
 

@@ -20,15 +20,18 @@ class Kind:
     right: str = WHOLE
     streamed: bool = True
     leaves: bool = False  # the client disconnects after the first bytes
+    once: bool = False  # only the first attempt ends so; the queue waits, and the next one is answered
 
     @property
     def name(self) -> str:
         """For the table."""
-        return f"{self.scenario}{'' if self.streamed else ', unstreamed'}{', client disconnects' if self.leaves else ''}"
+        parts = ("" if self.streamed else ", unstreamed", ", client disconnects" * self.leaves, ", once" * self.once)
+        return self.scenario + "".join(parts)
 
-    def request(self, port: int, size: int) -> bytes:
-        """The bytes to send."""
-        return payload.request("fast" if self.streamed else "json", port, size, x_simulate=self.scenario)
+    def request(self, port: int, size: int, number: int = 0) -> bytes:
+        """The bytes to send; `number` tells exchanges apart."""
+        headers = {"x_once": self.scenario, "x_number": str(number)} if self.once else {"x_simulate": self.scenario}
+        return payload.request("fast" if self.streamed else "json", port, size, **headers)
 
     def allows(self, outcome: str) -> bool:
         """Whether `outcome` (a status, ``cut`` or ``left``) is right for this kind."""
@@ -53,11 +56,11 @@ MIX = (
     Kind("early-hints", 1),
     Kind("bad-frame", 1),
     Kind("overloaded", 2, "529"),
-    Kind("rate-limit", 1, "429"),
-    Kind("zai-1302", 1, "429"),
+    Kind("rate-limit", 1, once=True),
+    Kind("zai-1302", 1, once=True),
     Kind("gateway-html", 1, "502", streamed=False),
     Kind("error-event", 1, EITHER),
-    Kind("zai-error-stream", 1, EITHER),
+    Kind("zai-error-stream", 1, EITHER, once=True),
     Kind("cut", 1, BROKEN),
     Kind("cut-mid-event", 1, BROKEN),
     Kind("cut-head", 1, BROKEN, streamed=False),

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from benchmarks import contenders, exchanges, payload, processes
 from benchmarks.exchanges import Kind
-from claude_proxy.simulator import Recorded, Simulator
+from claude_proxy.simulator import Recorded, Scenario, Simulator, named
 
 STORMS = 6
 KEEPALIVE = 1  # seconds: short, so that the end of idle connections can be awaited
@@ -66,6 +66,21 @@ class Soak:
         return processes.open_sockets(self.server.process.pid)
 
 
+class Once:
+    """Answers as the header `x-once` asks, but only the first attempt of each exchange: `x-number` tells them apart."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def __call__(self, one: Recorded) -> Scenario | None:
+        """The scenario for a request; None for the default."""
+        name, number = one.header("x-once"), one.header("x-number")
+        if name is None or number is None or number in self._seen:
+            return None
+        self._seen.add(number)
+        return named(name)
+
+
 async def mixed(soak: Soak, count: int) -> None:
     """`count` exchanges of the mix over keep-alive clients; memory on the way."""
     port = soak.server.port
@@ -93,7 +108,7 @@ async def _client(turns, port: int, large: set[int], counts: Counter[tuple[Kind,
     stream = None
     for number, kind in turns:
         stream = stream or await exchanges.connect(port)
-        request = kind.request(port, LARGE if number in large else 2048)
+        request = kind.request(port, LARGE if number in large else 2048, number)
         outcome, usable = "no answer in 60 s", False
         with suppress(TimeoutError):
             async with asyncio.timeout(60):
@@ -194,21 +209,19 @@ def _report_storm(report: Report, name: str, seen: list[Recorded], left: dict[st
 
 
 async def run(count: int, clients: int, seed: int, command: str | None) -> Report:
-    """Run everything: start, mixed exchanges, storms, stop."""
-    report = Report(seed)
-    # Its upstream refuses at random, which the queue would take for a limit of the account and wait for.
-    ours = contenders.claude_proxy(command, KEEPALIVE_EXPIRY=str(KEEPALIVE), QUEUE="off")
-    async with Simulator(history=max(512, 3 * clients)) as simulator:
-        with ExitStack() as stack:
-            started = contenders.running(ours, simulator.port, core=processes.cores()[0])
-            server = await asyncio.to_thread(stack.enter_context, started)
-            soak = Soak(server, simulator, random.Random(seed), report)
-            if count:
-                await mixed(soak, count)
-            if clients:
-                await storms(soak, clients)
-            report.check(server.process.poll() is None, "the proxy has ended")
-    report.check(server.process.returncode == 0, f"the proxy exited with {server.process.returncode}")
+    """Run everything: mixed exchanges, then storms before a proxy that has learned no limit, so that all of them go upstream."""
+    report, dice = Report(seed), random.Random(seed)
+    ours = contenders.claude_proxy(command, KEEPALIVE_EXPIRY=str(KEEPALIVE))
+    async with Simulator(Once(), history=max(512, 3 * clients)) as simulator:
+        for part, number in ((mixed, count), (storms, clients)):
+            if not number:
+                continue
+            with ExitStack() as stack:
+                started = contenders.running(ours, simulator.port, core=processes.cores()[0])
+                server = await asyncio.to_thread(stack.enter_context, started)
+                await part(Soak(server, simulator, dice, report), number)
+                report.check(server.process.poll() is None, "the proxy has ended")
+            report.check(server.process.returncode == 0, f"the proxy exited with {server.process.returncode}")
     return report
 
 

@@ -29,7 +29,7 @@ Examples:
 
   python -m benchmarks.policy                            two simulated hours, three seeds; printed only
 
-  python -m benchmarks.policy --hours 4 --seeds 8        what docs/resilience.md shows; half a minute or two of CPU time
+  python -m benchmarks.policy --hours 4 --seeds 32       what docs/resilience.md shows; some minutes of CPU time
 
   python -m benchmarks.policy --policy "the rules,AIMD"  two policies
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from claude_proxy.routing import pace
+from claude_proxy.routing import choosing, pace
 from claude_proxy.simulator import Recorded, Scenario, Simulator, error, faults
 from claude_proxy.simulator.limiter import Limiter
 from claude_proxy.simulator.refusals import refusal
 from tests.integration.leftovers import Leftovers
 from tests.integration.proxy import running_proxy
-from tests.integration.queued import all_is_given_back, call, hurry, said
+from tests.integration.queued import FASTER, all_is_given_back, call, hurry, said
 from tests.integration.test_accounts import route, table
 from tests.integration.wire import Reply
 
@@ -67,20 +67,16 @@ class Upstream:
 
 
 async def fail_in_turn(upstreams: list[Upstream], troubles: tuple[str, ...], dice: random.Random, seconds: float) -> None:
-    """Change who is in trouble, and in which; the next healthy one is well before the others fail.
-
-    A request that goes round needs some time for it, and more on a busy machine: so in the long run the troubles last longer.
-    """
-    pause = 0.5 if seconds < 10 else 2.0
+    """Change once a second who is in trouble, and in which; the next healthy one is well before the others fail."""
     end = asyncio.get_running_loop().time() + seconds
     while asyncio.get_running_loop().time() < end:
         well = dice.choice(upstreams)
         well.trouble = None
-        await asyncio.sleep(pause)
+        await asyncio.sleep(0.5)
         for one in upstreams:
             if one is not well:
                 one.trouble = dice.choice((*troubles, None))
-        await asyncio.sleep(pause)
+        await asyncio.sleep(0.5)
     for one in upstreams:
         one.trouble = None
 
@@ -131,6 +127,7 @@ def sent_twice(upstreams: list[Upstream]) -> dict[str, int]:
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     hurry(monkeypatch)
     monkeypatch.setattr(pace, "CAP_UP", 0.1)  # the troubles last half a second here, not minutes
+    monkeypatch.setattr(choosing, "LONG", choosing.LONG / FASTER)
 
 
 LENGTHS = [5, pytest.param(60, marks=[pytest.mark.system, pytest.mark.timeout(300)])]

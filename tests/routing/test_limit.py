@@ -70,7 +70,7 @@ def test_a_refusal_that_late_slots_explain_leaves_the_limit() -> None:
     driver = Driver(2)
     one, _ = driver.run(2)
     driver.limit.end(one, driver.now)
-    driver.now += 0.5
+    driver.now += 0.01
     driver.refuse(driver.send())
     assert driver.judged() == 2
     assert driver.limit.delay == rules.DELAY_FIRST
@@ -143,6 +143,7 @@ def test_the_delay_falls_slowly_with_each_first_try_that_is_accepted_into_a_slot
     (two,) = driver.run(1)
     assert driver.limit.delay == pytest.approx(1.0 - rules.DELAY_DOWN)
     driver.limit.end(two, driver.now)
+    driver.now += 1.0
     again = driver.send(first=False)
     driver.limit.head(again, driver.now)
     assert driver.limit.delay == pytest.approx(1.0 - rules.DELAY_DOWN), "one that was refused before says nothing"
@@ -169,10 +170,135 @@ def test_only_the_first_refusal_in_a_row_raises_the_delay() -> None:
 def test_the_delay_has_a_bound() -> None:
     driver = Driver(1)
     for _ in range(100):
-        (one,) = driver.run(1)
-        driver.limit.end(one, driver.now)
-        driver.refuse(driver.send())
+        freed_and_refused(driver)
     assert driver.limit.delay == rules.DELAY_MOST
+
+
+# -- a delay that does not help
+
+
+@pytest.mark.parametrize(("limit", "running", "ended"), [(2, 0, 1), (3, 1, 1), (10, 0, 3), (10, 8, 1), (51, 0, 40), (51, 49, 1)])
+def test_a_refusal_while_fewer_run_than_the_limit_raises_no_delay(limit: int, running: int, ended: int) -> None:
+    """If all that have just ended still held their slots, one would be free: so the refusal has another reason."""
+    driver = Driver(limit)
+    for lease in driver.run(running + ended)[running:]:
+        driver.limit.end(lease, driver.now)
+    driver.refuse(driver.send())
+    assert driver.limit.delay == 0.0
+
+
+@pytest.mark.parametrize("limit", [1, 2, 51])
+@pytest.mark.parametrize("known", [0.0, 0.5, 2.0])
+def test_a_refusal_that_a_longer_delay_would_not_have_prevented_does_not_raise_it(limit: int, known: float) -> None:
+    driver = Driver(limit)
+    driver.limit.delay = known
+    driver.limit.end(driver.run(limit)[0], driver.now)
+    driver.now += known + rules.DELAY_UP + 0.1
+    assert driver.refuse(driver.send()), "a slot that was given back late may explain it all the same"
+    assert driver.limit.delay == known
+
+
+def freed_and_refused(driver: Driver, lasts: float = 60.0) -> None:
+    """A stream ends, and what is sent after the delay is refused."""
+    one = next(iter(driver.limit.leases), None) or driver.run(1)[0]
+    driver.now += lasts
+    driver.limit.end(one, driver.now)
+    driver.now += driver.limit.delay
+    driver.refuse(driver.send())
+    driver.now += 10.0
+    driver.run(1)
+
+
+def doubted(driver: Driver) -> bool:
+    """Whether a request may go at once when a stream has just ended, although the slot is held."""
+    assert driver.limit.delay > 0
+    driver.limit.end(next(iter(driver.limit.leases)), driver.now)
+    return not driver.limit.full(driver.now)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 10])
+def test_a_delay_that_was_raised_twice_is_doubted_and_halved_while_requests_are_accepted_without_it(limit: int) -> None:
+    driver = Driver(limit)
+    driver.run(limit)
+    for _ in range(rules.DOUBTED):
+        freed_and_refused(driver)
+    known, accepted = driver.limit.delay, 0
+    while driver.limit.delay:
+        assert doubted(driver)
+        driver.run(1)
+        accepted += 1
+        assert driver.limit.delay <= known / 2 ** (accepted + 1 - rules.DISPROVED)
+        driver.now += 60.0
+
+
+def test_one_request_that_is_accepted_without_the_delay_may_be_an_accident() -> None:
+    driver = Driver(1)
+    driver.run(1)
+    for _ in range(rules.DOUBTED):
+        freed_and_refused(driver)
+    known = driver.limit.delay
+    for refused in (False, True, False):
+        assert doubted(driver)
+        if refused:
+            driver.refuse(driver.send())
+            driver.now += 10.0
+            for _ in range(2 * rules.DOUBTED):
+                freed_and_refused(driver)
+            known = driver.limit.delay
+        else:
+            driver.run(1)
+        assert driver.limit.delay == known
+        driver.now += 60.0
+
+
+@pytest.mark.parametrize("limit", [1, 2, 10])
+def test_a_delay_without_which_a_request_was_refused_is_doubted_again_after_twice_as_many_raises(limit: int) -> None:
+    driver = Driver(limit)
+    driver.run(limit)
+    for expected in (2, 4, 8, 16):
+        for _ in range(expected):
+            freed_and_refused(driver)
+        known = driver.limit.delay
+        assert doubted(driver)
+        driver.refuse(driver.send())
+        assert driver.limit.delay == known
+        driver.now += 10.0
+        driver.run(1)
+        assert not doubted(driver)
+        driver.now += 60.0
+        driver.run(1)
+
+
+def test_one_request_at_a_time_is_sent_without_the_delay() -> None:
+    driver = Driver(2)
+    driver.run(2)
+    for _ in range(rules.DOUBTED):
+        freed_and_refused(driver)
+    assert doubted(driver)
+    driver.send()
+    assert not doubted(driver)
+
+
+@pytest.mark.parametrize("lasts", [0.01, 0.1, 1.0, 3.0])
+def test_a_slot_is_not_held_for_much_longer_than_a_request_takes(lasts: float) -> None:
+    driver = Driver(1)
+    driver.limit.delay = rules.DELAY_MOST
+    for _ in range(200):
+        (one,) = driver.run(1)
+        driver.now += lasts
+        driver.limit.end(one, driver.now)
+        driver.now += rules.DELAY_MOST
+    assert driver.limit.delay <= max(rules.DELAY_UP, rules.DELAY_LASTS * lasts) * 1.01
+    for _ in range(100):
+        freed_and_refused(driver, lasts)
+    assert driver.limit.delay <= max(rules.DELAY_UP, rules.DELAY_LASTS * lasts) * 1.01
+
+
+def test_a_delay_from_before_a_restart_is_doubted_at_once() -> None:
+    driver = Driver(1)
+    driver.limit.load({"limit": 1, "delay": 12.0})
+    driver.run(1)
+    assert doubted(driver)
 
 
 def test_an_ended_stream_holds_its_slot_for_the_delay() -> None:

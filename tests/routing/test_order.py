@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from claude_proxy.routing.classes import Urgency
-from claude_proxy.routing.fair import AGED, AGED_TO_MAIN, TITLE_WAITS, effective
+from claude_proxy.routing.fair import AGED, AGED_TO_MAIN, LAST_CALL, TITLE_WAITS, effective
 from claude_proxy.routing.lane import KEPT_SLOT
 from claude_proxy.routing.plan import Event
 from claude_proxy.routing.ticket import Candidates, Refusal, Ticket
-from tests.routing.desk import Desk
+from tests.routing.desk import START, Desk
 
 BLOCKING, MAIN, SUBAGENT, WORKFLOW, BACKGROUND = Urgency
 CLASSES = [WORKFLOW, MAIN, BACKGROUND, BLOCKING, SUBAGENT]
@@ -179,6 +179,22 @@ def test_one_slot_is_kept_for_a_main_agent_that_was_just_here() -> None:
     assert not desk.is_sent(subs[2])
     desk.wait(0.2)
     assert desk.is_sent(subs[2])
+
+
+@pytest.mark.parametrize("patience", [2.0, 8.0, 48.0, 288.0])
+@pytest.mark.parametrize("urgency", [SUBAGENT, WORKFLOW, BACKGROUND])
+def test_the_kept_slot_is_given_to_one_that_would_soon_be_told_to_come_again(patience: float, urgency: Urgency) -> None:
+    """But not before it has waited for half of its time, and not to what nobody waits for."""
+    desk = Desk(2, fixed=True)
+    desk.head(desk.ask("s", SUBAGENT))
+    desk.end(desk.ask("s", MAIN))
+    ticket = desk.ask("s", urgency, patience=patience)
+    last_call = max(patience / 2, patience - LAST_CALL)
+    for passed in (0.0, 0.9 * last_call, 1.01 * last_call):
+        while desk.now < START + passed and not desk.is_sent(ticket):
+            desk.end(desk.ask("s", MAIN))
+            desk.wait(min(1.0, START + passed - desk.now))
+        assert desk.is_sent(ticket) == (passed > last_call and urgency is not BACKGROUND)
 
 
 def test_the_kept_slot_serves_a_tool_check_too() -> None:

@@ -107,6 +107,25 @@ def test_it_goes_elsewhere_rather_than_wait_for_more_than_a_minute() -> None:
     assert elsewhere[0].whose.lane is home, "the session itself has not moved"
 
 
+@pytest.mark.parametrize("waited", [59.0, 61.0])
+def test_it_goes_elsewhere_after_a_minute_of_waiting_that_was_not_predicted(waited: float) -> None:
+    """Requests of more urgent classes keep coming to its account, so that it is never its turn there."""
+    desk = Desk(1, 1, fixed=True)
+    home = serve(desk, "s").lane
+    assert home is not None
+    only = Candidates([[home]])
+    desk.ask("other", candidates=only)
+    ticket = desk.ask("s", Urgency.BACKGROUND)
+    for _ in range(round(waited)):
+        running = next(each for each, lane in desk.sent.items() if lane is home)
+        desk.ask("other", candidates=only)
+        desk.head(running)
+        desk.end(running)
+        desk.wait(1.0)
+    desk.wait(5.0 * (waited > 60))
+    assert (ticket in desk.waiting) == (waited < 60)
+
+
 def test_it_is_free_again_when_its_cache_has_expired() -> None:
     desk = Desk(1, 1, fixed=True)
     home = serve(desk, "s").lane

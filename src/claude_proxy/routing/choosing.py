@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 
 from claude_proxy.routing.lane import NEVER, Lane
 from claude_proxy.routing.plan import TABLE, Event, Facts
+from claude_proxy.routing.recovery import RETURNS, Avoided
 from claude_proxy.routing.ticket import Session, Ticket
 
-LONG = 60.0  # seconds of predicted wait at its own account, above which a request may go to another one
+LONG = 60.0  # seconds of waiting at its own account, predicted or past, above which a request may go to another one
 CACHE = 300.0  # seconds of idleness after which a session is free again
 RETURN_WAITS = 30.0  # seconds that a returning account waits for a request of a low class to try it
 LOOK_AGAIN = 5.0  # seconds after which a wait is predicted again
@@ -38,7 +39,7 @@ def barred(ticket: Ticket, lane: Lane, now: float) -> float:
     if not usable and not _may_go_back(ticket, now):
         return 0.0  # it has failed everywhere: then anywhere
     if lane not in usable:
-        return NEVER if lane.is_lost(ticket, now) else ticket.avoided[lane]
+        return NEVER if lane.is_lost(ticket, now) else ticket.avoided[lane].until
     if lane.ejection.returning:
         healthy = [other for other in usable if not other.ejection.returning]
         if until := _returning(ticket, lane, healthy, usable, now):
@@ -69,7 +70,9 @@ def _home(ticket: Ticket, now: float) -> Lane | None:
 
 
 def _kept_at(home: Lane, ticket: Ticket, now: float) -> float:
-    """A session stays with its account, unless it would wait there for long."""
+    """A session stays with its account, unless it would wait there for long, or has: the prediction may be wrong."""
+    if now - ticket.since >= LONG:
+        return 0.0
     if home.predicted_wait(now, len(home.homed)) <= LONG or home.predicted_wait(now, _ahead(ticket, home, now)) <= LONG:
         return now + LOOK_AGAIN
     return 0.0
@@ -91,21 +94,27 @@ def _order(ticket: Ticket) -> tuple[int, float, int]:
 def avoid(ticket: Ticket, lane: Lane, event: Event, now: float) -> None:
     """`ticket` has ended with `event` at `lane` and goes elsewhere, where its wait can take minutes, or end badly too.
 
-    It may come back when the same account would be asked again if there were no other, and as often. Where an account is never
-    asked again, it stays away until that account is back in rotation.
+    It may come back when the same account would be asked again if there were no other, and as often; after that, and where an
+    account is never asked again, once that account has recovered or is back in rotation (see recovery.py).
     """
     delays, tries = TABLE[event].delays, (ticket.tries or {}).get((lane, event), 0)
     if delays:
         until = now + delays[tries - 1] if 0 < tries <= len(delays) and lane.bucket.open else NEVER
     else:
         until = lane.out_until if lane.out_until > now else NEVER
-    ticket.avoided = ticket.avoided | {lane: until}
+    in_rotation = event is Event.STOP and lane.out_until <= now  # it does not serve this model, and never will
+    since = NEVER if in_rotation or tries > len(delays) + RETURNS else now
+    before = ticket.avoided.get(lane)
+    again = before is not None and before.until == NEVER  # that other requests are accepted has not helped this one
+    ticket.avoided = ticket.avoided | {lane: Avoided(until, since, ticket.prompt if again else None)}
 
 
 def _may_go_back(ticket: Ticket, now: float, *, but: Lane | None = None) -> bool:
     """Whether it may be sent to an account that it failed at (not to `but`), before its deadline."""
-    avoided = ticket.avoided.items()
-    return any(until < ticket.deadline and lane is not but and not lane.is_lost(ticket, now) for lane, until in avoided)
+    return any(
+        avoided.may_end(lane.recovery, ticket.deadline) and lane is not but and not lane.is_lost(ticket, now)
+        for lane, avoided in ticket.avoided.items()
+    )
 
 
 def is_bound(session: Session, now: float) -> bool:
@@ -145,8 +154,11 @@ def bind(ticket: Ticket, lane: Lane, now: float) -> None:
     """Note where a session is served. It moves only if its account cannot serve it any more."""
     session = ticket.whose
     assert session is not None
-    if lane in ticket.avoided:
+    avoided = ticket.avoided.get(lane)
+    if avoided is not None:
         lane.bucket.take()  # it has failed there before, so this is a hidden retry
+        if avoided.until == NEVER:
+            lane.recovery.returns(ticket)
     home = session.lane
     if home is not lane:
         gone = home is None or ticket.avoids(home, now) or home.is_lost(ticket, now) or home.ejection.until > now

@@ -16,6 +16,7 @@ from claude_proxy.routing.ticket import WAITING, Session, Ticket
 AGED = 45.0  # seconds of waiting that lift a request by one class, up to SUBAGENT
 AGED_TO_MAIN = 300.0  # seconds of waiting that lift a subagent to MAIN; nothing is lifted to BLOCKING
 STREAK = 2  # requests of class BLOCKING in a row, after which another class is served
+LAST_CALL = 10.0  # seconds before its deadline, from which on a request may take the slot that is kept for a main agent
 TITLE_WAITS = 0.1  # seconds before a title takes the last slot: it is sent up to 70 ms before its main turn
 
 
@@ -30,6 +31,13 @@ def effective(ticket: Ticket, now: float) -> int:
     return MAIN if waited >= AGED_TO_MAIN else max(SUBAGENT, urgency - int(waited / AGED))
 
 
+def _last_call(ticket: Ticket) -> float:
+    """When it takes even the slot that is kept for a main agent, because it would soon be told to come again."""
+    if ticket.urgency is BACKGROUND:
+        return NEVER
+    return max(ticket.deadline - LAST_CALL, (ticket.since + ticket.deadline) / 2)
+
+
 class Fair:
     """The order of a queue. The simulation compares it with another."""
 
@@ -37,8 +45,8 @@ class Fair:
         """Until when a request leaves the free slot to another one that may come; 0.0 if it need not."""
         if ticket.urgency < SUBAGENT:
             return 0.0
-        if lane.keeps_slot(now):
-            return lane.main_at + KEPT_SLOT
+        if lane.keeps_slot(now) and now < (until := min(lane.main_at + KEPT_SLOT, _last_call(ticket))):
+            return until
         if ticket.urgency is BACKGROUND and now < ticket.since + TITLE_WAITS and lane.limit.free(now) == 1:
             return ticket.since + TITLE_WAITS
         return 0.0

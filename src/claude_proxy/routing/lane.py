@@ -11,6 +11,7 @@ from claude_proxy.routing.ejection import Bucket, Ejection
 from claude_proxy.routing.limit import Lease, Limit
 from claude_proxy.routing.pace import Pace
 from claude_proxy.routing.plan import LONG_WAIT
+from claude_proxy.routing.recovery import Recovery
 from claude_proxy.routing.ticket import Ticket
 
 NEVER = math.inf
@@ -50,8 +51,8 @@ class Lane:
 
     __slots__ = (
         "bucket", "draining", "ejection", "homed", "limit", "low", "main_at", "mean", "name", "out_probe_at", "out_reason",
-        "out_until", "overloads", "pace", "ranked_at", "ranks", "shared", "spread", "streak", "virtual", "waiting", "wake",
-        "weight", "whole",
+        "out_until", "overloads", "pace", "ranked_at", "ranks", "recovery", "shared", "spread", "streak", "virtual", "waiting",
+        "wake", "weight", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +70,7 @@ class Lane:
         self.pace = Pace(rng)
         self.ejection = Ejection(rng)
         self.bucket = Bucket()
+        self.recovery = Recovery()
         self.weight = max(weight, 1e-6)
         self.waiting: dict[Ticket, None] = {}
         self.homed: dict[Ticket, None] = {}
@@ -173,8 +175,10 @@ class Lane:
         elif ticket.urgency is MAIN:
             self.main_at = now
 
-    def overloaded(self, prompt: Hashable) -> int:
+    def overloaded(self, ticket: Ticket, lease: Lease) -> int:
         """Count an overload refusal; returns how many in a row there were of this kind of prompt."""
+        prompt = ticket.prompt
+        self.recovery.failed(prompt, lease.sent_at)
         if prompt is None:
             return 1
         count = self.overloads.pop(prompt, 0) + 1
@@ -186,6 +190,8 @@ class Lane:
     def answered(self, ticket: Ticket, lease: Lease) -> None:
         """The upstream has accepted a request: forget what its refusals had led to."""
         self.pace.head(lease)
+        if self.shared:
+            self.recovery.accepted(ticket.prompt, lease.sent_at)
         if self.overloads:
             self.overloads.pop(ticket.prompt, None)
         if self.out_until and lease.sent_at >= self.out_probe_at - OUT_PROBE:

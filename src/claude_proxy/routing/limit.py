@@ -19,6 +19,12 @@ DELAY_UP = 0.25  # seconds; the largest step of a refusal
 DELAY_DOWN = 0.028  # seconds; the largest step of an acceptance: about a tenth of the other, so that about a tenth is refused
 DELAY_SHRINKING = 1 / 30  # an acceptance lowers the delay by this share of it at most
 DELAY_MOST = 15.0
+DELAY_LASTS = 4.0  # times what a request takes: to hold slots for longer than that costs more than the refusals it spares
+DOUBTED = 2  # raises after which one request is sent without the delay, to see whether it is needed
+DOUBTED_MOST = 64
+DISPROVED = 2  # requests that are accepted without the delay, in a row, from which on each of them halves it
+GUESS = 20.0  # seconds that a request is expected to take, before any has been seen
+MEMORY = 0.1  # weight of the last request in the mean duration
 PROBE_WAIT = 15.0  # seconds with a full limit and somebody waiting
 PROBE_WAIT_MOST = 300.0
 PROBE_NEXT = 1.0  # seconds after an accepted probe
@@ -34,11 +40,12 @@ class Lease:
         first: it has not been refused before.
         probe: it was sent above the limit.
         freed: it was sent into a slot that had just become free.
+        early: it was sent before the delay of that slot was over.
         headed: its response head has come, and it was no refusal.
         ended_at: when it gave its slot back; None while it runs.
     """
 
-    __slots__ = ("ended_at", "first", "freed", "headed", "probe", "refused", "sent_at", "seq")
+    __slots__ = ("early", "ended_at", "first", "freed", "headed", "probe", "refused", "sent_at", "seq")
 
     def __init__(self, seq: int, sent_at: float, first: bool = True, probe: bool = False) -> None:
         self.seq = seq
@@ -46,6 +53,7 @@ class Lease:
         self.first = first
         self.probe = probe
         self.freed = False
+        self.early = False
         self.headed = False
         self.refused = False
         self.ended_at: float | None = None
@@ -84,7 +92,10 @@ class Limit:
         probe_at: when the next probe may go; None until the limit has been full with somebody waiting.
     """
 
-    __slots__ = ("_cases", "_ended", "_probe_wait", "_rng", "ceiling", "delay", "learned", "leases", "probe", "probe_at", "value")
+    __slots__ = (
+        "_accepted", "_cases", "_doubted_after", "_ended", "_lasts", "_probe_wait", "_raises", "_rng", "ceiling", "delay",
+        "learned", "leases", "probe", "probe_at", "value",
+    )  # fmt: skip
 
     def __init__(self, start: int | None, ceiling: int | None, rng: Random) -> None:
         self.ceiling = ceiling
@@ -95,6 +106,10 @@ class Limit:
         self.probe: Lease | None = None
         self.probe_at: float | None = None
         self._probe_wait = PROBE_WAIT
+        self._lasts = GUESS
+        self._raises = 0  # of the delay, since it was last doubted
+        self._doubted_after = DOUBTED
+        self._accepted = 0  # without the delay, in a row
         self._ended: deque[Lease] = deque(maxlen=MOST_ENDED)
         self._cases: list[Case] = []
         self._rng = rng
@@ -112,7 +127,17 @@ class Limit:
 
     def full(self, now: float) -> bool:
         """Whether no slot is free."""
-        return self.value is not None and self.held(now) >= self.value
+        return self.value is not None and self.held(now) >= self.value and not self._is_doubted(now)
+
+    def _is_doubted(self, now: float) -> bool:
+        """Whether a request may be sent into the slot that has just become free, to see whether the delay is needed.
+
+        Only if all other slots are in use: then a refusal says that this one is not free yet.
+        """
+        if self._raises < self._doubted_after or not self._ended or len(self.leases) + 1 != self.value:
+            return False
+        freed_at = self._ended[-1].ended_at or 0.0
+        return now - freed_at <= self.delay / 4 and not any(one.early and one.undecided for one in self.leases)
 
     def free(self, now: float) -> int | None:
         """How many slots are free; None if there is no limit."""
@@ -141,6 +166,7 @@ class Limit:
         """A request is sent."""
         if self.value is not None:
             lease.freed = len(self.leases) + 1 + self._ended_within(self._window, now) > self.value
+            lease.early = len(self.leases) < self.value <= self.held(now)
             if lease.probe:
                 self.probe = lease
         self.leases[lease] = None
@@ -152,6 +178,8 @@ class Limit:
         lease.headed = True
         if lease is self.probe:
             self._decide_probe(lease, now)
+        elif lease.early:
+            self._lower_delay()
         elif lease.first and lease.freed:
             self.delay -= min(DELAY_DOWN, self.delay * DELAY_SHRINKING)
 
@@ -165,6 +193,9 @@ class Limit:
             self._probe_again(now, PROBE_RETRY)
         if sent:
             self._ended.append(lease)
+            if lease.headed:
+                self._lasts += MEMORY * (now - lease.sent_at - self._lasts)
+                self.delay = min(self.delay, self._delay_most)
 
     def refuse(self, lease: Lease, now: float, *, fresh: bool = True) -> bool:
         """The upstream has refused it because too many run.
@@ -185,13 +216,36 @@ class Limit:
             return False
         window = self._window
         late = self.value is not None and self._ended_within(window, now) > 0
-        if fresh and late:
-            self.delay = min(DELAY_MOST, self.delay + min(DELAY_UP, max(DELAY_FIRST, self.delay * DELAY_GROWTH)))
         before = [other for other in self.leases if other.seq < lease.seq]
         before += [other for other in self._ended if other.seq < lease.seq and (other.ended_at or 0.0) > lease.sent_at]
+        if lease.early:
+            self._raises, self._doubted_after = 0, min(DOUBTED_MOST, 2 * self._doubted_after)  # it is needed
+            self._accepted = 0
+        elif fresh and late:
+            self._raise_delay(lease, len(before))
         ended = sum(lease.sent_at - window <= (other.ended_at or 0.0) <= lease.sent_at for other in self._ended)
         self._cases.append(Case(now + JUDGED_AFTER, before, ended))
         return late
+
+    def _raise_delay(self, lease: Lease, running: int) -> None:
+        """Perhaps a slot was given back late: hold slots for longer, but only if that would have held this request back.
+
+        Args:
+            running: how many others were in flight when it was sent.
+        """
+        assert self.value is not None
+        longer = self.delay + min(DELAY_UP, max(DELAY_FIRST, self.delay * DELAY_GROWTH))
+        longer = min(longer, self._delay_most)
+        if longer > self.delay and running + self._ended_within(longer, lease.sent_at) >= self.value:
+            self.delay = longer
+            self._raises += 1
+
+    def _lower_delay(self) -> None:
+        """A slot was free before the delay was over. If that is no accident, the refusals that raised it had other reasons."""
+        self._accepted += 1
+        if self._accepted >= DISPROVED:
+            self.delay = self.delay / 2 if self.delay > DELAY_FIRST else 0.0
+            self._raises = self._doubted_after = DOUBTED
 
     def settle(self, now: float) -> float | None:
         """Judge the refusals that are due; returns when the next one is, None if there is none."""
@@ -235,6 +289,10 @@ class Limit:
         self.probe, self.probe_at = None, now + wait
 
     # -- ended streams
+
+    @property
+    def _delay_most(self) -> float:
+        return min(DELAY_MOST, max(DELAY_UP, DELAY_LASTS * self._lasts))
 
     @property
     def _window(self) -> float:
@@ -286,3 +344,4 @@ class Limit:
             self.learned = True
         if isinstance(delay, int | float) and 0 <= delay <= DELAY_MOST:
             self.delay = float(delay)
+            self._raises = self._doubted_after  # it may not be true any more

@@ -14,6 +14,8 @@ JITTER = 0.2
 CAREFUL = 1.0  # seconds without a refusal after which a request sent after a pause counts as accepted
 WINDOW = 60.0  # seconds over which starts are counted
 CAP_UP = 300.0  # seconds until the cap is raised by one
+DRY = 2  # refusals in a row with nothing in flight, from which on
+YIELDS = 5  # a request that has been refused so often lets others go first
 MOST_STARTS = 1000  # starts that are remembered; a cap is below
 
 
@@ -108,6 +110,16 @@ class Pace:
             return PAUSE
         self._dry += 1
         return min(PAUSE_MOST, PAUSE * 2.0 ** (self._dry - 1))
+
+    def yields(self, refusals: int) -> float:
+        """For how many seconds a request lets others go first that has been refused so often before.
+
+        If requests are refused with nothing in flight, it may be only this one, whatever runs beside it. As the oldest it would
+        be sent first after each pause, and hold up all others.
+        """
+        if self._dry < DRY or refusals < YIELDS:
+            return 0.0
+        return min(PAUSE_MOST, PAUSE * 2.0 ** (refusals - YIELDS))
 
     def rate(self, lease: Lease, now: float, retry_after: float | None) -> None:
         """It was refused because too many started in a while. Without a `retry-after` the starts per minute are capped."""

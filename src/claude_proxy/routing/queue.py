@@ -105,8 +105,7 @@ class Queue:
 
     def discard(self, lane: Lane) -> bool:
         """Forget an account, such as a client's own credential that was not seen for long; False if it is in use."""
-        forgotten = self._lanes.forget(lane)
-        if forgotten:
+        if forgotten := self._lanes.forget(lane):
             self._watched.pop(lane, None)
         return forgotten
 
@@ -189,7 +188,7 @@ class Queue:
         elif refusal.event is Event.STOP or (long and refusal.event is not Event.OVERLOAD):
             until = now + refusal.retry_after if refusal.retry_after is not None else NEVER
             lane.take_out(now, refusal.until if refusal.until is not None else until, refusal.reason)
-        same = lane.overloaded(ticket.prompt) if refusal.event is Event.OVERLOAD else 1
+        same = lane.overloaded(ticket, lease) if refusal.event is Event.OVERLOAD else 1
         return self._again(ticket, refusal.event, now, refusal.retry_after, same)
 
     def failed(self, ticket: Ticket, event: Event, now: float) -> list[Action]:
@@ -198,6 +197,7 @@ class Queue:
         if lease is None or lane is None:
             return []
         ejected = lane.ejection.failure(lease.sent_at, now)
+        lane.recovery.failed(ticket.prompt, lease.sent_at)
         actions = self._again(ticket, event, now)
         if ejected:
             self._serve_all(now, actions)
@@ -391,6 +391,8 @@ class Queue:
             ticket.lane.bucket.take()
         if step is Step.OTHER:
             avoid(ticket, ticket.lane, event, now)
+        elif step is Step.QUEUE:
+            delay = ticket.lane.pace.yields(ticket.refusals)
         if delay:
             ticket.not_before = now + delay * self._rng.uniform(1 - JITTER, 1 + JITTER)
         ticket.refusals += 1

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from claude_proxy.routing.classes import Urgency
 from claude_proxy.routing.plan import Event
+from claude_proxy.routing.recovery import Avoided
 
 if TYPE_CHECKING:
     from claude_proxy.routing.lane import Lane
@@ -63,7 +64,7 @@ class Session:
             self.virtual = served
 
 
-_NONE: dict[Lane, float] = {}  # of a request that has not failed anywhere; never changed
+_NONE: dict[Lane, Avoided] = {}  # of a request that has not failed anywhere; never changed
 
 
 class State(enum.Enum):
@@ -98,7 +99,7 @@ class Ticket:
         home: the account that its session was bound to when it began to wait.
         refusals: how often it was refused and came back.
         not_before: when it may be sent again.
-        avoided: accounts that it failed at, and until when it goes elsewhere.
+        avoided: accounts that it failed at, and how long it goes elsewhere.
         tries: how often it ended with each event at each account.
     """
 
@@ -135,12 +136,13 @@ class Ticket:
         self.whose: Session | None = None
         self.refusals = 0
         self.not_before = 0.0
-        self.avoided: dict[Lane, float] = _NONE
+        self.avoided: dict[Lane, Avoided] = _NONE
         self.tries: dict[tuple[Lane, Event], int] | None = None
 
     def avoids(self, lane: Lane, now: float) -> bool:
         """Whether it goes elsewhere because it failed at `lane`."""
-        return now < self.avoided.get(lane, now)
+        avoided = self.avoided.get(lane)
+        return avoided is not None and avoided.holds(lane.recovery, now)
 
 
 class Reason(enum.Enum):

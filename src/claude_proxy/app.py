@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import structlog
 from fastapi import FastAPI
-from starlette.datastructures import State
 
 from claude_proxy import __version__, logs
 from claude_proxy.access.gate import Gate
@@ -147,7 +147,8 @@ def create_app(
     loaded = taken(settings, read)
     settings, origins = loaded.settings, loaded.sources
     app = bare_app()
-    app.state = State({"settings": settings, "draining": False, "ids": Ids(), "live": Live()})
+    # Each exchange reads `draining`, for which Starlette's own State would take a microsecond.
+    app.state = cast("Any", SimpleNamespace(settings=settings, draining=False, ids=Ids(), live=Live()))
     secret = app.state.client_secret = ClientSecret(settings.data_dir)
     routes = make_routes(loaded.tables.routes)
     upstreams = make_upstreams(loaded.upstreams, routes, settings, client_secret=secret)
@@ -178,10 +179,10 @@ def create_app(
     app.state.reloader = None if read is None else make_reloader(app, loaded, read, Followers(hosts, held, door, quota, turns))
     app.state.viewers = make_viewers(settings)
     admin = require_viewer(app.state.viewers)
-    known = api_sources(app, settings, notifier, origins)
-    add_pages(app, site_of(app, known, beside), (status, door), admin)
+    shown = api_sources(app, settings, notifier, origins)
+    add_pages(app, site_of(app, shown, beside), (status, door), admin)
     app.include_router(metrics(counted.text, admin))
-    install_api(app, known, admin, app.state.viewers.logins)
+    install_api(app, shown, admin, app.state.viewers.logins)
     return app
 
 

@@ -127,7 +127,7 @@ def from_afar(address: str) -> Any:
             await forward.serve({**scope, "client": (address, 40000)}, receive, send, path)
 
         app.forward = SimpleNamespace(  # type: ignore[assignment]
-            serve=elsewhere, close=forward.close, running=0, config=forward.config
+            serve=elsewhere, close=forward.close, running=0, config=forward.config, tell_ended=forward.tell_ended
         )
 
     return prepare

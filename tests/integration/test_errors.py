@@ -173,7 +173,7 @@ async def test_headers_that_an_app_around_ours_put_in_are_those_that_count(
             await forward.serve({**scope, "headers": [*scope["headers"], added]}, receive, send, path)
 
         app.forward = SimpleNamespace(  # type: ignore[assignment]
-            serve=wrapped, close=forward.close, running=0, config=forward.config
+            serve=wrapped, close=forward.close, running=0, config=forward.config, tell_ended=forward.tell_ended
         )
 
     async with running_proxy(simulator.base_url, prepare=prepare) as proxy:

@@ -147,8 +147,7 @@ def create_app(
     loaded = taken(settings, read)
     settings, origins = loaded.settings, loaded.sources
     app = bare_app()
-    # Each exchange reads `draining`, for which Starlette's own State would take a microsecond.
-    app.state = cast("Any", SimpleNamespace(settings=settings, draining=False, ids=Ids(), live=Live()))
+    app.state = cast("Any", SimpleNamespace(settings=settings, draining=False, ids=Ids(), live=Live()))  # faster than State
     secret = app.state.client_secret = ClientSecret(settings.data_dir)
     routes = make_routes(loaded.tables.routes)
     upstreams = make_upstreams(loaded.upstreams, routes, settings, client_secret=secret)

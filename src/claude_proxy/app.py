@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import structlog
 from fastapi import FastAPI
 
-from claude_proxy import __version__, logs
+from claude_proxy import __version__, logs, memory
 from claude_proxy.access.gate import Gate
 from claude_proxy.access.origin import OriginRules, preflight_headers
 from claude_proxy.accounts import ClientSecret, HeldSecrets, load_in_time, make_routes, make_upstreams
@@ -320,19 +319,14 @@ def add_pages(app: App, site: Site, status_line: tuple[StatusSource, Door], admi
     install(app, site.facts, site.ready, status_line, app.state.viewers, page)
 
 
-# An exchange leaves some 25 objects for the metrics, which drop them in batches. With Python's 700 the collector would look at
-# them every 30 exchanges, for a twentieth of all CPU time; what it really has to find are a few cycles per client connection.
-GC_THRESHOLDS = (10_000, 10, 10)
-
-
 @asynccontextmanager
 async def lifespan(app: App) -> AsyncIterator[None]:
     """Start the listeners; at the end close them and the upstream connections."""
+    memory.share_heap()
     await app.state.listeners.start()
     opening = LoginStart(app.state.settings, app.state.viewers.logins)
     await opening.start()
-    gc.freeze()  # what exists now lives as long as the process, so the garbage collector need not traverse it
-    gc.set_threshold(*GC_THRESHOLDS)
+    memory.settle()
     logs.gather(asyncio.get_running_loop())
     loop = asyncio.get_running_loop()
 

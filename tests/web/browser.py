@@ -28,6 +28,10 @@ FLAGS = (
 ANSWER = 30.0  # seconds that Chromium may take for one command
 
 
+class Navigated(Exception):
+    """The document of which something was asked is gone, because the tab goes to another one."""
+
+
 class Tab:
     """One page. `said` keeps what it wrote to its console, `asked` every address it tried to load."""
 
@@ -56,7 +60,16 @@ class Tab:
         return found["result"].get("value")
 
     async def until(self, condition: str) -> None:
-        """Returns once `condition` holds in the page; looked at after each change of its document."""
+        """Returns once `condition` holds in the page, or in the one that a click has led to; looked at after each change."""
+        async with asyncio.timeout(ANSWER):
+            while True:
+                try:
+                    await self._until(condition)
+                except Navigated:  # the old document was asked
+                    continue
+                return
+
+    async def _until(self, condition: str) -> None:
         await self.run(
             f"""new Promise((done) => {{
               const look = () => {{ if ({condition}) {{ observer.disconnect(); done(); }} }};
@@ -110,6 +123,8 @@ class Chromium:
         self._pipe.write(json.dumps(command | ({"sessionId": session} if session else {})).encode() + b"\0")
         async with asyncio.timeout(ANSWER):
             found = await answer
+        if "Inspected target navigated" in found.get("error", {}).get("message", ""):
+            raise Navigated
         assert "error" not in found, (method, found)
         result: dict[str, Any] = found["result"]
         return result

@@ -98,6 +98,17 @@ def test_the_wait_in_the_queue_is_no_overhead() -> None:
     assert found["claude_proxy_overhead_seconds",] == (1, pytest.approx(0, abs=1e-9))
 
 
+@pytest.mark.parametrize("broken", [{"attempts": [None]}, {"usage": Usage(input="x")}, {"ended": "x"}])
+def test_one_that_cannot_be_counted_costs_and_doubles_none_of_its_series(broken: dict[str, Any]) -> None:
+    tally = Tally()
+    errors = Counting(tally, Sources()).add([finished(), finished(**broken), finished()])
+    found, of = values(tally), ("default", "glm-5.3")
+    assert len(errors) == 1
+    assert found[EXCHANGES, *of, "completed", "2xx"] == 2
+    assert found["claude_proxy_duration_seconds", *of][0] == 2
+    assert found["claude_proxy_tokens_total", *of, "output"] == 40
+
+
 # -- prices
 
 

@@ -254,7 +254,7 @@ def _clean(value: str | None, limit: int = MAX_TEXT) -> str | None:
 
 
 class _Texts(dict[str | None, str | None]):
-    """Remembers cleaned texts: most repeat. A dict's subscript costs a third of a call of `lru_cache`'s."""
+    """Remembers cleaned texts: most repeat. A dict's subscript costs two thirds of a call of `lru_cache`'s."""
 
     def __missing__(self, value: str | None) -> str | None:
         cleaned = _clean(value)

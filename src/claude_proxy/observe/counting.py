@@ -1,4 +1,4 @@
-"""Finished exchanges as sums. Most exchanges of a batch belong to one series: added up by it, they cost a third."""
+"""Finished exchanges as sums. Most exchanges of a batch belong to one series: added up by it, they cost half."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from operator import attrgetter
+from typing import NamedTuple
 
 from claude_proxy.exchange import ABORTED, MESSAGES, Exchange, Outcome
 from claude_proxy.observe import catalogue as c
@@ -50,15 +51,16 @@ class Counting:
         return errors
 
     def _add(self, group: Sequence[Exchange]) -> None:
-        """Add exchanges whose `_series_of` is the same: all of them, or none and an exception."""
+        """Add exchanges whose `_series_of` is the same; what may raise comes before anything is added."""
         first, count = group[0], len(group)
         if first.kind is MESSAGES:
             key = (first.upstream, self._models.label(first))
             series = self._series.get(key)
             if series is None:
                 series = self._series[key] = _Series(self._tally, *key)
+            times = _times(group)  # it may raise, so it comes before anything is added
             series.add(group)
-            self._time_upstream(group, series)
+            self._observe_times(first.upstream, series, times)
         else:
             self._tally.cell(c.OTHERS, first.upstream, first.kind.value, *_ending(first))[0] += count
         if first.failure is not None:
@@ -73,17 +75,28 @@ class Counting:
         self._series[group[0].upstream, self._models.label(group[0])].price(prices, credits)
         return errors
 
-    def _time_upstream(self, group: Sequence[Exchange], series: _Series) -> None:
-        sent = [exchange for exchange in group if exchange.attempts]
-        observe(c.DURATION, series.duration, [exchange.duration for exchange in sent])
-        observe(
-            c.OVERHEAD,
-            self._overhead,
-            [max(one.attempts[0].started - one.started - (one.queue_wait or 0.0), 0.0) for one in sent],
-        )
-        waits = [exchange.queue_wait for exchange in sent if exchange.queue_wait is not None]
-        if waits:
-            observe(c.QUEUE_WAIT, self._tally.cell(c.QUEUE_WAIT, group[0].upstream), waits)
+    def _observe_times(self, upstream: str, series: _Series, times: _Times) -> None:
+        observe(c.DURATION, series.duration, times.durations)
+        observe(c.OVERHEAD, self._overhead, times.overheads)
+        if times.waits:
+            observe(c.QUEUE_WAIT, self._tally.cell(c.QUEUE_WAIT, upstream), times.waits)
+
+
+class _Times(NamedTuple):
+    """The seconds of exchanges that were sent to an upstream."""
+
+    durations: list[float]
+    overheads: list[float]
+    waits: list[float]
+
+
+def _times(group: Sequence[Exchange]) -> _Times:
+    sent = [exchange for exchange in group if exchange.attempts]
+    return _Times(
+        [exchange.duration for exchange in sent],
+        [max(one.attempts[0].started - one.started - (one.queue_wait or 0.0), 0.0) for one in sent],
+        [exchange.queue_wait for exchange in sent if exchange.queue_wait is not None],
+    )
 
 
 class _Series:
@@ -101,6 +114,9 @@ class _Series:
     def add(self, group: Sequence[Exchange]) -> None:
         first, usages = group[0], [exchange.usage for exchange in group if exchange.usage is not None]
         counts = [_bounded_sum(column) for column in zip(*map(_tokens_of, usages), strict=True)]
+        began = [exchange for exchange in group if exchange.first_byte is not None] if 200 <= first.status < 300 else []
+        first_bytes = [exchange.first_byte or 0.0 for exchange in began]
+        silences = [exchange.longest_silence for exchange in began if exchange.stream]
         ending = (first.outcome, first.status // 100)
         cell = self._endings.get(ending)
         if cell is None:
@@ -108,10 +124,8 @@ class _Series:
         cell[0] += len(group)
         for cell, count in zip(self._tokens, counts, strict=False):  # none if there is no usage
             cell[0] += count
-        if 200 <= first.status < 300:
-            began = [exchange for exchange in group if exchange.first_byte is not None]
-            observe(c.FIRST_BYTE, self._first_byte, [exchange.first_byte or 0.0 for exchange in began])
-            observe(c.SILENCE, self._silence, [exchange.longest_silence for exchange in began if exchange.stream])
+        observe(c.FIRST_BYTE, self._first_byte, first_bytes)
+        observe(c.SILENCE, self._silence, silences)
 
     def price(self, prices: Sequence[int | None], credits: Sequence[int | None]) -> None:
         """Add nano-dollars and micro-credits; None where there is no price, or no plan."""

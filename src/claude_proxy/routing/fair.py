@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from claude_proxy.routing.choosing import blocked
 from claude_proxy.routing.classes import BACKGROUND, BLOCKING, MAIN, SUBAGENT
 from claude_proxy.routing.lane import GUESS, KEPT_SLOT, NEVER, Lane
-from claude_proxy.routing.ticket import WAITING, Session, Ticket
+from claude_proxy.routing.ticket import WAITING, Ticket
 
 AGED = 45.0  # seconds of waiting that lift a request by one class, up to SUBAGENT
 AGED_TO_MAIN = 300.0  # seconds of waiting that lift a subagent to MAIN; nothing is lifted to BLOCKING
@@ -100,11 +100,6 @@ class Fair:
         """The upstream has refused who was granted: a check that was not served must not give way to others as if it had been."""
         if ticket.urgency is BLOCKING and lane.streak:
             lane.streak -= 1
-
-
-def correct(session: Session, lasted: float) -> None:
-    """Put what a request has really taken in the place of what it was expected to take."""
-    session.virtual += lasted - GUESS
 
 
 def youngest_of_the_largest(tickets: Iterable[Ticket]) -> Ticket:

@@ -89,11 +89,12 @@ class Limit:
         learned: whether `value` is more than what it began with: a refusal, a probe or an earlier process has taught it.
         leases: what is in flight, in the order of sending.
         probe: the running probe, until it is decided.
+        cases: the refusals that are still to be judged.
         probe_at: when the next probe may go; None until the limit has been full with somebody waiting.
     """
 
     __slots__ = (
-        "_accepted", "_cases", "_doubted_after", "_ended", "_lasts", "_probe_wait", "_raises", "_rng", "ceiling", "delay",
+        "_accepted", "cases", "_doubted_after", "_ended", "_lasts", "_probe_wait", "_raises", "_rng", "ceiling", "delay",
         "learned", "leases", "probe", "probe_at", "value",
     )  # fmt: skip
 
@@ -111,15 +112,10 @@ class Limit:
         self._doubted_after = DOUBTED
         self._accepted = 0  # without the delay, in a row
         self._ended: deque[Lease] = deque(maxlen=MOST_ENDED)
-        self._cases: list[Case] = []
+        self.cases: list[Case] = []
         self._rng = rng
 
     # -- what may be sent
-
-    @property
-    def unsettled(self) -> bool:
-        """Whether a refusal is still to be judged."""
-        return bool(self._cases)
 
     def held(self, now: float) -> int:
         """Slots that are taken: requests in flight, and streams that ended less than `delay` ago."""
@@ -195,7 +191,8 @@ class Limit:
             self._ended.append(lease)
             if lease.headed:
                 self._lasts += MEMORY * (now - lease.sent_at - self._lasts)
-                self.delay = min(self.delay, self._delay_most)
+                if self.delay:
+                    self.delay = min(self.delay, self._delay_most)
 
     def refuse(self, lease: Lease, now: float, *, fresh: bool = True) -> bool:
         """The upstream has refused it because too many run.
@@ -224,7 +221,7 @@ class Limit:
         elif fresh and late:
             self._raise_delay(lease, len(before))
         ended = sum(lease.sent_at - window <= (other.ended_at or 0.0) <= lease.sent_at for other in self._ended)
-        self._cases.append(Case(now + JUDGED_AFTER, before, ended))
+        self.cases.append(Case(now + JUDGED_AFTER, before, ended))
         return late
 
     def _raise_delay(self, lease: Lease, running: int) -> None:
@@ -249,9 +246,9 @@ class Limit:
 
     def settle(self, now: float) -> float | None:
         """Judge the refusals that are due; returns when the next one is, None if there is none."""
-        while self._cases and self._cases[0].due <= now:
-            self._judge(self._cases.pop(0), now)
-        return self._cases[0].due if self._cases else None
+        while self.cases and self.cases[0].due <= now:
+            self._judge(self.cases.pop(0), now)
+        return self.cases[0].due if self.cases else None
 
     def _judge(self, case: Case, now: float) -> None:
         """Lower the limit to what is known to have run, unless a slot was only given back late."""

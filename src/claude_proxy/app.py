@@ -280,6 +280,7 @@ def sources(app: App, notifier: Notifier | None, charging: Charging, quota: Quot
         log_lines_lost=logs.lines_lost,
         notices=lambda: {} if notifier is None else {"sent": notifier.publisher.sent, "lost": notifier.publisher.lost},
         quota=lambda: () if quota is None else quota.windows(),
+        has_prices=charging.has_prices,
         price=charging.cost_of,
         credits=charging.credits_of,
         ledger_lost=lambda: 0 if ledger is None else ledger.writer.lost,

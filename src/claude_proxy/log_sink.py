@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
+import stat
 import sys
 import threading
 import time
@@ -11,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from claude_proxy.log_writer import LogWriter, pieces
+from claude_proxy.log_writer import LARGE, WHOLE, LogWriter, pieces
 
 # How long the process waits for the log's reader when it ends (seconds).
 DRAIN_SECONDS = 0.5
@@ -100,7 +102,7 @@ class Sink:
         """Write through a thread from now on."""
         self._users += 1
         if self._writer is None:
-            self._writer = LogWriter(self._write, self._notice)
+            self._writer = LogWriter(self._write, self._notice, whole=self._whole)
 
     def stop(self) -> bool:
         """Undo one `start`. After the last, wait for the thread and write directly again, unless the log's reader has stopped.
@@ -128,7 +130,7 @@ class Sink:
         """In a child: start without the parent's thread and its lines, which the parent writes."""
         self._waiting = []
         if self._writer is not None:
-            self._writer = LogWriter(self._write, self._notice)
+            self._writer = LogWriter(self._write, self._notice, whole=self._whole)
 
     @contextmanager
     def in_place_of_stderr(self) -> Iterator[None]:
@@ -163,6 +165,14 @@ class Sink:
         else:
             stream.write(data.decode("utf-8", "replace"))
         stream.flush()
+
+    def _whole(self) -> int:
+        """How many bytes may be written at once without mixing with other processes' lines."""
+        stream = _behind(self.stream or sys.stderr)
+        try:
+            return LARGE if stream is not None and stat.S_ISREG(os.fstat(stream.fileno()).st_mode) else WHOLE
+        except (OSError, ValueError):  # no file behind it, or it is closed
+            return WHOLE
 
     def _write_raw(self, raw: io.RawIOBase, data: bytes) -> None:
         rest = memoryview(b"\n" + data if self._torn else data)

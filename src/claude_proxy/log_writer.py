@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 WHOLE = 4096  # bytes that a pipe accepts atomically, so that lines of several workers do not mix (PIPE_BUF, pipe(7))
 # Bytes that may be queued; the blocked writer holds at most as many again.
 ROOM = 1 << 20
-# How long the writer collects lines after each write (seconds): under load it wakes at most a hundred times a second instead
-# of once per event loop iteration; the first line after a pause is written at once.
-_NAP = 0.01
+LARGE = 65536  # bytes of one write to a file, where writes do not mix
+# How long the writer collects lines after each write (seconds): under load it wakes at most twenty times a second instead of
+# once per event loop iteration, because each of its turns takes the interpreter's lock from the event loop. The first line
+# after a pause is written at once.
+_NAP = 0.05
 UNREAD = "while nobody read the log"
 
 
@@ -28,14 +30,22 @@ class LogWriter:
         lost: lines that were not written.
     """
 
-    def __init__(self, write: Callable[[bytes], None], notice: Callable[[int, str], bytes], room: int = ROOM) -> None:
+    def __init__(
+        self,
+        write: Callable[[bytes], None],
+        notice: Callable[[int, str], bytes],
+        room: int = ROOM,
+        whole: Callable[[], int] = lambda: WHOLE,
+    ) -> None:
         """Prepare the queue.
 
         Args:
             write: writes bytes and returns when they are written. It may block; if it raises, these lines are lost.
             notice: renders the line about lost lines: how many, and why.
             room: bytes that may be queued.
+            whole: how many bytes may be written at once.
         """
+        self._whole = whole
         self._write = write
         self._notice = notice
         self._room = room
@@ -99,7 +109,7 @@ class LogWriter:
     def _run(self) -> None:
         while (taken := self._take()) is not None:
             lines, dropped = taken
-            for piece, count in pieces(lines):
+            for piece, count in pieces(lines, self._whole()):
                 self._attempt(piece, count)
             if dropped:
                 self._miss(UNREAD, dropped)
@@ -144,12 +154,12 @@ class LogWriter:
             del self._missed[reason]
 
 
-def pieces(lines: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Join lines into pieces of at most `WHOLE` bytes, each with its number of lines; a longer line becomes its own piece."""
+def pieces(lines: Iterable[bytes], whole: int = WHOLE) -> Iterator[tuple[bytes, int]]:
+    """Join lines into pieces of at most `whole` bytes, each with its number of lines; a longer line becomes its own piece."""
     piece: list[bytes] = []
     size = 0
     for line in lines:
-        if piece and size + len(line) > WHOLE:
+        if piece and size + len(line) > whole:
             yield b"".join(piece), len(piece)
             piece, size = [], 0
         piece.append(line)

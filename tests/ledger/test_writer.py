@@ -10,7 +10,7 @@ import pytest
 
 from claude_proxy.ledger.options import Entry, LedgerOff, Sample, Trouble
 from claude_proxy.ledger.record import UNKNOWN, Charge, Record
-from claude_proxy.ledger.writer import State, Writer
+from claude_proxy.ledger.writer import BATCH, State, Writer
 from tests.ledger.books import Log, records
 
 PATIENCE = 20.0  # seconds until a test that hangs fails
@@ -124,9 +124,9 @@ def test_rows_are_written_in_order(store: FakeStore, log: Log) -> None:
 
 def test_a_full_batch_does_not_wait(store: FakeStore, log: Log) -> None:
     with running(store, log, delay=PATIENCE * 10) as writer:
-        put_all(writer, records(200))
+        put_all(writer, records(BATCH))
         store.until(lambda: len(store.batches) == 1)
-    assert len(store.batches[0]) == 200
+    assert len(store.batches[0]) == BATCH
 
 
 def test_a_single_row_waits_no_longer_than_its_delay(store: FakeStore, log: Log) -> None:

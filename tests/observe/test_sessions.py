@@ -8,7 +8,16 @@ import pytest
 
 from claude_proxy.exchange import Exchange, Failure, Kind, Listeners, Outcome
 from claude_proxy.observe.credentials import mark, marks
-from claude_proxy.observe.sessions import LEARN_AGAIN, MAX_CREDENTIALS, MAX_RECENT, MAX_SESSIONS, RECENT, TROUBLE, Sessions
+from claude_proxy.observe.sessions import (
+    LEARN_AGAIN,
+    MAX_CREDENTIALS,
+    MAX_OF_SESSION,
+    MAX_RECENT,
+    MAX_SESSIONS,
+    RECENT,
+    TROUBLE,
+    Sessions,
+)
 from tests.observe.conversation import Clock
 from tests.protocol.prompts import encode, request
 
@@ -65,6 +74,9 @@ def test_what_ended_just_now_is_remembered_for_some_seconds() -> None:
     assert (sessions.recent("s"), sessions.recent("t")) == ([first], [second])
     clock.now += RECENT + 1
     assert sessions.recent("s") == []
+    third = passed(sessions, exchange(3, session="t"))
+    assert sessions.recent("t") == [third]
+    assert list(sessions._recent) == ["t"]
 
 
 def test_memory_is_bounded() -> None:
@@ -73,6 +85,10 @@ def test_memory_is_bounded() -> None:
         passed(sessions, exchange(number, session=str(number)), (b"x-api-key", b"mine"))
     assert len(sessions._known) == MAX_SESSIONS
     assert len(sessions._recent) == MAX_RECENT
+    for number in range(MAX_OF_SESSION + 1):
+        last = passed(sessions, exchange(number, session="busy"))
+    assert len(sessions.recent("busy")) == MAX_OF_SESSION
+    assert sessions.recent("busy")[-1] is last
     assert sessions._running == {}
     assert not sessions.showed("0", MINE)
     assert sessions.showed(str(MAX_SESSIONS + MAX_RECENT - 1), MINE)

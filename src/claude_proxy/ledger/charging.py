@@ -32,6 +32,10 @@ class Charging:
             self._table = self._load()
         return self._table
 
+    def has_prices(self, upstream: str) -> bool:
+        """Whether anything is known about prices or credits at the upstream of that name."""
+        return self._provider(upstream) is not None
+
     def cost_of(self, exchange: Exchange) -> int | None:
         """The cost of a finished exchange in nano-dollars; None where no price is known."""
         provider = self._provider(exchange.upstream)

@@ -42,6 +42,8 @@ EXCHANGE_COLUMNS = (
 )
 TOKENS = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "web_searches")
 
+_IDS_OF_A_MS = ids.first_of(1)  # ids sort by time
+_IDS_OF_A_BUCKET = ids.first_of(BUCKET_MS)
 _texts_of = operator.attrgetter(*(attribute for attribute, _ in TEXTS))
 _numbers_of = operator.attrgetter(*NUMBERS)
 _tokens_of = operator.attrgetter(*TOKENS)
@@ -97,7 +99,7 @@ class Batch:
             record, (cost, credits_, price, lost) = entry.record, entry.charge
             number = record.id
             exchanges.append((number, run, *texts.ids, *_numbers_of(record), cost, credits_, prices[price], lost))
-            groups[ids.milliseconds(number) // BUCKET_MS, found].append(entry)
+            groups[number // _IDS_OF_A_BUCKET, found].append(entry)
         attempts = [row for entry in self.entries if entry.record.attempts for row in _attempts(entry.record, names)]
         grouped = [(bucket, known[found], group) for (bucket, found), group in groups.items()]
         return Rows(exchanges, attempts, _sessions(grouped), _rollups(grouped))
@@ -149,10 +151,10 @@ def _sessions(groups: Sequence[_Group]) -> list[tuple[int, ...]]:
     for _, texts, group in groups:
         if not texts.session:
             continue
-        starts = [ids.milliseconds(entry.record.id) for entry in group]
-        end = max(start + entry.record.duration_ms for start, entry in zip(starts, group, strict=True))
-        project, first, last = seen.get(texts.session, (0, starts[0], end))
-        seen[texts.session] = texts.project or project, min(first, *starts), max(last, end)
+        start = min(entry.record.id for entry in group) // _IDS_OF_A_MS
+        end = max(entry.record.id // _IDS_OF_A_MS + entry.record.duration_ms for entry in group)
+        project, first, last = seen.get(texts.session, (0, start, end))
+        seen[texts.session] = texts.project or project, min(first, start), max(last, end)
     return sorted((session, *rest) for session, rest in seen.items())
 
 

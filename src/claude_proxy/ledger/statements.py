@@ -21,7 +21,7 @@ from claude_proxy.ledger.rows import EXCHANGE_COLUMNS
 ATTEMPT_COLUMNS = tuple(column.name for column in t.attempt.columns)
 ROLLUP_COLUMNS = (*t.ROLLUP_KEYS, *t.ROLLUP_SUMS)
 SESSION_COLUMNS = ("id", "project", "first_seen", "last_seen")
-ROWS_AT_ONCE = 50
+ROWS_AT_ONCE = 200
 _DEFAULTS = tuple(None if t.exchange.c[name].nullable else 0 for name in EXCHANGE_COLUMNS)
 NAME_COLUMNS = ("kind", "text", "first_day", "last_day")
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 from sqlalchemy import Connection, Engine, select
@@ -19,7 +20,7 @@ from claude_proxy.ledger.database import trouble
 from claude_proxy.ledger.names import Names
 from claude_proxy.ledger.options import Entry, IncidentRow, Options, Sample, Say, Trouble
 from claude_proxy.ledger.retention import Retention
-from claude_proxy.ledger.rows import Batch
+from claude_proxy.ledger.rows import EXCHANGE_COLUMNS, Batch
 from claude_proxy.ledger.runs import HEARTBEAT_MS, Run, Unclean
 from claude_proxy.ledger.samples import keep
 from claude_proxy.ledger.sqlite import identity, is_damaged
@@ -192,8 +193,10 @@ class SqlStore:
         if connection.dialect.name != "sqlite":
             connection.exec_driver_sql(self._statements.exchange, rows)
             return
-        for start in range(0, len(rows), ROWS_AT_ONCE):
-            connection.exec_driver_sql(*insert_exchanges(rows[start : start + ROWS_AT_ONCE]))
+        variables = _raw(connection).getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)  # 999 before SQLite 3.32
+        count = min(ROWS_AT_ONCE, max(1, variables // len(EXCHANGE_COLUMNS)))
+        for start in range(0, len(rows), count):
+            connection.exec_driver_sql(*insert_exchanges(rows[start : start + count]))
 
     def _new(self, connection: Connection, batch: Sequence[Entry]) -> list[Entry]:
         """The entries that are not stored yet. One that this process has stored comes from a batch that is tried again."""
@@ -224,6 +227,11 @@ class SqlStore:
 
     def _identity(self) -> tuple[int, int] | None:
         return None if self._path is None else identity(self._path)
+
+
+def _raw(connection: Connection) -> sqlite3.Connection:
+    raw: Any = connection.connection.driver_connection
+    return cast("sqlite3.Connection", raw)
 
 
 def _iso(ms: int) -> str:

@@ -71,8 +71,13 @@ class Counting:
         if group[0].kind is not MESSAGES:
             return []
         used, errors = [exchange for exchange in group if exchange.usage is not None], list[Exception]()
+        series = self._series[group[0].upstream, self._models.label(group[0])]
+        if not self._sources.has_prices(group[0].upstream):
+            if self._sources.price is not None:
+                series.unpriced(len(used))
+            return []
         prices, credits = (_asked(source, used, errors) for source in (self._sources.price, self._sources.credits))
-        self._series[group[0].upstream, self._models.label(group[0])].price(prices, credits)
+        series.price(prices, credits)
         return errors
 
     def _observe_times(self, upstream: str, series: _Series, times: _Times) -> None:
@@ -93,7 +98,7 @@ class _Times(NamedTuple):
 def _times(group: Sequence[Exchange]) -> _Times:
     sent = [exchange for exchange in group if exchange.attempts]
     return _Times(
-        [exchange.duration for exchange in sent],
+        [(exchange.ended or exchange.started) - exchange.started for exchange in sent],
         [max(one.attempts[0].started - one.started - (one.queue_wait or 0.0), 0.0) for one in sent],
         [exchange.queue_wait for exchange in sent if exchange.queue_wait is not None],
     )
@@ -130,12 +135,16 @@ class _Series:
     def price(self, prices: Sequence[int | None], credits: Sequence[int | None]) -> None:
         """Add nano-dollars and micro-credits; None where there is no price, or no plan."""
         unpriced = prices.count(None)
-        if unpriced:
-            self._tally.cell(c.UNPRICED, *self._names)[0] += unpriced
+        self.unpriced(unpriced)
         if unpriced < len(prices):
             self._tally.cell(c.COST, *self._names)[0] += sum(filter(None, prices))
         if credits.count(None) < len(credits):
             self._tally.cell(c.CREDITS, *self._names)[0] += sum(filter(None, credits))
+
+    def unpriced(self, count: int) -> None:
+        """Add exchanges that have no price."""
+        if count:
+            self._tally.cell(c.UNPRICED, *self._names)[0] += count
 
 
 def _asked(
@@ -151,7 +160,8 @@ def _asked(
 
 
 def _bounded_sum(counts: Iterable[int | None]) -> int:
-    return sum(min(count, MAX_TOKENS) for count in counts if count)
+    known = [*filter(None, counts)]
+    return sum(known) if max(known, default=0) <= MAX_TOKENS else sum(min(count, MAX_TOKENS) for count in known)
 
 
 def _ending(exchange: Exchange) -> tuple[str, str]:

@@ -20,7 +20,8 @@ from claude_proxy.protocol.project import project_in
 MAX_SESSIONS = 2000
 MAX_CREDENTIALS = 4  # the latest of a session: a client may renew its token
 RECENT = 15.0  # seconds that a finished exchange is kept; the ledger has it after one second
-MAX_RECENT = 1000
+MAX_RECENT = 100  # sessions of which they are kept
+MAX_OF_SESSION = 100  # of one session; more would push what the path works with out of the processor's caches
 TROUBLE = 600.0  # seconds after which a failure is no longer reported
 LEARN_AGAIN = 1.0  # seconds after which a session's next request is read again: its credential may have been renewed
 TRIES = 5  # bodies searched for a session's project
@@ -67,7 +68,8 @@ class Sessions(Listener):
         self._clock = clock
         self._known: OrderedDict[str, _Session] = OrderedDict()
         self._running: dict[str, dict[str, Exchange]] = {}
-        self._recent: deque[tuple[float, Exchange]] = deque(maxlen=MAX_RECENT)
+        self._recent: OrderedDict[str, deque[tuple[float, Exchange]]] = OrderedDict()  # the session that ended one last is last
+        self._swept_at = clock()
         self._troubles: dict[str, Trouble] = {}
 
     # -- queries
@@ -81,8 +83,8 @@ class Sessions(Listener):
 
     def recent(self, session: str) -> list[Exchange]:
         """The session's calls that ended in the last seconds: the ledger may not have them yet."""
-        self._forget()
-        return [exchange for _, exchange in self._recent if exchange.session == session]
+        oldest = self._clock() - RECENT
+        return [exchange for at, exchange in self._recent.get(session, ()) if at >= oldest]
 
     def showed(self, session: str, credentials: frozenset[bytes]) -> bool:
         """Whether a successful exchange of this session was sent with one of these credentials (`marks`)."""
@@ -113,7 +115,7 @@ class Sessions(Listener):
             self._running.setdefault(exchange.session, {})[exchange.id] = exchange
 
     def on_exchange_end(self, exchange: Exchange) -> None:
-        if exchange.kind is MESSAGES:
+        if exchange.kind is MESSAGES and (self._troubles or exchange.failure is not None):
             self._judge(exchange)
         session = exchange.session
         if session is None:
@@ -128,8 +130,17 @@ class Sessions(Listener):
             exchange.project = known.project
             if exchange.kind is MESSAGES and 200 <= exchange.status < 300:
                 known.account = exchange.upstream, exchange.account or ""
-        self._recent.append((self._clock(), exchange))
-        self._forget()
+        now = self._clock()
+        recent = self._recent.get(session)
+        if recent is None:
+            recent = self._recent[session] = deque(maxlen=MAX_OF_SESSION)
+            if len(self._recent) > MAX_RECENT:
+                self._recent.popitem(last=False)
+        else:
+            self._recent.move_to_end(session)
+        recent.append((now, exchange))
+        if now > self._swept_at + RECENT:
+            self._sweep(now)
 
     def tap(self, exchange: Exchange) -> Tap | None:
         """A tap for Messages calls of a session: their headers hold its credential, their bodies its project.
@@ -178,10 +189,14 @@ class Sessions(Listener):
             self._known.move_to_end(session)
         return known
 
-    def _forget(self) -> None:
-        oldest = self._clock() - RECENT
-        while self._recent and self._recent[0][0] < oldest:
-            self._recent.popleft()
+    def _sweep(self, now: float) -> None:
+        """Drop what is not recent any more."""
+        self._swept_at = now
+        for session, recent in list(self._recent.items()):
+            while recent and recent[0][0] < now - RECENT:
+                recent.popleft()
+            if not recent:
+                del self._recent[session]
 
     def _judge(self, exchange: Exchange) -> None:
         failure, upstream = exchange.failure, exchange.upstream

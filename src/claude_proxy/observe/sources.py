@@ -31,6 +31,10 @@ def _zero() -> int:
     return 0
 
 
+def _perhaps(_: str) -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
     """Called from the event loop, so none may wait. One that raises is left out of the response and counted.
@@ -45,6 +49,7 @@ class Sources:
         ledger_queue: rows that wait to be written.
         notices: how many so far, by what became of them (`sent`, `lost`).
         quota: the plans' windows; none where they are not known.
+        has_prices: whether an exchange with this upstream can have a price or credits at all.
         price: nano-dollars of a finished exchange, None if it has no price. Without a price list, no cost is shown.
         credits: micro-credits of a finished exchange, None where it went to no plan.
     """
@@ -58,5 +63,6 @@ class Sources:
     ledger_queue: Callable[[], int] = _zero
     notices: Callable[[], Mapping[str, int]] = dict
     quota: Callable[[], Iterable[QuotaWindow]] = tuple
+    has_prices: Callable[[str], bool] = _perhaps
     price: Callable[[Exchange], int | None] | None = None
     credits: Callable[[Exchange], int | None] | None = None

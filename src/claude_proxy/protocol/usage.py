@@ -153,9 +153,12 @@ def merge(into: Usage | None, new: _Usage | None) -> Usage | None:
     if new.server_tool_use is not None:
         into.web_searches = _newer(into.web_searches, new.server_tool_use.web_search_requests)
         into.web_fetches = _newer(into.web_fetches, new.server_tool_use.web_fetch_requests)
-    into.service_tier = clean(new.service_tier, 50) or into.service_tier
-    into.inference_geo = clean(new.inference_geo, 50) or into.inference_geo
-    into.speed = clean(new.speed, 50) or into.speed
+    if new.service_tier:
+        into.service_tier = clean(new.service_tier, 50) or into.service_tier
+    if new.inference_geo:
+        into.inference_geo = clean(new.inference_geo, 50) or into.inference_geo
+    if new.speed:
+        into.speed = clean(new.speed, 50) or into.speed
     return into
 
 

@@ -26,8 +26,9 @@ class Timers:
 
     def watch(self, deadline: Deadline) -> None:
         """Check `deadline` no later than it ends."""
-        deadline.cancel_timer()
-        if self._shares(deadline.loop) and deadline.at >= self._next_look:
+        if deadline.timer is not None:
+            deadline.cancel_timer()
+        if (self._loop is deadline.loop or self._shares(deadline.loop)) and deadline.at >= self._next_look:
             self._far.add(deadline)
             deadline.looked_at = self._next_look
         else:
@@ -35,13 +36,12 @@ class Timers:
 
     def forget(self, deadline: Deadline) -> None:
         """Stop checking it."""
-        deadline.cancel_timer()
+        if deadline.timer is not None:
+            deadline.cancel_timer()
         self._far.discard(deadline)
 
     def _shares(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Whether the shared timer runs on `loop`; starts it if necessary. A second event loop goes without."""
-        if self._loop is loop:
-            return True
+        """Whether the shared timer, which does not run on `loop` yet, can be started there. A second event loop goes without."""
         if self._loop is not None and not self._loop.is_closed():
             return False
         self._far.clear()
@@ -137,10 +137,10 @@ class Deadline:
         self.timers.forget(self)
 
     def cancel_timer(self) -> None:
-        """Cancel its own timer, if it has one. For `timers` only."""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
+        """Cancel its own timer. For `timers` only."""
+        assert self.timer is not None
+        self.timer.cancel()
+        self.timer = None
 
 
 def _nothing(_: str) -> None:

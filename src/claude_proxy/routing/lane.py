@@ -95,11 +95,7 @@ class Lane:
     def is_easy(self) -> bool:
         """Whether a request can be sent without a further look: no limit, no pause, nothing to be judged, nobody waiting."""
         limit = self.limit
-        return (
-            limit.value is None
-            and self.pace.calm
-            and not (self.waiting or limit.cases or self.out_until or self.draining)
-        )
+        return limit.value is None and self.pace.calm and not (self.waiting or limit.cases or self.out_until or self.draining)
 
     @property
     def is_sound(self) -> bool:

@@ -94,8 +94,21 @@ class Limit:
     """
 
     __slots__ = (
-        "_accepted", "cases", "_doubted_after", "_ended", "_lasts", "_probe_wait", "_raises", "_rng", "ceiling", "delay",
-        "learned", "leases", "probe", "probe_at", "value",
+        "_accepted",
+        "_doubted_after",
+        "_ended",
+        "_lasts",
+        "_probe_wait",
+        "_raises",
+        "_rng",
+        "cases",
+        "ceiling",
+        "delay",
+        "learned",
+        "leases",
+        "probe",
+        "probe_at",
+        "value",
     )  # fmt: skip
 
     def __init__(self, start: int | None, ceiling: int | None, rng: Random) -> None:

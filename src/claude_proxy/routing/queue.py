@@ -18,7 +18,7 @@ from claude_proxy.routing.lane import GUESS, MEMORY, NEVER, OUT_PROBE, Lane, Mak
 from claude_proxy.routing.limit import PROBE_RETRY, Lease, Limit
 from claude_proxy.routing.plan import TABLE, Event, Step, plan
 from claude_proxy.routing.sessions import Lanes, Learned, Sessions
-from claude_proxy.routing.ticket import DONE, NEW, WAITING, Action, Candidates, Grant, Pass, Reason, Refusal, Session, State, Ticket
+from claude_proxy.routing.ticket import DONE, NEW, WAITING, Action, Candidates, Grant, Pass, Reason, Refusal, State, Ticket
 from claude_proxy.routing.waiting import MOST, WaitingRoom
 
 JITTER = 0.2  # of the delay before a retry
@@ -123,9 +123,9 @@ class Queue:
         lane = ticket.candidates.only
         if lane is None or not lane.is_easy:
             return False
-        session = self._join(ticket, now)
-        session.used_at = now
-        self._lease(ticket, lane, session, now)
+        self._seq = ticket.seq = self._seq + 1
+        self.sessions.join(ticket, now).used_at = now
+        self._lease(ticket, lane, now)
         return True
 
     def arrive(self, ticket: Ticket, now: float) -> list[Action]:
@@ -133,7 +133,8 @@ class Queue:
         if self.passes(ticket, now):
             assert ticket.lane is not None
             return [Grant(ticket, ticket.lane)]
-        session, lane = self._join(ticket, now), ticket.candidates.only
+        self._seq = ticket.seq = self._seq + 1
+        session, lane = self.sessions.join(ticket, now), ticket.candidates.only
         if ticket.urgency is MAIN:
             for each in ticket.candidates.lanes if session.lane is None else (session.lane,):
                 each.main_at = now
@@ -281,25 +282,20 @@ class Queue:
         return not lane.waiting and lane.opens_at(now) is None and not self._order.hold(ticket, lane, now)
 
     def _send(self, ticket: Ticket, lane: Lane, now: float, *, probe: bool = False) -> Grant:
-        session = ticket.whose
-        assert session is not None
         if ticket.state is WAITING:
             self.room.remove(ticket)
             bind(ticket, lane, now)
-        self._lease(ticket, lane, session, now, probe)
+        self._lease(ticket, lane, now, probe)
         return Grant(ticket, lane, probe)
 
-    def _lease(self, ticket: Ticket, lane: Lane, session: Session, now: float, probe: bool = False) -> None:
+    def _lease(self, ticket: Ticket, lane: Lane, now: float, probe: bool = False) -> None:
+        session = ticket.whose
+        assert session is not None
         self._sent += 1
         lease = Lease(self._sent, now, not ticket.refusals, probe)
         lane.send(ticket, lease, now)
         session.running += 1
         self._order.granted(ticket, lane)
-
-    def _join(self, ticket: Ticket, now: float) -> Session:
-        self._seq = ticket.seq = self._seq + 1
-        ticket.since = now
-        return self.sessions.join(ticket, now)
 
     def _release(self, ticket: Ticket, now: float, *, sent: bool = True, state: State = DONE) -> None:
         """Give the slot back."""

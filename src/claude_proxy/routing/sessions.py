@@ -38,7 +38,7 @@ class Sessions:
             if len(self._by_name) >= MOST_SESSIONS and now >= self._swept_at + SWEEP:
                 self._sweep(now)
             session = self._by_name[ticket.session] = Session()
-        ticket.whose = session
+        ticket.whose, ticket.since = session, now
         if not session.waiting and not session.running:
             session.lift(ticket.candidates.lanes)
         return session

@@ -55,6 +55,7 @@ class Call:
         self.settings = Settings()
         self.tiers = tiers
         self.turn: Any = None
+        self.passed: Any = None
         self.account: Any = None
         self.exchange = Exchange(name, "POST", "/v1/messages", "127.0.0.1", self.loop.time(), 0.0, session=name)
         found = {name.replace("_", "-").encode(): value for name, value in fields.items()}

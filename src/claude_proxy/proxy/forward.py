@@ -293,7 +293,7 @@ class Forward:
             self._report(call)
         except Exception as error:  # the record must be written all the same
             self._listeners.contain("report", error)
-        if call.turn is not None and self.turns is not None:
+        if self.turns is not None:
             try:
                 self.turns.end(call)
             except Exception as error:  # as above: a fault of the queue must not cost the record

@@ -10,26 +10,22 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, cast
 
-from claude_proxy.errors import NotFound, NoTurn, Untrusted
+from claude_proxy.errors import NotFound, NoTurn
 from claude_proxy.exchange import ABORTED, CANCELLED, CLIENT_STALLED, COUNT_TOKENS, CUT, STALLED, UNFINISHED
-from claude_proxy.protocol.decoding import decompressor
-from claude_proxy.protocol.providers.base import Class
-from claude_proxy.protocol.ruling import Ruling, rule
 from claude_proxy.protocol.shape import Shape, read_shape
-from claude_proxy.protocol.usage import ErrorBody, reader_of
 from claude_proxy.proxy.accounts import Account
+from claude_proxy.proxy.lessons import failure_in, is_good, refusal_in
 from claude_proxy.proxy.refusing import no_turn
 from claude_proxy.routing.classes import classify, patience
 from claude_proxy.routing.lane import Lane
-from claude_proxy.routing.plan import Event
+from claude_proxy.routing.passing import Passing
 from claude_proxy.routing.queue import Queue
-from claude_proxy.routing.retry import FAILED, NOT_SENT
 from claude_proxy.routing.snapshot import places
-from claude_proxy.routing.ticket import Action, Candidates, Pass, Reason, Refusal, Refuse, Ticket
+from claude_proxy.routing.ticket import Action, Candidates, Pass, Reason, Refuse, Ticket
 
 if TYPE_CHECKING:
     from claude_proxy.proxy.attempt import Result
@@ -38,14 +34,6 @@ if TYPE_CHECKING:
 
 MOST_CHOICES = 2000  # combinations of accounts that are remembered
 PLACES_KEPT = 0.2  # seconds for which the places in the queue are shown before they are found again
-_EVENTS = {
-    Class.CONCURRENCY: Event.CONCURRENCY,
-    Class.RATE: Event.RATE,
-    Class.OVERLOAD: Event.OVERLOAD,
-    Class.STOP_UNTIL: Event.STOP,
-    Class.ACCOUNT: Event.STOP,
-    Class.AUTH: Event.STOP,
-}
 _LEFT = (CANCELLED, CLIENT_STALLED, ABORTED)
 _BROKEN = (CUT, STALLED, UNFINISHED)
 
@@ -88,6 +76,7 @@ class Turns:
     def __init__(self, *, workers: int = 1, rng: Random | None = None, wall: Callable[[], float] = time.time) -> None:
         self.queue = Queue(rng or Random())  # noqa: S311 - spreads load, protects nothing
         self.queue.divide(workers, 0.0)
+        self._passing = Passing(self.queue)
         self._wall = wall
         self._choices: dict[object, Choice] = {}
         self._waiting: dict[Turn, Call] = {}
@@ -107,12 +96,14 @@ class Turns:
         """
         turn = call.turn
         if turn is None:
-            turn, now = self._turn(call), call.loop.time()
-            call.turn = turn
-            if self.queue.passes(turn, now):
-                assert turn.lane is not None
-                call.use(turn.candidates.accounts[turn.lane])
+            if call.passed is not None:
                 return
+            choice, now = self._choice(call.config.tiers_for(call)), call.loop.time()
+            if choice.only is not None and (lease := self._passing.let_pass(choice.only, now)) is not None:
+                call.passed = choice, choice.only, lease
+                call.use(choice.accounts[choice.only])
+                return
+            turn = call.turn = self._turn(call, choice)
             self._carry(self.queue.arrive(turn, now), call.loop)
         if turn.lease is not None and turn.decided is None:
             return
@@ -128,26 +119,21 @@ class Turns:
 
     def settle(self, call: Call, result: Result) -> bool:
         """Report how an attempt has ended. Returns whether to try again, which begins with `take`."""
-        turn, now = call.turn, call.loop.time()
+        now = call.loop.time()
+        if call.passed is not None:
+            if is_good(result):
+                _, lane, lease = call.passed
+                self._carry_any(self._passing.head(lane, lease, _prompt(call), now), call.loop)
+                return False
+            self._adopt(call)
+        turn = call.turn
         if turn is None or turn.lease is None:
             return False
         if result.error is not None and result.error.side == "proxy":  # no upstream was asked
             self._carry(self.queue.leave(turn, now), call.loop)
             return False
-        if _is_good(result):
-            actions = self.queue.head(turn, now)
-            if actions or self._timer is not None or self.queue.watched:
-                self._carry(actions, call.loop)
-            return False
         turn.can_resend = call.request.kept == call.client.size  # all that has been read is still there
-        refusal = self._refusal(call, result)
-        if refusal is not None:
-            actions = self.queue.refused(turn, refusal, now)
-        elif (event := _failure(result)) is not None:
-            actions = self.queue.failed(turn, event, now)
-        else:
-            actions = self.queue.head(turn, now)
-        self._carry(actions, call.loop)
+        self._carry_any(self._learn(call, turn, result, now), call.loop)
         if turn.lease is not None and turn.decided is None:
             return False  # it was answered
         if isinstance(turn.decided, Pass):
@@ -156,10 +142,29 @@ class Turns:
         turn.can_resend = _is_kept(call)
         return True
 
+    def _learn(self, call: Call, turn: Turn, result: Result, now: float) -> list[Action]:
+        if is_good(result):
+            return self.queue.head(turn, now)
+        refusal = refusal_in(call, result, self._wall())
+        if refusal is not None:
+            return self.queue.refused(turn, refusal, now)
+        if (event := failure_in(result)) is not None:
+            return self.queue.failed(turn, event, now)
+        return self.queue.head(turn, now)
+
     def end(self, call: Call) -> None:
-        """The exchange has ended, in whatever way: give back its turn."""
-        turn, outcome, now = call.turn, call.exchange.outcome, call.loop.time()
-        assert turn is not None
+        """The exchange has ended, in whatever way: give back its turn, if it has one."""
+        outcome, now = call.exchange.outcome, call.loop.time()
+        if call.passed is not None:
+            _, lane, lease = call.passed
+            if not (lease.headed and outcome in _BROKEN):
+                call.passed = None
+                self._carry_any(self._passing.over(lane, lease, now, ok=lease.headed and outcome not in _LEFT), call.loop)
+                return
+            self._adopt(call)
+        turn = call.turn
+        if turn is None:
+            return
         call.turn = turn.identity = None  # a reference cycle otherwise
         if turn.waiter is not None:
             turn.waiter.cancel()
@@ -167,8 +172,7 @@ class Turns:
             actions = self.queue.leave(turn, now)
         else:
             actions = self.queue.ended(turn, now, ok=outcome not in _BROKEN)
-        if actions or self._timer is not None or self.queue.watched:
-            self._carry(actions, call.loop)
+        self._carry_any(actions, call.loop)
 
     def home(self, call: Call) -> Account:
         """The account for a request that takes no turn: for count_tokens its session's, otherwise the first."""
@@ -208,21 +212,26 @@ class Turns:
 
     # -- inside
 
-    def _turn(self, call: Call) -> Turn:
-        choice = self._choice(call.config.tiers_for(call))
-        fields, exchange = call.request.fields, call.exchange
-        easy = choice.only is not None and choice.only.is_easy  # then the body need not be read
+    def _turn(self, call: Call, choice: Choice) -> Turn:
+        fields = call.request.fields
         turn = Turn(
             _session(call),
-            classify(fields, _nothing if easy else lambda: _shape(call)),
+            classify(fields, lambda: _shape(call)),
             choice,
-            exchange.started + patience(fields, call.settings.queue_wait),
+            call.exchange.started + patience(fields, call.settings.queue_wait),
             can_resend=_is_kept(call),
             identity=lambda: _identity(call),
-            prompt=(exchange.request_class, exchange.user_agent),
+            prompt=_prompt(call),
         )
         turn.decided = turn.waiter = None
         return turn
+
+    def _adopt(self, call: Call) -> None:
+        """A request that had passed needs a turn after all."""
+        assert call.passed is not None
+        (choice, lane, lease), call.passed = call.passed, None
+        call.turn = self._turn(call, choice)
+        self.queue.adopt(call.turn, lane, lease)
 
     def _choice(self, tiers: tuple[tuple[Account, ...], ...]) -> Choice:
         choice = self._choices.get(tiers)
@@ -262,6 +271,10 @@ class Turns:
             self._places, self._placed_at = places(self.queue, now), now
         return self._places.get(turn)
 
+    def _carry_any(self, actions: Sequence[Action], loop: asyncio.AbstractEventLoop) -> None:
+        if actions or self._timer is not None or self.queue.watched:
+            self._carry(actions, loop)
+
     def _carry(self, actions: Iterable[Action], loop: asyncio.AbstractEventLoop) -> None:
         for action in actions:
             turn = cast("Turn", action.ticket)
@@ -293,63 +306,6 @@ class Turns:
             return tuple(accounts.values())
         return (accounts[turn.lane],)
 
-    def _refusal(self, call: Call, result: Result) -> Refusal | None:
-        """What the queue needs to know about a refusal; None for other answers and refusals that do not concern the account."""
-        if result.response is None or result.answer is None:
-            return None
-        ruling = self._ruling(call, result)
-        if ruling is None or (ruling.group is Class.AUTH and not call.account.held):
-            return None
-        event, now = _EVENTS.get(ruling.group), call.loop.time()
-        if event is None:
-            return None
-        until = None if ruling.resets_at is None else now + ruling.resets_at - self._wall()
-        if event is Event.STOP and ruling.scope == "model":
-            until = now  # another account may serve the model, but this one stays in rotation for other models
-        return Refusal(event, ruling.retry_after, until, ruling.code or str(result.response.status))
-
-    def _ruling(self, call: Call, result: Result) -> Ruling | None:
-        response, answer = result.response, result.answer
-        assert response is not None
-        assert answer is not None
-        try:
-            error = None
-            if response.status >= 400 or (answer.guarded and b"error" in result.first[:1024]):
-                error = _error_in(result.first, response.fields.get(b"content-encoding"), is_stream=answer.is_stream)
-            provider = call.upstream.provider
-            return rule(response.status, error, provider=provider, headers=response.fields, now=self._wall())
-        except Exception as failure:  # any of them: it is our fault, and the client gets the upstream's answer
-            call.listeners.contain("ruling", failure)
-            return None
-
-
-def _error_in(first: bytes, coding: bytes | None, *, is_stream: bool) -> ErrorBody | None:
-    """The error in an answer's first bytes; None if a message began before it: that is billed, and never asked for again."""
-    if coding is not None:
-        first = decompressor(coding.strip().lower()).feed(first)
-    if is_stream and (b"message_start" in first or b"content_block" in first):
-        return None
-    reader = reader_of(first, labelled_stream=is_stream)
-    reader.feed(first)
-    reader.finish()
-    return reader.error
-
-
-def _is_good(result: Result) -> bool:
-    """Whether it is an answer that is certainly no refusal."""
-    response, answer = result.response, result.answer
-    return response is not None and response.status < 400 and answer is not None and not answer.guarded
-
-
-def _failure(result: Result) -> Event | None:
-    """How an attempt failed; None if it was answered."""
-    if result.kind is NOT_SENT:
-        assert result.error is not None
-        return Event.CERTIFICATE if isinstance(result.error, Untrusted) else Event.UNREACHABLE
-    if result.kind is FAILED or (result.response is not None and result.response.status >= 500):
-        return Event.BROKEN
-    return None
-
 
 def _session(call: Call) -> object:
     """Whose request it is: the queue is fair among these."""
@@ -357,8 +313,9 @@ def _session(call: Call) -> object:
     return exchange.session or exchange.key or exchange.client
 
 
-def _nothing() -> None:
-    """The shape of a request that goes at once, whatever it is."""
+def _prompt(call: Call) -> tuple[str | None, str | None]:
+    """What an overload refusal may depend on besides the load: the kind of system prompt."""
+    return call.exchange.request_class, call.exchange.user_agent
 
 
 def _shape(call: Call) -> Shape | None:

@@ -12,7 +12,7 @@ from claude_proxy.routing.limit import Lease, Limit
 from claude_proxy.routing.pace import Pace
 from claude_proxy.routing.plan import LONG_WAIT, Event
 from claude_proxy.routing.recovery import Recovery
-from claude_proxy.routing.ticket import SENT, Refusal, Ticket
+from claude_proxy.routing.ticket import Refusal, Ticket
 
 NEVER = math.inf
 OUT_PROBE = 600.0  # seconds between two requests that may ask an account that is out
@@ -160,16 +160,13 @@ class Lane:
 
     # -- one request
 
-    def send(self, ticket: Ticket, lease: Lease, now: float) -> None:
-        """Account for a request that is sent."""
-        ticket.state, ticket.lease, ticket.lane = SENT, lease, self
-        self.limit.send(lease, now)
-        self.pace.send(lease, now)
+    def hold(self, ticket: Ticket) -> None:
+        """Account for a ticket that is in flight."""
         if ticket.urgency >= SUBAGENT:
             self.low += 1
 
     def done(self, ticket: Ticket, now: float) -> None:
-        """Account for a request that is not in flight any more, however that came."""
+        """Account for a ticket that is not in flight any more, however that came."""
         if ticket.urgency >= SUBAGENT:
             self.low -= 1
         elif ticket.urgency is MAIN:
@@ -207,13 +204,22 @@ class Lane:
             del self.overloads[next(iter(self.overloads))]
         return count
 
-    def answered(self, ticket: Ticket, lease: Lease) -> None:
-        """The upstream has accepted a request: forget what its refusals had led to."""
+    def answered(self, prompt: Hashable, lease: Lease, now: float) -> None:
+        """The upstream has accepted a request, whose kind of prompt is `prompt`: forget what its refusals had led to."""
+        self.limit.head(lease, now)
+        if not self.bucket.full:
+            self.bucket.success()
         if not self.pace.calm:
             self.pace.head(lease)
         if self.shared:
-            self.recovery.accepted(ticket.prompt, lease.sent_at)
+            self.recovery.accepted(prompt, lease.sent_at)
         if self.overloads:
-            self.overloads.pop(ticket.prompt, None)
+            self.overloads.pop(prompt, None)
         if self.out_until and lease.sent_at >= self.out_probe_at - OUT_PROBE:
             self.out_until, self.out_reason = 0.0, ""  # asked although it was out, and it is not
+
+    def end(self, lease: Lease, now: float, *, sent: bool = True) -> None:
+        """A request is over, well or not; `sent` is False if nothing of it went out."""
+        self.limit.end(lease, now, sent=sent)
+        if lease.headed:
+            self.mean += MEMORY * (now - lease.sent_at - self.mean)

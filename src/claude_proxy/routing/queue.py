@@ -14,11 +14,11 @@ from random import Random
 from claude_proxy.routing.choosing import avoid, bind, blocked, choose, facts_of
 from claude_proxy.routing.classes import MAIN
 from claude_proxy.routing.fair import Fair
-from claude_proxy.routing.lane import GUESS, MEMORY, NEVER, OUT_PROBE, Lane, MakeLimit
+from claude_proxy.routing.lane import GUESS, NEVER, OUT_PROBE, Lane, MakeLimit
 from claude_proxy.routing.limit import PROBE_RETRY, Lease, Limit
 from claude_proxy.routing.plan import TABLE, Event, Step, plan
 from claude_proxy.routing.sessions import Lanes, Learned, Sessions
-from claude_proxy.routing.ticket import DONE, NEW, WAITING, Action, Candidates, Grant, Pass, Reason, Refusal, State, Ticket
+from claude_proxy.routing.ticket import DONE, NEW, SENT, WAITING, Action, Candidates, Grant, Pass, Reason, Refusal, State, Ticket
 from claude_proxy.routing.waiting import MOST, WaitingRoom
 
 JITTER = 0.2  # of the delay before a retry
@@ -37,6 +37,7 @@ class Queue:
         lanes: the accounts, by name.
         sessions: the sessions that share them.
         room: the waiting requests.
+        sent: how many requests so far.
         watched: accounts with waiting requests, or refusals to be judged. If there are none, nothing will be due.
     """
 
@@ -47,7 +48,7 @@ class Queue:
         self._rng = rng
         self._order = order or Fair()
         self._seq = 0
-        self._sent = 0
+        self.sent = 0
         self.watched: dict[Lane, None] = {}
 
     # -- accounts
@@ -97,7 +98,7 @@ class Queue:
     def readmit(self, lane: Lane, now: float) -> list[Action]:
         """A person, or a reload, says that an account that is out can be used again."""
         lane.out_until, lane.out_reason = 0.0, ""
-        return self._served(lane, now)
+        return self.served(lane, now)
 
     def discard(self, lane: Lane) -> bool:
         """Forget an account, such as a client's own credential that was not seen for long; False if it is in use."""
@@ -115,26 +116,19 @@ class Queue:
 
     # -- one request
 
-    def passes(self, ticket: Ticket, now: float) -> bool:
-        """`arrive` for most requests: where nothing limits the only account, the ticket is sent, and True returned.
-
-        Otherwise nothing has happened, and the request has to `arrive`.
-        """
-        lane = ticket.candidates.only
-        if lane is None or not lane.is_easy:
-            return False
+    def adopt(self, ticket: Ticket, lane: Lane, lease: Lease) -> None:
+        """A request that had passed (see passing.py) has been refused, or has failed: from now on it is `ticket`."""
         self._seq = ticket.seq = self._seq + 1
-        self.sessions.join(ticket, now).used_at = now
-        self._lease(ticket, lane, now)
-        return True
+        self.sessions.join(ticket, lease.sent_at)
+        self._hold(ticket, lane, lease)
 
     def arrive(self, ticket: Ticket, now: float) -> list[Action]:
         """A request has come. If no action concerns it, it waits."""
-        if self.passes(ticket, now):
-            assert ticket.lane is not None
-            return [Grant(ticket, ticket.lane)]
         self._seq = ticket.seq = self._seq + 1
         session, lane = self.sessions.join(ticket, now), ticket.candidates.only
+        if lane is not None and lane.is_easy:
+            session.used_at = now
+            return [self._send(ticket, lane, now)]
         if ticket.urgency is MAIN:
             for each in ticket.candidates.lanes if session.lane is None else (session.lane,):
                 each.main_at = now
@@ -150,13 +144,10 @@ class Queue:
         lease, lane = ticket.lease, ticket.lane
         if lease is None or lane is None:
             return []
-        lane.limit.head(lease, now)
-        lane.answered(ticket, lease)
-        if not lane.bucket.full:
-            lane.bucket.success()
+        lane.answered(ticket.prompt, lease, now)
         if ticket.whose is not None and ticket.whose.lane is lane:
             ticket.whose.warm = True
-        return self._served(lane, now) if lane.waiting else []
+        return self.served(lane, now) if lane.waiting else []
 
     def ended(self, ticket: Ticket, now: float, *, ok: bool = True) -> list[Action]:
         """A request is over after its head; `ok` is False if the answer did not get as far as its `stop_reason`."""
@@ -170,7 +161,7 @@ class Queue:
             self._release(ticket, now)  # those who wait for the ejected account may go elsewhere
             return self._all_served(now)
         self._release(ticket, now)
-        return self._served(lane, now) if lane in self.watched else []
+        return self.served(lane, now) if lane in self.watched else []
 
     def leave(self, ticket: Ticket, now: float) -> list[Action]:
         """The client has disconnected, wherever its request was. Its place is not kept, and the account is not to blame."""
@@ -182,7 +173,7 @@ class Queue:
         if ticket.lease is None or lane is None:
             return []
         self._release(ticket, now)
-        return self._served(lane, now) if lane in self.watched else []
+        return self.served(lane, now) if lane in self.watched else []
 
     def refused(self, ticket: Ticket, refusal: Refusal, now: float) -> list[Action]:
         """The upstream has refused a request explicitly. If no action concerns it, it waits again."""
@@ -225,7 +216,7 @@ class Queue:
 
     # -- inside: sending
 
-    def _served(self, lane: Lane, now: float) -> list[Action]:
+    def served(self, lane: Lane, now: float) -> list[Action]:
         actions: list[Action] = []
         self._serve(lane, now, actions)
         return actions
@@ -285,16 +276,18 @@ class Queue:
         if ticket.state is WAITING:
             self.room.remove(ticket)
             bind(ticket, lane, now)
-        self._lease(ticket, lane, now, probe)
+        self.sent += 1
+        lease = Lease(self.sent, now, not ticket.refusals, probe)
+        lane.limit.send(lease, now)
+        lane.pace.send(lease, now)
+        self._hold(ticket, lane, lease)
         return Grant(ticket, lane, probe)
 
-    def _lease(self, ticket: Ticket, lane: Lane, now: float, probe: bool = False) -> None:
-        session = ticket.whose
-        assert session is not None
-        self._sent += 1
-        lease = Lease(self._sent, now, not ticket.refusals, probe)
-        lane.send(ticket, lease, now)
-        session.running += 1
+    def _hold(self, ticket: Ticket, lane: Lane, lease: Lease) -> None:
+        assert ticket.whose is not None
+        ticket.whose.running += 1
+        ticket.state, ticket.lease, ticket.lane = SENT, lease, lane
+        lane.hold(ticket)
         self._order.granted(ticket, lane)
 
     def _release(self, ticket: Ticket, now: float, *, sent: bool = True, state: State = DONE) -> None:
@@ -303,12 +296,9 @@ class Queue:
         assert lease is not None
         assert lane is not None
         assert session is not None
-        lane.limit.end(lease, now, sent=sent)
+        lane.end(lease, now, sent=sent)
         lane.done(ticket, now)
-        lasted = now - lease.sent_at
-        session.virtual += lasted - GUESS  # what it was expected to take was added at the grant
-        if lease.headed:
-            lane.mean += MEMORY * (lasted - lane.mean)
+        session.virtual += now - lease.sent_at - GUESS  # what it was expected to take was added at the grant
         session.running -= 1
         session.used_at = now
         ticket.state, ticket.lease = state, None

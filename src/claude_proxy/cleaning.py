@@ -39,6 +39,27 @@ def _cleaned(text: str | bytes, limit: int) -> str:
     return text.strip()
 
 
+class Cleaned(dict[str | bytes, str]):
+    """`clean(text, limit)` as `memory[text]`, for texts that come again and again: names of models, sessions and clients.
+
+    Bounded: at most `MOST` of them, each at most `_SHORT` long.
+    """
+
+    MOST = 2048
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def __missing__(self, text: str | bytes) -> str:
+        found = _cleaned(text, self._limit)
+        if len(text) <= _SHORT:
+            if len(self) >= self.MOST:
+                self.clear()
+            self[text] = found
+        return found
+
+
 _SHORT = 128  # characters or bytes: names of models, sessions and clients, most of which come again
 _clean_short = lru_cache(2048)(_cleaned)
 

@@ -6,7 +6,7 @@ Times are milliseconds. Texts are cleaned here once, so that no database refuses
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -15,11 +15,13 @@ from claude_proxy.exchange import CANCELLED, Attempt, CacheVerdict, Exchange, Us
 
 MAX_TEXT = 200  # characters of an interned text
 MAX_REMEMBERED = 4096  # texts
+MAX_COMBINATIONS = 1024  # of texts
 MAX_FAILURE = 300  # characters of a failure's sentence, as `Failure` promises
 MAX_MS = 2**31 - 1  # 24 days
 MAX_COUNT = 10**9  # tokens of one exchange: a thousand times the largest context, and sums of it fit 64 bits
 MAX_BYTES = 2**53
-_NO_COUNTS = (None, None, None, None, None, None)
+_Counts: TypeAlias = tuple[int | None, int | None, int | None, int | None, int | None, int | None]
+_NO_COUNTS: _Counts = (None, None, None, None, None, None)
 _NO_VERDICT = (None, None, None, None, None)
 _counts_of = attrgetter("input", "output", "cache_read", "cache_write", "cache_write_5m", "cache_write_1h", "web_searches")
 _NO_NUL = str.maketrans("", "", "\0")  # PostgreSQL's text cannot hold it
@@ -136,7 +138,13 @@ class Pricing(Protocol):
 def record(exchange: Exchange) -> Record:
     """What to keep of a finished exchange. It runs on the path: whatever most exchanges do not have is looked at only once."""
     usage, failure, outcome, cache = exchange.usage, exchange.failure, exchange.outcome, exchange.cache
-    input_, output, cache_read, write_5m, write_1h, searches = _NO_COUNTS if usage is None else _counts(usage)
+    session, project, agent, parent, class_, client, user_agent, upstream, account, model, served, sent, stop = _texts[
+        _texts_of(exchange)
+    ]
+    counts, tier, speed, geo = _NO_COUNTS, None, None, None
+    if usage is not None:
+        counts, tier, speed, geo = _counts(usage), _text[usage.service_tier], _text[usage.speed], _text[usage.inference_geo]
+    input_, output, cache_read, write_5m, write_1h, searches = counts
     side = kind = sentence = code = None
     if failure is not None:
         side, kind, sentence = failure.side, _text[failure.kind], _clean(failure.message, MAX_FAILURE)
@@ -149,17 +157,17 @@ def record(exchange: Exchange) -> Record:
         exchange.kind._value_,
         1 if exchange.failed else 0,
         outcome is CANCELLED,
-        _text[exchange.session],
-        _text[exchange.project],
-        _text[exchange.agent],
-        _text[exchange.parent_agent],
-        _text[exchange.request_class],
-        _text[exchange.key] or _text[exchange.client],
-        _text[exchange.user_agent],
-        _text[exchange.upstream],
-        _text[exchange.account],
-        _text[exchange.model],
-        _text[exchange.model_served],
+        session,
+        project,
+        agent,
+        parent,
+        class_,
+        client,
+        user_agent,
+        upstream,
+        account,
+        model,
+        served,
         1 if exchange.stream else 0,
         exchange.status,
         None if outcome is None else outcome._value_,
@@ -167,7 +175,7 @@ def record(exchange: Exchange) -> Record:
         kind,
         sentence,
         code,
-        _text[exchange.stop_reason],
+        stop,
         _clean(exchange.upstream_request_id),  # never repeats
         None if exchange.queue_wait is None else _ms(exchange.queue_wait),
         None if exchange.first_byte is None else _ms(exchange.first_byte),
@@ -181,9 +189,9 @@ def record(exchange: Exchange) -> Record:
         write_5m,
         write_1h,
         searches,
-        None if usage is None else _text[usage.service_tier],
-        None if usage is None else _text[usage.speed],
-        None if usage is None else _text[usage.inference_geo],
+        tier,
+        speed,
+        geo,
         found,
         area,
         block,
@@ -191,7 +199,7 @@ def record(exchange: Exchange) -> Record:
         lost,
         exchange.transcript,
         () if len(attempts) == 1 and attempts[0].failure is None else tuple(_attempted(exchange, one) for one in attempts),
-        _text[exchange.model_sent],
+        sent,
     )
 
 
@@ -208,7 +216,7 @@ def _sent_at(exchange: Exchange) -> int:
     return int((exchange.started_at + sent) * 1000)
 
 
-def _counts(usage: Usage) -> tuple[int | None, int | None, int | None, int | None, int | None, int | None]:
+def _counts(usage: Usage) -> _Counts:
     """Input, output, cache read, cache writes by time to live, and web searches.
 
     The sum of the cache writes is the reported total, whatever the split says.
@@ -264,7 +272,23 @@ class _Texts(dict[str | None, str | None]):
         return cleaned
 
 
+class _Combinations(dict[tuple[str | None, ...], tuple[str | None, ...]]):
+    """Remembers the texts of exchanges, cleaned: those of a session's exchanges are mostly the same all together."""
+
+    def __missing__(self, found: tuple[str | None, ...]) -> tuple[str | None, ...]:
+        key, address, *others = (_text[value] for value in found)
+        if len(self) >= MAX_COMBINATIONS:
+            self.clear()
+        self[found] = cleaned = (*others[:5], key or address, *others[5:])
+        return cleaned
+
+
 _text = _Texts()
+_texts = _Combinations()
+_texts_of = attrgetter(
+    *("key", "client", "session", "project", "agent", "parent_agent", "request_class", "user_agent", "upstream", "account"),
+    *("model", "model_served", "model_sent", "stop_reason"),
+)
 
 
 def _ms(seconds: float) -> int:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from claude_proxy.cleaning import clean
+from claude_proxy.cleaning import Cleaned
 from claude_proxy.exchange import COUNT_TOKENS, MESSAGES, Exchange, Tap
 from claude_proxy.protocol.decoding import Decompressor, decompressor
 from claude_proxy.protocol.judge import NO_HEADERS
 from claude_proxy.protocol.usage import ErrorBody, Reading, StreamReader, reader_of
 from claude_proxy.proxy.target import Target
 
+_reason, _model = Cleaned(100), Cleaned(200)
 Contain = Callable[[str, Exception], None]
 
 
@@ -130,7 +131,7 @@ class Answer:
         """Copy what was read so far into the exchange."""
         reading = self._reader
         exchange.usage = reading.usage
-        exchange.stop_reason = clean(reading.stop_reason, 100)
+        exchange.stop_reason = reading.stop_reason and _reason[reading.stop_reason]
         if reading.model is not None:
-            exchange.model_served = clean(reading.model, 200)
+            exchange.model_served = _model[reading.model]
             exchange.model = exchange.model or exchange.model_served

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from claude_proxy.cleaning import clean
+from claude_proxy.cleaning import Cleaned, clean
 from claude_proxy.errors import NotFound, ProxyError, render
 from claude_proxy.exchange import (
     ABORTED,
@@ -126,7 +126,7 @@ class Forward:
         exchange = Exchange(
             encode(number),
             scope["method"],
-            clean(path, 500) or "",
+            _path[path],
             client[0] if client else "",
             0.0,
             time.time(),
@@ -182,7 +182,7 @@ class Forward:
         if request.target.kind in (MESSAGES, COUNT_TOKENS) and b"content-encoding" not in request.fields:
             try:
                 seen = peek(request.whole()) if client.done else peek_prefix(request.whole())
-                exchange.model, exchange.stream = clean(seen.model, 200), seen.stream
+                exchange.model, exchange.stream = seen.model and _model[seen.model], seen.stream
             except Exception as error:  # as in `_open`
                 self._listeners.contain("peek", error)
 
@@ -358,6 +358,7 @@ def secrets(call: Call) -> list[str]:
     return [word for word in words if len(word) >= 6]  # shorter ones occur by chance
 
 
+_path, _model, _name = Cleaned(500), Cleaned(200), Cleaned(100)
 _NAMES = (
     (b"x-claude-code-session-id", "session"),
     (b"x-claude-code-agent-id", "agent"),
@@ -371,7 +372,7 @@ def describe(exchange: Exchange, fields: Mapping[bytes, bytes]) -> None:
     """Note what the headers of Claude Code and the SDKs say about a request (docs/facts.md, "Claude Code")."""
     for name, attribute in _NAMES:
         if name in fields:
-            setattr(exchange, attribute, clean(fields[name], 100))
+            setattr(exchange, attribute, _name[fields[name]])
 
 
 async def answer_probe(method: str, send: Send) -> None:

@@ -179,7 +179,7 @@ def record(exchange: Exchange) -> Record:
         _clean(exchange.upstream_request_id),  # never repeats
         None if exchange.queue_wait is None else _ms(exchange.queue_wait),
         None if exchange.first_byte is None else _ms(exchange.first_byte),
-        _ms(exchange.duration),
+        _ms((exchange.ended or exchange.started) - exchange.started),
         _ms(exchange.longest_silence) if exchange.stream else 0,
         min(exchange.bytes_in, MAX_BYTES),
         min(exchange.bytes_out, MAX_BYTES),

@@ -63,7 +63,7 @@ def line(exchange: Exchange) -> Line:
         exchange.path,
         exchange.status,
         exchange.outcome,
-        round(exchange.duration * 1000),
+        round(((exchange.ended or exchange.started) - exchange.started) * 1000),
         exchange.bytes_in,
         exchange.bytes_out,
         exchange.client,

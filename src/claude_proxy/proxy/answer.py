@@ -12,6 +12,7 @@ from claude_proxy.protocol.usage import ErrorBody, Reading, StreamReader, reader
 from claude_proxy.proxy.target import Target
 
 _reason, _model = Cleaned(100), Cleaned(200)
+_NOTHING = Reading()  # of an answer that is not read; it never changes
 Contain = Callable[[str, Exception], None]
 
 
@@ -56,7 +57,7 @@ class Answer:
         self._tap = tap
         self._contain = contain
         self._unread = readable  # whether the reader is still to be chosen, from the first bytes
-        self._reader = Reading()
+        self._reader = _NOTHING
         self._decompressor: Decompressor | None = None
         if encoded and readable:
             try:
@@ -91,7 +92,7 @@ class Answer:
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
-        self._reader, self._unread, self._decompressor = Reading(), False, None
+        self._reader, self._unread, self._decompressor = _NOTHING, False, None
         self.judged = self.guarded = self.endable = self.pingable = False
         if self._contain is not None:
             self._contain("reader", error)

@@ -34,7 +34,7 @@ class Call:
     """One running exchange.
 
     Attributes:
-        config: the configuration it began with, whatever is reloaded meanwhile.
+        config: the configuration it began with, whatever is reloaded meanwhile; `settings` are its settings.
         listeners: notified of what happens in it.
         client: reads the request body and notices a disconnect.
         request, reply: the client's request, and the response to it.
@@ -67,6 +67,7 @@ class Call:
         "reply",
         "request",
         "scope",
+        "settings",
         "tap",
         "turn",
         "upload",
@@ -91,6 +92,7 @@ class Call:
         self._direct = direct = direct_of(scope)
         self.loop = loop = asyncio.get_running_loop() if direct is None else direct.loop
         self.config = config
+        self.settings = config.settings
         self.listeners = listeners
         self.exchange = exchange
         self.scope = scope
@@ -102,7 +104,7 @@ class Call:
             headers, direct.fields if direct is not None and checked else dict(headers), shelf, checked=checked
         )
         self.client = Client(receive, config.gate.body_limit(exchange.path))
-        self.reply = Reply(exchange, send, direct, self.deadline, config.settings.client_write_timeout)
+        self.reply = Reply(exchange, send, direct, self.deadline, self.settings.client_write_timeout)
         self.tap: Tap | None = None
         self.answer: Answer | None = None
         self.connection: Connection | None = None
@@ -120,11 +122,6 @@ class Call:
             direct.watch(self._client_left)
         else:
             self._lasts_timer = loop.call_later(WATCH_AFTER, self._lasts)
-
-    @property
-    def settings(self) -> Settings:
-        """The settings in force for this exchange."""
-        return self.config.settings
 
     def use(self, account: Account) -> None:
         """Send the next attempt to this account."""

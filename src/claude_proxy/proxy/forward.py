@@ -102,12 +102,14 @@ class Forward:
         await self._read(call)
         self._peek(call)
         call.tap = self._listeners.tap(call.exchange)
-        if self._turns_for(call) is None:  # else the account is chosen when the request's turn comes
+        kind = call.request.target.kind
+        turns = self.turns if kind is MESSAGES else None
+        if turns is None:  # else the account is chosen when the request's turn comes
             call.use(call.config.choose(call) if self.turns is None else self.turns.home(call))
-        if call.request.target.kind is COUNT_TOKENS:
+        if kind is COUNT_TOKENS:
             result = await edits.counted(call, self._attempts)
         else:
-            result = await self._attempts(call)
+            result = await self._attempts(call, turns)
         await self._respond(call, result)
         if call.exchange.outcome is None:
             call.exchange.outcome = COMPLETED
@@ -188,22 +190,26 @@ class Forward:
 
     # -- 3: attempts
 
-    async def _attempts(self, call: Call) -> Result:
+    async def _attempts(self, call: Call, turns: Turns | None = None) -> Result:
         """Try until there is an answer to pass on.
+
+        Args:
+            turns: the queue, for a request that takes turns.
 
         Raises:
             ProxyError: there is none; see the tree in errors.py.
         """
-        exchange, stale, turns = call.exchange, 0, self._turns_for(call)
+        exchange, tries = call.exchange, 0
         while True:
             exchange.state = WAITING
             if turns is not None:
                 await turns.take(call)
             exchange.upstream, exchange.account = call.upstream.name, call.account.name
             result = await attempt(call)
-            stale += result.stale
+            stale = result.stale
+            tries += stale
             can_resend = call.request.kept == call.client.size
-            verdict = decide(result.kind, stale=result.stale, tries=stale, can_resend=can_resend)
+            verdict = decide(result.kind, stale=stale, tries=tries, can_resend=can_resend)
             if verdict is not AGAIN and turns is not None and turns.settle(call, result):
                 drop_answer(call, result)
                 verdict = AGAIN
@@ -215,10 +221,6 @@ class Forward:
                 assert result.error is not None
                 raise result.error
             await clear_the_way(call)
-
-    def _turns_for(self, call: Call) -> Turns | None:
-        """The queue, for what it is for."""
-        return self.turns if call.exchange.kind is MESSAGES else None
 
     # -- 4: edit and relay
 
@@ -285,9 +287,10 @@ class Forward:
         call.close()
         call.request.release_body()
         self.running -= 1
-        call.give_back()
         if call.connection is not None:
-            call.connection.abort()
+            call.give_back()
+            if call.connection is not None:
+                call.connection.abort()
         call.upload = None  # a cancelled task keeps its frames alive, and with them the call
         try:
             self._report(call)

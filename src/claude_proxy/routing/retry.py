@@ -15,6 +15,8 @@ MAX_STALE = 3
 class Kind(enum.Enum):
     """How an attempt ended, before the first byte is sent to the client."""
 
+    __hash__ = object.__hash__  # Enum's is not in C
+
     ANSWERED = "answered"  # the upstream answered; the status may be an error for the client
     REFUSED = "refused"  # the upstream said explicitly that it did not process the request
     NOT_SENT = "not sent"  # no connection, or nothing was written

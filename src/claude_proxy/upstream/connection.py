@@ -221,8 +221,9 @@ class Connection(asyncio.Protocol):
     @property
     def reusable(self) -> bool:
         """Whether the connection can carry another request."""
-        quiet = not (self.reading_paused or self._write_paused or self.unsent)
-        return self.finished and self._keep_alive and not self.closed and quiet
+        if self.state is not COMPLETE or self._body or self.closed or not self._keep_alive:
+            return False
+        return not (self.reading_paused or self._write_paused or self._transport.get_write_buffer_size())
 
     def abort(self) -> None:
         """Close now and drop unwritten data."""

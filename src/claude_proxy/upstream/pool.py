@@ -108,7 +108,7 @@ class Pool:
         connection.idle_for = _keep_alive_timeout(connection) if b"keep-alive" in connection.fields else None
         if not connection.reusable or self._closing or self._lifetime(connection) <= 0:
             connection.abort()
-        elif not self._hand_over(connection):
+        elif not (self._queue and self._hand_over(connection)):
             self._idle.append(connection)
 
     def close(self) -> None:

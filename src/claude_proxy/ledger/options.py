@@ -41,7 +41,7 @@ class Options:
         return f"Options({where}, keep_days={self.keep_days}, max_bytes={self.max_bytes})"
 
 
-class Entry(msgspec.Struct):
+class Entry(msgspec.Struct, gc=False):
     """A row to be written. It keeps its id over retries."""
 
     record: Record

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 import msgspec
 
 from claude_proxy import ids
-from claude_proxy.exchange import CANCELLED, Attempt, CacheVerdict, Exchange, Usage
+from claude_proxy.exchange import CANCELLED, Attempt, CacheVerdict, Exchange, Failure, Usage
 
 MAX_TEXT = 200  # characters of an interned text
 MAX_REMEMBERED = 4096  # texts
@@ -22,6 +22,8 @@ MAX_COUNT = 10**9  # tokens of one exchange: a thousand times the largest contex
 MAX_BYTES = 2**53
 _Counts: TypeAlias = tuple[int | None, int | None, int | None, int | None, int | None, int | None]
 _NO_COUNTS: _Counts = (None, None, None, None, None, None)
+_NO_TERMS = (None, None, None)
+_NO_FAILURE = (None, None, None, None)
 _NO_VERDICT = (None, None, None, None, None)
 _counts_of = attrgetter("input", "output", "cache_read", "cache_write", "cache_write_5m", "cache_write_1h", "web_searches")
 _NO_NUL = str.maketrans("", "", "\0")  # PostgreSQL's text cannot hold it
@@ -141,14 +143,9 @@ def record(exchange: Exchange) -> Record:
     session, project, agent, parent, class_, client, user_agent, upstream, account, model, served, sent, stop = _texts[
         _texts_of(exchange)
     ]
-    counts, tier, speed, geo = _NO_COUNTS, None, None, None
-    if usage is not None:
-        counts, tier, speed, geo = _counts(usage), _text[usage.service_tier], _text[usage.speed], _text[usage.inference_geo]
+    counts, (tier, speed, geo) = (_NO_COUNTS, _NO_TERMS) if usage is None else (_counts(usage), _terms(usage))
     input_, output, cache_read, write_5m, write_1h, searches = counts
-    side = kind = sentence = code = None
-    if failure is not None:
-        side, kind, sentence = failure.side, _text[failure.kind], _clean(failure.message, MAX_FAILURE)
-        code = _text[failure.provider_code]
+    side, kind, sentence, code = _NO_FAILURE if failure is None else _failed(failure)
     found, area, block, message, lost = _NO_VERDICT if cache is None else _verdict(cache)
     attempts = exchange.attempts
     return Record(  # by position, in the order of its fields: names would cost a microsecond more per exchange
@@ -231,6 +228,15 @@ def _counts(usage: Usage) -> _Counts:
     elif total is not None:
         write_5m = total
     return input_, output, cache_read, write_5m, write_1h, searches
+
+
+def _terms(usage: Usage) -> tuple[str | None, str | None, str | None]:
+    """What the price depends on besides the counts: service tier, speed and place of inference."""
+    return _text[usage.service_tier], _text[usage.speed], _text[usage.inference_geo]
+
+
+def _failed(failure: Failure) -> tuple[str | None, str | None, str | None, str | None]:
+    return failure.side, _text[failure.kind], _clean(failure.message, MAX_FAILURE), _text[failure.provider_code]
 
 
 def _verdict(verdict: CacheVerdict) -> tuple[str, str | None, int | None, int | None, int]:

@@ -90,18 +90,19 @@ class Batch:
         """
         prices: dict[str | None, int] = dict(names.get("price", {})) | {None: 0}
         known: dict[Found, _Texts] = {}
-        groups: defaultdict[tuple[int, Found], list[Entry]] = defaultdict(list)
+        groups: defaultdict[tuple[int, int], list[Entry]] = defaultdict(list)  # by bucket and texts
         exchanges = []
         for entry, found in zip(self.entries, self._found, strict=True):
             texts = known.get(found)
             if texts is None:
-                texts = known[found] = _resolved(found, names)
+                texts = known[found] = _resolved(len(known), found, names)
             record, (cost, credits_, price, lost) = entry.record, entry.charge
             number = record.id
             exchanges.append((number, run, *texts.ids, *_numbers_of(record), cost, credits_, prices[price], lost))
-            groups[number // _IDS_OF_A_BUCKET, found].append(entry)
+            groups[number // _IDS_OF_A_BUCKET, texts.at].append(entry)
         attempts = [row for entry in self.entries if entry.record.attempts for row in _attempts(entry.record, names)]
-        grouped = [(bucket, known[found], group) for (bucket, found), group in groups.items()]
+        combinations = [*known.values()]
+        grouped = [(bucket, combinations[at], group) for (bucket, at), group in groups.items()]
         return Rows(exchanges, attempts, _sessions(grouped), _rollups(grouped))
 
 
@@ -115,8 +116,13 @@ class Rows(NamedTuple):
 
 
 class _Texts(NamedTuple):
-    """What the texts of a record give: `ids` of those in `exchange`, and the columns of `rollup` but for the bucket."""
+    """What the texts of a record give: `ids` of those in `exchange`, and the columns of `rollup` but for the bucket.
 
+    Attributes:
+        at: its place among those of the batch.
+    """
+
+    at: int
     ids: tuple[int, ...]
     rollup: tuple[int, ...]
     session: int
@@ -128,10 +134,10 @@ _Group: TypeAlias = tuple[int, _Texts, list[Entry]]  # entries of one bucket wit
 _SESSION, _KIND = _KINDS.index("session"), _KINDS.index("kind")
 
 
-def _resolved(found: Found, names: Ids) -> _Texts:
+def _resolved(at: int, found: Found, names: Ids) -> _Texts:
     project, *rest = [0 if text is None else names[kind][text] for kind, text in zip(_KINDS, found, strict=True)]
     own = tuple(rest)
-    return _Texts(own, _rollup_key(own), own[_SESSION - 1], project, found[_KIND] or "")
+    return _Texts(at, own, _rollup_key(own), own[_SESSION - 1], project, found[_KIND] or "")
 
 
 def _attempts(record: Record, names: Ids) -> Iterator[tuple[Any, ...]]:

@@ -140,9 +140,8 @@ class Pricing(Protocol):
 def record(exchange: Exchange) -> Record:
     """What to keep of a finished exchange. It runs on the path: whatever most exchanges do not have is looked at only once."""
     usage, failure, outcome, cache = exchange.usage, exchange.failure, exchange.outcome, exchange.cache
-    session, project, agent, parent, class_, client, user_agent, upstream, account, model, served, sent, stop = _texts[
-        _texts_of(exchange)
-    ]
+    texts = _texts[_texts_of(exchange)]
+    session, project, agent, parent, class_, client, user_agent, upstream, account, model, served, sent, stop = texts
     counts, (tier, speed, geo) = (_NO_COUNTS, _NO_TERMS) if usage is None else (_counts(usage), _terms(usage))
     input_, output, cache_read, write_5m, write_1h, searches = counts
     side, kind, sentence, code = _NO_FAILURE if failure is None else _failed(failure)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import structlog
 
+from claude_proxy import memory
 from claude_proxy.observe.live import Full, Live
 from claude_proxy.web.pages import wire
 from claude_proxy.web.pages.board import Board, Delta
@@ -157,6 +158,7 @@ class Hub:
         self._board = Board()
         self._rows = {}
         self._task = None
+        memory.trim_later(asyncio.get_running_loop())
 
     async def _look(self) -> None:
         said = await self._pulse.read()

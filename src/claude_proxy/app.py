@@ -76,7 +76,6 @@ from claude_proxy.web.pages import Site, install_pages
 if TYPE_CHECKING:
     from claude_proxy.notify import Notifier
     from claude_proxy.observe.status import StatusSource
-    from claude_proxy.web.admin import Check
 
 log = structlog.get_logger("app")
 
@@ -176,11 +175,8 @@ def create_app(
     door = Door(settings, sessions)
     app.state.reloader = None if read is None else make_reloader(app, loaded, read, Followers(hosts, held, door, quota, turns))
     app.state.viewers = make_viewers(settings)
-    admin = require_viewer(app.state.viewers)
     shown = api_sources(app, settings, notifier, origins)
-    add_pages(app, site_of(app, shown, beside), (status, door), admin)
-    app.include_router(metrics(counted.text, admin))
-    install_api(app, shown, admin, app.state.viewers.logins)
+    add_routes(app, shown, site_of(app, shown, beside), (status, door), counted)
     return app
 
 
@@ -314,10 +310,17 @@ def site_of(app: App, known: ApiSources, beside: str | Path | None) -> Site:
     return Site(known, lambda: facts(app.forward.config), lambda: readiness(app), advise, doctor, make_kept(app.state.settings))
 
 
-def add_pages(app: App, site: Site, status_line: tuple[StatusSource, Door], admin: Check) -> None:
-    """The page with its live part, and what is open to all."""
-    page = install_pages(app, site, admin, app.state.together)
-    install(app, site.facts, site.ready, status_line, app.state.viewers, page)
+def add_routes(app: App, shown: ApiSources, site: Site, status_line: tuple[StatusSource, Door], counted: Metrics) -> None:
+    """Add what is served beside the path: the page with its live part, the API, and what is open to all."""
+    admin = require_viewer(app.state.viewers)
+    with memory.without("pydantic.v1"):  # FastAPI loads it (1 MB) to ask whether a model is one of Pydantic 1: ours are not
+        page = install_pages(app, site, admin, app.state.together)
+        install(app, site.facts, site.ready, status_line, app.state.viewers, page)
+        app.include_router(metrics(counted.text, admin))
+        install_api(app, shown, admin, app.state.viewers.logins)
+        nobody = {"type": "http", "method": "GET", "path": "/-", "root_path": "", "headers": []}
+        for route in app.routes:  # otherwise FastAPI completes its routes, and asks, in the first request
+            route.matches(nobody)
 
 
 @asynccontextmanager

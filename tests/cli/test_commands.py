@@ -46,16 +46,52 @@ finally:
         assert f"  {name} " in done.stdout
 
 
-def test_serve_pays_for_no_other_command() -> None:
-    script = """
-import sys
-from claude_proxy.cli.commands import load
-load("serve")
-heavy = [name for name in sys.modules if name.split(".")[0] == "rich" or name.startswith("claude_proxy.simulator")]
-assert not heavy, heavy
+# What this app prints is what a serving process has loaded, after requests to what may load more.
+PROBE = """
+import asyncio, sys
+from claude_proxy.app import create_app
+
+async def ask(path):
+    scope = {
+        "type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "",
+        "scheme": "http", "http_version": "1.1", "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 3000),
+        "headers": [(b"host", b"127.0.0.1:3000"), (b"accept", b"text/html")],
+    }
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+    async def send(message):
+        if message["type"] == "http.response.start":
+            print(path, message["status"])
+    await app(scope, receive, send)
+
+async def main():
+    for path in ("/health", "/", "/api/v1/live", "/api/v1/exchanges", "/nothing"):
+        await ask(path)
+
+app = create_app()
+asyncio.run(main())
+print("loaded", *sys.modules)
+raise SystemExit(0)
 """
-    done = subprocess.run([sys.executable, "-c", script], env=process_environ(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+UNUSED = {"pydantic.v1", "pygments", "rich", "typer", "watchfiles", "claude_proxy.simulator", "claude_proxy.cli.commands"}
+
+
+def test_serve_pays_for_no_other_command_and_nothing_that_its_libraries_could_do(program: Program, home: Path) -> None:
+    (home / "proxy.py").write_text(PROBE, encoding="utf-8")
+    done = program("serve", "--app", "proxy.py", environ={"PORT": "0", "LOG_LEVEL": "error"})
+    *answers, loaded = done.stdout.splitlines()
+    assert answers[:3] == ["/health 200", "/ 200", "/api/v1/live 200"], done.stderr
+    assert not UNUSED & set(loaded.split())
+
+
+@pytest.mark.parametrize(
+    "words", [["--port", "70000"], ["--app", "missing.py"], ["--help"], ["--app", "proxy.py", "--workers", "0"]]
+)
+def test_other_arguments_of_serve_are_read_as_those_of_every_command(program: Program, home: Path, words: list[str]) -> None:
+    (home / "proxy.py").touch()
+    done = program("serve", *words)
+    assert done.returncode == (0 if words == ["--help"] else 2)
+    assert "serve" in done.stdout + done.stderr or "PORT" in done.stderr
 
 
 def test_a_misspelt_command_gets_a_suggestion(invoke: Invoke) -> None:

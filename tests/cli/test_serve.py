@@ -16,7 +16,7 @@ from typing import Any
 import anyio.to_thread
 import pytest
 
-from claude_proxy.cli import serve as serve_module
+from claude_proxy.cli.serving import hand_down, read_settings, start
 from claude_proxy.simulator import Simulator
 from tests.cli.conftest import Program, process_environ
 
@@ -220,7 +220,7 @@ def test_the_files_host_and_port_reach_the_server(own_file: Path, monkeypatch: p
     monkeypatch.setattr("claude_proxy.logs.configure", lambda *_: None)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(os, "environ", {**os.environ, "PORT": "3055"})  # hand_down writes into it
-    assert serve_module.start(None, None, {"port": 3056, "web_concurrency": 2}) == 0
+    assert start(None, None, {"port": 3056, "web_concurrency": 2}) == 0
     ((options, app, factory),) = told
     assert (options.hosts, options.port, options.workers, options.graceful_timeout) == (("127.0.0.2",), 3056, 2, 3.0)
     assert (app, factory) == ("claude_proxy.app:create_app", True)
@@ -257,7 +257,7 @@ def test_trusting_every_peer_with_a_held_credential_alone_earns_a_warning(enviro
 def test_an_address_on_the_command_line_goes_before_bind_for_the_app_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", {"BIND": "127.0.0.2:8080"})
     given = {"port": 9}
-    serve_module.hand_down(serve_module.read_settings(**given), given)
+    hand_down(read_settings(**given), given)
     assert os.environ == {"HOST": "127.0.0.2", "PORT": "9"}
 
 

@@ -491,7 +491,7 @@ def test_the_variables_of_the_file_are_the_proxys(
     home: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, content: str | None, expected: str
 ) -> None:
     told: list[str] = []
-    monkeypatch.setattr("claude_proxy.cli.serve.start", lambda *_: told.append(os.environ["NTFY_TOPIC"]) or 7)
+    monkeypatch.setattr("claude_proxy.cli.serving.start", lambda *_: told.append(os.environ["NTFY_TOPIC"]) or 7)
     if content is not None:
         (home / "env").write_text(content)
     result = invoke("service", "run", "--env-file", "env", NTFY_TOPIC="before")

@@ -8,14 +8,25 @@ __all__ = ["main"]
 def main() -> None:
     """Entry point of the `claude-proxy` command.
 
-    `statusline` runs every two seconds for each Claude Code, so it does not use Typer, which takes four times as long to load as
-    `statusline` takes to run. With arguments, such as `--help`, it is a command like the others.
+    Two commands do without Typer as they are usually called; with other arguments, such as `--help`, they are commands like the
+    rest. `statusline` runs every two seconds for each Claude Code, and Typer takes four times as long to load as it takes to run.
+    `serve` stays, and would keep Typer in memory.
     """
     if sys.argv[1:] == ["statusline"]:
         from claude_proxy.cli.statusline import statusline
 
         statusline()
-    else:
+    elif sys.argv[1:2] != ["serve"] or not _served(sys.argv[2:]):
         from claude_proxy.cli.commands import main as run
 
         run()
+
+
+def _served(words: list[str]) -> bool:
+    """Run `serve` if its arguments are plain, and exit; return False if they are not."""
+    from claude_proxy.cli.serving import plain, serve_plainly
+
+    named = plain(words)
+    if named is None:
+        return False
+    sys.exit(serve_plainly(*named))

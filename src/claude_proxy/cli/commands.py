@@ -18,10 +18,10 @@ from typer.core import TyperCommand, TyperGroup
 from claude_proxy import __version__
 from claude_proxy.cli.arguments import PassOnCommand
 from claude_proxy.cli.output import say
+from claude_proxy.cli.serving import INTERRUPTED
 from claude_proxy.errors import SettingsError
 
 PROGRAM = "claude-proxy"
-INTERRUPTED = 130  # the exit code of shells for a process ended by Ctrl-C
 
 
 @dataclass(frozen=True, slots=True)

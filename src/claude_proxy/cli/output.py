@@ -11,8 +11,6 @@ import os
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from claude_proxy.cleaning import is_unseen, visible
 
 if TYPE_CHECKING:
@@ -21,11 +19,15 @@ if TYPE_CHECKING:
 
 def say(text: str, *, err: bool = False) -> None:
     """Print `text` and a line break; line breaks and tabs in it are kept."""
+    import typer  # here and below: `serve` does without it
+
     typer.echo(visible(text, keep="\n\t"), err=err)
 
 
 def write_json(value: Any) -> None:
     """Print `value` as indented JSON, with control and format characters escaped."""
+    import typer
+
     text = json.dumps(value, indent=2, ensure_ascii=False)
     typer.echo("".join(_json_escaped(char) if is_unseen(char) and char != "\n" else char for char in text))
 
@@ -51,6 +53,8 @@ def wide_console() -> Console:
 
 def print_on(screen: Console, renderable: RenderableType) -> None:
     """Print a table: elsewhere than on a terminal without the spaces that fill its lines up."""
+    import typer
+
     if screen.is_terminal:
         screen.print(renderable)
         return

@@ -127,7 +127,7 @@ def run(
     """Run the proxy with variables from a file, for a service manager that cannot read one (launchd)."""
     with sentences():
         os.environ.update(variables(path))
-    from claude_proxy.cli.serve import start
+    from claude_proxy.cli.serving import start
 
     raise typer.Exit(start(None, app_file, {}))
 

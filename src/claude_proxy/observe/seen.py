@@ -20,19 +20,31 @@ Told = dict[str, Any]
 
 
 def running(exchange: Exchange, now: float) -> dict[str, Any]:
-    """A running exchange: the fields of `live.item`, its project, and since when it is in its state.
+    """A running exchange: what a row shows of it, in the field names of `live.item`, and since when it is in its state.
 
     Args:
         now: event-loop seconds.
     """
-    shown = item(exchange, now)
-    heard = None if exchange.heard_at is None else exchange.heard_at - exchange.started
-    return shown | {
+    exchange.refresh()
+    heard, begun, usage = exchange.heard_at, exchange.started_at - exchange.started, exchange.usage
+    return {
+        "id": exchange.id,
+        "state": exchange.state.value,
+        "session": exchange.session,
         "project": exchange.project,
-        "started_ms": int(exchange.started_at * 1000),
-        "heard_ms": None if heard is None else int((exchange.started_at + heard) * 1000),
-        "tokens": max(shown["usage"]["output_tokens"] or 0, exchange.bytes_out // BYTES_PER_TOKEN),
+        "agent": exchange.agent,
+        "class": exchange.request_class,
+        "upstream": exchange.upstream or None,
+        "model": exchange.model,
+        "attempts": len(exchange.attempts),
+        "bytes_out": exchange.bytes_out,
+        "tokens": max((usage and usage.output) or 0, exchange.bytes_out // BYTES_PER_TOKEN),
         "estimate": exchange.stream,
+        "started_ms": int(exchange.started_at * 1000),
+        "heard_ms": None if heard is None else int((begun + heard) * 1000),
+        "first_byte_ms": None if exchange.first_byte is None else round(exchange.first_byte * 1000),
+        "silent_ms": None if heard is None else round((now - heard) * 1000),
+        "place": None if exchange.place is None else exchange.place(),
     }
 
 

@@ -15,6 +15,7 @@ from claude_proxy.web.pages.board import Board, tiles
 from claude_proxy.web.pages.now_context import page_context
 from claude_proxy.web.pages.pulse import FINISHED, Figures
 from claude_proxy.web.pages.rendering import render
+from claude_proxy.web.pages.rows import Rows
 from tests.observe.running import exchange, finished
 
 NOW = 60.0
@@ -33,6 +34,12 @@ def told(*running: Any, ended: tuple[Any, ...] = (), price: int | None = None, s
         "ended": [seen.ended(one, lambda _: price) for one in ended],
         "upstreams": [upstream | {"connections": 1, "credential": "held"}],
     }
+
+
+def tick(language: Any, board: Board) -> str:
+    """What a page that has just opened gets."""
+    rows = Rows(language).draw(board.running.values())
+    return render(language, "now_tick.html", page_context(board) | {"fresh": True, "rows": rows})
 
 
 def test_the_first_look_is_all_news_and_the_second_none() -> None:
@@ -119,7 +126,7 @@ def test_the_state_of_an_upstream_is_said_in_the_viewers_language(state: str, en
     board = Board()
     board.update([told(state=state)], Figures())
     for language, shown in (("en", english), ("ko", korean)):
-        assert f"· {shown}<" in render(language, "now_tick.html", page_context(board) | {"fresh": True})  # type: ignore[arg-type]
+        assert f"· {shown}<" in tick(language, board)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +156,7 @@ def test_of_several_plans_each_names_its_account(accounts: list[str]) -> None:
     window = {"window": "5h", "used_ratio": 0.5, "resets_at": None}
     board = Board()
     board.update([told()], Figures(quota=[{"upstream": "zai", "account": one, "windows": [window]} for one in accounts]))
-    page = render("en", "now_tick.html", page_context(board) | {"fresh": True})  # type: ignore[arg-type]
+    page = tick("en", board)
     assert page.count("<progress") == len(accounts)
     assert [f"zai/{one}" in page for one in accounts] == [len(accounts) > 1] * len(accounts)
 
@@ -167,7 +174,7 @@ def test_each_window_of_a_plan_has_a_name_in_both_languages(name: str) -> None:
     board = Board()
     board.update([told()], Figures(quota=[{"windows": [{"window": name, "used_ratio": 0.5, "resets_at": None}]}]))
     for language, shown in zip(("en", "ko"), WINDOWS[name], strict=True):
-        assert f"<dt>{shown}</dt>" in render(language, "now_tick.html", page_context(board) | {"fresh": True})  # type: ignore[arg-type]
+        assert f"<dt>{shown}</dt>" in tick(language, board)
 
 
 @pytest.mark.parametrize(("ratio", "kind"), [(0.11, "gauge"), (0.8, "gauge warn"), (0.97, "gauge bad"), (1.2, "gauge bad")])
@@ -177,7 +184,7 @@ def test_the_plan_is_a_gauge_that_warns(ratio: float, kind: str) -> None:
     board = Board()
     board.update([told()], Figures(quota=[{"windows": [window, unknown]}]))
     for language in ("en", "ko"):
-        page = render(language, "now_tick.html", page_context(board) | {"fresh": True})  # type: ignore[arg-type]
+        page = tick(language, board)
         assert f'<span class="{kind}"><progress max="1" value="{min(ratio, 1)}"' in page
         assert f"{ratio:.0%}" in page
         assert page.count("<progress") == 1

@@ -40,6 +40,15 @@ document.querySelector('#finished-rows a.row').addEventListener('click', (event)
   globalThis.went = event.currentTarget.href;
 })
 """
+MARKED = """
+(() => {
+  const canvas = document.querySelector('#first-byte canvas');
+  const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+  let found = 0;
+  for (let at = 0; at < pixels.length; at += 4) if (pixels[at + 3] > 99 && pixels[at] - pixels[at + 2] > 80) found += 1;
+  return found;
+})()
+"""  # pixels in the reddish colour of the second series, which covers the first one
 CODES = {"Escape": 27, "Enter": 13}
 WATCH_COPY = "globalThis.copied = []; navigator.clipboard.writeText = async (text) => { copied.push(text); }"
 
@@ -280,6 +289,15 @@ async def test_the_charts_are_drawn_and_their_numbers_are_a_table(browser: Chrom
     )
     assert total == 21
     only_from(used.origin, tab)
+
+
+async def test_the_only_minute_of_a_new_proxy_is_a_point(browser: Chromium, fresh: RunningProxy, simulator: Simulator) -> None:
+    await call(fresh, simulator)
+    tab = await browser.tab()
+    await tab.open(f"{fresh.origin}/")
+    await tab.until("document.querySelectorAll('.plot canvas').length == 2")
+    await tab.until(f"{MARKED} > 3")
+    only_from(fresh.origin, tab)
 
 
 @pytest.mark.skipif("AXE_CORE" not in os.environ, reason="AXE_CORE names axe-core's axe.min.js")

@@ -225,6 +225,7 @@ async def test_with_capture_off_it_says_how_to_switch_it_on_and_what_the_books_h
         for name in ("raw", "curl", "images/0", "parts/0"):
             assert (await file(proxy, id, name)).status_code == 404
     assert text(language, "conversation.switch_on") in page.text  # type: ignore[arg-type]
+    assert "CAPTURE=all make run" in page.text
     assert text(language, f"conversation.cache_{verdict}") in page.text  # type: ignore[arg-type]
     assert "KiB" in page.text
     assert not (tmp_path / "capture.db").exists()

@@ -156,7 +156,7 @@ async def test_a_row_that_did_not_change_is_not_sent_again() -> None:
     assert two.id.encode() in second.raw
 
 
-@pytest.mark.parametrize(("spent", "seconds"), [(0.0, 0.5), (0.0075, 0.5), (0.015, 1.0), (0.5, 2.0)])
+@pytest.mark.parametrize(("spent", "seconds"), [(0.0, 0.5), (0.0015, 0.5), (0.003, 1.0), (0.5, 2.0)])
 def test_looks_that_cost_much_are_rarer(spent: float, seconds: float) -> None:
     assert pause(0.5, spent) == pytest.approx(seconds)
 
@@ -224,6 +224,24 @@ async def test_figures_are_read_once_for_all_who_ask_at_the_same_time() -> None:
     one, two = await asyncio.gather(pulse.read(), pulse.read())
     assert one is two
     assert one == Figures(problem="No books are kept here: LEDGER is off.")
+
+
+@pytest.mark.parametrize(("spent", "seconds"), [(0.001, 5.0), (0.01, 10.0), (0.5, 30.0)])
+async def test_figures_that_cost_much_are_read_more_rarely(spent: float, seconds: float) -> None:
+    read: list[float] = []
+    times = [100.0, 100.0 + seconds - 0.1, 100.0 + seconds]
+
+    class Costly(Pulse):
+        async def _read(self) -> Figures:
+            read.append(times[0])
+            self._spent = spent
+            return self._keep(Figures(finished=[{"id": "cp_1"}]))
+
+    pulse = Costly(without_books(Live(), Siblings(Path("nowhere"), group=lambda: None)), clock=lambda: times[0])
+    while times:
+        await pulse.read()
+        del times[0]
+    assert read == [100.0, 100.0 + seconds]
 
 
 async def test_books_that_fail_unexpectedly_do_not_cost_the_page() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
+from claude_proxy import memory
 from claude_proxy.errors import NoBooks, NotFound, ProxyError
 from claude_proxy.web.admin import LoginNeeded
 from claude_proxy.web.negotiation import prefers_html, takes
@@ -67,6 +68,7 @@ async def answered(visit: Visit, page: Page, key: str) -> Response:
     context = visit.context() | page.context | {"title": page.title, "view": key}
     zipped = takes(visit.request.headers.get("accept-encoding", ""), "gzip")
     body, encoded = await asyncio.to_thread(_written, visit, page, context, zipped=zipped)
+    memory.trim_later(asyncio.get_running_loop())
     response = Response(body, page.status, HEADERS | page.headers, media_type="text/html")
     response.headers["content-language"] = visit.language
     if encoded:

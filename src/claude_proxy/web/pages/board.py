@@ -116,17 +116,26 @@ def with_end(item: Item) -> Item:
 
 def _dressed(item: Item, projects: Mapping[str | None, str | None]) -> Item:
     """A running row with what it shows besides what was told; a session's project is known from its earlier exchanges."""
-    more = {"look": state_of(item), "tokens": formats.round_off(item["tokens"])}
-    return item | more | {"project": item["project"] or projects.get(item["session"])}
+    shown = {
+        "look": state_of(item),
+        "tokens": formats.round_off(item["tokens"]),
+        "size": formats.size(item["bytes_out"]) if item["bytes_out"] else "",
+        "project": item["project"] or projects.get(item["session"]),
+    }
+    return item | shown
 
 
 def _running_look(item: Item) -> tuple[Any, ...]:
     """What a row shows, apart from times that pass."""
+    return (*still_look(item), item["tokens"], item["size"])
+
+
+def still_look(item: Item) -> tuple[Any, ...]:
+    """What a running row shows, apart from times that pass and from what has been received."""
     heard = item["heard_ms"] if item["look"] == "silent" else None
     return (
         "running", item["look"], heard, item["model"], item["session"], item["project"], item["agent"], item["class"],
-        item["upstream"], item["attempts"], item["tokens"], formats.size(item["bytes_out"]), item["first_byte_ms"],
-        item["place"],
+        item["upstream"], item["attempts"], item["first_byte_ms"], item["place"], item["started_ms"], item["estimate"],
     )  # fmt: skip
 
 

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import structlog
 
+from claude_proxy import memory
 from claude_proxy.observe.live import Full, Live
 from claude_proxy.web.pages import wire
 from claude_proxy.web.pages.board import Board, Delta
 from claude_proxy.web.pages.now_context import hour_charts, hour_tables, rows_context
 from claude_proxy.web.pages.rendering import render
+from claude_proxy.web.pages.rows import Rows
 
 if TYPE_CHECKING:
     from claude_proxy.web.negotiation import Language
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 TICK = 0.5  # seconds
 SLOWEST = 2.0  # seconds
-SHARE = 0.015  # of a core, at most, for all open pages together: while many rows change, looks are rarer
+SHARE = 0.003  # of a core, for all open pages together: while many rows change, looks are rarer
 BEAT = 10.0  # seconds after which a silent stream gets a sign of life
 QUEUE = 8  # ticks that may wait for one reader
 MAX_READERS = 50
@@ -109,7 +111,7 @@ class Hub:
         self._tick = tick
         self._readers: set[Reader] = set()
         self._board = Board()
-        self._minute = ""
+        self._rows: dict[Language, Rows] = {}
         self._beaten = float("-inf")
         self._task: asyncio.Task[None] | None = None
 
@@ -154,12 +156,14 @@ class Hub:
             reader.end()
         self._readers.clear()
         self._board = Board()
+        self._rows = {}
         self._task = None
+        memory.trim_later(asyncio.get_running_loop())
 
     async def _look(self) -> None:
-        answers, said = await self._news(), await self._pulse.read()
+        said = await self._pulse.read()
         began = time.thread_time()
-        delta = self._board.update(answers, said)
+        delta = self._board.update(await self._news(), said)  # nothing else is counted, unless other workers have to answer
         self._spent += time.thread_time() - began
         readers = list(self._readers)
         now = time.monotonic()
@@ -186,6 +190,7 @@ class Hub:
         parts = []
         if fresh or any((delta.running, delta.gone, delta.finished, delta.dropped, delta.tiles)):
             context = rows_context(board, delta, fresh=fresh)
+            context["rows"] = self._drawn(language, context["running"])
             parts.append(wire.message(render(language, "now_tick.html", context)))
         if fresh or delta.hour:
             parts.extend(self._hour(language))
@@ -193,6 +198,13 @@ class Hub:
         parts.append(wire.message(_json(count), event="beat"))
         raw = b"".join(parts)
         return Chunk(raw, wire.packed(raw))
+
+    def _drawn(self, language: Language, items: list[dict[str, Any]]) -> str:
+        rows = self._rows.get(language)
+        if rows is None:
+            rows = self._rows[language] = Rows(language)
+        rows.forget(self._board.running)
+        return rows.draw(items)
 
     def _hour(self, language: Language) -> list[bytes]:
         hour = self._board.figures.hour

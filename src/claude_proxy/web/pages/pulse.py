@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from claude_proxy.web.api.asking import Sources
 
 log = structlog.get_logger("page")
-FRESH = 5.0  # seconds that an answer is reused
+FRESH = 5.0  # seconds that an answer is reused at least
+STALE = 30.0  # and at most
+SHARE = 0.001  # of a core, at most, for reading them
 FINISHED = 20  # finished exchanges that are shown
 
 
@@ -51,13 +54,14 @@ class Pulse:
     def __init__(self, sources: Sources, clock: Callable[[], float] | None = None) -> None:
         self._sources = sources
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
-        self._read_at = float("-inf")
+        self._due = float("-inf")
+        self._spent = 0.0  # CPU seconds of the last reading
         self._figures = Figures()
         self._reading: asyncio.Task[Figures] | None = None
 
     async def read(self) -> Figures:
-        """The figures, at most FRESH seconds old. Empty books are read each time, because the first exchange is due."""
-        if self._figures.finished and self._clock() - self._read_at < FRESH:
+        """The figures, some seconds old at most (FRESH, STALE). Empty books are read each time: the first exchange is due."""
+        if self._figures.finished and self._clock() < self._due:
             return self._figures
         if self._reading is None:
             self._reading = asyncio.get_running_loop().create_task(self._read(), name="pulse")
@@ -66,19 +70,30 @@ class Pulse:
 
     async def _read(self) -> Figures:
         try:
-            self._figures = await ask(self._sources.reader, self._figures_of)
+            figures = await ask(self._sources.reader, self._figures_of)
         except NoBooks as error:
-            self._figures = Figures(problem=str(error))
+            figures = Figures(problem=str(error))
         except Exception as error:  # what runs is shown whatever the books do
             log.error("page_figures_failed", exc_info=error)
-            self._figures = Figures(problem="The books could not be read; the proxy's log says why.")
-        self._read_at = self._clock()
-        return self._figures
+            figures = Figures(problem="The books could not be read; the proxy's log says why.")
+        return self._keep(figures)
+
+    def _keep(self, figures: Figures) -> Figures:
+        self._figures = figures
+        self._due = self._clock() + max(FRESH, min(STALE, self._spent / SHARE))
+        return figures
 
     def _done(self, _: asyncio.Task[Figures]) -> None:
         self._reading = None
 
     def _figures_of(self, books: Books) -> Figures:
+        began = time.thread_time()
+        try:
+            return self._asked(books)
+        finally:
+            self._spent = time.thread_time() - began
+
+    def _asked(self, books: Books) -> Figures:
         zone = self._sources.timezone
         midnight = when.moment("today", periods.zone(zone), self._sources.wall())
         finished = books.exchanges(FINISHED)["items"]

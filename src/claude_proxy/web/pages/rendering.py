@@ -17,7 +17,10 @@ from claude_proxy.web.pages.links import session_link
 from claude_proxy.web.texts import known, text
 
 if TYPE_CHECKING:
+    from types import CodeType
+
     from jinja2 import Environment
+    from jinja2.bccache import Bucket
     from markupsafe import Markup
 
     from claude_proxy.web.negotiation import Language
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent.parent / "templates"
 _lock = threading.Lock()
 _environments: dict[str, Environment] = {}
+_codes: dict[str, CodeType] = {}  # compiled templates, which the languages share
 
 
 def render(language: Language, template: str, context: dict[str, Any]) -> str:
@@ -42,7 +46,17 @@ def environment(language: Language) -> Environment:
 
 
 def _made(language: Language) -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined
+
+    class Codes(BytecodeCache):
+        """Lets each language use what another one has compiled."""
+
+        def load_bytecode(self, bucket: Bucket) -> None:
+            bucket.code = _codes.get(bucket.key)
+
+        def dump_bytecode(self, bucket: Bucket) -> None:
+            assert bucket.code is not None
+            _codes[bucket.key] = bucket.code
 
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -51,6 +65,8 @@ def _made(language: Language) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
+        bytecode_cache=Codes(),
+        optimized=False,  # it would put what a filter says in one language into the code
     )
     made.filters |= {
         "compact": partial(formats.compact, language=language),

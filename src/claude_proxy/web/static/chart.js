@@ -14,6 +14,9 @@
   const shown = (seconds, span) => (span > 2 * 86400 ? date : time).format(new Date(seconds * 1000));
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const charts = new Map();
+  // A value between two gaps has no line, so it is drawn as a point: on a new proxy it is all there is.
+  const lone = (values) => values.flatMap((value, at) => (value !== null && values[at - 1] == null && values[at + 1] == null ? [at] : []));
+  const points = { size: 4, filter: (plot, series, all) => (all ? null : lone(plot.data[series])) };
 
   function options(place, { unit, labels, data }) {
     const write = writers[unit];
@@ -29,7 +32,7 @@
         { ...axis, grid: { show: false }, size: 24, space: 70, values: (_, ticks) => ticks.map((at) => shown(at, span)) },
         { ...axis, size: 48, space: 34, values: (_, ticks) => ticks.map(write) },
       ],
-      series: [{}, ...labels.map((label, at) => ({ label, stroke: color(`--s${at}`), width: 2, points: { size: 4 }, fill: at === 0 ? `${color("--s0")}22` : undefined }))],
+      series: [{}, ...labels.map((label, at) => ({ label, stroke: color(`--s${at}`), width: 2, points, fill: at === 0 ? `${color("--s0")}22` : undefined }))],
       hooks: { setCursor: [(plot) => tip(place, plot, write, span)] },
     };
   }

@@ -110,10 +110,10 @@ TEXTS = {
     ),
     "missing": ("This conversation is not stored", "이 대화는 저장되어 있지 않습니다"),
     "switch_on": (
-        "Conversations are stored only if you ask for it. Set CAPTURE=all (or errors) and restart the proxy: those from then on "
-        "can be read here. Credentials are removed before anything is stored.",
-        "대화는 요청한 경우에만 저장됩니다. CAPTURE=all(또는 errors)로 설정하고 프록시를 다시 시작하면 그 이후의 대화를 여기서 "
-        "볼 수 있습니다. 인증 정보는 저장 전에 제거됩니다.",
+        "Conversations are stored only if you ask for it. Stop the proxy and start it with CAPTURE=all (or errors), and "
+        "later conversations can be read here. Credentials are removed before anything is stored.",
+        "대화는 요청한 경우에만 저장됩니다. 프록시를 멈추고 CAPTURE=all(또는 errors)로 설정하여 다시 시작하면 그 이후의 대화를 "
+        "여기서 볼 수 있습니다. 인증 정보는 저장 전에 제거됩니다.",
     ),
     "only_errors": (
         "CAPTURE=errors stores only exchanges that went wrong, and this one did not. CAPTURE=all stores each.",

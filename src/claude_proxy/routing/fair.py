@@ -13,7 +13,7 @@ from claude_proxy.routing.choosing import LOOK_AGAIN, blocked
 from claude_proxy.routing.classes import BACKGROUND, BLOCKING, SUBAGENT, Urgency
 from claude_proxy.routing.flows import Flow, Ranked
 from claude_proxy.routing.lane import GUESS, KEPT_SLOT, NEVER, Lane
-from claude_proxy.routing.ticket import WAITING, Session, Ticket
+from claude_proxy.routing.ticket import WAITING, Ticket
 
 STREAK = 2  # requests of class BLOCKING in a row, after which another class is served
 TITLE_WAITS = 0.1  # seconds before a title takes the last slot: it is sent up to 70 ms before its main turn
@@ -56,9 +56,7 @@ class Fair:
             wake = min(wake, until)
         return best, wake
 
-    def _first(
-        self, flow: Flow, lane: Lane, now: float, but: Urgency | None, best: Ranked | None
-    ) -> tuple[Ranked | None, float]:
+    def _first(self, flow: Flow, lane: Lane, now: float, but: Urgency | None, best: Ranked | None) -> tuple[Ranked | None, float]:
         """The better one of `best` and the first of a flow."""
         order, whole = flow.for_lane(lane, now)
         wake = NEVER if whole else now + LOOK_AGAIN
@@ -130,11 +128,6 @@ class Fair:
         """The upstream has refused who was granted: a check that was not served must not give way to others as if it had been."""
         if ticket.urgency is BLOCKING and lane.streak:
             lane.streak -= 1
-
-
-def correct(session: Session, lasted: float) -> None:
-    """Put what a request has really taken in the place of what it was expected to take."""
-    session.virtual += lasted - GUESS
 
 
 def youngest_of_the_largest(tickets: Iterable[Ticket]) -> Ticket:

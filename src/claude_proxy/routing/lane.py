@@ -11,9 +11,9 @@ from claude_proxy.routing.classes import MAIN, SUBAGENT
 from claude_proxy.routing.ejection import Bucket, Ejection
 from claude_proxy.routing.limit import Lease, Limit
 from claude_proxy.routing.pace import Pace
-from claude_proxy.routing.plan import LONG_WAIT
+from claude_proxy.routing.plan import LONG_WAIT, Event
 from claude_proxy.routing.recovery import Recovery
-from claude_proxy.routing.ticket import Ticket
+from claude_proxy.routing.ticket import SENT, Refusal, Ticket
 
 if TYPE_CHECKING:
     from claude_proxy.routing.flows import Flow
@@ -101,10 +101,9 @@ class Lane:
 
     @property
     def is_easy(self) -> bool:
-        """Whether a request can be sent without a further look: no limit, no pause, nothing to be judged."""
-        return (
-            self.limit.value is None and self.pace.calm and not self.out_until and not self.draining and not self.limit.unsettled
-        )
+        """Whether a request can be sent without a further look: no limit, no pause, nothing to be judged, nobody waiting."""
+        limit = self.limit
+        return limit.value is None and self.pace.calm and not (self.waiting or limit.cases or self.out_until or self.draining)
 
     @property
     def is_sound(self) -> bool:
@@ -171,6 +170,7 @@ class Lane:
 
     def send(self, ticket: Ticket, lease: Lease, now: float) -> None:
         """Account for a request that is sent."""
+        ticket.state, ticket.lease, ticket.lane = SENT, lease, self
         self.limit.send(lease, now)
         self.pace.send(lease, now)
         if ticket.urgency >= SUBAGENT:
@@ -183,8 +183,28 @@ class Lane:
         elif ticket.urgency is MAIN:
             self.main_at = now
 
-    def overloaded(self, ticket: Ticket, lease: Lease) -> int:
-        """Count an overload refusal; returns how many in a row there were of this kind of prompt."""
+    def refused(self, ticket: Ticket, lease: Lease, refusal: Refusal, now: float) -> int:
+        """Learn from an explicit refusal; returns how many of its kind of prompt were refused in a row for overload, else 1."""
+        event, retry_after = refusal.event, refusal.retry_after
+        if event is Event.OVERLOAD:
+            return self._overloaded(ticket, lease)
+        if event is Event.STOP or (retry_after is not None and retry_after > LONG_WAIT):
+            until = now + retry_after if retry_after is not None else NEVER
+            self.take_out(now, refusal.until if refusal.until is not None else until, refusal.reason)
+        elif event is Event.CONCURRENCY:
+            self._learn(lease, now, retry_after)
+        elif event is Event.RATE:
+            self.pace.rate(lease, now, retry_after)
+        return 1
+
+    def _learn(self, lease: Lease, now: float, retry_after: float | None) -> None:
+        """A refusal because too many run. Of several in a row only the first says something about slots given back late."""
+        late = self.limit.refuse(lease, now, fresh=self.pace.is_fresh(lease) and not self.pace.in_trouble)
+        if not lease.probe:
+            delay = self.limit.delay if late else None
+            self.pace.concurrency(lease, now, alone=not self.limit.leases, retry_after=retry_after, delay=delay)
+
+    def _overloaded(self, ticket: Ticket, lease: Lease) -> int:
         prompt = ticket.prompt
         self.recovery.failed(prompt, lease.sent_at)
         if prompt is None:
@@ -197,7 +217,8 @@ class Lane:
 
     def answered(self, ticket: Ticket, lease: Lease) -> None:
         """The upstream has accepted a request: forget what its refusals had led to."""
-        self.pace.head(lease)
+        if not self.pace.calm:
+            self.pace.head(lease)
         if self.shared:
             self.recovery.accepted(ticket.prompt, lease.sent_at)
         if self.overloads:

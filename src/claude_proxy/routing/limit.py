@@ -83,11 +83,12 @@ class Limit:
         learned: whether `value` is more than what it began with: a refusal, a probe or an earlier process has taught it.
         leases: what is in flight, in the order of sending.
         probe: the running probe, until it is decided.
+        cases: the refusals that are still to be judged.
         probe_at: when the next probe may go; None until the limit has been full with somebody waiting.
     """
 
     __slots__ = (
-        "_accepted", "_cases", "_doubt", "_doubted_after", "_ended", "_lasts", "_lowered", "_probe_wait", "_raises", "_rng",
+        "_accepted", "_doubt", "_doubted_after", "_ended", "_lasts", "_lowered", "_probe_wait", "_raises", "_rng", "cases",
         "ceiling", "delay", "learned", "leases", "probe", "probe_at", "value",
     )  # fmt: skip
 
@@ -105,17 +106,12 @@ class Limit:
         self._doubted_after = DOUBTED
         self._accepted = 0  # without the delay, in a row
         self._ended: deque[Lease] = deque(maxlen=MOST_ENDED)
-        self._cases: list[Case] = []
+        self.cases: list[Case] = []
         self._doubt = Doubt()
         self._lowered = (0, 0.0)  # from which limit, and when
         self._rng = rng
 
     # -- what may be sent
-
-    @property
-    def unsettled(self) -> bool:
-        """Whether a refusal is still to be judged."""
-        return bool(self._cases)
 
     def held(self, now: float) -> int:
         """Slots that are taken: requests in flight, and streams that ended less than `delay` ago."""
@@ -198,7 +194,8 @@ class Limit:
             self._ended.append(lease)
             if lease.headed:
                 self._lasts += MEMORY * (now - lease.sent_at - self._lasts)
-                self.delay = min(self.delay, self._delay_most)
+                if self.delay:
+                    self.delay = min(self.delay, self._delay_most)
 
     def refuse(self, lease: Lease, now: float, *, fresh: bool = True) -> bool:
         """The upstream has refused it because too many run.
@@ -227,7 +224,7 @@ class Limit:
         elif fresh and late:
             self._raise_delay(lease, len(before))
         ended = sum(lease.sent_at - window <= (other.ended_at or 0.0) <= lease.sent_at for other in self._ended)
-        self._cases.append(Case(now + JUDGED_AFTER, before, ended, self._age(len(before), lease.sent_at), delay))
+        self.cases.append(Case(now + JUDGED_AFTER, before, ended, self._age(len(before), lease.sent_at), delay))
         return late
 
     def _age(self, running: int, now: float) -> float:
@@ -257,9 +254,9 @@ class Limit:
 
     def settle(self, now: float) -> float | None:
         """Judge the refusals that are due; returns when the next one is, None if there is none."""
-        while self._cases and self._cases[0].due <= now:
-            self._judge(self._cases.pop(0), now)
-        return self._cases[0].due if self._cases else None
+        while self.cases and self.cases[0].due <= now:
+            self._judge(self.cases.pop(0), now)
+        return self.cases[0].due if self.cases else None
 
     def _judge(self, case: Case, now: float) -> None:
         """Lower the limit to what is known to have run, unless a slot was only given back late."""

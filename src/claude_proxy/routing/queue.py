@@ -13,12 +13,12 @@ from random import Random
 
 from claude_proxy.routing.choosing import avoid, bind, blocked, choose, facts_of
 from claude_proxy.routing.classes import MAIN
-from claude_proxy.routing.fair import Fair, correct
-from claude_proxy.routing.lane import MEMORY, NEVER, OUT_PROBE, Lane, MakeLimit
+from claude_proxy.routing.fair import Fair
+from claude_proxy.routing.lane import GUESS, MEMORY, NEVER, OUT_PROBE, Lane, MakeLimit
 from claude_proxy.routing.limit import PROBE_RETRY, Lease, Limit
-from claude_proxy.routing.plan import LONG_WAIT, TABLE, Event, Step, plan
+from claude_proxy.routing.plan import TABLE, Event, Step, plan
 from claude_proxy.routing.sessions import Lanes, Learned, Sessions
-from claude_proxy.routing.ticket import DONE, NEW, SENT, WAITING, Action, Candidates, Grant, Pass, Reason, Refusal, State, Ticket
+from claude_proxy.routing.ticket import DONE, NEW, WAITING, Action, Candidates, Grant, Pass, Reason, Refusal, Session, Ticket
 from claude_proxy.routing.waiting import MOST, WaitingRoom
 
 JITTER = 0.2  # of the delay before a retry
@@ -37,6 +37,7 @@ class Queue:
         lanes: the accounts, by name.
         sessions: the sessions that share them.
         room: the waiting requests.
+        watched: accounts with waiting requests, or refusals to be judged. If there are none, nothing will be due.
     """
 
     def __init__(self, rng: Random, *, most: int = MOST, order: Fair | None = None, make_limit: MakeLimit = Limit) -> None:
@@ -47,18 +48,13 @@ class Queue:
         self._order = order or Fair()
         self._seq = 0
         self._sent = 0
-        self._watched: dict[Lane, None] = {}  # lanes with waiting requests, or refusals to be judged
+        self.watched: dict[Lane, None] = {}
 
     # -- accounts
 
     @property
     def lanes(self) -> Mapping[str, Lane]:
         return self._lanes.by_name
-
-    @property
-    def busy(self) -> bool:
-        """Whether anything may be due later: somebody waits, or a refusal is to be judged."""
-        return bool(self._watched)
 
     def lane(self, name: str, *, start: int | None = None, ceiling: int | None = None, weight: float = 1.0) -> Lane:
         """The account `name`: a new one, or the one that there is, which keeps what it has learned.
@@ -106,7 +102,7 @@ class Queue:
     def discard(self, lane: Lane) -> bool:
         """Forget an account, such as a client's own credential that was not seen for long; False if it is in use."""
         if forgotten := self._lanes.forget(lane):
-            self._watched.pop(lane, None)
+            self.watched.pop(lane, None)
         return forgotten
 
     def dump(self) -> dict[str, Learned]:
@@ -119,15 +115,25 @@ class Queue:
 
     # -- one request
 
+    def passes(self, ticket: Ticket, now: float) -> bool:
+        """`arrive` for most requests: where nothing limits the only account, the ticket is sent, and True returned.
+
+        Otherwise nothing has happened, and the request has to `arrive`.
+        """
+        lane = ticket.candidates.only
+        if lane is None or not lane.is_easy:
+            return False
+        session = self._join(ticket, now)
+        session.used_at = now
+        self._lease(ticket, lane, session, now)
+        return True
+
     def arrive(self, ticket: Ticket, now: float) -> list[Action]:
         """A request has come. If no action concerns it, it waits."""
-        self._seq = ticket.seq = self._seq + 1
-        ticket.since = now
-        session = self.sessions.join(ticket, now)
-        lane = ticket.candidates.only
-        if lane is not None and lane.is_easy and not lane.waiting:
-            session.used_at = now
-            return [self._send(ticket, lane, now)]
+        if self.passes(ticket, now):
+            assert ticket.lane is not None
+            return [Grant(ticket, ticket.lane)]
+        session, lane = self._join(ticket, now), ticket.candidates.only
         if ticket.urgency is MAIN:
             for each in ticket.candidates.lanes if session.lane is None else (session.lane,):
                 each.main_at = now
@@ -145,11 +151,12 @@ class Queue:
             return []
         lane.limit.head(lease, now)
         lane.answered(ticket, lease)
-        lane.bucket.success()
-        if ticket.whose is not None and ticket.whose.lane is lane:
-            ticket.whose.warm = True
-            if ticket.whose.waiting:
-                self.room.flows.touch(ticket.whose)
+        if not lane.bucket.full:
+            lane.bucket.success()
+        session = ticket.whose
+        if session is not None and session.lane is lane and not session.warm:
+            session.warm = True
+            self.room.flows.touch(session)
         return self._served(lane, now) if lane.waiting else []
 
     def ended(self, ticket: Ticket, now: float, *, ok: bool = True) -> list[Action]:
@@ -158,12 +165,13 @@ class Queue:
         if lease is None or lane is None:
             return []
         if ok:
-            lane.ejection.success(lease.sent_at)
+            if lane.ejection.row or lane.ejection.returning:
+                lane.ejection.success(lease.sent_at)
         elif lane.ejection.failure(lease.sent_at, now):
             self._release(ticket, now)  # those who wait for the ejected account may go elsewhere
             return self._all_served(now)
         self._release(ticket, now)
-        return self._served(lane, now) if lane in self._watched else []
+        return self._served(lane, now) if lane in self.watched else []
 
     def leave(self, ticket: Ticket, now: float) -> list[Action]:
         """The client has disconnected, wherever its request was. Its place is not kept, and the account is not to blame."""
@@ -175,23 +183,17 @@ class Queue:
         if ticket.lease is None or lane is None:
             return []
         self._release(ticket, now)
-        return self._served(lane, now) if lane in self._watched else []
+        return self._served(lane, now) if lane in self.watched else []
 
     def refused(self, ticket: Ticket, refusal: Refusal, now: float) -> list[Action]:
         """The upstream has refused a request explicitly. If no action concerns it, it waits again."""
         lease, lane = ticket.lease, ticket.lane
         if lease is None or lane is None:
             return []
-        long = refusal.retry_after is not None and refusal.retry_after > LONG_WAIT
-        if refusal.event is Event.CONCURRENCY and not long:
-            self._learn(lane, lease, now, refusal.retry_after)
-        elif refusal.event is Event.RATE and not long:
-            lane.pace.rate(lease, now, refusal.retry_after)
-        elif refusal.event is Event.STOP or (long and refusal.event is not Event.OVERLOAD):
-            until = now + refusal.retry_after if refusal.retry_after is not None else NEVER
-            lane.take_out(now, refusal.until if refusal.until is not None else until, refusal.reason)
-        same = lane.overloaded(ticket, lease) if refusal.event is Event.OVERLOAD else 1
-        return self._again(ticket, refusal.event, now, refusal.retry_after, same)
+        same_prompt = lane.refused(ticket, lease, refusal, now)
+        if lane.limit.cases:
+            self.watched[lane] = None
+        return self._again(ticket, refusal.event, now, refusal.retry_after, same_prompt)
 
     def failed(self, ticket: Ticket, event: Event, now: float) -> list[Action]:
         """An attempt has failed without a refusal: UNREACHABLE, CERTIFICATE, BROKEN or STARTED."""
@@ -210,15 +212,15 @@ class Queue:
     def tick(self, now: float) -> list[Action]:
         """Do what is due."""
         actions: list[Action] = [self.room.refuse(ticket, Reason.DEADLINE, now) for ticket in self.room.overdue(now)]
-        for lane in [lane for lane in self._watched if lane.wake <= now]:
+        for lane in [lane for lane in self.watched if lane.wake <= now]:
             self._serve(lane, now, actions)
         return actions
 
     def next_wake(self, now: float) -> float | None:
         """When to call `tick`; None as long as nothing happens before."""
         wake = self.room.soonest
-        for lane in self._watched:
-            if lane.wake < wake and (lane.waiting or lane.limit.unsettled):
+        for lane in self.watched:
+            if lane.wake < wake and (lane.waiting or lane.limit.cases):
                 wake = lane.wake
         return None if math.isinf(wake) else max(wake, now)
 
@@ -235,7 +237,7 @@ class Queue:
         return actions
 
     def _serve_all(self, now: float, actions: list[Action]) -> None:
-        for lane in list(self._watched):
+        for lane in list(self.watched):
             self._serve(lane, now, actions)
 
     def _serve(self, lane: Lane, now: float, actions: list[Action]) -> None:
@@ -258,15 +260,15 @@ class Queue:
             actions.append(self._send(ticket, choose(ticket, lane, now), now))
         lane.wake = wake if due is None else min(wake, due)
         if lane.waiting or due is not None:
-            self._watched[lane] = None
+            self.watched[lane] = None
         else:
-            self._watched.pop(lane, None)
+            self.watched.pop(lane, None)
             if lane.draining:
                 self._lanes.forget(lane)
 
     def _offer(self, ticket: Ticket, lane: Lane, now: float, actions: list[Action]) -> None:
         """Send a request that has just begun to wait, if `lane` has room: what waited there before has been looked at."""
-        if lane not in self._watched or lane.wake <= now:
+        if lane not in self.watched or lane.wake <= now:
             self._serve(lane, now, actions)
         elif lane.opens_at(now) is None:
             until = blocked(ticket, lane, now) or self._order.hold(ticket, lane, now)
@@ -286,17 +288,24 @@ class Queue:
         if ticket.state is WAITING:
             self.room.remove(ticket)
             bind(ticket, lane, now)
+        self._lease(ticket, lane, session, now, probe)
+        return Grant(ticket, lane, probe)
+
+    def _lease(self, ticket: Ticket, lane: Lane, session: Session, now: float, probe: bool = False) -> None:
         self._sent += 1
         lease = Lease(self._sent, now, not ticket.refusals, probe)
         lane.send(ticket, lease, now)
-        self._order.granted(ticket, lane)
         session.running += 1
+        self._order.granted(ticket, lane)
         if session.waiting:
             self.room.flows.touch(session)
-        ticket.state, ticket.lease, ticket.lane = SENT, lease, lane
-        return Grant(ticket, lane, probe)
 
-    def _release(self, ticket: Ticket, now: float, *, sent: bool = True, state: State = DONE) -> None:
+    def _join(self, ticket: Ticket, now: float) -> Session:
+        self._seq = ticket.seq = self._seq + 1
+        ticket.since = now
+        return self.sessions.join(ticket, now)
+
+    def _release(self, ticket: Ticket, now: float, *, sent: bool = True) -> None:
         """Give the slot back."""
         lease, lane, session = ticket.lease, ticket.lane, ticket.whose
         assert lease is not None
@@ -305,14 +314,14 @@ class Queue:
         lane.limit.end(lease, now, sent=sent)
         lane.done(ticket, now)
         lasted = now - lease.sent_at
-        correct(session, lasted)
+        session.virtual += lasted - GUESS  # what it was expected to take was added at the grant
         if lease.headed:
             lane.mean += MEMORY * (lasted - lane.mean)
         session.running -= 1
         session.used_at = now
         if session.waiting:
             self.room.flows.touch(session)
-        ticket.state, ticket.lease = state, None
+        ticket.state, ticket.lease = DONE, None
 
     # -- inside: waiting
 
@@ -325,12 +334,7 @@ class Queue:
             self._offer(ticket, lane, now, actions)
             if ticket.state is not WAITING:
                 return
-        self.room.identify(ticket, now)
-        if ticket.deadline <= now:
-            actions.append(self.room.refuse(ticket, Reason.DEADLINE, now))
-        else:
-            while (victim := self.room.overfull()) is not None:
-                actions.append(self.room.refuse(victim, Reason.FULL, now))
+        actions += self.room.keep(ticket, now)
 
     def _ask_one_that_is_out(self, ticket: Ticket, now: float, actions: list[Action]) -> bool:
         """If none of its accounts will be in rotation in time, ask one now and then; else refuse it. False if one will be."""
@@ -342,9 +346,7 @@ class Queue:
             lane.out_probe_at = now + OUT_PROBE
             actions.append(self._send(ticket, lane, now))
             return True
-        until = min((lane.out_until for lane in lanes if not lane.draining), default=NEVER)
-        gone = all(lane.draining for lane in lanes)
-        actions.append(self.room.refuse(ticket, Reason.GONE if gone else Reason.OUT, now, None if math.isinf(until) else until))
+        actions.append(self.room.refuse_the_lost(ticket, now))
         return True
 
     def _refuse_the_lost(self, lane: Lane, now: float, actions: list[Action]) -> None:
@@ -355,14 +357,6 @@ class Queue:
 
     # -- inside: after an attempt
 
-    def _learn(self, lane: Lane, lease: Lease, now: float, retry_after: float | None) -> None:
-        """A refusal because too many run. Of several in a row only the first says something about slots given back late."""
-        late = lane.limit.refuse(lease, now, fresh=lane.pace.is_fresh(lease) and not lane.pace.in_trouble)
-        self._watched[lane] = None
-        if not lease.probe:
-            delay = lane.limit.delay if late else None
-            lane.pace.concurrency(lease, now, alone=not lane.limit.leases, retry_after=retry_after, delay=delay)
-
     def _again(
         self, ticket: Ticket, event: Event, now: float, retry_after: float | None = None, same_prompt: int = 1
     ) -> list[Action]:
@@ -371,7 +365,8 @@ class Queue:
         assert lane is not None
         assert session is not None
         sent = event in (Event.BROKEN, Event.STARTED)
-        self._release(ticket, now, sent=sent, state=NEW)
+        self._release(ticket, now, sent=sent)
+        ticket.state = NEW
         if not sent:
             self._order.refused(ticket, lane)
         if not session.warm and session.lane is lane:

@@ -70,6 +70,16 @@ class WaitingRoom:
         if not self.tickets:
             self.soonest = math.inf
 
+    def keep(self, ticket: Ticket, now: float) -> list[Refuse]:
+        """It could not be sent at once. Returns who is refused: it, if it is too late, or one of those that are too many."""
+        self.identify(ticket, now)
+        if ticket.deadline <= now:
+            return [self.refuse(ticket, Reason.DEADLINE, now)]
+        refused = []
+        while (victim := self.overfull()) is not None:
+            refused.append(self.refuse(victim, Reason.FULL, now))
+        return refused
+
     def identify(self, ticket: Ticket, now: float) -> None:
         """Find out whether it is the same request as an earlier one, and let it take that one's place.
 
@@ -101,6 +111,12 @@ class WaitingRoom:
         late = [ticket for ticket in self.tickets if ticket.deadline <= now]
         self.soonest = min((ticket.deadline for ticket in self.tickets if ticket.deadline > now), default=math.inf)
         return late
+
+    def refuse_the_lost(self, ticket: Ticket, now: float) -> Refuse:
+        """Send a waiting request away because none of its accounts is in rotation in time."""
+        backs = [lane.out_until for lane in ticket.candidates.lanes if not lane.draining]
+        until = min(backs, default=math.inf)
+        return self.refuse(ticket, Reason.OUT if backs else Reason.GONE, now, None if math.isinf(until) else until)
 
     def refuse(self, ticket: Ticket, reason: Reason, now: float, until: float | None = None) -> Refuse:
         """Send a waiting request away, in our words."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from itertools import compress
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from claude_proxy.errors import ProxyError
+from claude_proxy.names import NameMemory
 
 if TYPE_CHECKING:
     from .protocol import HardenedProtocol
@@ -23,6 +26,8 @@ _COPY_BELOW = 16 * 1024
 
 # Response headers that the server always sets itself; the app's are ignored (RFC 9112 sections 6 and 9).
 _OURS = frozenset({b"content-length", b"connection", b"transfer-encoding", b"keep-alive", b"date", b"server"})
+_is_the_apps = NameMemory(lambda name: name not in _OURS).__getitem__
+_name = itemgetter(0)
 _line = b": ".join
 _BODILESS = frozenset({204, 304})
 _DISCONNECT = {"type": "http.disconnect"}
@@ -259,7 +264,7 @@ class Cycle:
 
     def _head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
         fields = dict(headers)
-        lines = [_line(pair) for pair in headers if pair[0] not in _OURS]
+        lines = [*map(_line, compress(headers, map(_is_the_apps, map(_name, headers))))]
         text = b"".join(lines)
         if b"\n" in text or b"\r" in text or b"\0" in text:
             raise RuntimeError("a response header holds CR, LF or NUL")

@@ -49,6 +49,19 @@ class BodySink(Protocol):
     def end_of_body(self) -> None: ...
 
 
+def collector(headers: Headers) -> Callable[[bytes, bytes], None]:
+    """A handler of llhttp's `on_header`, which runs for each field: a closure costs a quarter less than a method.
+
+    White space after a value is not part of it (RFC 9112 section 5); llhttp accepts only space and tab there.
+    """
+    append, lower = headers.append, lowered
+
+    def on_header(name: bytes, value: bytes) -> None:
+        append((lower[name], value.rstrip()))
+
+    return on_header
+
+
 class RequestReader:
     """Reads one connection. For each request, `take` is called once the head is complete and checked; it returns the
     sink for the body.
@@ -73,9 +86,10 @@ class RequestReader:
         self._limits = limits
         self._take = take
         self._sink: BodySink | None = None
+        self._collected: Headers = []
+        self.on_header = collector(self._collected)
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
-        self._collected: Headers = []
         self._upgrading = False
 
     def feed(self, data: bytes) -> None:
@@ -121,30 +135,23 @@ class RequestReader:
         self.phase = DEAF
         del self._parser
 
-    # llhttp's events
+    # llhttp's events, besides `on_header`. Fields after `on_headers_complete` are trailers, which ASGI cannot carry
 
     def on_message_begin(self) -> None:
         self.phase = HEAD
         self._surely_small = self._packet <= self._limits.head_bytes
         self.method = ""
         self._target = b""
-        self._collected = []
+        self._collected.clear()
         self._upgrading = False
 
     def on_url(self, url: bytes) -> None:
         self._target += url
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Collect a field for `on_headers_complete`. Fields that come later are trailers, which ASGI cannot carry.
-
-        White space after a value is not part of it (RFC 9112 section 5); llhttp accepts only space and tab there.
-        """
-        self._collected.append((lowered[name], value.rstrip()))
-
     def on_headers_complete(self) -> None:
         parser = self._parser
-        headers = self.headers = self._collected
-        self._collected = []
+        headers = self.headers = self._collected[:]
+        self._collected.clear()
         limits = self._limits
         if not self._surely_small or len(headers) > limits.header_count or len(self._target) > limits.target_bytes:
             self._check_size()

@@ -173,7 +173,7 @@ def _level(tier: Sequence[Lane]) -> Callable[[Lane], float]:
 
 
 def _has_room(ticket: Ticket, lane: Lane, now: float) -> bool:
-    return lane.opens_at(now) is None and not barred(ticket, lane, now)
+    return lane.has_room(now) and not barred(ticket, lane, now)
 
 
 def bind(ticket: Ticket, lane: Lane, now: float) -> None:

@@ -109,22 +109,25 @@ class Flow:
         self._seen = self._looked_at()
         own = self._ranked(now)
         self._own, self._fresh_until = Order(own), self._aged_at
-        if self.home is None:
-            return
-        self._fresh_until = min(self._fresh_until, relents_at(self.home, now))
-        last = last_that_stays(self.home, now)
-        away: list[Ranked] = []
+        if self.home is not None:
+            away, until = self._may_leave(own, self.home, now)
+            self._away, self._fresh_until = Order(away), min(until, self._aged_at)
+
+    def _may_leave(self, own: list[Ranked], home: Lane, now: float) -> tuple[list[Ranked], float]:
+        """Those that may be sent elsewhere, and until when they are the same if nothing happens."""
+        away, until = [], relents_at(home, now)
+        last = last_that_stays(home, now)
         for one in own:
             ticket, session = one.ticket, one.ticket.whose
             assert session is not None
             late = now - ticket.since >= LONG or (last is not None and (ticket.urgency, one.virtual, one.seq) > last)
             if late or not is_bound(session, now):
                 away.append(one)
-            else:
-                self._fresh_until = min(self._fresh_until, ticket.since + LONG)
-                if not session.running:
-                    self._fresh_until = min(self._fresh_until, session.used_at + CACHE)
-        self._away = Order(away)
+                continue
+            until = min(until, ticket.since + LONG)
+            if not session.running:
+                until = min(until, session.used_at + CACHE)
+        return away, until
 
     def _ranked(self, now: float) -> list[Ranked]:
         """All but the odd ones. A place that is known is not computed again before one of them has aged."""

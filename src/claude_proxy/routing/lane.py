@@ -129,6 +129,13 @@ class Lane:
         opens = self.limit.opens_at()
         return NEVER if opens is None else opens
 
+    def has_room(self, now: float) -> bool:
+        """Whether something may be sent now: `opens_at` is None. Asked of each account for each request that begins to wait."""
+        limit = self.limit
+        if limit.value is not None and len(limit.leases) >= limit.value and self.pace.calm:
+            return False
+        return self.opens_at(now) is None
+
     def probe_due(self, now: float) -> float | None:
         """When a request may be sent above the limit; None if not now."""
         if self.draining or self.is_out(now) or self.pace.opens_at(now) is not None:

@@ -270,7 +270,7 @@ class Queue:
         """Send a request that has just begun to wait, if `lane` has room: what waited there before has been looked at."""
         if lane not in self.watched or lane.wake <= now:
             self._serve(lane, now, actions)
-        elif lane.opens_at(now) is None:
+        elif lane.has_room(now):
             until = blocked(ticket, lane, now) or self._order.hold(ticket, lane, now)
             if until:
                 lane.wake = min(lane.wake, until)

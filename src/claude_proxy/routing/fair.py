@@ -60,6 +60,8 @@ class Fair:
         """The better one of `best` and the first of a flow."""
         order, whole = flow.for_lane(lane, now)
         wake = NEVER if whole else now + LOOK_AGAIN
+        if not (order.high or order.low or flow.odd):
+            return best, wake
         kept = min(lane.main_at + KEPT_SLOT, order.last_call) if order.low and lane.keeps_slot(now) else 0.0
         for some in (order.high,) if now < kept else (order.high, order.low):
             for one in some:

@@ -35,24 +35,22 @@ class Order:
     Attributes:
         high: of main agents and above.
         low: the others.
+        unsorted: both, before they have been sorted.
     """
 
-    __slots__ = ("_last_call", "_ranked", "high", "low")
+    __slots__ = ("_last_call", "high", "low", "unsorted")
 
     def __init__(self, ranked: list[Ranked]) -> None:
-        self._ranked: list[Ranked] | None = ranked
+        self.unsorted = ranked
         self._last_call: float | None = None
         self.high: list[Ranked] = []
         self.low: list[Ranked] = []
 
-    def sorted(self) -> Order:
-        """The same, sorted."""
-        if self._ranked is not None:
-            self._ranked.sort()
-            for one in self._ranked:
-                (self.high if one.ticket.urgency < SUBAGENT else self.low).append(one)
-            self._ranked = None
-        return self
+    def sort(self) -> None:
+        """Sort them."""
+        for one in sorted(self.unsorted):
+            (self.high if one.ticket.urgency < SUBAGENT else self.low).append(one)
+        self.unsorted = []
 
     @property
     def last_call(self) -> float:
@@ -92,24 +90,20 @@ class Flow:
 
     def for_lane(self, lane: Lane, now: float) -> tuple[Order, bool]:
         """What `lane` may send apart from the odd ones, and whether that is all of the others."""
-        if now >= self._fresh_until or self._seen != self._looked_at():
-            self._look(now)
-        order = self._own if self.home is None or self.home is lane else self._away
-        return order.sorted(), order is self._own
-
-    def _looked_at(self) -> tuple[object, ...]:
-        """What the predicted wait at home depends on."""
         home = self.home
-        if home is None:
-            return ()
-        return home.epoch, home.mean, home.limit.value, home.pace.until, home.out_until, home.ejection.until
+        if now >= self._fresh_until or (home is not None and self._seen != _looked_at(home)):
+            self._look(now)
+        order = self._own if home is None or home is lane else self._away
+        if order.unsorted:
+            order.sort()
+        return order, order is self._own
 
     def _look(self, now: float) -> None:
         """Rank the requests again, and find those that may be sent elsewhere."""
-        self._seen = self._looked_at()
         own = self._ranked(now)
         self._own, self._fresh_until = Order(own), self._aged_at
         if self.home is not None:
+            self._seen = _looked_at(self.home)
             away, until = self._may_leave(own, self.home, now)
             self._away, self._fresh_until = Order(away), min(until, self._aged_at)
 
@@ -146,6 +140,11 @@ class Flow:
                 self._aged_at = min(self._aged_at, changes_at(ticket, now))
             found.append(one)
         return found
+
+
+def _looked_at(home: Lane) -> tuple[object, ...]:
+    """What the predicted wait at an account depends on."""
+    return home.epoch, home.mean, home.limit.value, home.pace.until, home.out_until, home.ejection.until
 
 
 class Flows:

@@ -51,14 +51,15 @@ class Lane:
         shared: some requests may use it or another account: only these are kept from it while it is ejected.
         out_until: out of rotation until then (a used-up window, a refused credential); `out_reason` says why.
         draining: removed from the configuration: finishes what it has.
+        closed: nothing could be sent when it was looked at last: nothing can before `wake`, if nothing happens.
         wake: when it has to be looked at again, if nothing happens before.
         whole: start and ceiling of the account, of which the limit has this process's part.
     """
 
     __slots__ = (
-        "bucket", "draining", "ejection", "epoch", "flows", "homed", "limit", "low", "main_at", "mean", "name", "out_probe_at",
-        "out_reason", "out_until", "overloads", "pace", "ranked_at", "ranks", "recovery", "shared", "spread", "streak", "virtual",
-        "waiting", "wake", "weight", "whole",
+        "bucket", "closed", "draining", "ejection", "epoch", "flows", "homed", "limit", "low", "main_at", "mean", "name",
+        "out_probe_at", "out_reason", "out_until", "overloads", "pace", "ranked_at", "ranks", "recovery", "shared", "spread",
+        "streak", "virtual", "waiting", "wake", "weight", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -96,6 +97,7 @@ class Lane:
         self.draining = False
         self.shared = False
         self.overloads: dict[Hashable, int] = {}
+        self.closed = False
         self.wake = NEVER
         self.whole = (start, ceiling)
 
@@ -185,6 +187,7 @@ class Lane:
 
     def done(self, ticket: Ticket, now: float) -> None:
         """Account for a request that is not in flight any more, however that came."""
+        self.closed = False
         if ticket.urgency >= SUBAGENT:
             self.low -= 1
         elif ticket.urgency is MAIN:

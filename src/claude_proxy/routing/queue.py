@@ -16,12 +16,11 @@ from claude_proxy.routing.classes import MAIN
 from claude_proxy.routing.fair import Fair
 from claude_proxy.routing.lane import GUESS, MEMORY, NEVER, OUT_PROBE, Lane, MakeLimit
 from claude_proxy.routing.limit import PROBE_RETRY, Lease, Limit
+from claude_proxy.routing.pace import JITTER
 from claude_proxy.routing.plan import TABLE, Event, Step, plan
 from claude_proxy.routing.sessions import Lanes, Learned, Sessions
 from claude_proxy.routing.ticket import DONE, NEW, WAITING, Action, Candidates, Grant, Pass, Reason, Refusal, Session, Ticket
 from claude_proxy.routing.waiting import MOST, WaitingRoom
-
-JITTER = 0.2  # of the delay before a retry
 
 
 class Queue:
@@ -246,6 +245,7 @@ class Queue:
         wake = NEVER
         while lane.waiting:
             opens = lane.opens_at(now)
+            lane.closed = opens is not None
             if opens is not None:
                 due_probe = lane.probe_due(now)
                 probe = self._order.pick_probe(lane, now) if due_probe is not None and due_probe <= now else None
@@ -270,7 +270,7 @@ class Queue:
         """Send a request that has just begun to wait, if `lane` has room: what waited there before has been looked at."""
         if lane not in self.watched or lane.wake <= now:
             self._serve(lane, now, actions)
-        elif lane.has_room(now):
+        elif not lane.closed and lane.opens_at(now) is None:
             until = blocked(ticket, lane, now) or self._order.hold(ticket, lane, now)
             if until:
                 lane.wake = min(lane.wake, until)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from claude_proxy.routing import choosing
 from claude_proxy.routing.ageing import changes_at, effective, last_call
-from claude_proxy.routing.choosing import CACHE, LONG, is_bound, last_that_stays, relents_at
+from claude_proxy.routing.choosing import is_bound, last_that_stays, relents_at
 from claude_proxy.routing.classes import SUBAGENT
 
 if TYPE_CHECKING:
@@ -114,13 +115,13 @@ class Flow:
         for one in own:
             ticket, session = one.ticket, one.ticket.whose
             assert session is not None
-            late = now - ticket.since >= LONG or (last is not None and (ticket.urgency, one.virtual, one.seq) > last)
+            late = now - ticket.since >= choosing.LONG or (last is not None and (ticket.urgency, one.virtual, one.seq) > last)
             if late or not is_bound(session, now):
                 away.append(one)
                 continue
-            until = min(until, ticket.since + LONG)
+            until = min(until, ticket.since + choosing.LONG)
             if not session.running:
-                until = min(until, session.used_at + CACHE)
+                until = min(until, session.used_at + choosing.CACHE)
         return away, until
 
     def _ranked(self, now: float) -> list[Ranked]:

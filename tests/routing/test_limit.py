@@ -203,15 +203,23 @@ def test_refusals_that_late_slots_would_explain_lower_the_limit_when_there_are_t
     assert driver.limit.delay == 0.0, "what they have taught about late slots is forgotten"
 
 
-@pytest.mark.parametrize(("when", "value"), [(1, 3), (doubt.MOST - 2, 4)], ids=["before the limit fell, perhaps", "lately"])
-def test_the_limit_is_not_lowered_below_what_has_run_at_once_meanwhile(when: int, value: int) -> None:
+def test_refusals_beside_fewer_than_are_accepted_at_once_had_another_reason() -> None:
     driver = Driver(5)
     driver.run(5)
-    for number in range(doubt.MOST):
+    for _ in range(doubt.MOST - 1):
         explained(driver, 3)
-        if number == when:
-            driver.run(1)
-    assert driver.limit.value == value
+    driver.run(1)
+    explained(driver, 3)
+    assert driver.limit.value == 5
+
+
+def test_the_limit_is_lowered_to_what_runs_in_the_end_whatever_began_under_the_higher_one() -> None:
+    driver = Driver(5)
+    driver.run(5)
+    explained(driver, 4)
+    for _ in range(2 * doubt.MOST):
+        explained(driver, 3)
+    assert driver.limit.value == 3
 
 
 def test_refusals_that_late_slots_explain_badly_count_twice() -> None:

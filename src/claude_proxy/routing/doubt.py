@@ -38,40 +38,31 @@ class Case:
 
 
 class Doubt:
-    """The refusals in a row that late slots would explain, since as many requests as the limit says have last run at once.
+    """The refusals that late slots would explain, by how many others ran, until more than these are accepted at once.
 
     Attributes:
-        count: how many they are; those that late slots explain badly count twice.
-        running: the most requests that have run at once since half of them had come. What ran before may have begun when the
-            limit was higher.
+        counts: how many refusals there are beside so many others; those that late slots explain badly count twice.
         delay: what had been learned of late slots before the first of them, in seconds.
     """
 
-    __slots__ = ("count", "delay", "running")
+    __slots__ = ("counts", "delay")
 
     def __init__(self) -> None:
-        self.count = 0
-        self.running = 0
+        self.counts: dict[int, int] = {}
         self.delay = 0.0
 
-    def add(self, case: Case, running: int) -> bool:
-        """One more, while `running` others ran. Returns whether there are too many, so that the limit must be lower."""
-        if not self.count:
+    def add(self, case: Case, running: int) -> int | None:
+        """One more, beside `running` others. Returns beside how many there are too many, so that this is the limit; else None."""
+        if not self.counts:
             self.delay = case.delay
-        self.count += 2 if case.age > 2 * self.delay + UNLIKELY else 1
-        self._ran(running)
-        return self.count >= MOST
+        self.counts[running] = self.counts.get(running, 0) + (2 if case.age > 2 * self.delay + UNLIKELY else 1)
+        total = 0
+        for beside, count in sorted(self.counts.items()):
+            total += count
+            if total >= MOST:
+                return beside
+        return None
 
-    def proven(self, running: int, limit: int) -> None:
-        """So many were accepted at once."""
-        self._ran(running)
-        if running >= limit:
-            self.dispel()
-
-    def dispel(self) -> None:
-        """The limit holds, or has been lowered."""
-        self.count = self.running = 0
-
-    def _ran(self, running: int) -> None:
-        if self.count >= MOST // 2:
-            self.running = max(self.running, running)
+    def proven(self, running: int) -> None:
+        """So many have been accepted at once: those that were refused beside fewer had another reason than the limit."""
+        self.counts = {beside: count for beside, count in self.counts.items() if beside >= running}

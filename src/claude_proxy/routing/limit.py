@@ -173,8 +173,8 @@ class Limit:
         if lease.headed:
             return
         lease.headed = True
-        if self._doubt.count:
-            self._doubt.proven(self._proven(lease, now), self.value or 0)
+        if self._doubt.counts:
+            self._doubt.proven(self._proven(lease, now))
         if lease is self.probe:
             self._decide_probe(lease, now)
         elif lease.early:
@@ -266,9 +266,9 @@ class Limit:
             return
         if self.value is None or seen < self.value:
             self._lower(seen, now)
-        elif self._doubt.add(case, running):
+        elif (lower := self._doubt.add(case, running)) is not None:
             self.delay = min(self.delay, self._doubt.delay)  # they have raised it for nothing
-            self._lower(self._doubt.running, now)
+            self._lower(lower, now)
 
     def _lower(self, value: int, now: float) -> None:
         before, at = self._lowered
@@ -276,7 +276,7 @@ class Limit:
             self._lowered = (self.value, now)
         self.value = value if self.ceiling is None else min(value, self.ceiling)
         self.learned = True
-        self._doubt.dispel()
+        self._doubt = Doubt()
         self._probe_wait = PROBE_WAIT
         self.probe_at = now + PROBE_WAIT
 

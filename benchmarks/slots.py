@@ -6,7 +6,7 @@ ones; upstream, network and clients are simulated, so that a run of minutes take
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
@@ -37,10 +37,12 @@ Phases = list[tuple[float, int]]  # from which second on, and the limit
 
 @dataclass(eq=False)
 class Call:
-    """A request of a client, and what follows its answer."""
+    """A request of a client, and what follows its answer; agent 0 is the main agent."""
 
+    agent: int
     urgency: Urgency
     lasts: float
+    asked_at: float
     then: Callable[[], None]
 
 
@@ -52,6 +54,8 @@ class World:
         spent: slot-seconds by what became of them.
         requests, refused: at the upstream.
         seen: refusals that a client saw.
+        waits: seconds until a request was accepted, by class.
+        served: requests that were accepted, by agent.
     """
 
     phases: Phases
@@ -62,6 +66,8 @@ class World:
     requests: int = 0
     refused: int = 0
     seen: int = 0
+    waits: dict[Urgency, list[float]] = field(default_factory=lambda: defaultdict(list))
+    served: Counter[int] = field(default_factory=Counter)
     _running: Counter[bool] = field(default_factory=Counter)  # main agents and checks, subagents
     _late: int = 0
     _sent: int = 0
@@ -78,8 +84,7 @@ class World:
         for at, limit in self.phases[1:]:
             self._clock.at(1.0 + at, lambda limit=limit: self._move(limit))  # type: ignore[misc]
         for number in range(self.subagents + 1):
-            urgency = Urgency.SUBAGENT if number else Urgency.MAIN
-            self._clock.after(self._dice.random(), lambda urgency=urgency: self._turn(urgency))  # type: ignore[misc]
+            self._clock.after(self._dice.random(), lambda number=number: self._turn(number))  # type: ignore[misc]
 
     def run(self, seconds: float) -> World:
         self._clock.run(1.0 + seconds)
@@ -88,17 +93,20 @@ class World:
 
     # -- the clients
 
-    def _turn(self, urgency: Urgency) -> None:
+    def _turn(self, agent: int) -> None:
         def rest() -> None:
-            self._clock.after(THINKS, lambda: self._turn(urgency))
+            self._clock.after(THINKS, lambda: self._turn(agent))
 
         def check() -> None:
-            self._ask(Urgency.BLOCKING, rest)
+            self._ask(agent, Urgency.BLOCKING, rest)
 
-        self._ask(urgency, check if urgency is Urgency.MAIN else rest)
+        if agent:
+            self._ask(agent, Urgency.SUBAGENT, rest)
+        else:
+            self._ask(agent, Urgency.MAIN, check)
 
-    def _ask(self, urgency: Urgency, then: Callable[[], None]) -> None:
-        self._arrive(Call(urgency, self._dice.uniform(*SECONDS[urgency]), then))
+    def _ask(self, agent: int, urgency: Urgency, then: Callable[[], None]) -> None:
+        self._arrive(Call(agent, urgency, self._dice.uniform(*SECONDS[urgency]), self._clock.now, then))
 
     def _arrive(self, call: Call) -> None:
         self._account()
@@ -142,6 +150,8 @@ class World:
             self._later(WAY, self._no, ticket)
             return
         call = self._calls[ticket]
+        self.waits[call.urgency].append(self._clock.now - call.asked_at)
+        self.served[call.agent] += 1
         self._running[call.urgency >= Urgency.SUBAGENT] += 1
         self._hidden = 0 if self._running.total() > self._limit - self._hidden else self._hidden
         headed = call.lasts if call.urgency is Urgency.BLOCKING else 0.0

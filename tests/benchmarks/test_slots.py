@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from statistics import fmean, median
+
 import pytest
 
 from benchmarks.slots import HIDDEN, KEPT, OTHER, Phases, World, added, known, moving
+from claude_proxy.routing.classes import Urgency
 
 SECONDS = 150.0
 SEEDS = range(6)
@@ -32,6 +35,17 @@ def test_while_thirty_wait_95_percent_of_the_slots_that_can_be_known_are_used(ph
     assert min(known(world.spent) for world in worlds) >= 0.945
     assert not any(world.seen for world in worlds), "a refusal reached a client"
     assert all(world.refused <= 0.17 * world.requests for world in worlds)
+
+
+@pytest.mark.parametrize("phases", [CASES["limit 2"], CASES["limit 1"], CASES["2, 1, 2"]])
+def test_the_main_agent_and_its_checks_wait_the_least_and_no_subagent_is_passed_over(phases: Phases) -> None:
+    for world in runs(phases):
+        main, check, subagent = (world.waits[one] for one in (Urgency.MAIN, Urgency.BLOCKING, Urgency.SUBAGENT))
+        assert fmean(check) <= fmean(main) + 1.0
+        assert max(*main, *check) <= 6.0, "the subagent that runs is waited for"
+        assert median(main) <= 0.1 * median(subagent)
+        subagents = [world.served[agent] for agent in range(1, 31)]
+        assert max(subagents) - min(subagents) <= 1
 
 
 def test_a_slot_is_kept_for_the_main_agent_and_a_raised_limit_is_hidden_at_first() -> None:

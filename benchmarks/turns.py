@@ -146,31 +146,44 @@ class Used:
         usable: what its limit allowed.
         used: what accepted requests took.
         kept: left free for the main agent between two of its requests, while subagents had all the other slots.
+        hidden: those of a limit that was raised, before the first request above the old limit. No policy can know them without
+            asking, so the share of the others is reported too, and how long it took to find them.
+        found: seconds that finding them took, for each time that the limit was raised.
     """
 
     usable: float
     used: float
     kept: float
+    hidden: float = 0.0
+    found: tuple[float, ...] = ()
 
 
 def slots(requests: list[Recorded], stage: list[Phase], began: float, until: float) -> Used:
     """Follow the slots of the upstream from one start or end of a request to the next one."""
-    marks = [(one.at * 60 + began, 0, False) for one in stage[1:]]
+    marks: list[tuple[float, int, bool]] = []
     for one in requests:
         if one.status in (200, None) and (one.ended_at or until) > began:
             low = one.header("x-claude-code-request-class") == "subagent"
             marks += [(max(began, one.received_at), 1, low), (min(until, one.ended_at or until), -1, low)]
-    usable = used = kept = 0.0
+    marks += [(one.at * 60 + began, 0, False) for one in stage[1:]]
+    usable = used = kept = hidden = 0.0
     high = subagents = 0
-    last = began
+    last, limit, secret, raised = began, stage[0].max_concurrency or 0, 0, began
+    found: list[float] = []
     for at, step, low in sorted([*marks, (until, 0, False)]):
-        limit = [one.max_concurrency or 0 for one in stage if one.at * 60 <= last - began + 1e-6][-1]
         seconds, last = min(at, until) - last, min(at, until)
         usable += limit * seconds
         used += min(limit, high + subagents) * seconds
-        kept += seconds * (limit >= 2 and not high and subagents == limit - 1)
+        hidden += secret * seconds
+        kept += seconds * (limit - secret >= 2 and not high and subagents == limit - 1)
         subagents, high = (subagents + step, high) if low else (subagents, high + step)
-    return Used(usable, used, kept)
+        now = [one.max_concurrency or 0 for one in stage if one.at * 60 <= at - began + 1e-6][-1]
+        raised = at if now > limit else raised
+        secret, limit = max(0, secret + now - limit), now
+        if secret and high + subagents > limit - secret:
+            found.append(at - raised)
+            secret = 0
+    return Used(usable, used, kept, hidden, tuple(found))
 
 
 async def measure(
@@ -200,6 +213,8 @@ async def measure(
     refused = sum(one.status == 429 for one in requests)
     return load.seen, {
         "slots used": f"{100 * used.used / used.usable:.1f} %",
+        "slots used of those that could be known": f"{100 * used.used / (used.usable - used.hidden):.1f} %",
+        "seconds until a raised limit was found": ", ".join(f"{one:.1f}" for one in used.found) or "-",
         "slots kept for the main agent": f"{100 * used.kept / used.usable:.1f} %",
         "refusals at the upstream per 1,000 requests": f"{1000 * refused / max(1, len(requests)):.0f}",
         "refusals that a client saw": str(errors),

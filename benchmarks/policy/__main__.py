@@ -35,7 +35,7 @@ Examples:
 
   python -m benchmarks.policy --accounts 10 --hours 0.5 --policy "the rules"   many accounts, and as many times the sessions
 
-The time grows with the square of the accounts, because any of them may take any waiting request.
+Ten times the accounts, and the sessions with them, take about forty times the time: any account may take any waiting request.
 
   python -m benchmarks.policy --output docs/resilience.md   writes the tables there
 """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
 
 from benchmarks.policy.loads import Call
 from benchmarks.policy.world import Account, Clock
@@ -12,6 +14,14 @@ from claude_proxy.routing.lane import Lane
 
 LONG = 30.0  # seconds after which an adjustment that is overtaken by the next move counts as it is
 WINDOW = 1800.0  # seconds over which the shares of equal sessions are compared as well
+
+
+class State(NamedTuple):
+    """An account between two changes: requests that run, and slots that are taken of those that could be."""
+
+    running: int
+    taken: int
+    limit: int
 
 
 @dataclass
@@ -43,10 +53,20 @@ class Measures:
     shares: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     recent: dict[int, dict[str, float]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(float)))
     _since: float = 1.0
+    _changed: dict[Account, None] = field(default_factory=dict)
+    _state: dict[Account, State] = field(default_factory=dict)
+    _running: int = 0
+    _taken: int = 0
+    _limit: int = 0
 
     def __post_init__(self) -> None:
         for account in self.accounts:
-            account.before_change.append(self.add_up)
+            self._changed[account] = None
+            account.before_change.append(partial(self._changes, account))
+
+    def _changes(self, account: Account) -> None:
+        self.add_up()
+        self._changed[account] = None
 
     def add_up(self) -> None:
         """Account for the time since the last change."""
@@ -54,13 +74,23 @@ class Measures:
         seconds, self._since = now - self._since, now
         if not seconds:
             return
-        bright = [account for account in self.accounts if not account.dark]
-        running = sum(account.running for account in self.accounts)
-        waiting = len(self.open) - running
-        if waiting > 0 and bright:
-            taken = sum(min(account.occupied, account.limit) for account in bright)
-            self.used += seconds * taken
-            self.usable += seconds * min(sum(account.limit for account in bright), taken + waiting)
+        for account in self._changed:
+            self._look(account)
+        self._changed.clear()
+        waiting = len(self.open) - self._running
+        if waiting > 0:
+            self.used += seconds * self._taken
+            self.usable += seconds * min(self._limit, self._taken + waiting)
+
+    def _look(self, account: Account) -> None:
+        """Put its state in the place of the one before: a sum over all accounts for each event would take most of the time."""
+        limit = 0 if account.dark else account.limit
+        after = State(account.running, min(account.occupied, limit), limit)
+        before = self._state.get(account, State(0, 0, 0))
+        self._state[account] = after
+        self._running += after.running - before.running
+        self._taken += after.taken - before.taken
+        self._limit += after.limit - before.limit
 
     def asked(self, call: Call) -> None:
         self.add_up()

@@ -26,4 +26,15 @@ def test_a_slot_is_kept_only_while_subagents_have_all_the_others() -> None:
 def test_the_limit_that_moves_to_one_and_back_counts_as_it_was() -> None:
     stage = [Phase(0.0, max_concurrency=2), Phase(1.0, max_concurrency=1), Phase(2.0, max_concurrency=2)]
     found = slots([ran(100, 280), ran(100, 170, "main")], stage, 100.0, 280.0)
-    assert found == Used(usable=120.0 + 60.0 + 120.0, used=120.0 + 60.0 + 60.0, kept=60.0)
+    assert found == Used(usable=120.0 + 60.0 + 120.0, used=120.0 + 60.0 + 60.0, kept=0.0, hidden=60.0)
+
+
+def test_slots_of_a_raised_limit_are_hidden_until_a_request_runs_above_the_old_one() -> None:
+    stage = [Phase(0.0, max_concurrency=1), Phase(1.0, max_concurrency=3)]
+    found = slots([ran(0, 180), ran(70, 72, status=429), ran(90, 180, "main")], stage, 0.0, 180.0)
+    assert found == Used(usable=60.0 + 360.0, used=180.0 + 90.0, kept=0.0, hidden=2 * 30.0, found=(30.0,))
+
+
+def test_slots_that_nobody_has_found_are_not_hidden_any_more_when_the_limit_falls() -> None:
+    stage = [Phase(0.0, max_concurrency=1), Phase(1.0, max_concurrency=3), Phase(2.0, max_concurrency=1)]
+    assert slots([ran(0, 180)], stage, 0.0, 180.0) == Used(usable=60.0 + 180.0 + 60.0, used=180.0, kept=0.0, hidden=120.0)

@@ -88,7 +88,8 @@ async def test_those_who_wait_when_the_window_is_used_up_hear_it_at_once(simulat
     async with queued(tmp_path, simulator, "ONE") as proxy, holding(proxy, simulator, 2):
         tasks = calls(proxy, ["main"] * 5)
         await waits(proxy, 5)
-        turns_of(proxy).queue.lanes["zai/one"].limit.value = 3
+        lane = turns_of(proxy).queue.lanes["zai/one"]
+        lane.limit.value, lane.closed = 3, False
         tasks += calls(proxy, ["main"])
         replies = await asyncio.wait_for(asyncio.gather(*tasks), 5)
     assert sum(reply.get("x-claude-proxy-error") == "account_out" for reply in replies) == 5

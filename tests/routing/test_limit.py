@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from claude_proxy.routing import doubt
 from claude_proxy.routing import limit as rules
 from claude_proxy.routing.limit import Lease, Limit
 
@@ -172,6 +173,79 @@ def test_the_delay_has_a_bound() -> None:
     for _ in range(100):
         freed_and_refused(driver)
     assert driver.limit.delay == rules.DELAY_MOST
+
+
+# -- late slots, or a lower limit
+
+
+def explained(driver: Driver, running: int, age: float = 0.1) -> None:
+    """A request is refused beside `running` others, `age` seconds after enough streams have ended that their slots explain it."""
+    assert driver.limit.value is not None
+    driver.run(running - len(driver.limit.leases))
+    for lease in list(driver.limit.leases)[: driver.limit.value - running]:
+        driver.limit.end(lease, driver.now)
+    driver.run(running - len(driver.limit.leases))
+    driver.now += age
+    driver.refuse(driver.send(first=False))
+    driver.judged()
+
+
+@pytest.mark.parametrize(("limit", "running"), [(2, 1), (3, 1), (3, 2), (10, 6)])
+def test_refusals_that_late_slots_would_explain_lower_the_limit_when_there_are_too_many(limit: int, running: int) -> None:
+    driver = Driver(limit)
+    driver.run(limit)
+    refusals = 0
+    while driver.limit.value == limit:
+        explained(driver, running)
+        refusals += 1
+    assert doubt.MOST // 2 < refusals <= doubt.MOST
+    assert driver.limit.value == running
+    assert driver.limit.delay == 0.0, "what they have taught about late slots is forgotten"
+
+
+def test_refusals_beside_fewer_than_are_accepted_at_once_had_another_reason() -> None:
+    driver = Driver(5)
+    driver.run(5)
+    for _ in range(doubt.MOST - 1):
+        explained(driver, 3)
+    driver.run(1)
+    explained(driver, 3)
+    assert driver.limit.value == 5
+
+
+def test_the_limit_is_lowered_to_what_runs_in_the_end_whatever_began_under_the_higher_one() -> None:
+    driver = Driver(5)
+    driver.run(5)
+    explained(driver, 4)
+    for _ in range(2 * doubt.MOST):
+        explained(driver, 3)
+    assert driver.limit.value == 3
+
+
+def test_refusals_that_late_slots_explain_badly_count_twice() -> None:
+    driver = Driver(2)
+    driver.run(2)
+    for number in range(doubt.MOST // 2):
+        assert driver.limit.value == 2, number
+        explained(driver, 1, age=doubt.UNLIKELY + 0.1)
+    assert driver.limit.value == 1
+
+
+@pytest.mark.parametrize("limit", [2, 3])
+def test_the_limit_stays_if_as_many_have_run_at_once_meanwhile(limit: int) -> None:
+    driver = Driver(limit)
+    for _ in range(5 * doubt.MOST):
+        explained(driver, limit - 1)
+        driver.run(1)
+    assert driver.limit.value == limit
+
+
+def test_refusals_with_nothing_in_flight_do_not_lower_the_limit_however_many() -> None:
+    driver = Driver(2)
+    driver.run(2)
+    for _ in range(5 * doubt.MOST):
+        explained(driver, 0)
+    assert driver.limit.value == 2
 
 
 # -- a delay that does not help
@@ -380,6 +454,76 @@ def test_a_probe_refused_while_slots_may_be_held_late_is_repeated_soon() -> None
     driver.run(1)
     driver.refuse(driver.send(probe=True))
     assert driver.limit.probe_at == driver.now + rules.PROBE_RETRY
+
+
+@pytest.mark.parametrize("ago", [0.0, 0.4, 0.9])
+def test_a_probe_waits_for_a_moment_in_which_no_slot_may_be_held_late(ago: float) -> None:
+    driver = probing(2)
+    driver.limit.end(next(iter(driver.limit.leases)), driver.now - ago)
+    driver.run(1)
+    assert driver.limit.probe_due(driver.now) == pytest.approx(driver.now - ago + rules.DECIDED)
+
+
+@pytest.mark.parametrize("every", [0.1, 0.5, 0.9])
+def test_a_probe_does_not_wait_for_such_a_moment_for_long(every: float) -> None:
+    driver = probing(2)
+    began = driver.now
+    while True:
+        driver.limit.end(next(iter(driver.limit.leases)), driver.now)
+        driver.run(1)
+        due = driver.limit.probe_due(driver.now)
+        assert due is not None
+        if due <= driver.now + every:
+            break
+        driver.now += every
+    assert due == pytest.approx(began + rules.PROBE_RETRY)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 10])
+@pytest.mark.parametrize("lasts", [0.1, 2.0, 20.0, 60.0])
+def test_probes_do_not_become_rarer_than_so_many_requests(limit: int, lasts: float) -> None:
+    driver = Driver(limit)
+    for _ in range(100):
+        served(driver, limit, lasts)
+    assert last_wait(driver) == pytest.approx(bounded(rules.PROBE_REQUESTS * lasts / limit), rel=0.21)
+
+
+@pytest.mark.parametrize("lasts", [2.0, 20.0, 60.0])
+def test_probes_stay_more_frequent_for_a_while_after_the_limit_was_lowered(lasts: float) -> None:
+    driver = Driver(3)
+    for _ in range(100):
+        served(driver, 2, lasts)
+    driver.run(2)
+    driver.now += rules.RECENT + 1
+    driver.refuse(driver.send())
+    assert driver.judged() == 2
+    assert last_wait(driver) == pytest.approx(bounded(rules.PROBE_REQUESTS_LOWERED * lasts / 2), rel=0.21)
+    driver.now += rules.LATELY
+    assert last_wait(driver) == pytest.approx(bounded(rules.PROBE_REQUESTS * lasts / 2), rel=0.21)
+
+
+def served(driver: Driver, count: int, lasts: float) -> None:
+    leases = driver.run(count)
+    driver.now += lasts
+    for lease in leases:
+        driver.limit.end(lease, driver.now)
+
+
+def last_wait(driver: Driver) -> float:
+    """How long a probe waits after many that were refused; the time does not go on meanwhile."""
+    assert driver.limit.value is not None
+    driver.run(driver.limit.value - len(driver.limit.leases))
+    for _ in range(10):
+        driver.limit.probe_due(driver.now)
+        probe = driver.send(probe=True)
+        probe.sent_at += 100.0  # long after the last stream has ended
+        driver.refuse(probe)
+    assert driver.limit.probe_at is not None
+    return driver.limit.probe_at - driver.now
+
+
+def bounded(seconds: float) -> float:
+    return max(rules.PROBE_WAIT, min(rules.PROBE_WAIT_MOST, seconds))
 
 
 def test_an_undecided_neighbour_does_not_prove_anything_yet() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from claude_proxy.routing.ageing import AGED, AGED_TO_MAIN, LAST_CALL, effective
 from claude_proxy.routing.classes import Urgency
-from claude_proxy.routing.fair import AGED, AGED_TO_MAIN, LAST_CALL, TITLE_WAITS, effective
+from claude_proxy.routing.fair import TITLE_WAITS
 from claude_proxy.routing.lane import KEPT_SLOT
 from claude_proxy.routing.plan import Event
 from claude_proxy.routing.ticket import Candidates, Refusal, Ticket

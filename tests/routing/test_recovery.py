@@ -10,7 +10,7 @@ from claude_proxy.routing.classes import Urgency
 from claude_proxy.routing.plan import TABLE, Event
 from claude_proxy.routing.recovery import RETURNS
 from claude_proxy.routing.ticket import Candidates, Pass, Refusal, Ticket
-from tests.routing.desk import OVERLOAD, Desk
+from tests.routing.desk import OVERLOAD, START, Desk
 
 DEAD_KEY = Refusal(Event.STOP, reason="401")
 HOWS = [OVERLOAD, Event.UNREACHABLE, Event.CERTIFICATE]
@@ -172,17 +172,11 @@ def test_it_comes_back_to_a_key_that_is_valid_again() -> None:
     assert desk.sent[ticket] is desk.lanes[0]
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("hops", [6, 10, 40])
-@pytest.mark.parametrize("hop", [0.02, 0.2], ids=["quick", "slow"])
-@pytest.mark.parametrize("limit", [3, 20])
-def test_no_refusal_is_passed_on_while_one_of_three_that_fail_in_turn_is_well(
-    seed: int, hops: int, hop: float, limit: int
-) -> None:
-    """In each phase one account is well, which it already was for a while when the others failed."""
+def fail_in_turn(seed: int, hops: int, hop: float, limit: int, steps: int) -> Desk:
+    """Three accounts under fifty sessions. In each phase one is well, which it already was for a while when the others failed."""
     desk, dice = Quick(limit, limit, limit, fixed=True, seed=seed), Random(seed)
     well, bad = 0, {1, 2}
-    for step in range(160):
+    for step in range(steps):
         if step % hops == 0:
             well = dice.randrange(3)
             bad.discard(well)
@@ -198,5 +192,23 @@ def test_no_refusal_is_passed_on_while_one_of_three_that_fail_in_turn_is_well(
             else:
                 desk.head(ticket)
                 desk.end(ticket)
+    return desk
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("hops", [6, 10, 40])
+@pytest.mark.parametrize("hop", [0.02, 0.2], ids=["quick", "slow"])
+@pytest.mark.parametrize("limit", [3, 20])
+def test_no_refusal_is_passed_on_while_one_of_three_that_fail_in_turn_is_well(
+    seed: int, hops: int, hop: float, limit: int
+) -> None:
+    desk = fail_in_turn(seed, hops, hop, limit, 160)
     assert [how for how in desk.done.values() if how != "ended"] == []
     assert len(desk.done) > 100
+
+
+def test_nor_in_an_hour_in_which_they_take_turns_every_half_minute() -> None:
+    desk = fail_in_turn(seed=1, hops=60, hop=1.0, limit=20, steps=3600)
+    assert [how for how in desk.done.values() if how != "ended"] == []
+    assert desk.now >= START + 3600
+    assert len(desk.done) > 10_000

@@ -34,6 +34,7 @@ class World:
 
     Attributes:
         answered, refused: requests.
+        limit: the true one; it may be changed.
         held: the longest time in seconds for which requests waited only because slots may not be free yet, while none ran.
     """
 
@@ -52,7 +53,7 @@ class World:
         self.answered = self.refused = self.taken = 0
         self.queue = Queue(Random(seed))
         self.lane = self.queue.lane("account", start=start)
-        self._limit, self._share, self._lasts, self._lag = limit, share, lasts, lag
+        self.limit, self._share, self._lasts, self._lag = limit, share, lasts, lag
         self._always: Ticket | None = None
         self._candidates = Candidates([[self.lane]])
         self._dice = Random(seed)
@@ -95,7 +96,7 @@ class World:
             self._after(WAY, lambda ticket=action.ticket: self._decide(ticket))  # type: ignore[misc]
 
     def _decide(self, ticket: Ticket) -> None:
-        full = self._limit is not None and self.taken >= self._limit
+        full = self.limit is not None and self.taken >= self.limit
         if full or ticket is self._always or self._dice.random() < self._share:
             self.refused += 1
             self._carry_out(self.queue.refused(ticket, Refusal(Event.CONCURRENCY), self.now))
@@ -151,6 +152,31 @@ def test_a_lag_that_is_there_is_learned_nevertheless(limit: int, lag: float) -> 
     refused, answered = world.refused - before[0], world.answered - before[1]
     assert refused <= 0.25 * answered
     assert answered >= 0.8 * limit * 600.0 / (2.5 + lag)
+    assert world.lane.limit.value == limit
+
+
+@pytest.mark.parametrize("lag", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("lasts", [0.3, 1.0, 2.5, 6.0])
+@pytest.mark.parametrize(("limit", "lowered"), [(2, 1), (3, 1), (5, 3)])
+def test_a_lower_limit_is_learned_however_short_requests_are(limit: int, lowered: int, lasts: float, lag: float) -> None:
+    """While they are short, a slot given back late would explain every refusal."""
+    world = World(limit, limit, lasts=lasts, lag=lag)
+    world.run(100.0)
+    assert world.lane.limit.value == limit
+    world.limit = lowered
+    world.run(130.0)
+    assert world.lane.limit.value == lowered
+
+
+@pytest.mark.parametrize("lasts", [0.3, 1.0, 2.5])
+@pytest.mark.parametrize(("limit", "lowered"), [(2, 1), (3, 1), (5, 3)])
+def test_a_limit_that_is_lowered_and_raised_again_is_found_soon(limit: int, lowered: int, lasts: float) -> None:
+    world = World(limit, limit, lasts=lasts)
+    world.run(100.0)
+    world.limit = lowered
+    world.run(200.0)
+    world.limit = limit
+    world.run(250.0)
     assert world.lane.limit.value == limit
 
 

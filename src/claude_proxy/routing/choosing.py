@@ -5,7 +5,7 @@ Writing a prompt into a cache costs about twelve times what reading it costs, so
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 
 from claude_proxy.routing.lane import NEVER, Lane
@@ -70,20 +70,44 @@ def _home(ticket: Ticket, now: float) -> Lane | None:
 
 
 def _kept_at(home: Lane, ticket: Ticket, now: float) -> float:
-    """A session stays with its account, unless it would wait there for long, or has: the prediction may be wrong."""
+    """A session stays with its account, unless it waits there for too long."""
+    return 0.0 if waits_long(home, ticket, now) else now + LOOK_AGAIN
+
+
+def waits_long(home: Lane, ticket: Ticket, now: float) -> bool:
+    """Whether `ticket` would wait for long at the account of its session, or has: the prediction may be wrong."""
     if now - ticket.since >= LONG:
-        return 0.0
-    if home.predicted_wait(now, len(home.homed)) <= LONG or home.predicted_wait(now, _ahead(ticket, home, now)) <= LONG:
-        return now + LOOK_AGAIN
-    return 0.0
+        return True
+    if home.predicted_wait(now, len(home.homed)) <= LONG:  # at most as long as the last one
+        return False
+    return home.predicted_wait(now, _ahead(ticket, home)) > LONG
 
 
-def _ahead(ticket: Ticket, home: Lane, now: float) -> int:
-    """How many that are bound to `home` wait there before `ticket`, roughly: ranked once for each moment."""
-    if home.ranked_at != now:
-        home.ranked_at = now
+def last_that_stays(home: Lane, now: float) -> tuple[int, float, int] | None:
+    """The place behind which requests would wait for long at their account; None if none would."""
+    if home.predicted_wait(now, len(home.homed)) <= LONG:
+        return None
+    ranks = _ranks(home)
+    first = bisect_right(range(len(ranks)), LONG, key=lambda ahead: home.predicted_wait(now, ahead))
+    return ranks[first - 1] if first else (-1, 0.0, 0)
+
+
+def relents_at(home: Lane, now: float) -> float:
+    """When the wait at an account that is closed is not long any more, if nothing else happens."""
+    relents = max(home.pace.until, home.out_until, home.ejection.until) - LONG
+    return relents if relents > now else NEVER
+
+
+def _ahead(ticket: Ticket, home: Lane) -> int:
+    """How many that are bound to `home` wait there before `ticket`, roughly."""
+    return bisect_left(_ranks(home), _order(ticket))
+
+
+def _ranks(home: Lane) -> list[tuple[int, float, int]]:
+    if home.ranked_at != home.epoch:
+        home.ranked_at = home.epoch
         home.ranks = sorted(_order(other) for other in home.homed)
-    return bisect_left(home.ranks, _order(ticket))
+    return home.ranks
 
 
 def _order(ticket: Ticket) -> tuple[int, float, int]:
@@ -125,12 +149,14 @@ def is_bound(session: Session, now: float) -> bool:
 def choose(ticket: Ticket, found: Lane, now: float) -> Lane:
     """The best account for a request that `found` has room for: its own, else by tier and weight."""
     home = ticket.whose.lane if ticket.whose is not None else None
-    if home is not None and home is not found and home in ticket.candidates.members and _has_room(ticket, home, now):
+    if home is found:
+        return found
+    if home is not None and home in ticket.candidates.members and _has_room(ticket, home, now):
         return home
     for tier in ticket.candidates.tiers:
         able = [lane for lane in tier if lane is found or _has_room(ticket, lane, now)]
         if able:
-            return found if home is found else min(able, key=_level(tier))
+            return min(able, key=_level(tier))
     return found
 
 
@@ -147,7 +173,7 @@ def _level(tier: Sequence[Lane]) -> Callable[[Lane], float]:
 
 
 def _has_room(ticket: Ticket, lane: Lane, now: float) -> bool:
-    return lane.opens_at(now) is None and not barred(ticket, lane, now)
+    return lane.has_room(now) and not barred(ticket, lane, now)
 
 
 def bind(ticket: Ticket, lane: Lane, now: float) -> None:

@@ -8,34 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from claude_proxy.routing.choosing import blocked
-from claude_proxy.routing.classes import BACKGROUND, BLOCKING, MAIN, SUBAGENT
+from claude_proxy.routing.ageing import AGED, effective, last_call
+from claude_proxy.routing.choosing import LOOK_AGAIN, blocked
+from claude_proxy.routing.classes import BACKGROUND, BLOCKING, SUBAGENT, Urgency
+from claude_proxy.routing.flows import Flow, Ranked
 from claude_proxy.routing.lane import GUESS, KEPT_SLOT, NEVER, Lane
 from claude_proxy.routing.ticket import WAITING, Ticket
 
-AGED = 45.0  # seconds of waiting that lift a request by one class, up to SUBAGENT
-AGED_TO_MAIN = 300.0  # seconds of waiting that lift a subagent to MAIN; nothing is lifted to BLOCKING
 STREAK = 2  # requests of class BLOCKING in a row, after which another class is served
-LAST_CALL = 10.0  # seconds before its deadline, from which on a request may take the slot that is kept for a main agent
 TITLE_WAITS = 0.1  # seconds before a title takes the last slot: it is sent up to 70 ms before its main turn
-
-
-def effective(ticket: Ticket, now: float) -> int:
-    """The class of a request after ageing."""
-    urgency = ticket.urgency
-    if urgency <= MAIN:
-        return urgency
-    waited = now - ticket.since
-    if waited < AGED:
-        return urgency
-    return MAIN if waited >= AGED_TO_MAIN else max(SUBAGENT, urgency - int(waited / AGED))
-
-
-def _last_call(ticket: Ticket) -> float:
-    """When it takes even the slot that is kept for a main agent, because it would soon be told to come again."""
-    if ticket.urgency is BACKGROUND:
-        return NEVER
-    return max(ticket.deadline - LAST_CALL, (ticket.since + ticket.deadline) / 2)
 
 
 class Fair:
@@ -45,7 +26,7 @@ class Fair:
         """Until when a request leaves the free slot to another one that may come; 0.0 if it need not."""
         if ticket.urgency < SUBAGENT:
             return 0.0
-        if lane.keeps_slot(now) and now < (until := min(lane.main_at + KEPT_SLOT, _last_call(ticket))):
+        if lane.keeps_slot(now) and now < (until := min(lane.main_at + KEPT_SLOT, last_call(ticket))):
             return until
         if ticket.urgency is BACKGROUND and now < ticket.since + TITLE_WAITS and lane.limit.free(now) == 1:
             return ticket.since + TITLE_WAITS
@@ -54,18 +35,63 @@ class Fair:
     def pick(self, lane: Lane, now: float) -> tuple[Ticket | None, float]:
         """The waiting request that is sent next, or None and when to look again."""
         if lane.streak >= STREAK:
-            ticket, _ = self._best(lane, now, [each for each in lane.waiting if each.urgency is not BLOCKING])
-            if ticket is not None:
-                return ticket, NEVER
-        return self._best(lane, now, lane.waiting)
+            best, _ = self._best(lane, now, but=BLOCKING)
+            if best is not None:
+                return best.ticket, NEVER
+        best, wake = self._best(lane, now)
+        return None if best is None else best.ticket, wake
 
-    def _best(self, lane: Lane, now: float, tickets: Iterable[Ticket]) -> tuple[Ticket | None, float]:
-        """The first by class, virtual time and seniority. Each slot that becomes free costs this loop: it skips early."""
-        best: Ticket | None = None
-        best_class, best_virtual, best_seq = 99, 0.0, 0
+    def _best(self, lane: Lane, now: float, but: Urgency | None = None) -> tuple[Ranked | None, float]:
+        """The first by class, virtual time and seniority, leaving out one class."""
+        if len(lane.flows) == 1:
+            return self._search(lane.waiting, lane, now, but)
+        best: Ranked | None = None
+        wake, sound = NEVER, lane.is_sound
+        for flow in lane.flows:
+            home = flow.home
+            if flow.candidates.only is None and not (sound and (home is None or home.is_sound)):
+                best, until = self._search(flow.tickets, lane, now, but, best)
+            else:
+                best, until = self._first(flow, lane, now, but, best)
+            wake = min(wake, until)
+        return best, wake
+
+    def _first(self, flow: Flow, lane: Lane, now: float, but: Urgency | None, best: Ranked | None) -> tuple[Ranked | None, float]:
+        """The better one of `best` and the first of a flow."""
+        order, whole = flow.for_lane(lane, now)
+        wake = NEVER if whole else now + LOOK_AGAIN
+        if not (order.high or order.low or flow.odd):
+            return best, wake
+        kept = min(lane.main_at + KEPT_SLOT, order.last_call) if order.low and lane.keeps_slot(now) else 0.0
+        for some in (order.high,) if now < kept else (order.high, order.low):
+            for one in some:
+                if best is not None and one > best:
+                    break
+                if one.ticket.urgency is but or one.ticket.deadline < now:  # the timer is late
+                    continue
+                until = self.hold(one.ticket, lane, now)
+                if not until:
+                    best = one
+                    break
+                wake = min(wake, until)
+        if now < kept:
+            wake = min(wake, kept)
+        if flow.odd:
+            best, until = self._search(flow.odd, lane, now, but, best)
+            wake = min(wake, until)
+        return best, wake
+
+    def _search(
+        self, tickets: Iterable[Ticket], lane: Lane, now: float, but: Urgency | None, best: Ranked | None = None
+    ) -> tuple[Ranked | None, float]:
+        """The better one of `best` and the first of `tickets`. Each slot that becomes free costs this loop: it skips early."""
+        found: Ticket | None = None
+        best_class, best_virtual, best_seq = (99, 0.0, 0) if best is None else best[:3]
         wake = NEVER
         for ticket in tickets:
             urgency: int = ticket.urgency
+            if urgency is but:
+                continue
             if now - ticket.since >= AGED:
                 urgency = effective(ticket, now)
             if urgency > best_class:
@@ -77,13 +103,17 @@ class Fair:
             if until:
                 wake = min(wake, until)
             else:
-                best, best_class, best_virtual, best_seq = ticket, urgency, virtual, ticket.seq
-        return best, wake
+                found, best_class, best_virtual, best_seq = ticket, urgency, virtual, ticket.seq
+        return best if found is None else Ranked(best_class, best_virtual, best_seq, found), wake
 
     def pick_probe(self, lane: Lane, now: float) -> Ticket | None:
         """The waiting request that is sent above the limit: one of the lowest class that can be sent again unnoticed."""
-        able = [ticket for ticket in lane.waiting if ticket.can_resend and not blocked(ticket, lane, now)]
-        return max(able, key=lambda ticket: (ticket.urgency, -ticket.seq), default=None)
+        best, best_key = None, (-1, 0)
+        for ticket in lane.waiting:
+            key = (ticket.urgency, -ticket.seq)
+            if key > best_key and ticket.can_resend and not blocked(ticket, lane, now):
+                best, best_key = ticket, key
+        return best
 
     def granted(self, ticket: Ticket, lane: Lane) -> None:
         """Note who was served: the virtual time of a session is raised at once, by what a request is expected to take."""

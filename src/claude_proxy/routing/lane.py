@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable
 from random import Random
+from typing import TYPE_CHECKING
 
 from claude_proxy.routing.classes import MAIN, SUBAGENT
 from claude_proxy.routing.ejection import Bucket, Ejection
@@ -13,6 +14,9 @@ from claude_proxy.routing.pace import Pace
 from claude_proxy.routing.plan import LONG_WAIT, Event
 from claude_proxy.routing.recovery import Recovery
 from claude_proxy.routing.ticket import Refusal, Ticket
+
+if TYPE_CHECKING:
+    from claude_proxy.routing.flows import Flow
 
 NEVER = math.inf
 OUT_PROBE = 600.0  # seconds between two requests that may ask an account that is out
@@ -35,7 +39,9 @@ class Lane:
 
     Attributes:
         waiting: the requests that may be sent there.
-        homed: those of sessions that are bound to it; `ranks` are their places, as of `ranked_at`.
+        flows: the same in groups.
+        homed: those of sessions that are bound to it; `epoch` counts the changes of their order, and `ranks` are their places
+            after the change `ranked_at`.
         low: requests of subagents and below that are in flight.
         main_at: when a main agent's request last arrived or ended.
         virtual: the largest virtual time served.
@@ -45,14 +51,15 @@ class Lane:
         shared: some requests may use it or another account: only these are kept from it while it is ejected.
         out_until: out of rotation until then (a used-up window, a refused credential); `out_reason` says why.
         draining: removed from the configuration: finishes what it has.
+        closed: nothing could be sent when it was looked at last: nothing can before `wake`, if nothing happens.
         wake: when it has to be looked at again, if nothing happens before.
         whole: start and ceiling of the account, of which the limit has this process's part.
     """
 
     __slots__ = (
-        "bucket", "draining", "ejection", "homed", "limit", "low", "main_at", "mean", "name", "out_probe_at", "out_reason",
-        "out_until", "overloads", "pace", "ranked_at", "ranks", "recovery", "shared", "spread", "streak", "virtual", "waiting",
-        "wake", "weight", "whole",
+        "bucket", "closed", "draining", "ejection", "epoch", "flows", "homed", "limit", "low", "main_at", "mean", "name",
+        "out_probe_at", "out_reason", "out_until", "overloads", "pace", "ranked_at", "ranks", "recovery", "shared", "spread",
+        "streak", "virtual", "waiting", "wake", "weight", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -73,9 +80,11 @@ class Lane:
         self.recovery = Recovery()
         self.weight = max(weight, 1e-6)
         self.waiting: dict[Ticket, None] = {}
+        self.flows: dict[Flow, None] = {}
         self.homed: dict[Ticket, None] = {}
+        self.epoch = 0
         self.ranks: list[tuple[int, float, int]] = []
-        self.ranked_at = -NEVER
+        self.ranked_at = -1
         self.low = 0
         self.main_at = -NEVER
         self.virtual = 0.0
@@ -88,6 +97,7 @@ class Lane:
         self.draining = False
         self.shared = False
         self.overloads: dict[Hashable, int] = {}
+        self.closed = False
         self.wake = NEVER
         self.whole = (start, ceiling)
 
@@ -120,6 +130,13 @@ class Lane:
             return None
         opens = self.limit.opens_at()
         return NEVER if opens is None else opens
+
+    def has_room(self, now: float) -> bool:
+        """Whether something may be sent now: `opens_at` is None. Asked of each account for each request that begins to wait."""
+        limit = self.limit
+        if limit.value is not None and len(limit.leases) >= limit.value and self.pace.calm:
+            return False
+        return self.opens_at(now) is None
 
     def probe_due(self, now: float) -> float | None:
         """When a request may be sent above the limit; None if not now."""
@@ -220,6 +237,7 @@ class Lane:
 
     def end(self, lease: Lease, now: float, *, sent: bool = True) -> None:
         """A request is over, well or not; `sent` is False if nothing of it went out."""
+        self.closed = False
         self.limit.end(lease, now, sent=sent)
         if lease.headed:
             self.mean += MEMORY * (now - lease.sent_at - self.mean)

@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections import deque
 from random import Random
 
+from claude_proxy.routing.doubt import Case, Doubt
+
 JUDGED_AFTER = 0.8  # seconds after a refusal: by then others that were sent with it have been refused too
 RECENT = 4.0  # seconds; a stream that ended within max(RECENT, delay + LAG) may still hold its slot at the provider
 LAG = 2.0
 DELAY_FIRST = 0.02  # seconds; the first step of the delay: a server may count a slot for an instant after the last byte
 DELAY_GROWTH = 2.0  # a refusal raises the delay by this many times what it is, within DELAY_FIRST and DELAY_UP
 DELAY_UP = 0.25  # seconds; the largest step of a refusal
-DELAY_DOWN = 0.028  # seconds; the largest step of an acceptance: about a tenth of the other, so that about a tenth is refused
+DELAY_DOWN = 0.02  # seconds; the largest step of an acceptance: a twelfth of the other, so that about a twelfth is refused
 DELAY_SHRINKING = 1 / 30  # an acceptance lowers the delay by this share of it at most
 DELAY_MOST = 15.0
 DELAY_LASTS = 4.0  # times what a request takes: to hold slots for longer than that costs more than the refusals it spares
@@ -27,6 +29,9 @@ GUESS = 20.0  # seconds that a request is expected to take, before any has been 
 MEMORY = 0.1  # weight of the last request in the mean duration
 PROBE_WAIT = 15.0  # seconds with a full limit and somebody waiting
 PROBE_WAIT_MOST = 300.0
+PROBE_REQUESTS = 48.0  # requests that are answered between two refused probes: about 20 of 1,000 requests are refused as probes
+PROBE_REQUESTS_LOWERED = 8.0  # the same for LATELY seconds after the limit was lowered: it may be raised again soon
+LATELY = 600.0
 PROBE_NEXT = 1.0  # seconds after an accepted probe
 PROBE_RETRY = 2.0  # seconds after an inconclusive one
 DECIDED = 1.0  # seconds after which a request that was not refused counts as accepted
@@ -64,17 +69,6 @@ class Lease:
         return not (self.headed or self.refused) and self.ended_at is None
 
 
-class Case:
-    """A refusal that is not judged yet: what else was running when the refused request was sent."""
-
-    __slots__ = ("before", "due", "ended")
-
-    def __init__(self, due: float, before: list[Lease], ended: int) -> None:
-        self.due = due
-        self.before = before
-        self.ended = ended
-
-
 class Limit:
     """The limit of one account. Its methods must be called with a `now` that does not go back.
 
@@ -94,21 +88,8 @@ class Limit:
     """
 
     __slots__ = (
-        "_accepted",
-        "_doubted_after",
-        "_ended",
-        "_lasts",
-        "_probe_wait",
-        "_raises",
-        "_rng",
-        "cases",
-        "ceiling",
-        "delay",
-        "learned",
-        "leases",
-        "probe",
-        "probe_at",
-        "value",
+        "_accepted", "_doubt", "_doubted_after", "_ended", "_lasts", "_lowered", "_probe_wait", "_raises", "_rng", "cases",
+        "ceiling", "delay", "learned", "leases", "probe", "probe_at", "value",
     )  # fmt: skip
 
     def __init__(self, start: int | None, ceiling: int | None, rng: Random) -> None:
@@ -126,6 +107,8 @@ class Limit:
         self._accepted = 0  # without the delay, in a row
         self._ended: deque[Lease] = deque(maxlen=MOST_ENDED)
         self.cases: list[Case] = []
+        self._doubt = Doubt()
+        self._lowered = (0, 0.0)  # from which limit, and when
         self._rng = rng
 
     # -- what may be sent
@@ -160,14 +143,19 @@ class Limit:
         return None if needed > len(self._ended) else (self._ended[-needed].ended_at or 0.0) + self.delay
 
     def probe_due(self, now: float) -> float | None:
-        """When one request may be sent above the full limit, given that somebody waits; None if not now. Starts the wait."""
+        """When one request may be sent above the full limit, given that somebody waits; None if not now. Starts the wait.
+
+        A probe that is sent shortly after the end of a stream and refused proves nothing, so it waits for a moment in which none
+        has ended, but not for long: where many run there may be none.
+        """
         if self.value is None or self.probe is not None or (self.ceiling is not None and self.value >= self.ceiling):
             return None
         if len(self.leases) != self.value:  # fewer: it would prove nothing; more: an earlier one already runs above it
             return None
         if self.probe_at is None:
             self.probe_at = now + self._probe_wait
-        return self.probe_at
+        quiet = (self._ended[-1].ended_at or 0.0) + self._late if self._ended else 0.0
+        return max(self.probe_at, min(quiet, self.probe_at + PROBE_RETRY))
 
     # -- what happens
 
@@ -185,6 +173,8 @@ class Limit:
         if lease.headed:
             return
         lease.headed = True
+        if self._doubt.counts:
+            self._doubt.proven(self._proven(lease, now))
         if lease is self.probe:
             self._decide_probe(lease, now)
         elif lease.early:
@@ -224,7 +214,7 @@ class Limit:
             if lease is self.probe:
                 self._probe_refused(lease, now)
             return False
-        window = self._window
+        window, delay = self._window, self.delay
         late = self.value is not None and self._ended_within(window, now) > 0
         before = [other for other in self.leases if other.seq < lease.seq]
         before += [other for other in self._ended if other.seq < lease.seq and (other.ended_at or 0.0) > lease.sent_at]
@@ -234,8 +224,13 @@ class Limit:
         elif fresh and late:
             self._raise_delay(lease, len(before))
         ended = sum(lease.sent_at - window <= (other.ended_at or 0.0) <= lease.sent_at for other in self._ended)
-        self.cases.append(Case(now + JUDGED_AFTER, before, ended))
+        self.cases.append(Case(now + JUDGED_AFTER, before, ended, self._age(len(before), lease.sent_at), delay))
         return late
+
+    def _age(self, running: int, now: float) -> float:
+        """Seconds since the end of the stream whose slot must have been late, if that is why a request was refused."""
+        missing = (self.value or 0) - running
+        return now - (self._ended[-missing].ended_at or 0.0) if 0 < missing <= len(self._ended) else 0.0
 
     def _raise_delay(self, lease: Lease, running: int) -> None:
         """Perhaps a slot was given back late: hold slots for longer, but only if that would have held this request back.
@@ -267,18 +262,30 @@ class Limit:
         """Lower the limit to what is known to have run, unless a slot was only given back late."""
         running = sum(not other.refused for other in case.before)
         seen = running + case.ended
-        if running and (self.value is None or seen < self.value):
-            self.value = seen if self.ceiling is None else min(seen, self.ceiling)
-            self.learned = True
-            self._probe_wait = PROBE_WAIT
-            self.probe_at = now + PROBE_WAIT
+        if not running or (self.value is not None and running >= self.value):
+            return
+        if self.value is None or seen < self.value:
+            self._lower(seen, now)
+        elif (lower := self._doubt.add(case, running)) is not None:
+            self.delay = min(self.delay, self._doubt.delay)  # they have raised it for nothing
+            self._lower(lower, now)
+
+    def _lower(self, value: int, now: float) -> None:
+        before, at = self._lowered
+        if self.value is not None and (self.value > before or now >= at + LATELY):
+            self._lowered = (self.value, now)
+        self.value = value if self.ceiling is None else min(value, self.ceiling)
+        self.learned = True
+        self._doubt = Doubt()
+        self._probe_wait = PROBE_WAIT
+        self.probe_at = now + PROBE_WAIT
 
     # -- probes
 
     def _decide_probe(self, lease: Lease, now: float) -> None:
         """An accepted probe proves that as many can run as do run, however late slots are given back."""
         assert self.value is not None
-        proven = 1 + sum(other.seq < lease.seq and (other.headed or other.sent_at + DECIDED <= now) for other in self.leases)
+        proven = self._proven(lease, now)
         if proven <= self.value:  # another stream has ended meanwhile: the probe may have taken its slot
             self._probe_again(now, PROBE_RETRY)
             return
@@ -287,13 +294,24 @@ class Limit:
         self._probe_wait = PROBE_WAIT
         self._probe_again(now, PROBE_NEXT)
 
+    def _proven(self, lease: Lease, now: float) -> int:
+        """How many are known to run at once, now that `lease` has been accepted."""
+        return 1 + sum(other.seq < lease.seq and (other.headed or other.sent_at + DECIDED <= now) for other in self.leases)
+
     def _probe_refused(self, lease: Lease, now: float) -> None:
-        late = max(self.delay, DECIDED)
+        late = self._late
         if any((other.ended_at or 0.0) + late > lease.sent_at for other in self._ended):
             self._probe_again(now, PROBE_RETRY)  # perhaps only because a slot was given back late
             return
-        self._probe_wait = min(PROBE_WAIT_MOST, 2 * self._probe_wait)
+        self._probe_wait = min(2 * self._probe_wait, self._probe_wait_most(now))
         self._probe_again(now, self._probe_wait * self._rng.uniform(0.8, 1.2))
+
+    def _probe_wait_most(self, now: float) -> float:
+        """Seconds in which so many requests are answered that one refused probe does not matter."""
+        assert self.value is not None
+        before, at = self._lowered
+        requests = PROBE_REQUESTS_LOWERED if self.value < before and now < at + LATELY else PROBE_REQUESTS
+        return max(PROBE_WAIT, min(PROBE_WAIT_MOST, requests * self._lasts / self.value))
 
     def _probe_again(self, now: float, wait: float) -> None:
         self.probe, self.probe_at = None, now + wait
@@ -303,6 +321,11 @@ class Limit:
     @property
     def _delay_most(self) -> float:
         return min(DELAY_MOST, max(DELAY_UP, DELAY_LASTS * self._lasts))
+
+    @property
+    def _late(self) -> float:
+        """Seconds after the end of a stream in which its slot may well be taken still."""
+        return max(self.delay, DECIDED)
 
     @property
     def _window(self) -> float:

@@ -16,12 +16,11 @@ from claude_proxy.routing.classes import MAIN
 from claude_proxy.routing.fair import Fair
 from claude_proxy.routing.lane import GUESS, NEVER, OUT_PROBE, Lane, MakeLimit
 from claude_proxy.routing.limit import PROBE_RETRY, Lease, Limit
+from claude_proxy.routing.pace import JITTER
 from claude_proxy.routing.plan import TABLE, Event, Step, plan
 from claude_proxy.routing.sessions import Lanes, Learned, Sessions
-from claude_proxy.routing.ticket import DONE, NEW, SENT, WAITING, Action, Candidates, Grant, Pass, Reason, Refusal, State, Ticket
+from claude_proxy.routing.ticket import DONE, NEW, SENT, WAITING, Action, Candidates, Grant, Pass, Reason, Refusal, Ticket
 from claude_proxy.routing.waiting import MOST, WaitingRoom
-
-JITTER = 0.2  # of the delay before a retry
 
 
 class Queue:
@@ -145,8 +144,10 @@ class Queue:
         if lease is None or lane is None:
             return []
         lane.answered(ticket.prompt, lease, now)
-        if ticket.whose is not None and ticket.whose.lane is lane:
-            ticket.whose.warm = True
+        session = ticket.whose
+        if session is not None and session.lane is lane and not session.warm:
+            session.warm = True
+            self.room.flows.touch(session)
         return self.served(lane, now) if lane.waiting else []
 
     def ended(self, ticket: Ticket, now: float, *, ok: bool = True) -> list[Action]:
@@ -236,6 +237,7 @@ class Queue:
         wake = NEVER
         while lane.waiting:
             opens = lane.opens_at(now)
+            lane.closed = opens is not None
             if opens is not None:
                 due_probe = lane.probe_due(now)
                 probe = self._order.pick_probe(lane, now) if due_probe is not None and due_probe <= now else None
@@ -260,7 +262,7 @@ class Queue:
         """Send a request that has just begun to wait, if `lane` has room: what waited there before has been looked at."""
         if lane not in self.watched or lane.wake <= now:
             self._serve(lane, now, actions)
-        elif lane.opens_at(now) is None:
+        elif not lane.closed and lane.opens_at(now) is None:
             until = blocked(ticket, lane, now) or self._order.hold(ticket, lane, now)
             if until:
                 lane.wake = min(lane.wake, until)
@@ -284,13 +286,16 @@ class Queue:
         return Grant(ticket, lane, probe)
 
     def _hold(self, ticket: Ticket, lane: Lane, lease: Lease) -> None:
-        assert ticket.whose is not None
-        ticket.whose.running += 1
+        session = ticket.whose
+        assert session is not None
+        session.running += 1
         ticket.state, ticket.lease, ticket.lane = SENT, lease, lane
         lane.hold(ticket)
         self._order.granted(ticket, lane)
+        if session.waiting:
+            self.room.flows.touch(session)
 
-    def _release(self, ticket: Ticket, now: float, *, sent: bool = True, state: State = DONE) -> None:
+    def _release(self, ticket: Ticket, now: float, *, sent: bool = True) -> None:
         """Give the slot back."""
         lease, lane, session = ticket.lease, ticket.lane, ticket.whose
         assert lease is not None
@@ -301,7 +306,9 @@ class Queue:
         session.virtual += now - lease.sent_at - GUESS  # what it was expected to take was added at the grant
         session.running -= 1
         session.used_at = now
-        ticket.state, ticket.lease = state, None
+        if session.waiting:
+            self.room.flows.touch(session)
+        ticket.state, ticket.lease = DONE, None
 
     # -- inside: waiting
 
@@ -314,12 +321,7 @@ class Queue:
             self._offer(ticket, lane, now, actions)
             if ticket.state is not WAITING:
                 return
-        self.room.identify(ticket, now)
-        if ticket.deadline <= now:
-            actions.append(self.room.refuse(ticket, Reason.DEADLINE, now))
-        else:
-            while (victim := self.room.overfull()) is not None:
-                actions.append(self.room.refuse(victim, Reason.FULL, now))
+        actions += self.room.keep(ticket, now)
 
     def _ask_one_that_is_out(self, ticket: Ticket, now: float, actions: list[Action]) -> bool:
         """If none of its accounts will be in rotation in time, ask one now and then; else refuse it. False if one will be."""
@@ -331,9 +333,7 @@ class Queue:
             lane.out_probe_at = now + OUT_PROBE
             actions.append(self._send(ticket, lane, now))
             return True
-        until = min((lane.out_until for lane in lanes if not lane.draining), default=NEVER)
-        gone = all(lane.draining for lane in lanes)
-        actions.append(self.room.refuse(ticket, Reason.GONE if gone else Reason.OUT, now, None if math.isinf(until) else until))
+        actions.append(self.room.refuse_the_lost(ticket, now))
         return True
 
     def _refuse_the_lost(self, lane: Lane, now: float, actions: list[Action]) -> None:
@@ -352,7 +352,8 @@ class Queue:
         assert lane is not None
         assert session is not None
         sent = event in (Event.BROKEN, Event.STARTED)
-        self._release(ticket, now, sent=sent, state=NEW)
+        self._release(ticket, now, sent=sent)
+        ticket.state = NEW
         if not sent:
             self._order.refused(ticket, lane)
         if not session.warm and session.lane is lane:

@@ -78,6 +78,7 @@ class Lanes:
         if lane is not None:
             lane.weight, lane.draining = max(weight, 1e-6), False
             lane.limit.bound(bound)
+            lane.closed = False
         else:
             first = part(start, self.parts)
             lane = Lane(name, self._rng, start=first, ceiling=bound, weight=weight, make_limit=self._make_limit)

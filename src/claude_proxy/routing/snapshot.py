@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from claude_proxy.routing.fair import effective
+from claude_proxy.routing.ageing import effective
 from claude_proxy.routing.lane import Lane
 from claude_proxy.routing.queue import Queue
 from claude_proxy.routing.ticket import State, Ticket

@@ -7,6 +7,7 @@ from collections.abc import Hashable
 
 from claude_proxy.routing.classes import Urgency
 from claude_proxy.routing.fair import youngest_of_the_largest
+from claude_proxy.routing.flows import Flows
 from claude_proxy.routing.places import Places
 from claude_proxy.routing.ticket import Reason, Refuse, State, Ticket
 
@@ -22,13 +23,15 @@ class WaitingRoom:
         most: requests that wait at once.
 
     Attributes:
+        flows: the same requests in groups.
         soonest: no deadline of a waiting request is earlier; it may be too early itself.
     """
 
-    __slots__ = ("_by_key", "_most", "places", "soonest", "tickets")
+    __slots__ = ("_by_key", "_most", "flows", "places", "soonest", "tickets")
 
     def __init__(self, most: int = MOST) -> None:
         self.tickets: dict[Ticket, None] = {}
+        self.flows = Flows()
         self.places = Places()
         self.soonest = math.inf
         self._by_key: dict[Hashable, Ticket] = {}
@@ -46,6 +49,8 @@ class WaitingRoom:
         ticket.home = ticket.whose.lane
         if ticket.home is not None:
             ticket.home.homed[ticket] = None
+            ticket.home.epoch += 1
+        self.flows.add(ticket)
         if ticket.key is not None:
             self._by_key.setdefault(ticket.key, ticket)
 
@@ -58,10 +63,22 @@ class WaitingRoom:
             lane.waiting.pop(ticket, None)
         if ticket.home is not None:
             ticket.home.homed.pop(ticket, None)
+            ticket.home.epoch += 1
+        self.flows.remove(ticket)
         if ticket.key is not None and self._by_key.get(ticket.key) is ticket:
             del self._by_key[ticket.key]
         if not self.tickets:
             self.soonest = math.inf
+
+    def keep(self, ticket: Ticket, now: float) -> list[Refuse]:
+        """It could not be sent at once. Returns who is refused: it, if it is too late, or one of those that are too many."""
+        self.identify(ticket, now)
+        if ticket.deadline <= now:
+            return [self.refuse(ticket, Reason.DEADLINE, now)]
+        refused = []
+        while (victim := self.overfull()) is not None:
+            refused.append(self.refuse(victim, Reason.FULL, now))
+        return refused
 
     def identify(self, ticket: Ticket, now: float) -> None:
         """Find out whether it is the same request as an earlier one, and let it take that one's place.
@@ -79,6 +96,9 @@ class WaitingRoom:
             ticket.seq, twin.seq = twin.seq, ticket.seq
             ticket.since = min(ticket.since, twin.since)
         self._by_key[key] = ticket
+        for one in (ticket, twin):
+            if one is not None and one.whose is not None:
+                self.flows.touch(one.whose)
 
     def overfull(self) -> Ticket | None:
         """Who has to go because too many wait; None if nobody has to."""
@@ -91,6 +111,12 @@ class WaitingRoom:
         late = [ticket for ticket in self.tickets if ticket.deadline <= now]
         self.soonest = min((ticket.deadline for ticket in self.tickets if ticket.deadline > now), default=math.inf)
         return late
+
+    def refuse_the_lost(self, ticket: Ticket, now: float) -> Refuse:
+        """Send a waiting request away because none of its accounts is in rotation in time."""
+        backs = [lane.out_until for lane in ticket.candidates.lanes if not lane.draining]
+        until = min(backs, default=math.inf)
+        return self.refuse(ticket, Reason.OUT if backs else Reason.GONE, now, None if math.isinf(until) else until)
 
     def refuse(self, ticket: Ticket, reason: Reason, now: float, until: float | None = None) -> Refuse:
         """Send a waiting request away, in our words."""

@@ -1,4 +1,4 @@
-"""Names of header fields, remembered: a request has about 25 fields, the same ones every time."""
+"""Header fields as a parser hands them over, and memories of their names: a request has about 25, the same ones every time."""
 
 from __future__ import annotations
 
@@ -35,3 +35,27 @@ class NameMemory(dict[bytes, T]):
 
 lowered = NameMemory(bytes.lower)
 """The name in lower case: the same object for the same name, so that its hash is computed once."""
+_lower = lowered.__getitem__
+
+
+class Collector:
+    """Collects the fields that llhttp hands over one by one. Only `on_header` runs for each of them, so it does nothing else.
+
+    Attributes:
+        on_header: the handler.
+        found: names and values in turn, as they came.
+    """
+
+    __slots__ = ("found", "on_header")
+
+    def __init__(self) -> None:
+        self.found: list[bytes] = []
+        add = self.found.extend
+        self.on_header: Callable[[bytes, bytes], None] = lambda name, value: add((name, value))
+
+    def take(self) -> list[tuple[bytes, bytes]]:
+        """The fields with their names in lower case, and without white space after a value (RFC 9112 section 5)."""
+        found = self.found
+        fields = list(zip(map(_lower, found[::2]), map(bytes.rstrip, found[1::2]), strict=True))
+        found.clear()
+        return fields

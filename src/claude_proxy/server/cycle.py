@@ -263,15 +263,15 @@ class Cycle:
             self.connection.transport.write(head)
 
     def _head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-        fields = dict(headers)
-        lines = [*map(_line, compress(headers, map(_is_the_apps, map(_name, headers))))]
+        names = [*map(_name, headers)]
+        lines = [*map(_line, compress(headers, map(_is_the_apps, names)))]
         text = b"".join(lines)
         if b"\n" in text or b"\r" in text or b"\0" in text:
             raise RuntimeError("a response header holds CR, LF or NUL")
-        if b"close" in fields.get(b"connection", b"").lower():
+        if b"connection" in names and b"close" in dict(headers)[b"connection"].lower():
             self.keep_alive = False
-        framing = self._framing(status, fields.get(b"content-length"))
-        lines.append(framing)
+        length = dict(headers)[b"content-length"] if b"content-length" in names else None
+        lines.append(self._framing(status, length))
         return b"".join((STATUS_LINE[status], self.connection.default_block(), b"\r\n".join(lines)))
 
     def _framing(self, status: int, length: bytes | None) -> bytes:

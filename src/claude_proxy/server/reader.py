@@ -8,7 +8,7 @@ from typing import Protocol
 
 import httptools
 
-from claude_proxy.names import lowered
+from claude_proxy.names import Collector
 
 from .head import (
     SINGLE,
@@ -49,19 +49,6 @@ class BodySink(Protocol):
     def end_of_body(self) -> None: ...
 
 
-def collector(headers: Headers) -> Callable[[bytes, bytes], None]:
-    """A handler of llhttp's `on_header`, which runs for each field: a closure costs a quarter less than a method.
-
-    White space after a value is not part of it (RFC 9112 section 5); llhttp accepts only space and tab there.
-    """
-    append, lower = headers.append, lowered
-
-    def on_header(name: bytes, value: bytes) -> None:
-        append((lower[name], value.rstrip()))
-
-    return on_header
-
-
 class RequestReader:
     """Reads one connection. For each request, `take` is called once the head is complete and checked; it returns the
     sink for the body.
@@ -86,8 +73,8 @@ class RequestReader:
         self._limits = limits
         self._take = take
         self._sink: BodySink | None = None
-        self._collected: Headers = []
-        self.on_header = collector(self._collected)
+        self._collector = Collector()
+        self.on_header = self._collector.on_header
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
         self._upgrading = False
@@ -142,7 +129,7 @@ class RequestReader:
         self._surely_small = self._packet <= self._limits.head_bytes
         self.method = ""
         self._target = b""
-        self._collected.clear()
+        self._collector.found.clear()
         self._upgrading = False
 
     def on_url(self, url: bytes) -> None:
@@ -150,8 +137,7 @@ class RequestReader:
 
     def on_headers_complete(self) -> None:
         parser = self._parser
-        headers = self.headers = self._collected[:]
-        self._collected.clear()
+        headers = self.headers = self._collector.take()
         limits = self._limits
         if not self._surely_small or len(headers) > limits.header_count or len(self._target) > limits.target_bytes:
             self._check_size()

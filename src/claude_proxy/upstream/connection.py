@@ -15,7 +15,7 @@ from typing import cast
 import httptools
 
 from claude_proxy.errors import BadResponse, ConnectionLost, ProxyError
-from claude_proxy.names import lowered
+from claude_proxy.names import Collector
 from claude_proxy.upstream.framing import MAX_DIGITS, MAX_HEAD, cause, head_too_large, is_chunked, new_parser, without_nul
 from claude_proxy.upstream.outbox import Outbox
 
@@ -76,7 +76,8 @@ class Connection(asyncio.Protocol):
         self.passing: Callable[[bytes], bool] | None = None
         self.local: Address | None = None
         self.peer: Address | None = None
-        self._collected: list[Header] = []
+        self._collector = Collector()
+        self.on_header = self._collector.on_header
         self._parser = new_parser(self)
         self._begin(is_head=False)
         self.state = IDLE
@@ -269,6 +270,8 @@ class Connection(asyncio.Protocol):
         try:
             if state is BODY:
                 self._parser.feed_data(data)
+                if self._collector.found:  # trailers, which ASGI cannot pass on
+                    self._collector.found.clear()
             else:
                 self._feed_head(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade, ProxyError) as error:
@@ -332,16 +335,13 @@ class Connection(asyncio.Protocol):
     # -- called by the parser
 
     def on_message_begin(self) -> None:
+        self._collector.found.clear()
         if self.state is COMPLETE:  # in the same packet as the response we wanted, which stays valid
             raise BadResponse("The upstream sent a response without a request. That has to be fixed on its side.")
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.status:  # later fields are trailers, which ASGI cannot pass on
-            self._collected.append((lowered[name], value))
-
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        collected, self._collected = self._collected, []
+        collected = self._collector.take()
         if status < 200:
             if status == 101:
                 raise BadResponse("The upstream switched protocols unasked. That has to be fixed on its side.")

@@ -84,7 +84,7 @@ def waits_long(home: Lane, ticket: Ticket, now: float) -> bool:
 
 
 def last_that_stays(home: Lane, now: float) -> tuple[int, float, int] | None:
-    """The place behind which requests would wait for long at their account; None if none would."""
+    """The place behind which requests would wait for long at their account; None while no request would."""
     if home.predicted_wait(now, len(home.homed)) <= LONG:
         return None
     ranks = _ranks(home)

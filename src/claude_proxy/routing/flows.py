@@ -126,15 +126,15 @@ class Flow:
 
     def _ranked(self, now: float) -> list[Ranked]:
         """All but the odd ones. A place that is known is not computed again before one of them has aged."""
-        anew = now >= self._aged_at
-        if anew:
+        aged = now >= self._aged_at
+        if aged:
             self._aged_at = NEVER
         self.odd, found = [], []
         for ticket, one in self.tickets.items():
             if ticket.avoided or ticket.not_before > now:
                 self.odd.append(ticket)
                 continue
-            if one is None or anew:
+            if one is None or aged:
                 assert ticket.whose is not None
                 one = Ranked(effective(ticket, now), ticket.whose.virtual, ticket.seq, ticket)
                 self.tickets[ticket] = one

@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from functools import lru_cache
 
 PREFIX = "cp_"
 LEASED = 512  # worker numbers below this are leased in the database; from here to 1023 they are drawn at random
@@ -78,10 +79,14 @@ def milliseconds(number: int) -> int:
 
 def encode(number: int) -> str:
     """The text of an id, such as `cp_1kpx5v3w00001`: always 16 characters, sorting as the numbers do."""
-    return (
-        f"cp_{_DIGITS[number >> 60]}{_PAIRS[number >> 50 & 1023]}{_PAIRS[number >> 40 & 1023]}{_PAIRS[number >> 30 & 1023]}"
-        f"{_PAIRS[number >> 20 & 1023]}{_PAIRS[number >> 10 & 1023]}{_PAIRS[number & 1023]}"
-    )
+    return f"{_beginning(number >> 20)}{_PAIRS[number >> 10 & 1023]}{_PAIRS[number & 1023]}"
+
+
+@lru_cache(64)
+def _beginning(high: int) -> str:
+    """The part of the text that the ids of a millisecond share."""
+    pairs = f"{_PAIRS[high >> 30 & 1023]}{_PAIRS[high >> 20 & 1023]}{_PAIRS[high >> 10 & 1023]}{_PAIRS[high & 1023]}"
+    return f"{PREFIX}{_DIGITS[high >> 40]}{pairs}"
 
 
 def decode(text: str) -> int:

@@ -59,6 +59,10 @@ class FakeConnection:
         return self.status
 
     @property
+    def complete(self) -> bool:
+        return self.status > 0 and self._breaks is None
+
+    @property
     def finished(self) -> bool:
         return not self._body and self._breaks is None
 

@@ -68,7 +68,7 @@ class Sessions(Listener):
         self._clock = clock
         self._known: OrderedDict[str, _Session] = OrderedDict()
         self._running: dict[str, dict[str, Exchange]] = {}
-        self._recent: OrderedDict[str, deque[tuple[float, Exchange]]] = OrderedDict()  # the session that ended one last is last
+        self._recent: dict[str, deque[tuple[float, Exchange]]] = {}
         self._swept_at = clock()
         self._troubles: dict[str, Trouble] = {}
 
@@ -135,9 +135,7 @@ class Sessions(Listener):
         if recent is None:
             recent = self._recent[session] = deque(maxlen=MAX_OF_SESSION)
             if len(self._recent) > MAX_RECENT:
-                self._recent.popitem(last=False)
-        else:
-            self._recent.move_to_end(session)
+                del self._recent[next(iter(self._recent))]
         recent.append((now, exchange))
         if now > self._swept_at + RECENT:
             self._sweep(now)

@@ -61,7 +61,7 @@ async def attempt(call: Call) -> Result:
         record.status = await connection.head()
         call.deadline.disarm()
         record.head_at = call.loop.time()
-        result = await _open_answer(call, connection)
+        result = _whole_answer(call, connection) if connection.complete else await _open_answer(call, connection)
     except RequestError:
         raise
     except ProxyError as error:
@@ -84,20 +84,28 @@ def _failed(call: Call, record: Attempt, error: ProxyError) -> Result:
     return Result(FAILED if written else NOT_SENT, error.with_traceback(None))
 
 
+def _whole_answer(call: Call, response: Connection) -> Result:
+    """The answer that has come whole together with its head."""
+    kind = REFUSED if response.status >= 400 else ANSWERED
+    return Result(kind, response=response, answer=_answer(call, response), first=response.take())
+
+
+def _answer(call: Call, response: Connection) -> Answer:
+    reader = call.tap if call.tap is not None and call.tap.wants_data else None
+    return Answer(call.request.target, response.status, response.fields, reader, call.listeners.contain)
+
+
 async def _open_answer(call: Call, response: Connection) -> Result:
     """Read enough of the answer to know what it is.
 
     Raises:
         BadResponse: it cannot be parsed, and none of it has gone to the client.
     """
-    reader = call.tap if call.tap is not None and call.tap.wants_data else None
-    answer = Answer(call.request.target, response.status, response.fields, reader, call.listeners.contain)
-    first, broken = response.take(), None
-    if not response.finished:
-        first = await opening(call, response, answer, first)
-        broken = response.broken
-        if isinstance(broken, BadResponse) and not first:
-            raise broken
+    answer = _answer(call, response)
+    first = await opening(call, response, answer, response.take())
+    broken = response.broken
+    if isinstance(broken, BadResponse) and not first:
+        raise broken
     kind = REFUSED if response.status >= 400 else BROKE_OFF if broken is not None else ANSWERED
     return Result(kind, response=response, answer=answer, first=first)
 

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 from claude_proxy.cleaning import clean
 from claude_proxy.errors import UpstreamRedirect
-from claude_proxy.exchange import BATCHES
 from claude_proxy.protocol.judge import judge, retry_hint
 from claude_proxy.protocol.providers import Provider
 from claude_proxy.protocol.usage import read_answer
@@ -27,25 +26,42 @@ _T = TypeVar("_T")
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 
 
-async def edited(call: Call, result: Result) -> tuple[list[h.Header], bytes]:
-    """The header fields and the first bytes of an answer, as the client gets them.
+def edited(call: Call, result: Result) -> tuple[list[h.Header], bytes]:
+    """The header fields and the first bytes of an answer, as the client gets them. For answers about batches see `edited_batch`.
 
     Raises:
         UpstreamRedirect: the answer is a redirect.
     """
-    response, settings = result.response, call.settings
+    response = result.response
     assert response is not None
-    assert result.answer is not None
-    if response.status in _REDIRECTS and b"location" in response.fields and settings.upstream_redirects == "refuse":
-        raise _redirect(call, response)
+    if response.status in _REDIRECTS:
+        _refuse_redirect(call, response)
+    headers = h.response_headers(response.headers, response.fields)
+    _add(call, result, headers, result.first)
+    return headers, result.first
+
+
+async def edited_batch(call: Call, result: Result) -> tuple[list[h.Header], bytes]:
+    """The same for an answer about batches, which may hold a URL. Raises what `edited` does."""
+    response = result.response
+    assert response is not None
+    _refuse_redirect(call, response)
     headers, first = h.response_headers(response.headers, response.fields), result.first
-    if call.request.target.kind is BATCHES and call.upstream.credential is not None and settings.rewrite_results_url:
+    if call.upstream.credential is not None and call.settings.rewrite_results_url:
         headers, first = await _with_our_results_url(call, response, headers, first)
-    if result.answer.is_stream and settings.accel_buffering and b"x-accel-buffering" not in response.fields:
+    _add(call, result, headers, first)
+    return headers, first
+
+
+def _add(call: Call, result: Result, headers: list[h.Header], first: bytes) -> None:
+    """Add fields of our own."""
+    response, answer, settings = result.response, result.answer, call.settings
+    assert response is not None
+    assert answer is not None
+    if answer.is_stream and settings.accel_buffering and b"x-accel-buffering" not in response.fields:
         headers.append((b"x-accel-buffering", b"no"))
     if response.status >= 400 and settings.retry_hints:
         headers += contained(call, "hints", [], lambda: _hints(response, first, call.upstream.provider))
-    return headers, first
 
 
 def contained(call: Call, what: str, otherwise: _T, read: Callable[[], _T]) -> _T:
@@ -57,15 +73,22 @@ def contained(call: Call, what: str, otherwise: _T, read: Callable[[], _T]) -> _
         return otherwise
 
 
-def _redirect(call: Call, response: Response) -> UpstreamRedirect:
-    """No Anthropic API redirects; an SDK would follow it past the proxy, with the conversation and the key."""
+def _refuse_redirect(call: Call, response: Response) -> None:
+    """No Anthropic API redirects; an SDK would follow it past the proxy, with the conversation and the key.
+
+    Raises:
+        UpstreamRedirect: the answer is a redirect.
+    """
+    refused = response.status in _REDIRECTS and b"location" in response.fields
+    if not refused or call.settings.upstream_redirects != "refuse":
+        return
     location = clean(response.fields[b"location"], 300) or ""
     try:
         parts = urlsplit(location)
         shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.netloc else parts.path
     except ValueError:  # such as "http://["
         shown = location
-    return UpstreamRedirect(
+    raise UpstreamRedirect(
         f"BASE_URL ({call.upstream.base_url}) answered with a redirect ({response.status}) to {shown}. The API itself never "
         "redirects: set BASE_URL at the proxy to the address of the API. (UPSTREAM_REDIRECTS=pass would pass it on.)"
     )

@@ -15,6 +15,7 @@ from claude_proxy.cleaning import Cleaned, clean
 from claude_proxy.errors import NotFound, ProxyError, render
 from claude_proxy.exchange import (
     ABORTED,
+    BATCHES,
     CANCELLED,
     CLIENT_STALLED,
     COMPLETED,
@@ -231,7 +232,10 @@ class Forward:
         exchange.stream = answer.is_stream
         if b"request-id" in response.fields:
             exchange.upstream_request_id = clean(response.fields[b"request-id"], 100)
-        headers, first = await edits.edited(call, result)
+        if call.request.target.kind is BATCHES:
+            headers, first = await edits.edited_batch(call, result)
+        else:
+            headers, first = edits.edited(call, result)
         self._listeners.response_start(exchange)
         if call.tap is not None:
             call.tap.on_response(response.status, response.headers)
@@ -239,7 +243,8 @@ class Forward:
             answer.feed(first)
             answer.finish()
             call.give_back()
-            await call.reply.respond(response.status, headers, first)
+            if not call.reply.respond_at_once(response.status, headers, first):
+                await call.reply.respond(response.status, headers, first)
             return
         await call.reply.start(response.status, headers)
         if answer.is_stream:  # it may last long: drop now what is no longer needed
@@ -279,7 +284,9 @@ class Forward:
         unread = not call.client.done  # then the connection cannot be used again
         if unread and call.scope["http_version"].startswith("1"):
             answer.headers.append((b"connection", b"close"))
-        await call.reply.respond(answer.status, answer.headers, b"" if call.exchange.method == "HEAD" else answer.body)
+        body = b"" if call.exchange.method == "HEAD" else answer.body
+        if not call.reply.respond_at_once(answer.status, answer.headers, body):
+            await call.reply.respond(answer.status, answer.headers, body)
 
     def _finish(self, call: Call) -> None:
         """Runs exactly once per exchange, and never awaits, so nothing can interrupt it."""

@@ -32,12 +32,12 @@ class Reply:
         self._patience = patience
 
     async def respond(self, status: int, headers: list[Header], body: bytes) -> None:
-        """Send a whole response, without waiting if the server can do that."""
-        if not self._respond_at_once(status, headers, body):
-            await self.start(status, headers)
-            await self.send(body, more=False)
+        """Send a whole response."""
+        await self.start(status, headers)
+        await self.send(body, more=False)
 
-    def _respond_at_once(self, status: int, headers: list[Header], body: bytes) -> bool:
+    def respond_at_once(self, status: int, headers: list[Header], body: bytes) -> bool:
+        """Send a whole response without waiting. Returns False and sends nothing if the server cannot do that now."""
         if self._direct is None or not self._direct.respond(status, headers, body):
             return False
         exchange = self._exchange

@@ -5,7 +5,7 @@ Executing Core with dictionaries costs 20 us a row, the driver with tuples 4.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -79,19 +79,25 @@ def compile_for(dialect: Dialect) -> Statements:
     )
 
 
-def insert_exchanges(rows: Sequence[tuple[Any, ...]]) -> tuple[str, tuple[Any, ...]]:
-    """A statement of SQLite's that inserts several rows of EXCHANGE_COLUMNS, and its parameters.
+def insert_exchanges(columns: Sequence[Sequence[Any]], at_once: int) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """SQLite's statements that insert rows, given as the columns of EXCHANGE_COLUMNS, and their parameters.
 
     Columns that have their default in every row are left out. Half of them do, mostly with a NULL, for which Python's driver
     takes as long as for ten numbers: it looks for an adapter of the type.
+
+    Args:
+        at_once: rows of one statement.
     """
-    columns = tuple(zip(*rows, strict=True))
+    count = len(columns[0])
     kept = tuple(
         at
         for at, (column, default) in enumerate(zip(columns, _DEFAULTS, strict=True))
-        if column[0] != default or column.count(default) != len(rows)
+        if column[0] != default or column.count(default) != count
     )
-    return _some_of(kept, len(rows)), tuple(chain.from_iterable(zip(*[columns[at] for at in kept], strict=True)))
+    rows = list(zip(*[columns[at] for at in kept], strict=True))
+    for start in range(0, count, at_once):
+        some = rows[start : start + at_once]
+        yield _some_of(kept, len(some)), tuple(chain.from_iterable(some))
 
 
 @lru_cache(64)

@@ -186,17 +186,16 @@ class SqlStore:
                     connection.exec_driver_sql(statement, tuples)
         return self._run.beat(connection, now, self._lost)
 
-    def _insert(self, connection: Connection, rows: list[tuple[Any, ...]]) -> None:
+    def _insert(self, connection: Connection, columns: Sequence[Sequence[Any]]) -> None:
         """Insert several rows with each statement in SQLite: its driver releases the interpreter's lock for each execution, and
         taking it back from a busy event loop costs more than the row.
         """
         if connection.dialect.name != "sqlite":
-            connection.exec_driver_sql(self._statements.exchange, rows)
+            connection.exec_driver_sql(self._statements.exchange, list(zip(*columns, strict=True)))
             return
         variables = _raw(connection).getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)  # 999 before SQLite 3.32
-        count = min(ROWS_AT_ONCE, max(1, variables // len(EXCHANGE_COLUMNS)))
-        for start in range(0, len(rows), count):
-            connection.exec_driver_sql(*insert_exchanges(rows[start : start + count]))
+        for statement, values in insert_exchanges(columns, min(ROWS_AT_ONCE, max(1, variables // len(EXCHANGE_COLUMNS)))):
+            connection.exec_driver_sql(statement, values)
 
     def _new(self, connection: Connection, batch: Sequence[Entry]) -> list[Entry]:
         """The entries that are not stored yet. One that this process has stored comes from a batch that is tried again."""

@@ -22,7 +22,7 @@ CacheArea = Literal["tools", "system", "message", "model", "settings"]
 class Outcome(enum.StrEnum):
     """How an exchange ended."""
 
-    __hash__ = str.__hash__  # Enum's is not in C
+    __hash__ = str.__hash__  # Enum's is Python code, and slower
 
     COMPLETED = "completed"  # the upstream's answer was relayed whole, whatever its status
     REFUSED = "refused"  # we answered 4xx: the client's side
@@ -48,7 +48,7 @@ class State(enum.StrEnum):
 class Kind(enum.StrEnum):
     """Which endpoint a request calls, by method and path."""
 
-    __hash__ = str.__hash__  # Enum's is not in C
+    __hash__ = str.__hash__  # Enum's is Python code, and slower
 
     MESSAGES = "messages"
     COUNT_TOKENS = "count_tokens"

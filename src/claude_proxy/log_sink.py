@@ -75,7 +75,7 @@ class Sink:
         self.put([data])
 
     def flush(self) -> None:
-        """Write the collected lines, in pieces that a pipe accepts atomically."""
+        """Write the collected lines."""
         lines, self._waiting = self._waiting, []
         if lines:
             self.put(lines)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 WHOLE = 4096  # bytes that a pipe accepts atomically, so that lines of several workers do not mix (PIPE_BUF, pipe(7))
 # Bytes that may be queued; the blocked writer holds at most as many again.
 ROOM = 1 << 20
-LARGE = 65536  # bytes of one write to a file, where writes do not mix
+LARGE = 16384  # bytes of one write to a file; Linux lets no other write come between
 # How long the writer collects lines after each write (seconds): under load it wakes at most twenty times a second instead of
 # once per event loop iteration, because each of its turns takes the interpreter's lock from the event loop. The first line
 # after a pause is written at once.

@@ -41,21 +41,26 @@ _lower = lowered.__getitem__
 class Collector:
     """Collects the fields that llhttp hands over one by one. Only `on_header` runs for each of them, so it does nothing else.
 
+    Args:
+        strip: remove white space after a value, which is not part of it (RFC 9112 section 5).
+
     Attributes:
         on_header: the handler.
         found: names and values in turn, as they came.
     """
 
-    __slots__ = ("found", "on_header")
+    __slots__ = ("_strip", "found", "on_header")
 
-    def __init__(self) -> None:
+    def __init__(self, *, strip: bool) -> None:
+        self._strip = strip
         self.found: list[bytes] = []
         add = self.found.extend
         self.on_header: Callable[[bytes, bytes], None] = lambda name, value: add((name, value))
 
     def take(self) -> list[tuple[bytes, bytes]]:
-        """The fields with their names in lower case, and without white space after a value (RFC 9112 section 5)."""
+        """The fields with their names in lower case."""
         found = self.found
-        fields = list(zip(map(_lower, found[::2]), map(bytes.rstrip, found[1::2]), strict=True))
+        values = found[1::2]
+        fields = list(zip(map(_lower, found[::2]), map(bytes.rstrip, values) if self._strip else values, strict=True))
         found.clear()
         return fields

@@ -210,3 +210,16 @@ def test_no_session_agent_or_client_becomes_a_label() -> None:
     words = {"session": "s-1", "agent": "a-1", "parent_agent": "p-1", "client": "c-1", "key": "k-1", "user_agent": "u-1"}
     found = counted(finished(**words), failed(**words), finished(kind=Kind.OTHER, **words))
     assert not set(words.values()) & {label for key in found for label in key}
+
+
+def test_prices_that_cannot_be_read_cost_only_the_prices() -> None:
+    """Also where they cannot be read at all: a package's file may not open for want of descriptors."""
+
+    def fails(_: object) -> bool:
+        raise OSError(24, "Too many open files")
+
+    tally = Tally()
+    sources = Sources(has_prices=fails, price=lambda _: 1)
+    errors = Counting(tally, sources).add([finished(model=name, model_served=name) for name in ("a", "b", "c")])
+    assert len(errors) == 3
+    assert sum(exchanges(values(tally)).values()) == 3

@@ -89,6 +89,11 @@ def test_memory_is_bounded() -> None:
         last = passed(sessions, exchange(number, session="busy"))
     assert len(sessions.recent("busy")) == MAX_OF_SESSION
     assert sessions.recent("busy")[-1] is last
+    for number in range(2 * MAX_RECENT):
+        passed(sessions, exchange(number, session=f"other {number}"))
+        last = passed(sessions, exchange(number, session="busy"))
+    assert len(sessions.recent("busy")) == MAX_OF_SESSION
+    assert sessions.recent("busy")[-1] is last
     assert sessions._running == {}
     assert not sessions.showed("0", MINE)
     assert sessions.showed(str(MAX_SESSIONS + MAX_RECENT - 1), MINE)

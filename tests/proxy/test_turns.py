@@ -20,9 +20,9 @@ from claude_proxy.upstream.origin import parse_origin
 from claude_proxy.upstream.pool import Pool
 
 
-def upstream(name: str = "zai", *accounts: str, limits: int | None = None) -> Upstream:
+def upstream(name: str = "zai", *accounts: str, limits: int | None = None, provider: str = "zai") -> Upstream:
     pool = Pool(parse_origin("http://127.0.0.1:9"), connect_timeout=1.0, expiry=1.0, limit=10)
-    made = Upstream(name, pool, provider=by_name("zai"))
+    made = Upstream(name, pool, provider=by_name(provider))
     for account in accounts:
         made.hold(account, (b"authorization", b"Bearer " + account.encode()), max_concurrency=limits)
     return made
@@ -66,7 +66,7 @@ class Call:
         self.client = SimpleNamespace(done=True, size=len(body))
 
     def use(self, account: Any) -> None:
-        self.account = account
+        self.account, self.upstream = account, account.upstream
 
 
 def end(turns: Turns, call: Any, outcome: Outcome = Outcome.COMPLETED) -> None:
@@ -192,3 +192,41 @@ async def test_after_the_end_no_timer_fires() -> None:
     assert turns._timer is None
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+def refusal() -> Any:
+    """What an attempt has got: a 429."""
+    body = b'{"type":"error","error":{"type":"rate_limit_error","message":"Number of requests has exceeded your limit"}}'
+    response = SimpleNamespace(status=429, fields={})
+    answer = SimpleNamespace(guarded=False, is_stream=False)
+    return SimpleNamespace(error=None, kind=None, response=response, answer=answer, first=body)
+
+
+async def test_a_refusal_makes_turns_of_all_that_passed_in_the_order_in_which_they_came() -> None:
+    turns, config = Turns(rng=Random(1)), Config(upstream("api", "a", provider="anthropic"))
+    calls = [Call(config, f"c{n}") for n in range(4)]
+    await taken(turns, *calls)
+    assert all(call.passed is not None and call.turn is None for call in calls)
+    end(turns, calls[0])
+    assert turns.settle(calls[2], refusal())
+    assert calls[0].turn is None
+    assert all(call.passed is None for call in calls)
+    assert [call.turn.seq for call in calls[1:]] == sorted(call.turn.seq for call in calls[1:])
+    lane = calls[1].turn.lane
+    assert lane.in_flight == 2
+    for call in calls[1:]:
+        end(turns, call, Outcome.CANCELLED)
+    assert lane.in_flight == 0
+    assert not turns._passed
+    turns.close()
+
+
+async def test_a_body_that_cannot_be_read_costs_no_slot() -> None:
+    turns, config = Turns(rng=Random(1)), Config(upstream("api", "a", provider="anthropic"))
+    call: Any = Call(config, x_claude_code_session_id=b"s")
+    await taken(turns, call)
+    lane, call.request.whole = call.passed[1].lane, None
+    with pytest.raises(TypeError):
+        turns.settle(call, refusal())
+    end(turns, call, Outcome.FAILED)
+    assert lane.in_flight == 0

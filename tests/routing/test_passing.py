@@ -12,7 +12,7 @@ from hypothesis.stateful import initialize
 from claude_proxy.routing.classes import Urgency
 from claude_proxy.routing.ejection import FAILURES, SPAN
 from claude_proxy.routing.limit import Lease
-from claude_proxy.routing.passing import Passing
+from claude_proxy.routing.passing import Passed, Passing
 from claude_proxy.routing.plan import Event
 from claude_proxy.routing.ticket import Candidates, Refusal, State, Ticket
 from tests.routing.desk import CONCURRENCY, OVERLOAD, RATE, Desk
@@ -29,25 +29,25 @@ class PassingDesk(StrictDesk):
     def __init__(self, *starts: int | None, most: int = MOST) -> None:
         super().__init__(*starts, most=most)
         self.rule = Passing(self.queue)
-        self.passing: dict[Ticket, Lease] = {}
+        self.passing: dict[Ticket, Passed] = {}
 
     def ask(self, session: str = "s", urgency: Urgency = Urgency.MAIN, **more: object) -> Ticket:  # type: ignore[override]
         candidates = more.get("candidates") or self.all
         assert isinstance(candidates, Candidates)
         lane = candidates.only
-        lease = None if lane is None else self.rule.let_pass(lane, self.now)
-        if lease is None or lane is None:
+        passed = None if lane is None else self.rule.let_pass(lane, self.now)
+        if passed is None:
             return super().ask(session, urgency, **more)  # type: ignore[arg-type]
         can_resend, prompt = bool(more.get("can_resend", True)), more.get("prompt")
         ticket = Ticket(session, urgency, candidates, self.now + 288.0, can_resend=can_resend, prompt=prompt)
-        self.sent[ticket], self.passing[ticket] = lane, lease
+        self.sent[ticket], self.passing[ticket] = passed.lane, passed
         self.check()
         return ticket
 
     def head(self, *tickets: Ticket) -> None:
         for ticket in tickets:
             if ticket in self.passing:
-                self.carry_out(self.rule.head(self.sent[ticket], self.passing[ticket], ticket.prompt, self.now))
+                self.carry_out(self.rule.head(self.passing[ticket], ticket.prompt, self.now))
             else:
                 super().head(ticket)
 
@@ -67,7 +67,8 @@ class PassingDesk(StrictDesk):
                 super().leave(ticket)
 
     def refuse(self, ticket: Ticket, refusal: Refusal = CONCURRENCY) -> None:
-        self.adopt(ticket)
+        for other in [other for other in self.passing if self.sent[other] is self.sent[ticket]]:
+            self.adopt(other)
         super().refuse(ticket, refusal)
 
     def fail(self, ticket: Ticket, event: Event = Event.BROKEN) -> None:
@@ -75,28 +76,27 @@ class PassingDesk(StrictDesk):
         super().fail(ticket, event)
 
     def adopt(self, ticket: Ticket) -> None:
-        lease = self.passing.pop(ticket, None)
-        if lease is not None:
-            self.queue.adopt(ticket, self.sent[ticket], lease)
+        passed = self.passing.pop(ticket, None)
+        if passed is not None:
+            self.rule.adopt(ticket, passed)
 
     def _over(self, ticket: Ticket, *, ok: bool) -> None:
-        lane, lease = self.sent.pop(ticket), self.passing.pop(ticket)
+        del self.sent[ticket]
         self.done[ticket], ticket.state = "over", State.DONE
-        self.carry_out(self.rule.over(lane, lease, self.now, ok=ok))
+        self.carry_out(self.rule.over(self.passing.pop(ticket), self.now, ok=ok))
 
     def check(self) -> None:
         passing, sent = self.passing, self.sent
         assert sum(lane.in_flight for lane in self.lanes) == len(sent), "slots = holders"
         self.sent = {ticket: lane for ticket, lane in sent.items() if ticket not in passing}
-        for lease in passing.values():  # the rest of the account does not know them
-            for lane in self.lanes:
-                lane.limit.leases.pop(lease, None)
+        for passed in passing.values():  # the rest of the account does not know them
+            passed.lane.limit.leases.pop(passed.lease, None)
         try:
             super().check()
         finally:
             self.sent = sent
-            for ticket, lease in passing.items():
-                sent[ticket].limit.leases[lease] = None
+            for passed in passing.values():
+                passed.lane.limit.leases[passed.lease] = None
 
 
 def test_a_request_that_passes_is_in_flight_until_it_is_over() -> None:
@@ -160,6 +160,40 @@ def test_a_burst_of_requests_that_pass_teaches_the_limit() -> None:
     desk.end(*tickets[:2])
     desk.wait(30.0)
     assert desk.is_sent(tickets[2]), "the first one that was refused is the first to be sent again"
+
+
+def test_after_a_refusal_the_others_are_known_as_if_they_had_had_tickets_from_the_beginning() -> None:
+    desk = PassingDesk(None)
+    main = desk.ask("s", Urgency.MAIN)
+    helpers = desk.ask_many(3)
+    refused = desk.ask("t", Urgency.SUBAGENT)
+    desk.wait(0.1)
+    desk.refuse(refused)
+    assert not desk.passing
+    assert (desk.lane.low, main.whose and main.whose.running) == (3, 4)
+    desk.head(main, *helpers)
+    desk.wait(1.0)
+    assert desk.lane.limit.value == 4
+    desk.end(main)
+    desk.wait(5.0)
+    assert not desk.is_sent(refused), "the slot is kept for the main agent"
+    assert desk.is_sent(desk.ask("s", Urgency.MAIN))
+
+
+def test_those_that_are_refused_keep_the_order_in_which_they_came() -> None:
+    desk = PassingDesk(None)
+    tickets = desk.ask_many(5)
+    newcomer = None
+    for ticket in reversed(tickets):
+        desk.refuse(ticket)
+        newcomer = newcomer or desk.ask(urgency=Urgency.SUBAGENT)
+    desk.wait(120.0)
+    order = [ticket for ticket in desk.grants() if ticket is not newcomer]
+    assert order
+    assert order == tickets[: len(order)]
+    assert [ticket.seq for ticket in tickets] == sorted(ticket.seq for ticket in tickets)
+    assert newcomer is not None
+    assert newcomer.seq > tickets[-1].seq
 
 
 @pytest.mark.parametrize("refusal", [CONCURRENCY, RATE, OVERLOAD])

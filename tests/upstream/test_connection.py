@@ -79,6 +79,17 @@ async def test_an_answer_may_come_byte_by_byte() -> None:
         assert await whole(connection) == (200, b"ok")
 
 
+async def test_trailers_are_no_headers_of_this_answer_or_the_next() -> None:
+    trailers = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nX-Late: 1\r\nX-Later: 2\r\n\r\n"
+    async with connected(in_turn(trailers, OK)) as (connection, _):
+        connection.send(ASK, b"")
+        assert await whole(connection) == (200, b"ab")
+        assert [name for name, _ in connection.headers] == [b"transfer-encoding"]
+        connection.send(ASK, b"")
+        assert await whole(connection) == (200, b"ok")
+        assert [name for name, _ in connection.headers] == [b"content-length"]
+
+
 async def test_names_are_lower_case_and_order_and_repeats_are_kept() -> None:
     answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: b\r\nX-A:  1\r\nSet-Cookie: a\r\nContent-Length: 0\r\nX-Empty:\r\n\r\n"
     async with connected(saying(answer)) as (connection, _):

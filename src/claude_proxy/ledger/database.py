@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ def file_connect(path: Path, *, make: bool = True) -> Connect:
 def memory_connect() -> Connect:
     """Opens one database in memory, the same for all connections of this process; it lives while one of them is open."""
     uri = f"file:/claude-proxy-{next(_memories)}?vfs=memdb"
-    return lambda: sqlite3.connect(uri, uri=True, timeout=sqlite.BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    return lambda: sqlite.open_uri(uri)
 
 
 def sqlite_engine(connect: Connect, *, reading: bool = False) -> Engine:

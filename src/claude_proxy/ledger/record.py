@@ -149,7 +149,7 @@ def record(exchange: Exchange) -> Record:
     attempts = exchange.attempts
     return Record(  # by position, in the order of its fields: names would cost a microsecond more per exchange
         exchange.number or _id(exchange),
-        _sent_at(exchange),
+        int((exchange.started_at + (attempts[-1].started - exchange.started if attempts else 0.0)) * 1000),  # sent_at
         exchange.kind._value_,
         1 if exchange.failed else 0,
         outcome is CANCELLED,
@@ -205,11 +205,6 @@ def _id(exchange: Exchange) -> int:
         return ids.decode(exchange.id)
     except ValueError:
         return ids.reminted(ids.first_of(int(exchange.started_at * 1000)))
-
-
-def _sent_at(exchange: Exchange) -> int:
-    sent = exchange.attempts[-1].started - exchange.started if exchange.attempts else 0.0
-    return int((exchange.started_at + sent) * 1000)
 
 
 def _counts(usage: Usage) -> _Counts:

@@ -21,7 +21,7 @@ from claude_proxy.ledger.rows import EXCHANGE_COLUMNS
 ATTEMPT_COLUMNS = tuple(column.name for column in t.attempt.columns)
 ROLLUP_COLUMNS = (*t.ROLLUP_KEYS, *t.ROLLUP_SUMS)
 SESSION_COLUMNS = ("id", "project", "first_seen", "last_seen")
-ROWS_AT_ONCE = 200
+ROWS_AT_ONCE = (100, 20, 4, 1)  # few different numbers, because each makes a statement of its own
 _DEFAULTS = tuple(None if t.exchange.c[name].nullable else 0 for name in EXCHANGE_COLUMNS)
 NAME_COLUMNS = ("kind", "text", "first_day", "last_day")
 
@@ -79,14 +79,14 @@ def compile_for(dialect: Dialect) -> Statements:
     )
 
 
-def insert_exchanges(columns: Sequence[Sequence[Any]], at_once: int) -> Iterator[tuple[str, tuple[Any, ...]]]:
+def insert_exchanges(columns: Sequence[Sequence[Any]], most: int) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """SQLite's statements that insert rows, given as the columns of EXCHANGE_COLUMNS, and their parameters.
 
     Columns that have their default in every row are left out. Half of them do, mostly with a NULL, for which Python's driver
     takes as long as for ten numbers: it looks for an adapter of the type.
 
     Args:
-        at_once: rows of one statement.
+        most: variables that a statement may have.
     """
     count = len(columns[0])
     kept = tuple(
@@ -95,12 +95,14 @@ def insert_exchanges(columns: Sequence[Sequence[Any]], at_once: int) -> Iterator
         if column[0] != default or column.count(default) != count
     )
     rows = list(zip(*[columns[at] for at in kept], strict=True))
-    for start in range(0, count, at_once):
-        some = rows[start : start + at_once]
-        yield _some_of(kept, len(some)), tuple(chain.from_iterable(some))
+    start = 0
+    for at_once in ROWS_AT_ONCE:
+        while count - start >= at_once and (at_once * len(kept) <= most or at_once == 1):
+            yield _some_of(kept, at_once), tuple(chain.from_iterable(rows[start : start + at_once]))
+            start += at_once
 
 
-@lru_cache(64)
+@lru_cache(32)
 def _some_of(kept: tuple[int, ...], count: int) -> str:
     return _rows_of([EXCHANGE_COLUMNS[at] for at in kept], count, "?")
 

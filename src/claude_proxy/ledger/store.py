@@ -20,11 +20,11 @@ from claude_proxy.ledger.database import trouble
 from claude_proxy.ledger.names import Names
 from claude_proxy.ledger.options import Entry, IncidentRow, Options, Sample, Say, Trouble
 from claude_proxy.ledger.retention import Retention
-from claude_proxy.ledger.rows import EXCHANGE_COLUMNS, Batch
+from claude_proxy.ledger.rows import Batch
 from claude_proxy.ledger.runs import HEARTBEAT_MS, Run, Unclean
 from claude_proxy.ledger.samples import keep
 from claude_proxy.ledger.sqlite import identity, is_damaged
-from claude_proxy.ledger.statements import ROWS_AT_ONCE, compile_for, insert_exchanges
+from claude_proxy.ledger.statements import compile_for, insert_exchanges
 from claude_proxy.ledger.tables import DAY_MS, exchange
 
 T = TypeVar("T")
@@ -194,7 +194,7 @@ class SqlStore:
             connection.exec_driver_sql(self._statements.exchange, list(zip(*columns, strict=True)))
             return
         variables = _raw(connection).getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)  # 999 before SQLite 3.32
-        for statement, values in insert_exchanges(columns, min(ROWS_AT_ONCE, max(1, variables // len(EXCHANGE_COLUMNS)))):
+        for statement, values in insert_exchanges(columns, variables):
             connection.exec_driver_sql(statement, values)
 
     def _new(self, connection: Connection, batch: Sequence[Entry]) -> list[Entry]:

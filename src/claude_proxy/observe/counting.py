@@ -18,6 +18,8 @@ MAX_TOKENS = 10**9  # of one exchange: a thousand times the largest context, so 
 MAX_KINDS = 50  # error types: an upstream writes its own
 _CLASSES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
 _series_of = attrgetter("failure", "kind", "upstream", "model", "model_sent", "model_served", "outcome", "status")
+_clocks_of = attrgetter("attempts", "started", "ended", "queue_wait")
+_bytes_of = attrgetter("first_byte", "stream", "longest_silence")
 _tokens_of = attrgetter("input", "output", "cache_read", "cache_write")
 
 
@@ -72,10 +74,13 @@ class Counting:
             return []
         used, errors = [exchange for exchange in group if exchange.usage is not None], list[Exception]()
         series = self._series[group[0].upstream, self._models.label(group[0])]
-        if not self._sources.has_prices(group[0].upstream):
-            if self._sources.price is not None:
-                series.unpriced(len(used))
-            return []
+        try:
+            if not self._sources.has_prices(group[0].upstream):
+                if self._sources.price is not None:
+                    series.unpriced(len(used))
+                return []
+        except Exception as error:  # the prices are another room's
+            return [error]
         prices, credits = (_asked(source, used, errors) for source in (self._sources.price, self._sources.credits))
         series.price(prices, credits)
         return errors
@@ -96,12 +101,16 @@ class _Times(NamedTuple):
 
 
 def _times(group: Sequence[Exchange]) -> _Times:
-    sent = [exchange for exchange in group if exchange.attempts]
-    return _Times(
-        [(exchange.ended or exchange.started) - exchange.started for exchange in sent],
-        [max(one.attempts[0].started - one.started - (one.queue_wait or 0.0), 0.0) for one in sent],
-        [exchange.queue_wait for exchange in sent if exchange.queue_wait is not None],
-    )
+    durations, overheads, waits = [], [], []
+    for attempts, started, ended, wait in map(_clocks_of, group):
+        if attempts:
+            durations.append((ended or started) - started)
+            overhead = attempts[0].started - started
+            if wait is not None:
+                waits.append(wait)
+                overhead -= wait
+            overheads.append(max(0.0, overhead))
+    return _Times(durations, overheads, waits)
 
 
 class _Series:
@@ -119,9 +128,12 @@ class _Series:
     def add(self, group: Sequence[Exchange]) -> None:
         first, usages = group[0], [exchange.usage for exchange in group if exchange.usage is not None]
         counts = [_bounded_sum(column) for column in zip(*map(_tokens_of, usages), strict=True)]
-        began = [exchange for exchange in group if exchange.first_byte is not None] if 200 <= first.status < 300 else []
-        first_bytes = [exchange.first_byte or 0.0 for exchange in began]
-        silences = [exchange.longest_silence for exchange in began if exchange.stream]
+        first_bytes, silences = [], []
+        for first_byte, stream, silence in map(_bytes_of, group) if 200 <= first.status < 300 else ():
+            if first_byte is not None:
+                first_bytes.append(first_byte)
+                if stream:
+                    silences.append(silence)
         ending = (first.outcome, first.status // 100)
         cell = self._endings.get(ending)
         if cell is None:

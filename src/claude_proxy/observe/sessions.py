@@ -20,8 +20,8 @@ from claude_proxy.protocol.project import project_in
 MAX_SESSIONS = 2000
 MAX_CREDENTIALS = 4  # the latest of a session: a client may renew its token
 RECENT = 15.0  # seconds that a finished exchange is kept; the ledger has it after one second
-MAX_RECENT = 100  # sessions of which they are kept
-MAX_OF_SESSION = 100  # of one session; more would push what the path works with out of the processor's caches
+MAX_RECENT = 64  # sessions of which they are kept
+MAX_OF_SESSION = 64  # of one session
 TROUBLE = 600.0  # seconds after which a failure is no longer reported
 LEARN_AGAIN = 1.0  # seconds after which a session's next request is read again: its credential may have been renewed
 TRIES = 5  # bodies searched for a session's project
@@ -68,7 +68,7 @@ class Sessions(Listener):
         self._clock = clock
         self._known: OrderedDict[str, _Session] = OrderedDict()
         self._running: dict[str, dict[str, Exchange]] = {}
-        self._recent: dict[str, deque[tuple[float, Exchange]]] = {}
+        self._recent: dict[str, deque[tuple[float, Exchange]]] = {}  # the session that ended one last is last
         self._swept_at = clock()
         self._troubles: dict[str, Trouble] = {}
 
@@ -131,11 +131,12 @@ class Sessions(Listener):
             if exchange.kind is MESSAGES and 200 <= exchange.status < 300:
                 known.account = exchange.upstream, exchange.account or ""
         now = self._clock()
-        recent = self._recent.get(session)
+        recent = self._recent.pop(session, None)
         if recent is None:
-            recent = self._recent[session] = deque(maxlen=MAX_OF_SESSION)
-            if len(self._recent) > MAX_RECENT:
+            recent = deque(maxlen=MAX_OF_SESSION)
+            if len(self._recent) >= MAX_RECENT:
                 del self._recent[next(iter(self._recent))]
+        self._recent[session] = recent
         recent.append((now, exchange))
         if now > self._swept_at + RECENT:
             self._sweep(now)
@@ -148,8 +149,10 @@ class Sessions(Listener):
         if exchange.session is None or exchange.kind is not MESSAGES:
             return None
         known = self._known.get(exchange.session)
-        if known is not None and self._clock() < known.read_at + LEARN_AGAIN and not self._seeks_project(known, exchange):
-            return None
+        if known is not None and self._clock() < known.read_at + LEARN_AGAIN:
+            settled = known.tries >= TRIES or known.rank >= MAIN  # of what `_seeks_project` asks
+            if settled or not self._seeks_project(known, exchange):
+                return None
         return _SessionTap(self, exchange)
 
     def read_project(self, exchange: Exchange, body: bytes) -> None:

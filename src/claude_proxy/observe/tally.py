@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import msgspec
 
@@ -71,10 +73,10 @@ def _copy(cell: Cell) -> Cell:
 
 def observe(metric: Metric, cell: Cell, values: Sequence[float]) -> None:
     """Add `values` to a histogram's cell. Bounds are inclusive, as `le` says."""
-    buckets = metric.buckets
-    for value in values:
-        cell[bisect_left(buckets, value)] += 1
-    cell[-1] += sum(values)
+    if values:
+        for at, count in Counter(map(partial(bisect_left, metric.buckets), values)).items():
+            cell[at] += count
+        cell[-1] += sum(values)
 
 
 def merge_gauges(of_workers: Iterable[Iterable[tuple[Key, float]]]) -> list[tuple[Key, float]]:

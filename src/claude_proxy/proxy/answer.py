@@ -48,12 +48,15 @@ class Answer:
         readable = messages or target.kind is COUNT_TOKENS or status >= 400
         self.status = status
         self.fields = fields if status >= 400 else NO_HEADERS
-        self.is_stream = kind.startswith(b"text/event-stream")
-        self.judged = self.is_stream and messages and status < 300
-        self.guarded = self.judged and not encoded
-        self.endable = self.judged and b"content-length" not in fields
-        self.pingable = self.endable and not encoded
-        self.watched = messages or not self.is_stream
+        self.is_stream = self.judged = self.guarded = self.endable = self.pingable = False
+        self.watched = True
+        if kind.startswith(b"text/event-stream"):
+            self.is_stream = True
+            self.judged = messages and status < 300
+            self.guarded = self.judged and not encoded
+            self.endable = self.judged and b"content-length" not in fields
+            self.pingable = self.endable and not encoded
+            self.watched = messages
         self._tap = tap
         self._contain = contain
         self._unread = readable  # whether the reader is still to be chosen, from the first bytes

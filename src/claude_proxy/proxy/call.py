@@ -24,8 +24,7 @@ from claude_proxy.upstream.connection import Connection
 
 if TYPE_CHECKING:
     from claude_proxy.proxy.turns import Choice, Turn
-    from claude_proxy.routing.lane import Lane
-    from claude_proxy.routing.limit import Lease
+    from claude_proxy.routing.passing import Passed
 
 WATCH_AFTER = 0.03  # seconds after which an exchange gets a task that watches for a disconnect
 
@@ -42,7 +41,7 @@ class Call:
         account, upstream: where the request goes, once chosen; `connection` is the running attempt's.
         answer: what is known about the response, once there is one.
         tap: sees the bytes, if there is one.
-        turn: its place in the queue, if it needs one; `passed` if it has passed by the queue instead, and has not failed.
+        turn: its place in the queue, if it needs one; `passed` while it has none, because nothing held it back.
         upload: the task that sends the rest of a body; `uploaded` once it has sent all of it.
     """
 
@@ -111,7 +110,7 @@ class Call:
         self.upload: asyncio.Task[None] | None = None
         self.uploaded = False
         self.turn: Turn | None = None
-        self.passed: tuple[Choice, Lane, Lease] | None = None
+        self.passed: tuple[Choice, Passed] | None = None
         self._task = asyncio.current_task(loop)
         self._live = True
         self._reason: Exception | None = None

@@ -369,20 +369,25 @@ def secrets(call: Call) -> list[str]:
 
 
 _path, _model, _name = Cleaned(500), Cleaned(200), Cleaned(100)
-_NAMES = (
-    (b"x-claude-code-session-id", "session"),
-    (b"x-claude-code-agent-id", "agent"),
-    (b"x-claude-code-parent-agent-id", "parent_agent"),
-    (b"x-claude-code-request-class", "request_class"),
-    (b"user-agent", "user_agent"),
+_SAYING = (
+    *(b"user-agent", b"x-claude-code-session-id", b"x-claude-code-request-class"),
+    *(b"x-claude-code-agent-id", b"x-claude-code-parent-agent-id"),
 )
 
 
 def describe(exchange: Exchange, fields: Mapping[bytes, bytes]) -> None:
     """Note what the headers of Claude Code and the SDKs say about a request (docs/facts.md, "Claude Code")."""
-    for name, attribute in _NAMES:
-        if name in fields:
-            setattr(exchange, attribute, _name[fields[name]])
+    user_agent, session, class_, agent, parent = map(fields.get, _SAYING)
+    if user_agent is not None:
+        exchange.user_agent = _name[user_agent]
+    if session is not None:
+        exchange.session = _name[session]
+    if class_ is not None:
+        exchange.request_class = _name[class_]
+    if agent is not None:
+        exchange.agent = _name[agent]
+    if parent is not None:
+        exchange.parent_agent = _name[parent]
 
 
 async def answer_probe(method: str, send: Send) -> None:

@@ -36,7 +36,7 @@ _line = b": ".join
 
 @lru_cache(64)
 def _goes_upstream(withheld: frozenset[bytes]) -> Callable[[bytes], bool]:
-    """Whether a field of that name goes on, if those in `withheld`, which the configuration names, do not."""
+    """Whether a field of that name goes on, if those in `withheld`, of which there are few different sets, do not."""
     return NameMemory(lambda name: not (name in _NOT_UPSTREAM or name in withheld or added_by_front(name))).__getitem__
 
 

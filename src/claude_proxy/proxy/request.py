@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 from claude_proxy.proxy.headers import CREDENTIALS, Header
 from claude_proxy.proxy.target import Target
+from claude_proxy.routing.classes import READ
 
+_KEPT = (*CREDENTIALS, *READ)
 KEEP = 8 * 1024 * 1024  # bytes kept of one body
 NOTHING: frozenset[bytes] = frozenset()
 
@@ -79,6 +81,6 @@ class Request:
             self.kept = 0
 
     def release_headers(self) -> None:
-        """Drop the headers, except for the credentials, which an error in the answer may quote."""
-        self.fields = {name: self.fields[name] for name in CREDENTIALS if name in self.fields}
+        """Drop the headers, except for the credentials, which an error in the answer may quote, and what its class is told by."""
+        self.fields = {name: self.fields[name] for name in _KEPT if name in self.fields}
         self.headers = []

@@ -80,6 +80,7 @@ class Turns:
         self._wall = wall
         self._choices: dict[object, Choice] = {}
         self._waiting: dict[Turn, Call] = {}
+        self._passed: dict[Call, Lane] = {}  # those in flight without a turn, in the order in which they came
         self._places: dict[Ticket, int] = {}
         self._placed_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -99,8 +100,9 @@ class Turns:
             if call.passed is not None:
                 return
             choice, now = self._choice(call.config.tiers_for(call)), call.loop.time()
-            if choice.only is not None and (lease := self._passing.let_pass(choice.only, now)) is not None:
-                call.passed = choice, choice.only, lease
+            if choice.only is not None and (passed := self._passing.let_pass(choice.only, now)) is not None:
+                call.passed = choice, passed
+                self._passed[call] = choice.only
                 call.use(choice.accounts[choice.only])
                 return
             turn = call.turn = self._turn(call, choice)
@@ -122,8 +124,7 @@ class Turns:
         now = call.loop.time()
         if call.passed is not None:
             if is_good(result):
-                _, lane, lease = call.passed
-                self._carry_any(self._passing.head(lane, lease, _prompt(call), now), call.loop)
+                self._carry_any(self._passing.head(call.passed[1], _prompt(call), now), call.loop)
                 return False
             self._adopt(call)
         turn = call.turn
@@ -147,6 +148,8 @@ class Turns:
             return self.queue.head(turn, now)
         refusal = refusal_in(call, result, self._wall())
         if refusal is not None:
+            for other in [other for other, lane in self._passed.items() if lane is turn.lane]:
+                self._adopt(other)
             return self.queue.refused(turn, refusal, now)
         if (event := failure_in(result)) is not None:
             return self.queue.failed(turn, event, now)
@@ -156,10 +159,11 @@ class Turns:
         """The exchange has ended, in whatever way: give back its turn, if it has one."""
         outcome, now = call.exchange.outcome, call.loop.time()
         if call.passed is not None:
-            _, lane, lease = call.passed
-            if not (lease.headed and outcome in _BROKEN):
+            passed, headed = call.passed[1], call.passed[1].lease.headed
+            if not (headed and outcome in _BROKEN):
                 call.passed = None
-                self._carry_any(self._passing.over(lane, lease, now, ok=lease.headed and outcome not in _LEFT), call.loop)
+                del self._passed[call]
+                self._carry_any(self._passing.over(passed, now, ok=headed and outcome not in _LEFT), call.loop)
                 return
             self._adopt(call)
         turn = call.turn
@@ -229,9 +233,11 @@ class Turns:
     def _adopt(self, call: Call) -> None:
         """A request that had passed needs a turn after all."""
         assert call.passed is not None
-        (choice, lane, lease), call.passed = call.passed, None
-        call.turn = self._turn(call, choice)
-        self.queue.adopt(call.turn, lane, lease)
+        choice, passed = call.passed
+        turn = self._turn(call, choice)
+        call.turn, call.passed = turn, None
+        del self._passed[call]
+        self._passing.adopt(turn, passed)
 
     def _choice(self, tiers: tuple[tuple[Account, ...], ...]) -> Choice:
         choice = self._choices.get(tiers)

@@ -19,6 +19,8 @@ CLASSIFIER_TIMEOUT = 60.0  # seconds; what Claude Code's check of a tool call st
 REQUEST_CLASS = b"x-claude-code-request-class"
 FIRST_PARTY_CLASS = b"x-claude-1p-request-class"
 _TIMEOUT = b"x-stainless-timeout"
+_APP, _AGENT, _SESSION = b"x-app", b"x-claude-code-agent-id", b"x-claude-code-session-id"
+READ = (REQUEST_CLASS, FIRST_PARTY_CLASS, _TIMEOUT, _APP, _AGENT, _SESSION)  # the fields that this module reads
 
 
 class Urgency(enum.IntEnum):
@@ -66,14 +68,14 @@ def classify(fields: Mapping[bytes, bytes], shape: Callable[[], Shape | None]) -
         fields: its headers, names in lower case.
         shape: reads the body; called only if the headers leave the class open. None if the body could not be read.
     """
-    if fields.get(b"x-app") == b"cli-bg":
+    if fields.get(_APP) == b"cli-bg":
         return BACKGROUND
     hint = fields.get(REQUEST_CLASS)
     if hint is not None and (hinted := _by_hints(hint, fields.get(FIRST_PARTY_CLASS))) is not None:
         return hinted
-    if b"x-claude-code-agent-id" in fields:
+    if _AGENT in fields:
         return SUBAGENT
-    if b"x-claude-code-session-id" not in fields:
+    if _SESSION not in fields:
         return MAIN  # another client: somebody probably waits
     seen = shape()
     return MAIN if seen is None else _by_shape(seen, stated_timeout(fields))

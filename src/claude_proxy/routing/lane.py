@@ -223,6 +223,7 @@ class Lane:
 
     def answered(self, prompt: Hashable, lease: Lease, now: float) -> None:
         """The upstream has accepted a request, whose kind of prompt is `prompt`: forget what its refusals had led to."""
+        self.closed = False
         self.limit.head(lease, now)
         if not self.bucket.full:
             self.bucket.success()

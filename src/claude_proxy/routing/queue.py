@@ -36,7 +36,7 @@ class Queue:
         lanes: the accounts, by name.
         sessions: the sessions that share them.
         room: the waiting requests.
-        sent: how many requests so far.
+        arrived, sent: how many requests so far.
         watched: accounts with waiting requests, or refusals to be judged. If there are none, nothing will be due.
     """
 
@@ -46,7 +46,7 @@ class Queue:
         self._lanes = Lanes(rng, make_limit)
         self._rng = rng
         self._order = order or Fair()
-        self._seq = 0
+        self.arrived = 0
         self.sent = 0
         self.watched: dict[Lane, None] = {}
 
@@ -115,15 +115,9 @@ class Queue:
 
     # -- one request
 
-    def adopt(self, ticket: Ticket, lane: Lane, lease: Lease) -> None:
-        """A request that had passed (see passing.py) has been refused, or has failed: from now on it is `ticket`."""
-        self._seq = ticket.seq = self._seq + 1
-        self.sessions.join(ticket, lease.sent_at)
-        self._hold(ticket, lane, lease)
-
     def arrive(self, ticket: Ticket, now: float) -> list[Action]:
         """A request has come. If no action concerns it, it waits."""
-        self._seq = ticket.seq = self._seq + 1
+        self.arrived = ticket.seq = self.arrived + 1
         session, lane = self.sessions.join(ticket, now), ticket.candidates.only
         if lane is not None and lane.is_easy:
             session.used_at = now
@@ -282,10 +276,11 @@ class Queue:
         lease = Lease(self.sent, now, not ticket.refusals, probe)
         lane.limit.send(lease, now)
         lane.pace.send(lease, now)
-        self._hold(ticket, lane, lease)
+        self.hold(ticket, lane, lease)
         return Grant(ticket, lane, probe)
 
-    def _hold(self, ticket: Ticket, lane: Lane, lease: Lease) -> None:
+    def hold(self, ticket: Ticket, lane: Lane, lease: Lease) -> None:
+        """Account for a ticket that has been sent."""
         session = ticket.whose
         assert session is not None
         session.running += 1

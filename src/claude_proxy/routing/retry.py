@@ -15,7 +15,7 @@ MAX_STALE = 3
 class Kind(enum.Enum):
     """How an attempt ended, before the first byte is sent to the client."""
 
-    __hash__ = object.__hash__  # Enum's is not in C
+    __hash__ = object.__hash__  # Enum's is Python code, and slower
 
     ANSWERED = "answered"  # the upstream answered; the status may be an error for the client
     REFUSED = "refused"  # the upstream said explicitly that it did not process the request

@@ -73,7 +73,7 @@ class RequestReader:
         self._limits = limits
         self._take = take
         self._sink: BodySink | None = None
-        self._collector = Collector()
+        self._collector = Collector(strip=True)
         self.on_header = self._collector.on_header
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""

@@ -76,7 +76,7 @@ class Connection(asyncio.Protocol):
         self.passing: Callable[[bytes], bool] | None = None
         self.local: Address | None = None
         self.peer: Address | None = None
-        self._collector = Collector()
+        self._collector = Collector(strip=False)
         self.on_header = self._collector.on_header
         self._parser = new_parser(self)
         self._begin(is_head=False)

@@ -20,9 +20,10 @@ MAX_FAILURE = 300  # characters of a failure's sentence, as `Failure` promises
 MAX_MS = 2**31 - 1  # 24 days
 MAX_COUNT = 10**9  # tokens of one exchange: a thousand times the largest context, and sums of it fit 64 bits
 MAX_BYTES = 2**53
-_Counts: TypeAlias = tuple[int | None, int | None, int | None, int | None, int | None, int | None]
-_NO_COUNTS: _Counts = (None, None, None, None, None, None)
-_NO_TERMS = (None, None, None)
+_Count: TypeAlias = int | None
+_Term: TypeAlias = str | None
+_Used: TypeAlias = tuple[_Count, _Count, _Count, _Count, _Count, _Count, _Term, _Term, _Term]
+_NOTHING_USED: _Used = (None, None, None, None, None, None, None, None, None)
 _NO_FAILURE = (None, None, None, None)
 _NO_VERDICT = (None, None, None, None, None)
 _counts_of = attrgetter("input", "output", "cache_read", "cache_write", "cache_write_5m", "cache_write_1h", "web_searches")
@@ -142,8 +143,7 @@ def record(exchange: Exchange) -> Record:
     usage, failure, outcome, cache = exchange.usage, exchange.failure, exchange.outcome, exchange.cache
     texts = _texts[_texts_of(exchange)]
     session, project, agent, parent, class_, client, user_agent, upstream, account, model, served, sent, stop = texts
-    counts, (tier, speed, geo) = (_NO_COUNTS, _NO_TERMS) if usage is None else (_counts(usage), _terms(usage))
-    input_, output, cache_read, write_5m, write_1h, searches = counts
+    input_, output, cache_read, write_5m, write_1h, searches, tier, speed, geo = _NOTHING_USED if usage is None else _used(usage)
     side, kind, sentence, code = _NO_FAILURE if failure is None else _failed(failure)
     found, area, block, message, lost = _NO_VERDICT if cache is None else _verdict(cache)
     attempts = exchange.attempts
@@ -207,8 +207,8 @@ def _id(exchange: Exchange) -> int:
         return ids.reminted(ids.first_of(int(exchange.started_at * 1000)))
 
 
-def _counts(usage: Usage) -> _Counts:
-    """Input, output, cache read, cache writes by time to live, and web searches.
+def _used(usage: Usage) -> _Used:
+    """Input, output, cache read, cache writes by time to live, web searches; service tier, speed, place of inference.
 
     The sum of the cache writes is the reported total, whatever the split says.
     """
@@ -221,12 +221,8 @@ def _counts(usage: Usage) -> _Counts:
         write_5m = total - write_1h
     elif total is not None:
         write_5m = total
-    return input_, output, cache_read, write_5m, write_1h, searches
-
-
-def _terms(usage: Usage) -> tuple[str | None, str | None, str | None]:
-    """What the price depends on besides the counts: service tier, speed and place of inference."""
-    return _text[usage.service_tier], _text[usage.speed], _text[usage.inference_geo]
+    tier, speed, geo = _text[usage.service_tier], _text[usage.speed], _text[usage.inference_geo]
+    return input_, output, cache_read, write_5m, write_1h, searches, tier, speed, geo
 
 
 def _failed(failure: Failure) -> tuple[str | None, str | None, str | None, str | None]:

@@ -35,6 +35,9 @@ class State(enum.StrEnum):
     STOPPED = "stopped"
 
 
+OFF = State.OFF  # see `exchange.py`: it is asked for with each exchange
+
+
 class Writer(Background[Record]):
     """Writes records to a store that it opens in its own thread.
 
@@ -87,7 +90,7 @@ class Writer(Background[Record]):
     @property
     def accepting(self) -> bool:
         """Whether records are taken at all."""
-        return self.state is not State.OFF
+        return self.state is not OFF
 
     @property
     def waiting(self) -> int:

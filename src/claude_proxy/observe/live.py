@@ -125,16 +125,18 @@ class Live(Listener):
 
     def on_exchange_start(self, exchange: Exchange) -> None:
         self._running[exchange.id] = exchange
-        for watchers in (self._watchers, self._siblings):
-            for watcher in watchers:
-                watcher.put(What.STARTED, exchange)
+        if self._watchers or self._siblings:
+            self._tell(What.STARTED, exchange)
 
     def on_exchange_end(self, exchange: Exchange) -> None:
         self._running.pop(exchange.id, None)
         self._last.append(exchange)
-        for watchers in (self._watchers, self._siblings):
-            for watcher in watchers:
-                watcher.put(What.ENDED, exchange)
+        if self._watchers or self._siblings:
+            self._tell(What.ENDED, exchange)
+
+    def _tell(self, what: What, exchange: Exchange) -> None:
+        for watcher in (*self._watchers, *self._siblings):
+            watcher.put(what, exchange)
 
     def on_upstream_state(self, upstream: str, state: str) -> None:
         self._states[upstream] = state

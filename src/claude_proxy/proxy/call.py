@@ -98,10 +98,10 @@ class Call:
         self.deadline = Deadline(loop, timers, self._expired)
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         # Our server has rejected forbidden characters already, but a middleware may have replaced the headers.
-        checked = direct is not None and direct.headers is headers
-        self.request = Request(
-            headers, direct.fields if direct is not None and checked else dict(headers), shelf, checked=checked
-        )
+        if direct is not None and direct.headers is headers:
+            self.request = Request(headers, direct.fields, shelf, checked=True)
+        else:
+            self.request = Request(headers, dict(headers), shelf, checked=False)
         self.client = Client(receive, config.gate.body_limit(exchange.path))
         self.reply = Reply(exchange, send, direct, self.deadline, self.settings.client_write_timeout)
         self.tap: Tap | None = None

@@ -79,7 +79,7 @@ class Forward:
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, path: bytes) -> None:
         """Serve one request; `path` is its raw path below the prefix."""
-        if is_probe(scope["method"], path):
+        if scope["method"] != "POST" and is_probe(scope["method"], path):
             await answer_probe(scope["method"], send)
             return
         call = self._open(scope, receive, send, path)

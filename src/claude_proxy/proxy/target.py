@@ -50,9 +50,11 @@ def raw_path(scope: Scope) -> bytes:
 
 def below_prefix(scope: Scope) -> bytes | None:
     """The path as received, after the prefix: empty or beginning with "/". None if it is outside the proxied API."""
-    raw = raw_path(scope)
+    raw = scope.get("raw_path") or b""
     if not raw.startswith(_RAW_PREFIX):
-        return None
+        raw = raw_path(scope)
+        if not raw.startswith(_RAW_PREFIX):
+            return None
     path = raw[len(_RAW_PREFIX) :]
     return path if not path or path.startswith(b"/") else None
 

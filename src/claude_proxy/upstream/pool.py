@@ -106,7 +106,8 @@ class Pool:
         """Return a connection after its exchange; it is closed if it cannot be reused."""
         connection.idle_since = now
         connection.idle_for = _keep_alive_timeout(connection) if b"keep-alive" in connection.fields else None
-        if not connection.reusable or self._closing or self._lifetime(connection) <= 0:
+        lasts = self._expiry if connection.idle_for is None else self._lifetime(connection)
+        if not connection.reusable or self._closing or lasts <= 0:
             connection.abort()
         elif not (self._queue and self._hand_over(connection)):
             self._idle.append(connection)
@@ -226,7 +227,8 @@ class Pool:
         self._place_freed()
 
     def _is_good(self, connection: Connection, resting: float) -> bool:
-        if connection.closed or resting >= self._lifetime(connection):
+        lasts = self._expiry if connection.idle_for is None else self._lifetime(connection)
+        if connection.closed or resting >= lasts:
             return False
         return resting < FRESH or not _readable(connection.fileno)
 

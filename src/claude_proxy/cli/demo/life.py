@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -139,10 +140,15 @@ class Life:
         self._provider.forget(session)
 
     async def _cancelled(self, job: Job, session: str, main: Conversation) -> None:
-        self._provider.announce(session, "", self._said(" ".join(job.words) * 4))
+        watched = dataclasses.replace(self._said(" ".join(job.words) * 4), fault=None)  # after a cut there is nothing to leave
+        self._provider.announce(session, "", watched)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LEAVES_AFTER / self._hurry):
-                await self._send(main, {SESSION: session})
+            async with asyncio.timeout(None) as watching:
+
+                def begun() -> None:
+                    watching.reschedule(asyncio.get_running_loop().time() + LEAVES_AFTER / self._hurry)
+
+                await self._send(main, {SESSION: session}, begun)
 
     async def _turn(self, job: Job, session: str, main: Conversation, agents: tuple[str, ...], turn: int) -> None:
         calls = [("Agent", f"{kind}: {job.task}") for kind in agents] or self._tools()
@@ -181,7 +187,7 @@ class Life:
         fault = faults.cut("events", 9) if self._dice.random() < CUTS else None
         return Scenario(kind, text=words, tools=tools, deltas=max(8, len(words) // 6), pace=pace, delay=delay, fault=fault)
 
-    async def _send(self, talk: Conversation, names: Mapping[str, str]) -> bool:
+    async def _send(self, talk: Conversation, names: Mapping[str, str], begun: Callable[[], None] = lambda: None) -> bool:
         """Make a call, with retries as clients make them; whether it was answered."""
         kind = "subagent" if AGENT in names else "main"
         headers = {
@@ -194,7 +200,7 @@ class Life:
         }
         body = json.dumps(talk.body(), ensure_ascii=False).encode()
         for attempt in range(TRIES):
-            seen = await call(self._url, headers, body, DEADLINES)
+            seen = await call(self._url, headers, body, DEADLINES, begun)
             if seen.how == "answered":
                 return True
             await self._pause(1 << attempt, 2 << attempt)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -22,8 +22,12 @@ class Deadlines(NamedTuple):
     idle: float
 
 
-async def call(url: str, headers: Headers, body: bytes, deadlines: Deadlines) -> Seen:
-    """Make one call and read its answer to the end."""
+async def call(url: str, headers: Headers, body: bytes, deadlines: Deadlines, begun: Callable[[], None] = lambda: None) -> Seen:
+    """Make one call and read its answer to the end.
+
+    Args:
+        begun: called once the head of a good answer has come.
+    """
     parts = urlsplit(url)
     try:
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
@@ -33,12 +37,12 @@ async def call(url: str, headers: Headers, body: bytes, deadlines: Deadlines) ->
         lines = [f"POST {parts.path} HTTP/1.1", f"host: {parts.netloc}", f"content-length: {len(body)}", "connection: close"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         writer.write("\r\n".join([*lines, "", ""]).encode() + body)
-        return await _answer(reader, deadlines)
+        return await _answer(reader, deadlines, begun)
     finally:
         writer.close()
 
 
-async def _answer(reader: asyncio.StreamReader, deadlines: Deadlines) -> Seen:
+async def _answer(reader: asyncio.StreamReader, deadlines: Deadlines, begun: Callable[[], None]) -> Seen:
     try:
         async with asyncio.timeout(deadlines.head):
             head = await reader.readuntil(b"\r\n\r\n")
@@ -49,6 +53,7 @@ async def _answer(reader: asyncio.StreamReader, deadlines: Deadlines) -> Seen:
     status, fields = read_head(head)
     if status >= 400:
         return await _refused(reader, status, fields, deadlines)
+    begun()
     if not fields.get("content-type", "").startswith("text/event-stream"):
         return await _message(reader, fields, deadlines)
     return await _stream(reader, fields, deadlines)

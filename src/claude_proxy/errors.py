@@ -11,8 +11,8 @@ ProxyError
 │   ├── BodyTooLarge         413 request_too_large
 │   └── TooManyTries         429 rate_limit_error
 ├── UpstreamError     5xx    the upstream's side, or the network to it
-│   ├── ConnectFailed        502 api_error      (name, route, refused, TLS, tunnel)
-│   │   └── Untrusted        502 api_error      (the certificate is not trusted)
+│   ├── ConnectFailed        503 api_error      (name, route, refused, TLS, tunnel)
+│   │   └── Untrusted        503 api_error      (the certificate is not trusted)
 │   ├── ConnectionLost       502 api_error      (closed before an answer)
 │   ├── BadResponse          502 api_error      (not HTTP, or not what was asked)
 │   ├── UpstreamTimeout      504 timeout_error  (connect, write, response head)
@@ -145,13 +145,14 @@ class UpstreamError(ProxyError):
 
 
 class ConnectFailed(UpstreamError):
-    """502: connecting failed: name lookup, route, refused, TLS or outbound proxy."""
+    """503: connecting failed: name lookup, route, refused, TLS or outbound proxy. Nothing was sent, so nothing is billed."""
 
+    status = 503
     code = "connect_failed"
 
 
 class Untrusted(ConnectFailed):
-    """502: the upstream's certificate is not trusted; another try would fail the same way."""
+    """503: the upstream's certificate is not trusted; another try would fail the same way."""
 
     code = "tls_failed"
 

@@ -298,7 +298,7 @@ async def test_an_outage_of_the_upstream_fires_alerts_in_a_real_prometheus(tmp_p
             await simulator.ended()
 
             async def alarmed() -> bool:
-                await call(proxy, lambda status: status == 502)
+                await call(proxy, lambda status: status == 503)
                 return "ClaudeProxyUpstreamFailing" in await prometheus.firing()
 
             await scraper.until(alarmed)

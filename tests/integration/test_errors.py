@@ -32,16 +32,16 @@ async def test_an_upstream_that_refuses_connections(simulator: Simulator) -> Non
     async with running_proxy(simulator.base_url) as proxy:
         reply = await ask(proxy.port, "POST", MESSAGES, [JSON], body())
         (exchange,) = await proxy.recorder.wait_for(1)
-    assert f"127.0.0.1:{simulator.port}" in sentence(reply, 502, "api_error", "connect_failed")
+    assert f"127.0.0.1:{simulator.port}" in sentence(reply, 503, "api_error", "connect_failed")
     assert json.loads(reply.body)["request_id"] == reply.get("request-id") == exchange.id
-    assert (exchange.outcome, exchange.status) == (Outcome.FAILED, 502)
+    assert (exchange.outcome, exchange.status) == (Outcome.FAILED, 503)
     assert [attempt.status for attempt in exchange.attempts] == [None]
 
 
 async def test_an_upstream_whose_name_is_none() -> None:
     async with running_proxy(f"http://{'a' * 64}.example") as proxy:
         reply = await ask(proxy.port, "GET", MODELS)
-    assert "BASE_URL" in sentence(reply, 502, "api_error", "name_not_found")
+    assert "BASE_URL" in sentence(reply, 503, "api_error", "name_not_found")
 
 
 @pytest.mark.parametrize("fault", [faults.cut("head"), faults.cut("head", how="rst"), faults.refuse(), faults.cut("request")])
@@ -78,7 +78,7 @@ async def test_a_head_request_gets_the_status_without_a_body(simulator: Simulato
     async with running_proxy(simulator.base_url) as proxy, connect(proxy.port) as wire:
         wire.send(request("HEAD", MODELS) + request("GET", PREFIX))  # what follows shows that there was no body
         failed, probe = await wire.reply("HEAD"), await wire.reply()
-    assert (failed.status, failed.get("x-claude-proxy-error"), probe.status) == (502, "connect_failed", 200)
+    assert (failed.status, failed.get("x-claude-proxy-error"), probe.status) == (503, "connect_failed", 200)
 
 
 @pytest.mark.parametrize(

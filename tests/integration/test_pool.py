@@ -231,7 +231,7 @@ async def test_an_https_upstream_streams_and_keeps_its_connection(tmp_path: Path
 
 
 @pytest.mark.parametrize("issued", ["other.example", None])
-async def test_a_certificate_that_is_not_good_is_a_502_that_names_the_remedy(tmp_path: Path, issued: str | None) -> None:
+async def test_a_certificate_that_is_not_good_is_a_503_that_names_the_remedy(tmp_path: Path, issued: str | None) -> None:
     authority = trustme.CA()
     (authority if issued else trustme.CA()).cert_pem.write_to_path(tmp_path / "ca.pem")
     async with (
@@ -239,7 +239,7 @@ async def test_a_certificate_that_is_not_good_is_a_502_that_names_the_remedy(tmp
         running_proxy(f"https://localhost:{sim.port}", upstream_ca_file=tmp_path / "ca.pem") as proxy,
     ):
         reply = await message(proxy.port)
-    assert (reply.status, reply.get("x-claude-proxy-error")) == (502, "tls_failed")
+    assert (reply.status, reply.get("x-claude-proxy-error")) == (503, "tls_failed")
     assert "UPSTREAM_CA_FILE" in json.loads(reply.body)["error"]["message"]
     assert sim.requests == []
 

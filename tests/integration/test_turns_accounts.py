@@ -177,7 +177,7 @@ async def test_where_nothing_listens_and_there_is_no_other_it_is_tried_three_tim
             await simulator.start()
         reply, exchange = await asking, await proxy.last()
     if comes_back is None:
-        assert (reply.status, reply.get("x-claude-proxy-error"), len(exchange.attempts)) == (502, "connect_failed", 4)
+        assert (reply.status, reply.get("x-claude-proxy-error"), len(exchange.attempts)) == (503, "connect_failed", 4)
         assert exchange.outcome is Outcome.FAILED
     else:
         assert (reply.status, len(exchange.attempts) <= 4) == (200, True)

@@ -45,7 +45,7 @@ def test_a_known_code_says_what_to_do_and_what_was_said() -> None:
 
 
 def test_our_own_failure_speaks_for_itself() -> None:
-    notice = opening(None, "connect_failed", "The upstream refused the connection.", model=None, status=502)
+    notice = opening(None, "connect_failed", "The upstream refused the connection.", model=None, status=503)
     assert "\nThe upstream refused the connection.\n" in notice.message
     assert "said" not in notice.message
     assert "model" not in notice.message
